@@ -1,0 +1,96 @@
+"""Masks in the forms COCO tools read: run lengths, polygons, boxes."""
+
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+from jaxtyping import Bool
+from pycocotools import mask as run_lengths
+
+from ovam.errors import InvalidArgumentError
+
+
+class RunLengths(TypedDict):
+    """COCO's compressed run-length encoding."""
+
+    size: list[int]
+    """[height, width]."""
+    counts: str
+
+
+def encode_run_lengths(mask: Bool[np.ndarray, "height width"]) -> RunLengths:
+    """Encode a mask as COCO run lengths, with ``counts`` as text that JSON takes."""
+    encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
+    height, width = encoded["size"]
+    return {"size": [int(height), int(width)], "counts": encoded["counts"].decode("ascii")}
+
+
+def decode_run_lengths(encoded: RunLengths) -> Bool[np.ndarray, "height width"]:
+    """Return the mask that `encode_run_lengths` encoded."""
+    return run_lengths.decode({"size": encoded["size"], "counts": encoded["counts"].encode("ascii")}).astype(
+        np.bool_
+    )
+
+
+def polygons(mask: Bool[np.ndarray, "height width"]) -> list[list[float]]:
+    """Outline a mask as COCO polygons [x0, y0, x1, y1, ...], one per 8-connected region.
+
+    The outlines run along the pixels' edges, x in [0, width] and y in [0, height], so that the thinnest
+    region has an area, and `fill_polygons` or pycocotools give back the very mask. A hole is part of its
+    region's polygon, joined to the outer ring by a line that is walked there and back.
+    """
+    doubled = np.asarray(mask, dtype=np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    rings, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    outlines: dict[int, np.ndarray] = {}
+    holes: list[tuple[int, np.ndarray]] = []
+    for number, ring in enumerate(rings):
+        parent = int(hierarchy[0][number][3])
+        corners = _corners(ring[:, 0])
+        if parent < 0:
+            outlines[number] = corners
+        else:
+            holes.append((parent, corners))
+    for parent, hole in holes:
+        outlines[parent] = _joined(outlines[parent], hole)
+    return [outline.reshape(-1).astype(float).tolist() for outline in outlines.values()]
+
+
+def fill_polygons(outlines: list[list[float]], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+    """Fill COCO polygons on a canvas of ``size`` (height, width) as pycocotools does; their union."""
+    height, width = size
+    if any(len(outline) < 6 or len(outline) % 2 for outline in outlines):  # noqa: PLR2004 - three corners
+        raise InvalidArgumentError("polygons", outlines, "lists of x, y with at least three corners")
+    if not outlines:
+        return np.zeros(size, dtype=np.bool_)
+    encoded: Any = run_lengths.frPyObjects(outlines, height, width)
+    return run_lengths.decode(run_lengths.merge(encoded)).astype(np.bool_)
+
+
+def bounding_box(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int, int, int]:
+    """Return a mask's smallest box as COCO's (x, y, width, height) in pixels; all 0 for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return 0, 0, 0, 0
+    top, bottom, left, right = int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+    return left, top, right - left + 1, bottom - top + 1
+
+
+def area(mask: Bool[np.ndarray, "height width"]) -> int:
+    """Count a mask's pixels."""
+    return int(np.count_nonzero(mask))
+
+
+def _corners(ring: np.ndarray) -> np.ndarray:
+    """Move a ring from the doubled mask's pixels to the mask's pixel corners, without needless points."""
+    corners = (ring + 1) // 2
+    corners = corners[np.any(corners != np.roll(corners, 1, axis=0), axis=1)]
+    into, out = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
+    return corners[np.any(into != out, axis=1)]
+
+
+def _joined(outer: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Insert a hole into an outline at their nearest corners."""
+    distance = np.abs(outer[:, None] - hole[None]).sum(axis=2)
+    at, start = np.unravel_index(int(distance.argmin()), distance.shape)
+    around = np.roll(hole, -int(start), axis=0)
+    return np.concatenate([outer[: at + 1], around, around[:1], outer[at:]])

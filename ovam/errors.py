@@ -1,0 +1,80 @@
+"""Everything that can go wrong here, as one small tree: each class carries a stable ``code`` for programs."""
+
+from typing import ClassVar
+
+
+class OvamError(Exception):
+    """Base of every error this library raises on purpose."""
+
+    code: ClassVar[str] = "ovam-error"
+
+
+class InvalidArgumentError(OvamError):
+    """An argument lies outside what is allowed; the message names it, its value and the allowed range."""
+
+    code = "invalid-argument"
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        """Name the argument ``field``, the ``value`` it had and what would have been ``allowed``."""
+        super().__init__(f"{field} is {value!r}; allowed: {allowed}")
+        self.field = field
+
+
+class SelectionError(OvamError):
+    """A choice of blocks, evaluations or heads selects nothing or points outside of what there is."""
+
+    code = "selection-invalid"
+
+
+class UnsupportedModelError(OvamError):
+    """The pipeline is of a kind whose attention cannot be read yet."""
+
+    code = "model-unsupported"
+
+
+class CompiledModelError(OvamError):
+    """The UNet was compiled before the capture, so that its hooks would never be called."""
+
+    code = "model-compiled"
+
+
+class CaptureError(OvamError):
+    """The UNet ran, but not in a way from which queries could be kept."""
+
+    code = "capture-failed"
+
+
+class WordNotInPromptError(OvamError):
+    """The word (or its n-th occurrence) is not in the attribution prompt."""
+
+    code = "word-not-in-prompt"
+
+
+class PromptTooLongError(OvamError):
+    """The attribution prompt has more tokens than the text encoder takes."""
+
+    code = "prompt-too-long"
+
+
+class TraceFormatError(OvamError):
+    """The bytes are not a trace: cut short, corrupt, or of another kind."""
+
+    code = "trace-corrupt"
+
+
+class TraceMismatchError(OvamError):
+    """The trace is sound but was captured from a model of another build."""
+
+    code = "trace-mismatch"
+
+
+class UnusableMaskError(OvamError):
+    """The annotation teaches nothing: a class is missing, or one class covers the whole image."""
+
+    code = "mask-unusable"
+
+
+class OptimizationError(OvamError):
+    """The loss was not a number from the first epoch on."""
+
+    code = "optimization-failed"

@@ -1,0 +1,176 @@
+"""A trace: the pixel queries that one image left behind in every cross-attention block (Eq. 1)."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor, nn
+
+from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
+from ovam.model import cross_attentions, plain_unet, text_width
+
+Half = Literal["conditional", "unconditional"]
+
+_FORMAT = "ovam-trace/1"
+_LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The queries of one cross-attention block and what is needed to hold keys against them."""
+
+    name: str
+    """Path in the UNet, e.g. ``down_blocks.0.attentions.0.transformer_blocks.0.attn2``."""
+    grid: tuple[int, int]
+    """(height, width) of the pixels: ``pixels = height * width``."""
+    scale: float
+    """Factor on the scores, 1/sqrt(head_dim) (Eq. 3)."""
+    queries: Float[Tensor, "evaluations heads pixels head_dim"]
+    to_k: nn.Module
+    """The block's own key projection; called, its weight never read, so that adapters on it count."""
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        return self.queries.shape[1]
+
+    def keys(self, embedding: Float[Tensor, "tokens width"]) -> Float[Tensor, "heads tokens head_dim"]:
+        """Project a text embedding to attribution keys, in the queries' type and place (Eq. 4)."""
+        parameter = next(self.to_k.parameters())
+        keys = self.to_k(embedding.to(parameter.device, parameter.dtype))
+        return (
+            keys.unflatten(-1, (self.heads, -1)).transpose(0, 1).to(self.queries.device, self.queries.dtype)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What one generated image left behind: enough to attribute any text to its pixels."""
+
+    blocks: tuple[Block, ...]
+    evaluations: tuple[int, ...]
+    """Which UNet evaluations were kept, counted from 0 within the image's own generation."""
+    timesteps: tuple[float, ...]
+    """The diffusion timestep of every kept evaluation; a scheduler may repeat one."""
+    latent_size: tuple[int, int]
+    """(height, width) of the latent."""
+    image_size: tuple[int, int]
+    """(height, width) of the image."""
+    half: Half
+    """Which half of the guidance batch the queries are from."""
+
+    @property
+    def width(self) -> int:
+        """Length of the rows of a text embedding that fits this trace."""
+        return text_width(self.blocks[0].to_k)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory the queries take, in bytes."""
+        return sum(block.queries.nbytes for block in self.blocks)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Return a trace with the queries on another device or in another floating type."""
+        moved = [
+            replace(block, queries=block.queries.to(device=device, dtype=dtype)) for block in self.blocks
+        ]
+        return replace(self, blocks=tuple(moved))
+
+    def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
+        """Write one safetensors file: a tensor per block, all else as JSON in its header.
+
+        ``dtype`` is a floating type to store the queries in, by default their own; fp16 halves the size.
+        """
+        if dtype is not None and not dtype.is_floating_point:
+            raise InvalidArgumentError("dtype", dtype, "a floating type")
+        header = {
+            "format": _FORMAT,
+            "blocks": [{"name": b.name, "grid": b.grid, "scale": b.scale, "width": text_width(b.to_k)}
+                       for b in self.blocks],
+            "evaluations": self.evaluations,
+            "timesteps": self.timesteps,
+            "latent_size": self.latent_size,
+            "image_size": self.image_size,
+            "half": self.half,
+        }  # fmt: skip
+        tensors = {block.name: block.queries.to(dtype=dtype).contiguous() for block in self.blocks}
+        return safetensors.save(tensors, metadata={"trace": json.dumps(header)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, pipeline: Any) -> Self:
+        """Read what `to_bytes` wrote, on the CPU, and bind it to the key projections of ``pipeline``.
+
+        Raises `TraceFormatError` for bytes that are not a whole trace, `TraceMismatchError` when the
+        pipeline's UNet lacks a block of the trace or has another width there.
+        """
+        header, tensors = _parse(data)
+        attentions = cross_attentions(plain_unet(pipeline))
+        try:
+            blocks = tuple(_bind(entry, tensors, header, attentions) for entry in header["blocks"])
+            trace = cls(
+                blocks=blocks,
+                evaluations=tuple(int(index) for index in header["evaluations"]),
+                timesteps=tuple(float(step) for step in header["timesteps"]),
+                latent_size=_size(header["latent_size"]),
+                image_size=_size(header["image_size"]),
+                half=header["half"],
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            message = f"the trace's header lacks or garbles a field: {error!r}"
+            raise TraceFormatError(message) from error
+        if not blocks or trace.half not in {"conditional", "unconditional"}:
+            message = f"the trace holds {len(blocks)} blocks of half {trace.half!r}"
+            raise TraceFormatError(message)
+        return trace
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Split a trace file into its header and its tensors."""
+    try:
+        tensors = safetensors.load(data)
+        length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+        metadata = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"]
+        header = json.loads(metadata["trace"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        message = f"{len(data)} bytes that are not a trace: {error}"
+        raise TraceFormatError(message) from error
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        message = f"the trace's header is not of format {_FORMAT!r}"
+        raise TraceFormatError(message)
+    return header, tensors
+
+
+def _bind(
+    entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any], attentions: dict[str, Any]
+) -> Block:
+    """Join a block's stored queries with the module of the same name."""
+    name, queries, grid = entry["name"], tensors[entry["name"]], _size(entry["grid"])
+    evaluations = len(header["evaluations"])
+    if queries.ndim != 4 or not queries.is_floating_point():  # noqa: PLR2004 - evaluations, heads, pixels, head_dim
+        raise ValueError(name, queries.dtype, queries.shape)
+    if queries.shape[0] != evaluations or evaluations != len(header["timesteps"]):
+        raise ValueError(name, queries.shape, evaluations)
+    if queries.shape[2] != grid[0] * grid[1]:
+        raise ValueError(name, queries.shape, grid)
+    if name not in attentions:
+        message = f"the trace has a block {name!r}, the pipeline's UNet has not"
+        raise TraceMismatchError(message)
+    attention = attentions[name]
+    stored = (entry["width"], queries.shape[1], queries.shape[3])
+    present = (text_width(attention.to_k), attention.heads, attention.to_k.out_features // attention.heads)
+    if stored != present:
+        message = (
+            f"block {name!r}: (width, heads, head_dim) is {stored} in the trace, {present} in the pipeline"
+        )
+        raise TraceMismatchError(message)
+    return Block(name, grid, float(entry["scale"]), queries, attention.to_k)
+
+
+def _size(pair: Any) -> tuple[int, int]:
+    """Take a (height, width) from JSON."""
+    height, width = pair
+    return int(height), int(width)
