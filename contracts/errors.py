@@ -1,0 +1,92 @@
+"""Everything that can go wrong, as a closed set of codes.
+
+A code is stable: clients may branch on it. `service/problems.py` holds the one table from codes to HTTP.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, Field, JsonValue
+
+
+class Code(StrEnum):
+    """The codes of every problem a client can meet."""
+
+    # the request itself
+    INVALID_JSON = "invalid-json"
+    INVALID_REQUEST = "invalid-request"
+    BODY_TOO_LARGE = "body-too-large"
+    NOT_FOUND = "not-found"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    RANGE_NOT_SATISFIABLE = "range-not-satisfiable"
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
+    IDEMPOTENCY_KEY_IN_FLIGHT = "idempotency-key-in-flight"
+    # what it names
+    UNKNOWN_MODEL = "unknown-model"
+    UNKNOWN_TOKEN = "unknown-token"
+    UNKNOWN_JOB = "unknown-job"
+    UNKNOWN_ARTIFACT = "unknown-artifact"
+    JOB_EXPIRED = "job-expired"
+    JOB_NOT_FINISHED = "job-not-finished"
+    JOB_NOT_SUCCESSFUL = "job-not-successful"
+    JOB_FINISHED = "job-finished"
+    WRONG_JOB_KIND = "wrong-job-kind"
+    IMAGE_INDEX = "image-index-out-of-range"
+    TOKEN_EXISTS = "token-exists"
+    # what it asks for
+    TOKEN_OF_OTHER_MODEL = "token-of-other-model"
+    EXAMPLES_OF_OTHER_MODELS = "examples-of-other-models"
+    WORD_NOT_IN_PROMPT = "word-not-in-prompt"
+    PROMPT_TOO_LONG = "prompt-too-long"
+    SIZE_NOT_DIVISIBLE = "size-not-divisible"
+    SIZE_TOO_LARGE = "size-too-large"
+    TOO_MANY_STEPS = "too-many-steps"
+    TOO_MANY_IMAGES = "too-many-images"
+    MASK_NOT_AN_IMAGE = "mask-not-an-image"
+    MASK_OF_OTHER_SIZE = "mask-of-other-size"
+    MASK_EMPTY = "mask-empty"
+    MASK_FULL = "mask-full"
+    # the service
+    QUEUE_FULL = "queue-full"
+    NO_WORKER = "no-worker"
+    REDIS_UNAVAILABLE = "redis-unavailable"
+    STORE_UNAVAILABLE = "store-unavailable"
+    WORKER_DIED = "worker-died"
+    OUT_OF_MEMORY = "out-of-memory"
+    MODEL_FAILED_TO_LOAD = "model-failed-to-load"
+    TRACE_UNREADABLE = "trace-unreadable"
+    INTERNAL = "internal-error"
+
+
+class FieldError(BaseModel, frozen=True):
+    """One field that is wrong: where, why, and what was there."""
+
+    field: str = Field(description="path of the field, e.g. `targets.0.word`")
+    detail: str
+    value: JsonValue = None
+
+
+class ServiceError(Exception):
+    """A failure that a client is told of: a code, a sentence naming field, value and what is allowed."""
+
+    def __init__(self, code: Code, detail: str, *, field: str | None = None, value: JsonValue = None, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.field = field
+        self.value = value
+        self.retry_after = retry_after  # seconds
+
+
+class Failure(BaseModel, frozen=True):
+    """Why a job failed, as kept in its record."""
+
+    code: Code
+    detail: str
+    field: str | None = None
+    value: JsonValue = None
+
+    @staticmethod
+    def of(error: ServiceError) -> "Failure":
+        """The record of an error."""
+        return Failure(code=error.code, detail=error.detail, field=error.field, value=error.value)

@@ -1,0 +1,49 @@
+"""Where things are: the names of Redis keys and of objects in the artifact store."""
+
+JOBS = "ovam:jobs"  # sorted set: job id by time of creation (ms)
+QUEUED = "ovam:queued"  # sorted set: ids of jobs no worker has begun, by time of creation (ms)
+MODELS = "ovam:models"  # hash: model name -> ModelCard
+TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
+TOKENS = "ovam:tokens"  # hash: token name -> TokenCard
+DOCKET = "ovam"  # the name of the docket
+TASK = "run_job"  # the docket's one task; its argument is a job id
+
+
+def job(job_id: str) -> str:
+    """String: the JobRecord."""
+    return f"ovam:job:{job_id}"
+
+
+def events(job_id: str) -> str:
+    """Stream: what happened to the job."""
+    return f"ovam:events:{job_id}"
+
+
+def idempotency(key: str) -> str:
+    """String: the fingerprint of a request and the job it made."""
+    return f"ovam:idempotency:{key}"
+
+
+def worker(name: str) -> str:
+    """String with a short life: a worker's heartbeat."""
+    return f"ovam:worker:{name}"
+
+
+def attempt_folder(job_id: str, attempt: int) -> str:
+    """Objects of one attempt at a job."""
+    return f"jobs/{job_id}/{attempt}"
+
+
+def job_folder(job_id: str) -> str:
+    """Objects of a job."""
+    return f"jobs/{job_id}"
+
+
+def trace(image: int) -> str:
+    """The name of an image's trace among its job's artifacts."""
+    return f"trace-{image}.safetensors"
+
+
+def token_object(name: str) -> str:
+    """Object: the embedding of a token, background row first."""
+    return f"tokens/{name}.safetensors"

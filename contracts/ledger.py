@@ -1,0 +1,183 @@
+"""The ledger of jobs in Redis: the one place that reads and writes job records, for gateway and workers alike.
+
+A record is one JSON string, replaced by compare-and-set (WATCH / MULTI), so that no change is ever lost. Every change
+appends to the job's event stream in the same transaction. A worker's changes are fenced by the attempt it holds: one
+that was believed dead and wakes up again changes nothing.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import WatchError
+
+from contracts import keys
+from contracts.errors import Code, Failure, ServiceError
+from contracts.jobs import AttributeResult, GenerateResult, JobRecord, OptimizeResult, Progress, State, utc_now
+
+REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
+MAX_EVENTS = 2000  # per job
+
+
+class LostJob(Exception):  # noqa: N818  # not an error: the work is simply no longer wanted
+    """The attempt no longer holds the job: it was canceled, deleted, or given to another worker."""
+
+
+class Ledger:
+    """Job records in Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+
+    async def find(self, job_id: str) -> JobRecord | None:
+        """A record as it stands now, expired if its time is over; None if there is none."""
+        data = await self.redis.get(keys.job(job_id))
+        return None if data is None else JobRecord.model_validate_json(data).seen_at(utc_now())
+
+    async def get(self, job_id: str, *, field: str | None = None) -> JobRecord:
+        """A record; a ServiceError (unknown-job) without one."""
+        record = await self.find(job_id)
+        if record is None:
+            raise ServiceError(Code.UNKNOWN_JOB, f"there is no job {job_id!r}", field=field, value=job_id)
+        return record
+
+    async def newest(self, before: str | None, limit: int) -> list[JobRecord]:
+        """Up to `limit` records, newest first, all older than the job `before`."""
+        found: list[JobRecord] = []
+        async for job_id in self._ids_before(before):
+            if record := await self.find(job_id):
+                found.append(record)
+            else:
+                await self.redis.zrem(keys.JOBS, job_id)
+            if len(found) == limit:
+                break
+        return found
+
+    async def _ids_before(self, before: str | None) -> AsyncIterator[str]:
+        """Job ids, newest first; ids sort by time of creation."""
+        start = 0 if before is None else await self._rank_after(before)
+        while ids := await self.redis.zrevrange(keys.JOBS, start, start + 99):
+            for job_id in ids:
+                yield text(job_id)
+            start += len(ids)
+
+    async def _rank_after(self, job_id: str) -> int:
+        """How many jobs come up to and including `job_id`, newest first."""
+        rank = await self.redis.zrevrank(keys.JOBS, job_id)
+        return 0 if rank is None else rank + 1
+
+    async def claim(self, job_id: str, *, max_attempts: int) -> JobRecord:
+        """Begin the job: a new attempt. Fails it when too many attempts died before; LostJob if it is not to be run."""
+
+        def begin(record: JobRecord) -> JobRecord:
+            if record.state.final:
+                raise LostJob(job_id)
+            if record.cancel_requested:
+                return finished(record, State.CANCELED)
+            if record.attempt >= max_attempts:
+                detail = f"{record.attempt} workers died or lost the job while running it"
+                return finished(record, State.FAILED, error=Failure(code=Code.WORKER_DIED, detail=detail))
+            return record.changed(state=State.RUNNING, attempt=record.attempt + 1, started_at=utc_now(), progress=None)
+
+        record = await self.change(job_id, begin)
+        if record.state.final:
+            raise LostJob(job_id)
+        return record
+
+    async def report(self, job_id: str, attempt: int, progress: Progress) -> None:
+        """Say how far an attempt is; LostJob when it should stop."""
+
+        def advance(record: JobRecord) -> JobRecord:
+            held(record, attempt)
+            if record.cancel_requested:
+                raise LostJob(job_id)
+            return record.changed(progress=progress)
+
+        await self.change(job_id, advance)
+
+    async def succeed(self, job_id: str, attempt: int, result: GenerateResult | AttributeResult | OptimizeResult) -> JobRecord:
+        """The attempt's result becomes the job's."""
+        return await self.change(job_id, lambda record: finished(held(record, attempt), State.SUCCEEDED, result=result))
+
+    async def fail(self, job_id: str, attempt: int, error: Failure) -> JobRecord:
+        """The attempt's failure becomes the job's."""
+        return await self.change(job_id, lambda record: finished(held(record, attempt), State.FAILED, error=error))
+
+    async def canceled(self, job_id: str, attempt: int) -> JobRecord:
+        """The attempt has stopped because it was asked to."""
+        return await self.change(job_id, lambda record: finished(held(record, attempt), State.CANCELED))
+
+    async def cancel(self, job_id: str) -> JobRecord:
+        """Ask for a job to be stopped: at once if it waits, at its next step if it runs. A final job: job-finished."""
+
+        def request(record: JobRecord) -> JobRecord:
+            if record.state.final:
+                raise ServiceError(Code.JOB_FINISHED, f"job {job_id} is already {record.state}", field="job_id", value=job_id)
+            if record.state is State.QUEUED:
+                return finished(record, State.CANCELED)
+            return record.changed(cancel_requested=True)
+
+        return await self.change(job_id, request)
+
+    async def forget(self, job_id: str) -> None:
+        """Delete a record and its events; an attempt at it is lost at its next report."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.delete(keys.job(job_id), keys.events(job_id))
+            pipe.zrem(keys.JOBS, job_id)
+            pipe.zrem(keys.QUEUED, job_id)
+            await pipe.execute()
+
+    async def change(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
+        """Replace a record by `change` of it, again if somebody else was faster; LostJob if it is gone."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            while True:
+                try:
+                    await pipe.watch(keys.job(job_id))
+                    data = await pipe.get(keys.job(job_id))
+                    if data is None:
+                        raise LostJob(job_id)
+                    record = change(JobRecord.model_validate_json(data))
+                    pipe.multi()
+                    write(pipe, record)
+                    await pipe.execute()
+                except WatchError:
+                    continue
+                return record
+
+
+def write(pipe: Pipeline, record: JobRecord) -> None:
+    """Queue the commands that store a record and tell its listeners."""
+    life = record.expires_at - utc_now() + REMEMBERED
+    pipe.set(keys.job(record.id), record.model_dump_json(), ex=life)
+    event = record.model_dump_json(include={"id", "state", "progress", "error"})
+    name = "progress" if record.state is State.RUNNING and record.progress else "state"
+    pipe.xadd(keys.events(record.id), {"event": name, "data": event}, maxlen=MAX_EVENTS)
+    pipe.expire(keys.events(record.id), life)
+    if record.state is not State.QUEUED:
+        pipe.zrem(keys.QUEUED, record.id)
+
+
+def held(record: JobRecord, attempt: int) -> JobRecord:
+    """The record, if the attempt still holds it."""
+    if record.attempt != attempt or record.state is not State.RUNNING:
+        raise LostJob(record.id)
+    return record
+
+
+def finished(
+    record: JobRecord,
+    state: State,
+    *,
+    result: GenerateResult | AttributeResult | OptimizeResult | None = None,
+    error: Failure | None = None,
+) -> JobRecord:
+    """The record in a final state; its time to live starts now."""
+    now: datetime = utc_now()
+    life = record.expires_at - record.created_at
+    return record.changed(state=state, result=result, error=error, finished_at=now, expires_at=now + life)
+
+
+def text(value: bytes | str) -> str:
+    """What Redis answered, as text."""
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,169 @@
+"""The UNet and the text encoder of the bundled model, trained together from captions alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from experiments.tinyworld import data
+from experiments.tinyworld.text import LENGTH, WIDTH, new_text_encoder
+from experiments.tinyworld.training import MovingAverage, Progress, average_gradients, device, save
+
+LEARNING_RATE = 8e-4
+DECAY_FROM = 0.4  # share of the budget after which the learning rate falls
+CAPTION_DROPOUT = 0.1  # share of samples without a caption, for classifier-free guidance
+SECONDS_BETWEEN_CHECKPOINTS = 240
+
+
+def new_unet() -> UNet2DConditionModel:
+    """An untrained UNet with cross-attention at 16x16, 8x8 and 4x4."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        block_out_channels=(64, 96, 160),
+        layers_per_block=1,
+        attention_head_dim=(2, 3, 5),  # diffusers' name for the number of heads
+        cross_attention_dim=WIDTH,
+        norm_num_groups=16,
+    )
+
+
+def new_scheduler() -> DDIMScheduler:
+    """Velocity prediction down to pure noise (zero terminal SNR), sampled at trailing timesteps."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        steps_offset=1,
+    )
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Latents and captions of the training set, drawn at random without their masks."""
+
+    latents: np.ndarray  # (count, 4, 16, 16) float16
+    token_ids: np.ndarray  # (count, captions, 77) int16
+    empty: np.ndarray  # (77,) the ids of no caption
+
+    @staticmethod
+    def of(folder: Path, tokenizer: CLIPTokenizer) -> "Batches":
+        """Read a training set."""
+        texts = data.captions(folder)
+        flat = [text for several in texts for text in several]
+        ids = tokenizer(flat, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="np").input_ids
+        empty = tokenizer("", padding="max_length", max_length=LENGTH, return_tensors="np").input_ids[0]
+        latents = np.load(folder / "latents.npy", mmap_mode="r")
+        return Batches(latents, ids.astype(np.int16).reshape(len(texts), -1, LENGTH), empty.astype(np.int16))
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+        """(latents (count, 4, 16, 16), token ids (count, 77))."""
+        rows = np.sort(rng.choice(len(self.latents), count, replace=False))
+        ids = self.token_ids[rows, rng.integers(self.token_ids.shape[1], size=count)].copy()
+        ids[rng.random(count) < CAPTION_DROPOUT] = self.empty
+        latents = torch.from_numpy(self.latents[rows].astype(np.float32))
+        return latents.to(device()), torch.from_numpy(ids.astype(np.int64)).to(device())
+
+
+def loss(unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor) -> Tensor:
+    """Mean squared error of the predicted velocity at random timesteps."""
+    noise = torch.randn_like(latents)
+    timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    with torch.autocast(latents.device.type, torch.bfloat16):
+        predicted = unet(noisy, timesteps, text_encoder(ids).last_hidden_state).sample
+    return F.mse_loss(predicted.float(), scheduler.get_velocity(latents, noise, timesteps))
+
+
+def train(rank: int, processes: int, folder: Path, seconds: float, batch: int, out: Path) -> None:
+    """Train for `seconds` in all, or what of it is left, and save the pipeline to `out` from time to time."""
+    torch.manual_seed(rank if not (folder / "denoiser.pt").exists() else rank + int((folder / "denoiser.pt").stat().st_mtime))
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    unet, text_encoder, scheduler = new_unet().to(device()), new_text_encoder(tokenizer).to(device()), new_scheduler()
+    same_start(unet, text_encoder)
+    parameters = [*unet.parameters(), *text_encoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    average = MovingAverage(parameters, 0.999)
+    progress, step = Progress(seconds), 0
+    checkpoint = folder / "denoiser.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device(), weights_only=True)
+        unet.load_state_dict(state["unet"])
+        text_encoder.load_state_dict(state["text_encoder"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values = state["average"]
+        progress = Progress(seconds, samples=state["samples"], before=state["elapsed"], elapsed=state["elapsed"])
+        step = state["step"]
+    batches = Batches.of(folder, tokenizer)
+    rng = np.random.default_rng((rank, step))
+    saved = progress.elapsed
+    running = 0.0
+    while not progress.done:
+        value = loss(unet, text_encoder, scheduler, *batches.draw(rng, batch))
+        optimizer.zero_grad()
+        value.backward()
+        progress.elapsed = average_gradients(parameters, progress.elapsed)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.param_groups[0]["lr"] = progress.learning_rate(LEARNING_RATE, decay_from=DECAY_FROM)
+        optimizer.step()
+        average.update(parameters, step)
+        finished = progress.done
+        progress.tick(batch * processes)
+        step += 1
+        running = float(value) if step == 1 else 0.98 * running + 0.02 * float(value)
+        if rank == 0 and step % 100 == 0:
+            speed = batch * processes * 100
+            left = (progress.budget - progress.elapsed) / 60
+            print(
+                f"unet step {step} samples {progress.samples} loss {running:.4f}"
+                f" ({progress.samples / progress.elapsed:.0f} samples/s), {left:.1f} min left",
+                flush=True,
+            )
+        if rank == 0 and (finished or progress.elapsed - saved > SECONDS_BETWEEN_CHECKPOINTS):
+            saved = progress.elapsed
+            state = {"unet": unet.state_dict(), "text_encoder": text_encoder.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"average": average.values, "samples": progress.samples, "elapsed": progress.elapsed, "step": step}
+            save(checkpoint, state)
+            assemble(folder, out, tokenizer, average.values)
+        if finished:
+            break
+
+
+def same_start(*models: torch.nn.Module) -> None:
+    """Every process starts from process 0's weights."""
+    if torch.distributed.is_initialized():
+        for model in models:
+            for parameter in model.parameters():
+                torch.distributed.broadcast(parameter.data, 0)
+
+
+def assemble(folder: Path, out: Path, tokenizer: CLIPTokenizer, weights: list[Tensor]) -> None:
+    """Put the parts together to a StableDiffusionPipeline in half precision and save it to `out`."""
+    unet, text_encoder = new_unet(), new_text_encoder(tokenizer)
+    with torch.no_grad():
+        for parameter, value in zip([*unet.parameters(), *text_encoder.parameters()], weights, strict=True):
+            parameter.copy_(value)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
