@@ -1,0 +1,53 @@
+"""Settings that gateway and workers share. Each is an `OVAM_*` variable, read once, when a process starts."""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+STORE_SCHEMES = ("file", "memory", "s3")
+
+
+class CommonSettings(BaseSettings):
+    """What both sides must agree on."""
+
+    model_config = SettingsConfigDict(env_prefix="OVAM_", frozen=True, extra="ignore", validate_default=True)
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, rediss:// or unix://")
+    data_dir: Path = Field(Path("data"), description="folder of the embedded Valkey, of the file store and of logs")
+    store_url: str = Field("", description="artifacts: file:///folder, memory:/// or s3://bucket/prefix; by default <data_dir>/store")
+    job_ttl_seconds: int = Field(86_400, ge=1, le=31_536_000, description="how long a finished job and its artifacts are kept")
+    max_attempts: int = Field(3, ge=1, le=100, description="how often a job is begun before it fails with worker-died")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("redis_url")
+    @classmethod
+    def is_redis(cls, url: str) -> str:
+        """Only a Redis URL."""
+        if urlsplit(url).scheme not in REDIS_SCHEMES:
+            msg = f"it must start with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}"
+            raise ValueError(msg)
+        return url
+
+    @field_validator("data_dir")
+    @classmethod
+    def is_absolute(cls, folder: Path) -> Path:
+        """The same folder for every process, wherever it was started."""
+        return folder.expanduser().absolute()
+
+    @field_validator("store_url")
+    @classmethod
+    def is_store(cls, url: str) -> str:
+        """Only a store that this service can open, or none."""
+        if url and urlsplit(url).scheme not in STORE_SCHEMES:
+            msg = f"it must start with one of {', '.join(f'{scheme}://' for scheme in STORE_SCHEMES)}"
+            raise ValueError(msg)
+        return url
+
+    @property
+    def store(self) -> str:
+        """The URL of the artifact store."""
+        return self.store_url or f"file://{quote(str(self.data_dir / 'store'))}"
