@@ -5,8 +5,15 @@ QUEUED = "ovam:queued"  # sorted set: ids of jobs no worker has begun, by time o
 MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> TokenCard
-DOCKET = "ovam"  # the name of the docket
-TASK = "run_job"  # the docket's one task; its argument is a job id
+DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
+INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
+DOCKETS = (DOCKET, INTERACTIVE)  # workers take jobs from each, and run any kind of job from any of them
+TASK = "run_job"  # every docket's one task; its argument, and the execution's key, is a job id
+
+
+def docket_of(kind: str) -> str:
+    """The docket for a kind of job: a docket is first in, first out, so short jobs have one of their own."""
+    return INTERACTIVE if kind == "attribute" else DOCKET
 
 
 def job(job_id: str) -> str:
@@ -25,7 +32,7 @@ def idempotency(key: str) -> str:
 
 
 def worker(name: str) -> str:
-    """String with a short life: a worker's heartbeat."""
+    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since)."""
     return f"ovam:worker:{name}"
 
 
@@ -44,6 +51,6 @@ def trace(image: int) -> str:
     return f"trace-{image}.safetensors"
 
 
-def token_object(name: str) -> str:
-    """Object: the embedding of a token, background row first."""
-    return f"tokens/{name}.safetensors"
+def token_object(name: str, job_id: str) -> str:
+    """Object: the embedding of a token, background row first; under its job, so that no other job overwrites it."""
+    return f"tokens/{name}/{job_id}.safetensors"
