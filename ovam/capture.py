@@ -1,6 +1,6 @@
 """Keeping the pixel queries of a generation while it runs (Eq. 1)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -10,17 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ovam.errors import CaptureError, InvalidArgumentError
-from ovam.model import cross_attentions, plain_unet, require_uncompiled
+from ovam.model import Pipeline, cross_attentions, plain_unet, require_uncompiled
 from ovam.selection import Indices, chosen_blocks, chosen_indices
 from ovam.trace import Block, Half, Trace
 
 
 @contextmanager
 def capture(
-    pipeline: Any,
+    pipeline: Pipeline,
     *,
     half: Half = "conditional",
-    blocks: str | list[str] | None = None,
+    blocks: str | Sequence[str] | None = None,
     evaluations: Indices = None,
     mid_block: bool = False,
 ) -> Iterator[list[Trace]]:
@@ -77,7 +77,7 @@ class _Recorder:
     adapter that is loaded meanwhile replaces it.
     """
 
-    def __init__(self, pipeline: Any, attentions: dict[str, Any], half: Half, evaluations: Indices) -> None:
+    def __init__(self, pipeline: Pipeline, attentions: dict[str, Any], half: Half, evaluations: Indices) -> None:
         self._pipeline = pipeline
         self._attentions = attentions
         self._half = half
@@ -92,8 +92,7 @@ class _Recorder:
         guided = bool(self._pipeline.do_classifier_free_guidance)
         images = sample.shape[0] // 2 if guided else sample.shape[0]
         if self._half == "unconditional" and not guided:
-            message = "half='unconditional', but guidance is off: the batch has one half, the conditional one"
-            raise CaptureError(message)
+            raise CaptureError("half='unconditional', but guidance is off: the batch has one half, the conditional one")
         call = self._call(images, (sample.shape[-2], sample.shape[-1]))
         if call.started in call.kept:
             call.timesteps.append(args[1] if len(args) > 1 else kwargs["timestep"])
@@ -110,8 +109,7 @@ class _Recorder:
         call.finished += 1
         for name, queries in call.queries.items():
             if len(queries) != len(call.timesteps):
-                message = f"block {name} gave {len(queries)} queries in {len(call.timesteps)} evaluations"
-                raise CaptureError(message)
+                raise CaptureError(f"block {name} gave {len(queries)} queries in {len(call.timesteps)} evaluations")
 
     def unhook(self) -> None:
         """Take the hooks of an evaluation that did not finish away."""
@@ -155,7 +153,7 @@ class _Recorder:
             )
 
 
-def _keep(queries: list[Tensor], rows: slice, heads: int) -> Any:
+def _keep(queries: list[Tensor], rows: slice, heads: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
     """Make a hook that adds the chosen rows of an output, split into heads, to ``queries``."""
 
     def hook(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
@@ -176,6 +174,5 @@ def grid_of(pixels: int, latent_size: tuple[int, int]) -> tuple[int, int]:
     while height * width > max(pixels, 1):
         height, width = (height + 1) // 2, (width + 1) // 2
     if height * width != pixels:
-        message = f"a block has {pixels} pixels, which no halving of the latent {latent_size} gives"
-        raise CaptureError(message)
+        raise CaptureError(f"a block has {pixels} pixels, which no halving of the latent {latent_size} gives")
     return height, width

@@ -27,9 +27,7 @@ def encode_run_lengths(mask: Bool[np.ndarray, "height width"]) -> RunLengths:
 
 def decode_run_lengths(encoded: RunLengths) -> Bool[np.ndarray, "height width"]:
     """Return the mask that `encode_run_lengths` encoded."""
-    return run_lengths.decode({"size": encoded["size"], "counts": encoded["counts"].encode("ascii")}).astype(
-        np.bool_
-    )
+    return run_lengths.decode({"size": encoded["size"], "counts": encoded["counts"].encode("ascii")}).astype(np.bool_)
 
 
 def polygons(mask: Bool[np.ndarray, "height width"]) -> list[list[float]]:
@@ -58,7 +56,7 @@ def polygons(mask: Bool[np.ndarray, "height width"]) -> list[list[float]]:
 def fill_polygons(outlines: list[list[float]], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
     """Fill COCO polygons on a canvas of ``size`` (height, width) as pycocotools does; their union."""
     height, width = size
-    if any(len(outline) < 6 or len(outline) % 2 for outline in outlines):  # noqa: PLR2004 - three corners
+    if any(len(outline) < 6 or len(outline) % 2 for outline in outlines):
         raise InvalidArgumentError("polygons", outlines, "lists of x, y with at least three corners")
     if not outlines:
         return np.zeros(size, dtype=np.bool_)

@@ -38,7 +38,7 @@ def dense_crf(
     size.
     """
     image, mask = np.asarray(image), np.asarray(mask)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:  # noqa: PLR2004
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise InvalidArgumentError("image", (image.dtype.name, image.shape), "uint8, (height, width, 3)")
     if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
         raise InvalidArgumentError("mask", (mask.dtype.name, mask.shape), f"bool, {image.shape[:2]}")

@@ -1,7 +1,7 @@
 """Heatmaps of any text over an image's pixels, from its trace (Eq. 3 to 5)."""
 
 from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ovam.errors import InvalidArgumentError
+from ovam.model import Pipeline
 from ovam.selection import Blocks, Indices, chosen_blocks, chosen_indices
 from ovam.text import Padding, encode, word_tokens
 from ovam.trace import Block, Trace
@@ -21,7 +22,7 @@ _SCORES_AT_A_TIME = 1 << 18
 
 def heatmaps(
     trace: Trace,
-    embedding: Float[Tensor, "tokens width"],
+    embedding: Float[Tensor, "tokens text_width"],
     *,
     reduction: Reduction = "mean",
     size: tuple[int, int] | None = None,
@@ -60,9 +61,9 @@ def heatmaps(
         return total if size is None else resize(total, size)
 
 
-def word_heatmap(
+def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     trace: Trace,
-    pipeline: Any,
+    pipeline: Pipeline,
     prompt: str,
     word: str,
     *,
@@ -82,16 +83,12 @@ def word_heatmap(
     """
     embedding, tokens = encode(pipeline, prompt, padding=padding)
     rows = [token.index for token in word_tokens(tokens, prompt, word, occurrence=occurrence)]
-    maps = heatmaps(
-        trace, embedding, reduction=reduction, blocks=blocks, evaluations=evaluations, heads=heads
-    )
+    maps = heatmaps(trace, embedding, reduction=reduction, blocks=blocks, evaluations=evaluations, heads=heads)
     mean = maps[rows].mean(dim=0, keepdim=True)
     return (mean if size is None else resize(mean, size))[0]
 
 
-def resize(
-    maps: Float[Tensor, "maps height width"], size: tuple[int, int]
-) -> Float[Tensor, "maps new_height new_width"]:
+def resize(maps: Float[Tensor, "maps height width"], size: tuple[int, int]) -> Float[Tensor, "maps new_height new_width"]:
     """Resize maps bilinearly to ``size`` (height, width), as ``align_corners=False`` does."""
     if min(size) < 1:
         raise InvalidArgumentError("size", size, "(height, width), each at least 1")
@@ -111,7 +108,7 @@ def attention_sum(
     tokens = keys.shape[1]
     at_a_time = min(evaluations, max(1, _SCORES_AT_A_TIME // (heads * tokens * pixels)))
     parts = queries.split(at_a_time)
-    if tokens == 2:  # noqa: PLR2004 - softmax of two is the sigmoid of their difference: half the products
+    if tokens == 2:
         difference = keys[:, 1:] - keys[:, :1]
         second = _sum(_scores(part, difference).sigmoid().sum(dim=(0, 1)) for part in parts)
         return torch.cat([evaluations * heads - second, second])
@@ -129,7 +126,7 @@ def _scores(
 
 
 def _block_sum(
-    block: Block, embedding: Float[Tensor, "tokens width"], steps: tuple[int, ...], heads: Indices
+    block: Block, embedding: Float[Tensor, "tokens text_width"], steps: tuple[int, ...], heads: Indices
 ) -> tuple[Float[Tensor, "tokens height width"], int]:
     """Sum one block's attention at its own grid, and count the terms."""
     queries, keys = block.queries, block.keys(embedding) * block.scale

@@ -63,7 +63,5 @@ def score(heatmap: Float[Tensor, "height width"], mask: Bool[Tensor, "height wid
 def _checked(heatmap: Tensor) -> Tensor:
     """Refuse heat that is negative, no number, or of no pixel."""
     if heatmap.numel() == 0 or not bool(heatmap.isfinite().all()) or float(heatmap.min()) < 0:
-        raise InvalidArgumentError(
-            "heatmap", tuple(heatmap.shape), "at least one pixel, values finite and at least 0"
-        )
+        raise InvalidArgumentError("heatmap", tuple(heatmap.shape), "at least one pixel, values finite and at least 0")
     return heatmap

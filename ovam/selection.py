@@ -32,11 +32,9 @@ def chosen_indices(choice: Indices, count: int, what: str) -> tuple[int, ...]:
             picked = list(choice)
     outside = [index for index in picked if not -count <= index < count]
     if outside:
-        message = f"{what} {outside} chosen; allowed: {-count} to {count - 1}"
-        raise SelectionError(message)
+        raise SelectionError(f"{what} {outside} chosen; allowed: {-count} to {count - 1}")
     if not picked:
-        message = f"no {what} chosen: {choice!r} selects none of {count}"
-        raise SelectionError(message)
+        raise SelectionError(f"no {what} chosen: {choice!r} selects none of {count}")
     return tuple(sorted({index % count for index in picked}))
 
 
@@ -53,12 +51,10 @@ def chosen_blocks(choice: Blocks, grids: dict[str, tuple[int, int] | None]) -> t
     for part in wanted:
         found = [name for name, grid in grids.items() if _selects(part, name, grid)]
         if not found:
-            message = f"blocks {part!r} selects none of: {', '.join(grids)}"
-            raise SelectionError(message)
+            raise SelectionError(f"blocks {part!r} selects none of: {', '.join(grids)}")
         names.update(found)
     if not names:
-        message = "no blocks chosen: the list is empty"
-        raise SelectionError(message)
+        raise SelectionError("no blocks chosen: the list is empty")
     return tuple(name for name in grids if name in names)
 
 

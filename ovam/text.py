@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError, WordNotInPromptError
+from ovam.model import Pipeline
 
 Padding = Literal["none", "max_length"]
 
@@ -27,11 +28,11 @@ class Token:
 
 
 def encode(
-    pipeline: Any,
+    pipeline: Pipeline,
     prompt: str,
     *,
     padding: Padding = "none",
-) -> tuple[Float[Tensor, "tokens width"], tuple[Token, ...]]:
+) -> tuple[Float[Tensor, "tokens text_width"], tuple[Token, ...]]:
     """Encode an attribution prompt: the last hidden state of the pipeline's text encoder (X' of Eq. 4).
 
     ``padding="none"`` keeps the prompt's own tokens with start and end, as published; ``"max_length"`` pads
@@ -56,8 +57,7 @@ def encode(
     )
     ids = encoded["input_ids"]
     if len(ids) > limit:
-        message = f"prompt {prompt!r} has {len(ids)} tokens with start and end; allowed: {limit}"
-        raise PromptTooLongError(message)
+        raise PromptTooLongError(f"prompt {prompt!r} has {len(ids)} tokens with start and end; allowed: {limit}")
     names = tokenizer.convert_ids_to_tokens(ids)
     tokens = tuple(
         Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
@@ -73,9 +73,7 @@ def encode(
     return embedding, tokens
 
 
-def word_tokens(
-    tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None
-) -> tuple[Token, ...]:
+def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:
     """Find the tokens of a word or phrase by its characters, whatever its case.
 
     All occurrences count, or with ``occurrence`` the n-th, from 0. Only whole words match: "car" is not in
@@ -87,15 +85,13 @@ def word_tokens(
     spans = _spans(prompt, unicodedata.normalize("NFC", word))
     if occurrence is not None:
         if not 0 <= occurrence < len(spans):
-            message = f"occurrence {occurrence} of word {word!r} is not in prompt {prompt!r}, which has {len(spans)}"
-            raise WordNotInPromptError(message)
+            raise WordNotInPromptError(
+                f"occurrence {occurrence} of word {word!r} is not in prompt {prompt!r}, which has {len(spans)}"
+            )
         spans = [spans[occurrence]]
-    found = tuple(
-        token for token in tokens if token.span and any(_overlap(token.span, span) for span in spans)
-    )
+    found = tuple(token for token in tokens if token.span and any(_overlap(token.span, span) for span in spans))
     if not found:
-        message = f"word {word!r} is not in prompt {prompt!r}"
-        raise WordNotInPromptError(message)
+        raise WordNotInPromptError(f"word {word!r} is not in prompt {prompt!r}")
     return found
 
 
@@ -114,11 +110,12 @@ def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
-def _text_model(pipeline: Any) -> tuple[Any, Any]:
+def _text_model(pipeline: Pipeline) -> tuple[Any, Any]:
     """Take the one tokenizer and text encoder of a pipeline of the Stable Diffusion 1.x kind."""
     tokenizer, encoder = getattr(pipeline, "tokenizer", None), getattr(pipeline, "text_encoder", None)
     single = getattr(pipeline, "text_encoder_2", None) is None
     if tokenizer is None or encoder is None or not single or not getattr(tokenizer, "is_fast", False):
-        message = f"pipeline {type(pipeline).__name__}: allowed: one text encoder, with a tokenizer that tells offsets"
-        raise UnsupportedModelError(message)
+        raise UnsupportedModelError(
+            f"pipeline {type(pipeline).__name__}: allowed: one text encoder, with a tokenizer that tells offsets"
+        )
     return tokenizer, encoder

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from ovam.errors import InvalidArgumentError, OptimizationError, UnusableMaskError
 from ovam.heatmaps import heatmaps
 from ovam.masks import min_max
+from ovam.model import Pipeline
 from ovam.selection import Blocks, Indices
 from ovam.text import encode, word_tokens
 from ovam.trace import Trace
@@ -34,7 +35,7 @@ class TokenFit:
     row alone.
     """
 
-    embedding: Float[Tensor, "classes width"]
+    embedding: Float[Tensor, "classes text_width"]
     """The rows with the lowest loss; row 0 is the background."""
     losses: tuple[float, ...]
     """Loss of every epoch, before its step."""
@@ -52,7 +53,7 @@ class TokenFit:
         return self.losses[self.best_epoch]
 
 
-def initial_tokens(pipeline: Any, *words: str) -> Float[Tensor, "classes width"]:
+def initial_tokens(pipeline: Pipeline, *words: str) -> Float[Tensor, "classes text_width"]:
     """Take <SoT> for the background and each word's last sub-token in "A photograph of a <word>"."""
     rows = []
     for word in words:
@@ -65,9 +66,9 @@ def initial_tokens(pipeline: Any, *words: str) -> Float[Tensor, "classes width"]
     return torch.stack(rows)
 
 
-def optimize_tokens(
+def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keyword
     examples: Sequence[Example],
-    init: Float[Tensor, "classes width"],
+    init: Float[Tensor, "classes text_width"],
     *,
     loss: Loss = "bce",
     optimizer: Optimizer = "sgd",
@@ -121,9 +122,7 @@ def optimize_tokens(
     return TokenFit(course.best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate)
 
 
-def bce(
-    maps: Float[Tensor, "classes height width"], target: Float[Tensor, "classes height width"]
-) -> Float[Tensor, ""]:
+def bce(maps: Float[Tensor, "classes height width"], target: Float[Tensor, "classes height width"]) -> Float[Tensor, ""]:
     """Binary cross-entropy of mean heatmaps and masks, summed over classes, averaged over pixels (Eq. 7)."""
     heat = maps.clamp(_BCE_MARGIN, 1 - _BCE_MARGIN)
     return -(target * heat.log() + (1 - target) * (1 - heat).log()).sum(dim=0).mean()
@@ -150,14 +149,11 @@ class _Course:
         self.best_epoch = 0
         self.ended: Literal["epochs", "plateau", "callback", "diverged"] = "epochs"
 
-    def goes_on(
-        self, epoch: int, value: float, tokens: Tensor, on_epoch: Callable[[int, float], bool | None] | None
-    ) -> bool:
+    def goes_on(self, epoch: int, value: float, tokens: Tensor, on_epoch: Callable[[int, float], bool | None] | None) -> bool:
         """Note an epoch's loss, keep its tokens if they are the best, and say whether to take its step."""
         if not math.isfinite(value):
             if epoch == 0:
-                message = f"the loss of the initial tokens is {value}"
-                raise OptimizationError(message)
+                raise OptimizationError(f"the loss of the initial tokens is {value}")
             self.ended = "diverged"
             return False
         self.losses.append(value)
@@ -194,28 +190,24 @@ def _targets(examples: Sequence[Example], classes: int) -> list[tuple[Trace, Ten
     targets = [(trace, _target(mask, classes, number)) for number, (trace, mask) in enumerate(examples)]
     for row in range(classes):
         if not any(bool(target[row].any()) for _, target in targets):
-            message = f"class {row} has no pixel in any of {len(targets)} masks"
-            raise UnusableMaskError(message)
+            raise UnusableMaskError(f"class {row} has no pixel in any of {len(targets)} masks")
     return targets
 
 
 def _target(mask: Tensor | np.ndarray, classes: int, number: int) -> Float[Tensor, "classes height width"]:
     """Bring one mask to (classes, height, width)."""
     target = torch.as_tensor(mask).detach().to(torch.float32)
-    if target.ndim == 2 and classes == 2:  # noqa: PLR2004 - (height, width), for background and one class
+    if target.ndim == 2 and classes == 2:
         target = torch.stack([1 - target, target])
-    if target.ndim != 3 or target.shape[0] != classes or target.numel() == 0:  # noqa: PLR2004
-        allowed = f"({classes}, height, width)" + (" or (height, width)" if classes == 2 else "")  # noqa: PLR2004
+    if target.ndim != 3 or target.shape[0] != classes or target.numel() == 0:
+        allowed = f"({classes}, height, width)" + (" or (height, width)" if classes == 2 else "")
         field = f"mask {number}"
         raise InvalidArgumentError(field, tuple(target.shape), allowed)
     if not bool(target.isfinite().all()) or float(target.min()) < 0 or float(target.max()) > 1:
-        message = f"mask {number} has values outside of 0 to 1"
-        raise UnusableMaskError(message)
+        raise UnusableMaskError(f"mask {number} has values outside of 0 to 1")
     for row, pixels in enumerate(target):
         if bool((pixels == 1).all()):
-            message = (
-                f"mask {number}: class {row} covers the whole image; allowed: at least two classes in it"
-            )
+            message = f"mask {number}: class {row} covers the whole image; allowed: at least two classes in it"
             raise UnusableMaskError(message)
     return target
 
@@ -230,5 +222,5 @@ def _check_options(loss: str, optimizer: str, rate: float, epochs: int, init: Te
         raise InvalidArgumentError("learning_rate", rate, "above 0")
     if epochs < 1:
         raise InvalidArgumentError("epochs", epochs, "1 or more")
-    if init.ndim != 2 or init.shape[0] < 2 or not init.is_floating_point():  # noqa: PLR2004
+    if init.ndim != 2 or init.shape[0] < 2 or not init.is_floating_point():
         raise InvalidArgumentError("init", tuple(init.shape), "(2 or more classes, width), floating")

@@ -1,8 +1,9 @@
 """A trace: the pixel queries that one image left behind in every cross-attention block (Eq. 1)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
-from ovam.model import cross_attentions, plain_unet, text_width
+from ovam.model import Pipeline, cross_attentions, plain_unet, text_width
 
 Half = Literal["conditional", "unconditional"]
 
@@ -38,13 +39,11 @@ class Block:
         """Number of attention heads."""
         return self.queries.shape[1]
 
-    def keys(self, embedding: Float[Tensor, "tokens width"]) -> Float[Tensor, "heads tokens head_dim"]:
+    def keys(self, embedding: Float[Tensor, "tokens text_width"]) -> Float[Tensor, "heads tokens head_dim"]:
         """Project a text embedding to attribution keys, in the queries' type and place (Eq. 4)."""
         parameter = next(self.to_k.parameters())
         keys = self.to_k(embedding.to(parameter.device, parameter.dtype))
-        return (
-            keys.unflatten(-1, (self.heads, -1)).transpose(0, 1).to(self.queries.device, self.queries.dtype)
-        )
+        return keys.unflatten(-1, (self.heads, -1)).transpose(0, 1).to(self.queries.device, self.queries.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +72,9 @@ class Trace:
         """Memory the queries take, in bytes."""
         return sum(block.queries.nbytes for block in self.blocks)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
         """Return a trace with the queries on another device or in another floating type."""
-        moved = [
-            replace(block, queries=block.queries.to(device=device, dtype=dtype)) for block in self.blocks
-        ]
+        moved = [replace(block, queries=block.queries.to(device=device, dtype=dtype)) for block in self.blocks]
         return replace(self, blocks=tuple(moved))
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
@@ -101,7 +98,7 @@ class Trace:
         return safetensors.save(tensors, metadata={"trace": json.dumps(header)})
 
     @classmethod
-    def from_bytes(cls, data: bytes, pipeline: Any) -> Self:
+    def from_bytes(cls, data: bytes, pipeline: Pipeline) -> "Trace":
         """Read what `to_bytes` wrote, on the CPU, and bind it to the key projections of ``pipeline``.
 
         Raises `TraceFormatError` for bytes that are not a whole trace, `TraceMismatchError` when the
@@ -120,11 +117,9 @@ class Trace:
                 half=header["half"],
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            message = f"the trace's header lacks or garbles a field: {error!r}"
-            raise TraceFormatError(message) from error
+            raise TraceFormatError(f"the trace's header lacks or garbles a field: {error!r}") from error
         if not blocks or trace.half not in {"conditional", "unconditional"}:
-            message = f"the trace holds {len(blocks)} blocks of half {trace.half!r}"
-            raise TraceFormatError(message)
+            raise TraceFormatError(f"the trace holds {len(blocks)} blocks of half {trace.half!r}")
         return trace
 
 
@@ -136,41 +131,34 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         metadata = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"]
         header = json.loads(metadata["trace"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        message = f"{len(data)} bytes that are not a trace: {error}"
-        raise TraceFormatError(message) from error
+        raise TraceFormatError(f"{len(data)} bytes that are not a trace: {error}") from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        message = f"the trace's header is not of format {_FORMAT!r}"
-        raise TraceFormatError(message)
+        raise TraceFormatError(f"the trace's header is not of format {_FORMAT!r}")
     return header, tensors
 
 
-def _bind(
-    entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any], attentions: dict[str, Any]
-) -> Block:
+def _bind(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any], attentions: dict[str, Any]) -> Block:
     """Join a block's stored queries with the module of the same name."""
     name, queries, grid = entry["name"], tensors[entry["name"]], _size(entry["grid"])
     evaluations = len(header["evaluations"])
-    if queries.ndim != 4 or not queries.is_floating_point():  # noqa: PLR2004 - evaluations, heads, pixels, head_dim
+    if queries.ndim != 4 or not queries.is_floating_point():
         raise ValueError(name, queries.dtype, queries.shape)
     if queries.shape[0] != evaluations or evaluations != len(header["timesteps"]):
         raise ValueError(name, queries.shape, evaluations)
     if queries.shape[2] != grid[0] * grid[1]:
         raise ValueError(name, queries.shape, grid)
     if name not in attentions:
-        message = f"the trace has a block {name!r}, the pipeline's UNet has not"
-        raise TraceMismatchError(message)
+        raise TraceMismatchError(f"the trace has a block {name!r}, the pipeline's UNet has not")
     attention = attentions[name]
     stored = (entry["width"], queries.shape[1], queries.shape[3])
     present = (text_width(attention.to_k), attention.heads, attention.to_k.out_features // attention.heads)
     if stored != present:
-        message = (
-            f"block {name!r}: (width, heads, head_dim) is {stored} in the trace, {present} in the pipeline"
-        )
+        message = f"block {name!r}: (text width, heads, head_dim) is {stored} in the trace, {present} in the pipeline"
         raise TraceMismatchError(message)
     return Block(name, grid, float(entry["scale"]), queries, attention.to_k)
 
 
-def _size(pair: Any) -> tuple[int, int]:
+def _size(pair: Sequence[int]) -> tuple[int, int]:
     """Take a (height, width) from JSON."""
     height, width = pair
     return int(height), int(width)

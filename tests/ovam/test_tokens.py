@@ -1,0 +1,165 @@
+"""Token optimisation finds what is there to find, deterministically, and keeps the best."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+import ovam
+from ovam.errors import InvalidArgumentError, OptimizationError, SelectionError, UnusableMaskError
+from ovam.tokens import bce, cross_entropy_minmax
+
+MASK = torch.zeros(64, 96, dtype=torch.bool)
+MASK[16:40, 24:72] = True
+
+
+@pytest.fixture
+def init(pipeline: StableDiffusionPipeline) -> torch.Tensor:
+    return ovam.initial_tokens(pipeline, "cat")
+
+
+def test_initial_tokens_are_the_start_and_the_words_last_piece(pipeline: StableDiffusionPipeline) -> None:
+    embedding, tokens = ovam.encode(pipeline, "A photograph of a monkey")
+    assert tokens[9].text == "y"
+    assert torch.equal(ovam.initial_tokens(pipeline, "monkey"), embedding[[0, 9]])
+    assert ovam.initial_tokens(pipeline, "monkey", "cat", "dog").shape == (4, 32)
+    with pytest.raises(InvalidArgumentError, match="words"):
+        ovam.initial_tokens(pipeline)
+
+
+def test_a_mask_that_a_token_can_draw_is_found(trace: ovam.Trace, init: torch.Tensor) -> None:
+    """The mask is drawn by a token itself, so that the optimum is known: that token's own maps."""
+    hidden = init + 3 * torch.randn(2, 32, generator=torch.Generator().manual_seed(5))
+    drawn = ovam.heatmaps(trace, hidden, size=(32, 48))
+    floor = float(bce(drawn, drawn))
+    fit = ovam.optimize_tokens([(trace, drawn)], init, learning_rate=20.0, epochs=400)
+    assert fit.best_loss - floor < 0.2 * (fit.losses[0] - floor)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy_minmax"])
+def test_the_best_loss_is_that_of_the_embedding_returned(
+    trace: ovam.Trace, init: torch.Tensor, loss: str, optimizer: str
+) -> None:
+    fit = ovam.optimize_tokens([(trace, MASK)], init, loss=loss, optimizer=optimizer, epochs=30)
+    assert len(fit.losses) == 30
+    assert fit.best_loss == min(fit.losses) < fit.losses[0]
+    maps = ovam.heatmaps(trace, fit.embedding, size=(64, 96))
+    target = torch.stack([~MASK, MASK]).float()
+    value = bce(maps, target) if loss == "bce" else cross_entropy_minmax(maps, target)
+    assert float(value) == pytest.approx(fit.best_loss, rel=1e-4)
+
+
+def test_two_runs_give_the_same_tokens(trace: ovam.Trace, init: torch.Tensor) -> None:
+    one, other = (ovam.optimize_tokens([(trace, MASK)], init, epochs=20) for _ in range(2))
+    assert one.losses == other.losses
+    assert torch.equal(one.embedding, other.embedding)
+
+
+def test_with_two_classes_gradient_descent_moves_the_tokens_apart_and_keeps_their_sum(
+    trace: ovam.Trace, init: torch.Tensor
+) -> None:
+    fit = ovam.optimize_tokens([(trace, MASK)], init, epochs=40)
+    assert float((fit.embedding - init).abs().max()) > 0.1
+    assert torch.allclose(fit.embedding.sum(dim=0), init.sum(dim=0), atol=1e-3)
+
+
+def test_the_model_and_the_initial_tokens_stay_as_they_were(
+    pipeline: StableDiffusionPipeline, trace: ovam.Trace, init: torch.Tensor
+) -> None:
+    before = init.clone()
+    ovam.optimize_tokens([(trace, MASK)], init, epochs=3)
+    assert torch.equal(init, before)
+    assert all(parameter.grad is None for parameter in pipeline.unet.parameters())
+
+
+def test_several_classes_and_several_examples_are_learned_together(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    left, right = torch.zeros(32, 48), torch.zeros(32, 48)
+    left[4:20, 4:20], right[10:28, 28:44] = 1, 1
+    both = torch.stack([1 - left - right, left, right])
+    one = torch.stack([1 - left, left, torch.zeros(32, 48)])
+    init = ovam.initial_tokens(pipeline, "cat", "dog")
+    fit = ovam.optimize_tokens([(trace, both), (trace, one)], init, epochs=30)
+    assert fit.embedding.shape == (3, 32)
+    assert fit.best_loss < fit.losses[0]
+
+
+def test_masks_may_be_numpy_and_soft(trace: ovam.Trace, init: torch.Tensor) -> None:
+    hard = ovam.optimize_tokens([(trace, MASK)], init, epochs=3)
+    same = ovam.optimize_tokens([(trace, MASK.numpy().astype(np.float64))], init, epochs=3)
+    assert hard.losses == same.losses
+    assert len(ovam.optimize_tokens([(trace, MASK * 0.7)], init, epochs=2).losses) == 2
+
+
+def test_the_callback_sees_every_epoch_and_may_end_the_search(trace: ovam.Trace, init: torch.Tensor) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def end_at_four(epoch: int, loss: float) -> bool:
+        seen.append((epoch, loss))
+        return epoch < 4
+
+    fit = ovam.optimize_tokens([(trace, MASK)], init, epochs=50, on_epoch=end_at_four)
+    assert fit.ended == "callback"
+    assert seen == list(enumerate(fit.losses))
+    assert len(seen) == 5
+
+
+def test_an_error_of_the_callback_goes_through(trace: ovam.Trace, init: torch.Tensor) -> None:
+    def cancel(_epoch: int, _loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ovam.optimize_tokens([(trace, MASK)], init, on_epoch=cancel)
+
+
+def test_the_search_ends_on_a_plateau(trace: ovam.Trace, init: torch.Tensor) -> None:
+    fit = ovam.optimize_tokens([(trace, MASK)], init, learning_rate=1e-9, epochs=100, patience=7)
+    assert fit.ended == "plateau"
+    assert len(fit.losses) == 8
+
+
+def test_perfect_maps_leave_the_published_loss_at_its_floor() -> None:
+    target = torch.stack([~MASK, MASK]).float()
+    assert float(cross_entropy_minmax(target, target)) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
+
+
+def test_bce_of_one_half_everywhere_is_two_bits_of_nats() -> None:
+    target = torch.stack([~MASK, MASK]).float()
+    assert float(bce(torch.full_like(target, 0.5), target)) == pytest.approx(2 * math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.zeros(64, 96), "class 0 covers the whole image"),
+        (torch.ones(64, 96), "class 1 covers the whole image"),
+        (MASK * 255, "outside of 0 to 1"),
+        (MASK / torch.tensor(0.0), "outside of 0 to 1"),
+        (torch.stack([torch.full((4, 4), 0.5), torch.zeros(4, 4)]), "class 1 has no pixel"),
+    ],
+)
+def test_a_mask_that_teaches_nothing_is_refused(trace: ovam.Trace, init: torch.Tensor, mask: torch.Tensor, message: str) -> None:
+    with pytest.raises(UnusableMaskError, match=message):
+        ovam.optimize_tokens([(trace, mask)], init)
+
+
+def test_arguments_outside_are_named(trace: ovam.Trace, init: torch.Tensor) -> None:
+    bad = {"learning_rate": -1.0, "epochs": 0}
+    for field, value in bad.items():
+        with pytest.raises(InvalidArgumentError, match=rf"^{field} is "):
+            ovam.optimize_tokens([(trace, MASK)], init, **{field: value})
+    with pytest.raises(InvalidArgumentError, match=r"^init is "):
+        ovam.optimize_tokens([(trace, MASK)], init[:1])
+    with pytest.raises(InvalidArgumentError, match=r"^mask 0 is "):
+        ovam.optimize_tokens([(trace, MASK[0])], init)
+    with pytest.raises(InvalidArgumentError, match=r"^examples is "):
+        ovam.optimize_tokens([], init)
+    with pytest.raises(SelectionError):
+        ovam.optimize_tokens([(trace, MASK)], init, blocks="side")
+
+
+def test_tokens_that_are_no_numbers_are_refused(trace: ovam.Trace, init: torch.Tensor) -> None:
+    with pytest.raises(OptimizationError, match="nan"):
+        ovam.optimize_tokens([(trace, MASK)], init * math.nan)

@@ -1,0 +1,93 @@
+"""A trace survives its way through bytes, and nothing else passes for one."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import save
+
+import ovam
+from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
+
+
+def test_a_trace_comes_back_from_its_bytes_as_it_was(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    again = ovam.Trace.from_bytes(trace.to_bytes(), pipeline)
+    for field in ("evaluations", "timesteps", "latent_size", "image_size", "half", "nbytes", "width"):
+        assert getattr(again, field) == getattr(trace, field)
+    for block, same in zip(trace.blocks, again.blocks, strict=True):
+        assert (block.name, block.grid, block.scale) == (same.name, same.grid, same.scale)
+        assert block.to_k is same.to_k
+        assert torch.equal(block.queries, same.queries)
+
+
+def test_half_the_bytes_are_enough_for_the_same_map(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    data = trace.to_bytes(dtype=torch.float16)
+    assert len(data) < 0.6 * len(trace.to_bytes())
+    again = ovam.Trace.from_bytes(data, pipeline)
+    assert again.nbytes == trace.nbytes / 2
+    maps = [ovam.word_heatmap(one, pipeline, "a cat", "cat") for one in (trace, again)]
+    assert torch.allclose(*maps, atol=1e-3)
+
+
+def test_only_floating_types_can_hold_queries(trace: ovam.Trace) -> None:
+    with pytest.raises(InvalidArgumentError, match="dtype"):
+        trace.to_bytes(dtype=torch.int8)
+
+
+def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    data = trace.to_bytes()
+    tensors = {"weight": torch.zeros(2)}
+    huge_header = (1 << 62).to_bytes(8, "little") + data[8:]
+    for bad in (b"", b"\x00" * 7, data[:-1], data[:100], b"\x80\x04K\x01.", save(tensors), huge_header):
+        with pytest.raises(TraceFormatError):
+            ovam.Trace.from_bytes(bad, pipeline)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("format", "ovam-trace/9"),
+        ("blocks", []),
+        ("blocks", [{"name": "elsewhere", "grid": [1, 1], "scale": 1, "width": 1}]),
+        ("blocks", 5),
+        ("evaluations", [0]),
+        ("timesteps", []),
+        ("timesteps", ["now", "then", "later"]),
+        ("latent_size", [8]),
+        ("half", "other"),
+    ],
+)
+def test_a_header_that_contradicts_the_tensors_is_refused(
+    pipeline: StableDiffusionPipeline, trace: ovam.Trace, field: str, value: object
+) -> None:
+    data = trace.to_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["trace"])
+    tensors = {block.name: block.queries for block in trace.blocks}
+    bad = save(tensors, metadata={"trace": json.dumps(header | {field: value})})
+    with pytest.raises(TraceFormatError):
+        ovam.Trace.from_bytes(bad, pipeline)
+
+
+def test_a_trace_of_another_build_is_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    block = trace.blocks[0]
+    renamed = dataclasses.replace(block, name="down_blocks.7.attn2")
+    wider = dataclasses.replace(block, to_k=torch.nn.Linear(48, 16, bias=False))
+    fewer_heads = dataclasses.replace(block, queries=block.queries[:, :1])
+    for foreign in (renamed, wider, fewer_heads):
+        data = dataclasses.replace(trace, blocks=(foreign,)).to_bytes()
+        with pytest.raises(TraceMismatchError, match=foreign.name):
+            ovam.Trace.from_bytes(data, pipeline)
+
+
+def test_keys_come_from_calling_the_projection(trace: ovam.Trace) -> None:
+    block = trace.blocks[0]
+    adapted = torch.nn.Sequential(block.to_k, torch.nn.Dropout(p=1.0))
+    assert float(dataclasses.replace(block, to_k=adapted).keys(torch.ones(1, 32)).detach().abs().max()) == 0
+
+
+def test_a_trace_cannot_be_changed(trace: ovam.Trace) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        trace.half = "unconditional"
