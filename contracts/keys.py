@@ -1,10 +1,11 @@
 """Where things are: the names of Redis keys and of objects in the artifact store."""
 
-JOBS = "ovam:jobs"  # sorted set: job id by time of creation (ms)
+JOBS = "ovam:jobs"  # sorted set, every score 0: job ids, whose order is that of creation
 QUEUED = "ovam:queued"  # sorted set: ids of jobs no worker has begun, by time of creation (ms)
 MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> TokenCard
+COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
 DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
 DOCKETS = (DOCKET, INTERACTIVE)  # workers take jobs from each, and run any kind of job from any of them
@@ -27,7 +28,7 @@ def events(job_id: str) -> str:
 
 
 def idempotency(key: str) -> str:
-    """String: the fingerprint of a request and the job it made."""
+    """Hash: the fingerprint of a request, the job it made, and until when (ms) its first answer is awaited."""
     return f"ovam:idempotency:{key}"
 
 

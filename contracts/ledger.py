@@ -5,7 +5,7 @@ appends to the job's event stream in the same transaction. A worker's changes ar
 that was believed dead and wakes up again changes nothing.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from redis.asyncio import Redis
@@ -14,10 +14,11 @@ from redis.exceptions import WatchError
 
 from contracts import keys
 from contracts.errors import Code, Failure, ServiceError
-from contracts.jobs import AttributeResult, GenerateResult, JobRecord, OptimizeResult, Progress, State, utc_now
+from contracts.jobs import AttributeResult, GenerateResult, JobRecord, Kind, OptimizeResult, Progress, State, utc_now
 
 REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
 MAX_EVENTS = 2000  # per job
+PAGE = 100  # records read at once for a listing
 
 
 class LostJob(Exception):  # noqa: N818  # not an error: the work is simply no longer wanted
@@ -42,30 +43,24 @@ class Ledger:
             raise ServiceError(Code.UNKNOWN_JOB, f"there is no job {job_id!r}", field=field, value=job_id)
         return record
 
-    async def newest(self, before: str | None, limit: int) -> list[JobRecord]:
-        """Up to `limit` records, newest first, all older than the job `before`."""
+    async def newest(
+        self, before: str | None, limit: int, *, kind: Kind | None = None, state: State | None = None
+    ) -> list[JobRecord]:
+        """Up to `limit` records of a kind and state, newest first, all older than the job `before`."""
         found: list[JobRecord] = []
-        async for job_id in self._ids_before(before):
-            if record := await self.find(job_id):
-                found.append(record)
-            else:
-                await self.redis.zrem(keys.JOBS, job_id)
-            if len(found) == limit:
-                break
+        edge = "+" if before is None else f"({before}"
+        while ids := [text(each) for each in await self.redis.zrevrangebylex(keys.JOBS, edge, "-", 0, PAGE)]:
+            for job_id, data in zip(ids, await self.redis.mget([keys.job(each) for each in ids]), strict=True):
+                if data is None:
+                    await self.redis.zrem(keys.JOBS, job_id)
+                    continue
+                record = JobRecord.model_validate_json(data).seen_at(utc_now())
+                if kind in (None, record.kind) and state in (None, record.state):
+                    found.append(record)
+                if len(found) == limit:
+                    return found
+            edge = f"({ids[-1]}"
         return found
-
-    async def _ids_before(self, before: str | None) -> AsyncIterator[str]:
-        """Job ids, newest first; ids sort by time of creation."""
-        start = 0 if before is None else await self._rank_after(before)
-        while ids := await self.redis.zrevrange(keys.JOBS, start, start + 99):
-            for job_id in ids:
-                yield text(job_id)
-            start += len(ids)
-
-    async def _rank_after(self, job_id: str) -> int:
-        """How many jobs come up to and including `job_id`, newest first."""
-        rank = await self.redis.zrevrank(keys.JOBS, job_id)
-        return 0 if rank is None else rank + 1
 
     async def claim(self, job_id: str, *, max_attempts: int) -> JobRecord:
         """Begin the job: a new attempt. Fails it when too many attempts died before; LostJob if it is not to be run."""
@@ -148,14 +143,24 @@ class Ledger:
 
 def write(pipe: Pipeline, record: JobRecord) -> None:
     """Queue the commands that store a record and tell its listeners."""
-    life = record.expires_at - utc_now() + REMEMBERED
-    pipe.set(keys.job(record.id), record.model_dump_json(), ex=life)
-    event = record.model_dump_json(include={"id", "state", "progress", "error"})
-    name = "progress" if record.state is State.RUNNING and record.progress else "state"
-    pipe.xadd(keys.events(record.id), {"event": name, "data": event}, maxlen=MAX_EVENTS)
-    pipe.expire(keys.events(record.id), life)
+    pipe.set(keys.job(record.id), record.model_dump_json(), ex=life_of(record))
+    pipe.xadd(keys.events(record.id), event_of(record), maxlen=MAX_EVENTS)
+    pipe.expire(keys.events(record.id), life_of(record))
     if record.state is not State.QUEUED:
         pipe.zrem(keys.QUEUED, record.id)
+    if record.state.final:
+        pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
+
+
+def life_of(record: JobRecord) -> timedelta:
+    """How long from now Redis keeps a record and its events."""
+    return record.expires_at - utc_now() + REMEMBERED
+
+
+def event_of(record: JobRecord) -> dict[str, str]:
+    """What the listeners of a job are told of its record."""
+    name = "progress" if record.state is State.RUNNING and record.progress else "state"
+    return {"event": name, "data": record.model_dump_json(include={"id", "state", "progress", "error"})}
 
 
 def held(record: JobRecord, attempt: int) -> JobRecord:

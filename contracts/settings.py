@@ -1,24 +1,29 @@
 """Settings that gateway and workers share. Each is an `OVAM_*` variable, read once, when a process starts."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 STORE_SCHEMES = ("file", "memory", "s3")
+PREFIX = "OVAM_"
+
+
+class BadSettingsError(Exception):
+    """A setting that cannot be used; the message is one line and names the variable."""
 
 
 class CommonSettings(BaseSettings):
     """What both sides must agree on."""
 
-    model_config = SettingsConfigDict(env_prefix="OVAM_", frozen=True, extra="ignore", validate_default=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", validate_default=True)
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, rediss:// or unix://")
     data_dir: Path = Field(Path("data"), description="folder of the embedded Valkey, of the file store and of logs")
-    store_url: str = Field("", description="artifacts: file:///folder, memory:/// or s3://bucket/prefix; by default <data_dir>/store")
+    store_url: str = Field("", description="artifacts: file:///folder or s3://bucket/prefix; <data_dir>/store without it")
     job_ttl_seconds: int = Field(86_400, ge=1, le=31_536_000, description="how long a finished job and its artifacts are kept")
     max_attempts: int = Field(3, ge=1, le=100, description="how often a job is begun before it fails with worker-died")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
@@ -51,3 +56,22 @@ class CommonSettings(BaseSettings):
     def store(self) -> str:
         """The URL of the artifact store."""
         return self.store_url or f"file://{quote(str(self.data_dir / 'store'))}"
+
+
+S = TypeVar("S", bound=CommonSettings)
+
+
+def load(kind: type[S]) -> S:
+    """The settings of this process; a BadSettingsError that names every variable that is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise BadSettingsError("; ".join(complaint(dict(each)) for each in error.errors())) from error
+
+
+def complaint(error: dict[str, object]) -> str:
+    """What is wrong with one variable."""
+    place = error["loc"]
+    name = str(place[0]).upper() if isinstance(place, tuple) and place else ""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{PREFIX}{name}={error['input']!s}: {message[:1].lower()}{message[1:]}"
