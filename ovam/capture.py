@@ -64,7 +64,7 @@ class _Call:
     kept: tuple[int, ...]
     latent_size: tuple[int, int]
     images: int
-    queries: dict[str, list[Float[Tensor, "images heads pixels head_dim"]]]
+    queries: dict[str, list[Float[Tensor, "images pixels channels"]]]
     timesteps: list[Any] = field(default_factory=list)
     started: int = 0
     finished: int = 0
@@ -98,7 +98,7 @@ class _Recorder:
             call.timesteps.append(args[1] if len(args) > 1 else kwargs["timestep"])
             rows = slice(images, None) if guided and self._half == "conditional" else slice(images)
             for name, attention in self._attentions.items():
-                hook = _keep(call.queries[name], rows, attention.heads)
+                hook = _keep(call.queries[name], rows)
                 self._hooks.callback(attention.to_q.register_forward_hook(hook).remove)
         call.started += 1
 
@@ -137,10 +137,10 @@ class _Recorder:
         blocks: list[list[Block]] = [[] for _ in range(call.images)]
         for name, attention in self._attentions.items():
             rows = call.queries.pop(name)
-            grid = grid_of(rows[0].shape[2], call.latent_size)
+            grid = grid_of(rows[0].shape[1], call.latent_size)
             for image, own in enumerate(blocks):
-                with torch.inference_mode(mode=False):
-                    queries = torch.stack([row[image] for row in rows])
+                with torch.inference_mode(mode=False):  # for the queries to take part in an optimisation
+                    queries = torch.stack([_by_head(row[image], attention.heads) for row in rows])
                 own.append(Block(name, grid, float(attention.scale), queries, attention.to_k))
         for own in blocks:
             yield Trace(
@@ -153,16 +153,18 @@ class _Recorder:
             )
 
 
-def _keep(queries: list[Tensor], rows: slice, heads: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-    """Make a hook that adds the chosen rows of an output, split into heads, to ``queries``."""
+def _keep(queries: list[Tensor], rows: slice) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+    """Make a hook that adds a copy of the chosen rows of an output to ``queries``; the copy frees the other rows."""
 
     def hook(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-        # The copy frees the other half of the batch; outside inference mode it can take part in an optimisation.
-        with torch.inference_mode(mode=False):
-            split = output.detach()[rows].unflatten(-1, (heads, -1)).transpose(1, 2)
-            queries.append(split.clone(memory_format=torch.contiguous_format))
+        queries.append(output.detach()[rows].clone())
 
     return hook
+
+
+def _by_head(rows: Float[Tensor, "pixels channels"], heads: int) -> Float[Tensor, "heads pixels head_dim"]:
+    """Split the channels of one image's queries into heads."""
+    return rows.unflatten(-1, (heads, -1)).transpose(0, 1)
 
 
 def grid_of(pixels: int, latent_size: tuple[int, int]) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from dataclasses import astuple, dataclass
 
-import denseCRF
+import denseCRF  # pyrefly: ignore[missing-import]  # a bare extension module
 import numpy as np
 from jaxtyping import Bool, UInt8
 

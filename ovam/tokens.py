@@ -23,7 +23,7 @@ Loss = Literal["bce", "cross_entropy_minmax"]
 Optimizer = Literal["sgd", "adam"]
 Example = tuple[Trace, Tensor | np.ndarray]
 
-_LEARNING_RATES = {"sgd": 100.0, "adam": 0.02}
+_LEARNING_RATES = {"sgd": 100.0, "adam": 0.1}
 _BCE_MARGIN = 1e-6
 
 
@@ -88,7 +88,7 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     ``loss="bce"`` is Eq. 7 on the mean heatmap, summed over classes, averaged over pixels and examples;
     ``"cross_entropy_minmax"`` is the published code's, for comparison: its floor for two classes is 0.3133.
 
-    The learning rate (default 100 for "sgd", 0.02 for "adam") falls by ``decay`` every ``decay_every``
+    The learning rate (default 100 for "sgd", 0.1 for "adam") falls by ``decay`` every ``decay_every``
     epochs. It ends early after ``patience`` epochs without gain. ``on_epoch(epoch, loss)`` may return False
     to end with the best so far; an exception it raises goes through. The same input gives the same result.
 

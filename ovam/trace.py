@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -118,7 +118,7 @@ class Trace:
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise TraceFormatError(f"the trace's header lacks or garbles a field: {error!r}") from error
-        if not blocks or trace.half not in {"conditional", "unconditional"}:
+        if not blocks or trace.half not in get_args(Half):
             raise TraceFormatError(f"the trace holds {len(blocks)} blocks of half {trace.half!r}")
         return trace
 

@@ -1,5 +1,7 @@
 """Masks by share of the hottest pixel (Eq. 8, 9), scores, the CRF, and the published settings."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_a_higher_share_marks_fewer_pixels(heat: np.ndarray, one: float, other: 
         (HEAT, {"tau": 1.1}, "tau"),
         (HEAT, {"alpha": -0.1}, "alpha"),
         (-HEAT, {}, "heatmap"),
-        (HEAT / 0, {}, "heatmap"),
+        (HEAT * math.nan, {}, "heatmap"),
         (HEAT[:0], {}, "heatmap"),
     ],
 )

@@ -57,6 +57,7 @@ def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusi
         ("timesteps", ["now", "then", "later"]),
         ("latent_size", [8]),
         ("half", "other"),
+        ("half", ["conditional"]),
     ],
 )
 def test_a_header_that_contradicts_the_tensors_is_refused(
