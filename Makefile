@@ -1,0 +1,100 @@
+# `make demo` shows the service at work, `make test` passes the tests; both in the same .venv, made on first use.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PIP_VERSION := 26.3
+VENV := .venv
+PY := $(VENV)/bin/python
+RUNTIME := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+
+# Whatever the libraries keep goes into the clone, and none of them asks a hub for anything.
+CACHE := $(CURDIR)/.cache
+OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1
+CACHES := XDG_CACHE_HOME='$(CACHE)' HF_HOME='$(CACHE)/huggingface' MPLCONFIGDIR='$(CACHE)/matplotlib'
+RUN := env $(OFFLINE) $(CACHES)
+
+# processes of tests, one thread each
+WORKERS ?= 2
+ARGS ?=
+
+TEMPORARY := $(or $(TMPDIR),/tmp)
+ifneq ($(shell test -w '$(TEMPORARY)' && echo yes),yes)
+export TMPDIR := $(CACHE)/tmp
+$(shell mkdir -p '$(CACHE)/tmp')
+endif
+
+.PHONY: help install dev demo test check lint types imports bench clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(RUNTIME) ## make .venv with everything the service runs on
+
+dev: $(DEV) ## the same, with what the checks need
+
+demo: $(RUNTIME) ## start everything, generate, attribute, learn a token, write demo/, stop (ARGS="...")
+	@$(RUN) $(VENV)/bin/ovam demo $(ARGS)
+
+test: $(DEV) ## unit, property, golden and end-to-end tests (WORKERS=2 ARGS="...")
+	@$(RUN) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(ARGS)
+
+check: lint types imports test ## everything that must hold before a commit
+
+lint: $(DEV) ## style
+	@$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(DEV) ## types
+	@$(VENV)/bin/pyrefly check
+
+imports: $(DEV) ## which folder may import which
+	@$(VENV)/bin/lint-imports
+
+bench: $(RUNTIME) ## measure speed and memory, write benchmarks/results/ (ARGS="...")
+	@$(RUN) $(PY) -m benchmarks $(ARGS)
+
+clean: ## remove what was made here: .venv, caches, demo/, build leftovers; data/ stays
+	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): requirements.txt pyproject.toml
+	@fail() { printf 'make install: %s\n' "$$@" >&2; exit 1; }
+	if ! $(PY) -m pip --version >/dev/null 2>&1; then
+		for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 none; do
+			if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi
+		done
+		test "$$python" != none || fail \
+			"Python 3.11 or newer is needed; python3 is $$(python3 --version 2>/dev/null || echo 'not there')." \
+			"Install one, or say where it is: make install PYTHON=/path/to/python3.11"
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null || fail \
+			"$$python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"
+		echo "Making $(VENV) with $$("$$python" --version) ..."
+		"$$python" -m venv --clear $(VENV)
+	fi
+	if ! $(PY) -c 'import denseCRF' 2>/dev/null; then
+		command -v "$${CXX:-g++}" >/dev/null || fail \
+			"g++ is needed to build simplecrf; on Debian and Ubuntu: apt install g++"
+		$(PY) -c 'import pathlib, sysconfig as s; (pathlib.Path(s.get_path("include")) / "Python.h").stat()' 2>/dev/null || fail \
+			"Python.h is needed to build simplecrf; on Debian and Ubuntu: apt install python3-dev"
+	fi
+	echo "Installing the packages of requirements.txt; the first time this takes some minutes ..."
+	$(PY) -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
+	# simplecrf alone and without pip's cache, which may hold a wheel built for another NumPy
+	grep '^simplecrf==' requirements.txt >$(VENV)/simplecrf.txt
+	$(PY) -m pip install --quiet --no-cache-dir --no-deps -r $(VENV)/simplecrf.txt
+	$(PY) -m pip install --quiet -r requirements.txt
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PY) -c 'import denseCRF, torch' || fail \
+		"simplecrf or torch does not load (above). Remove $(VENV) and try again."
+	touch $@
+
+$(DEV): requirements-dev.txt $(RUNTIME)
+	@echo "Installing what the checks need ..."
+	$(PY) -m pip install --quiet -r requirements-dev.txt
+	touch $@
