@@ -1,0 +1,40 @@
+"""`python -m worker`: read the settings once, then be a worker. Exit code 2: a setting cannot be used."""
+
+import asyncio
+import ctypes
+import logging
+import sys
+
+from contracts.settings import BadSettingsError, load
+from worker.settings import WorkerSettings
+
+M_ARENA_MAX = -8  # of glibc's mallopt
+ARENAS = 2
+LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def main() -> int:
+    """Run the worker; returns the process's exit code."""
+    try:
+        settings = load(WorkerSettings)
+        logging.basicConfig(level=settings.log_level.upper(), format=LINE, stream=sys.stderr)
+        save_memory()
+        from worker.app import run  # noqa: PLC0415  # seconds of imports, which a wrong setting need not wait for
+
+        asyncio.run(run(settings))
+    except BadSettingsError as error:
+        sys.stderr.write(f"the worker cannot start: {error}\n")
+        return 2
+    return 0
+
+
+def save_memory() -> None:
+    """Let all threads share few pools of memory: freed tensors go back to the system, where glibc is the C library."""
+    try:
+        ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, ARENAS)
+    except (OSError, AttributeError):
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

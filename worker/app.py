@@ -1,0 +1,139 @@
+"""A worker's life: open what it needs, take jobs until told to stop, finish or hand back, close everything."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import torch
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts import keys
+from contracts.errors import ServiceError
+from contracts.ledger import Ledger
+from contracts.settings import BadSettingsError
+from contracts.store import ArtifactStore
+from worker.attempts import Attempt, HandedBack
+from worker.gpu import GpuGate, Priority
+from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bars, loader, warm
+from worker.presence import beat_forever, read_offers
+from worker.resources import Resources
+from worker.settings import WorkerSettings
+from worker.sweep import sweep_forever
+from worker.tasks import docket_worker, job_task, lanes, open_docket
+from worker.traces import SceneCache
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
+    """Everything the handlers need. BadSettingsError for a device or a default model that is not there."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    try:
+        device = chosen_device(settings.device)
+    except (ValueError, RuntimeError) as error:
+        raise BadSettingsError(str(error)) from error
+    hide_progress_bars()
+    scenes = SceneCache(settings.trace_cache_bytes)
+    load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
+    with GpuGate.open() as gate:
+        async with connected(settings.redis_url) as redis:
+            yield Resources(
+                settings=settings,
+                redis=redis,
+                ledger=Ledger(redis),
+                store=ArtifactStore.at(settings.store),
+                models=Models(settings.models, load, most=settings.max_loaded_models, dropped=scenes.forget_model),
+                gate=gate,
+                scenes=scenes,
+                device=device,
+            )
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Redis]:
+    """A Redis that answers; BadSettingsError without one."""
+    redis = Redis.from_url(url)
+    async with redis:
+        try:
+            await redis.ping()
+        except RedisError as error:
+            raise BadSettingsError(f"OVAM_REDIS_URL: no Redis answers at {url}: {error}") from error
+        yield redis
+
+
+async def prepare(resources: Resources) -> None:
+    """Load the default model and warm it. BadSettingsError if it does not load."""
+    try:
+        model = await resources.models.get(resources.settings.default)
+    except ServiceError as error:
+        raise BadSettingsError(f"OVAM_MODELS: {error}") from error
+    await asyncio.wrap_future(resources.gate.submit(Priority.ATTRIBUTE, lambda: warm(model)))
+
+
+async def serve(resources: Resources, stopping: asyncio.Event) -> None:
+    """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
+    settings = resources.settings
+    offers = await asyncio.to_thread(read_offers, settings.models, settings.default)
+    if settings.default not in {offer.card.name for offer in offers}:
+        raise BadSettingsError(f"OVAM_MODELS: the default model {settings.default!r} cannot be read")
+    attempts: set[Attempt] = set()
+    task = job_task(resources, attempts)
+    async with AsyncExitStack() as stack:
+        dockets = {name: await stack.enter_async_context(open_docket(name, settings, task)) for name in lanes(settings)}
+        beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers)
+        await stack.enter_async_context(in_background(beat))
+        await stack.enter_async_context(in_background(sweep_forever(resources, dockets)))
+        takers = []
+        for name, concurrency in lanes(settings).items():
+            worker = await stack.enter_async_context(docket_worker(dockets[name], concurrency, settings))
+            takers.append(asyncio.create_task(worker.run_forever(), name=f"docket {name}"))
+        log.info("%s takes jobs on %s", settings.worker_name, resources.device)
+        await run_until(stopping, takers, attempts, settings.grace_seconds)
+
+
+async def run_until(stopping: asyncio.Event, takers: list[asyncio.Task[None]], attempts: set[Attempt], grace: float) -> None:
+    """Wait for the stop, or for a taker to break; then stop them all, in time."""
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait([stop, *takers], return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    for taker in takers:
+        taker.cancel()  # takes no further jobs, waits for those it has
+    await asyncio.wait(takers, timeout=grace)
+    for attempt in list(attempts):
+        attempt.stop(HandedBack())
+    for outcome in await asyncio.gather(*takers, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let something run inside the `with`."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def run(settings: WorkerSettings) -> None:
+    """Be a worker until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with opened(settings) as resources:
+        if settings.preload:
+            await prepare(resources)
+        if not stopping.is_set():
+            await serve(resources, stopping)
+        await resources.redis.delete(keys.worker(settings.worker_name))
+    log.info("%s has stopped", settings.worker_name)

@@ -1,0 +1,113 @@
+"""The gate to the device: one thread does all tensor work, the most urgent first.
+
+Long work breathes between two UNet evaluations or optimisation epochs: more urgent work that waits then runs at once,
+on the same thread, inside the longer one. So a person's question never waits for a whole generation, the device is
+never used twice at a time, and the event loop never blocks.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import count
+from threading import Condition, Thread
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class Priority(IntEnum):
+    """Who goes first: the smaller number."""
+
+    ATTRIBUTE = 0
+    OPTIMIZE = 1
+    GENERATE = 2
+
+
+STOP = -1  # more urgent than any work
+
+
+@dataclass(order=True)
+class _Ticket:
+    """Work that waits for the device."""
+
+    priority: int
+    number: int
+    work: Callable[[], Any] = field(compare=False)
+    outcome: "Future[Any]" = field(compare=False)
+
+    def run(self) -> None:
+        """Do the work, unless it was canceled while it waited."""
+        if not self.outcome.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.work()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to whoever waits for the outcome
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(result)
+
+
+class GpuGate:
+    """Runs work on one thread, by priority."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Ticket] = []
+        self._numbers = count()
+        self._changed = Condition()
+        self._running: list[int] = []  # priorities of the works under way, innermost last; only the thread touches it
+
+    @classmethod
+    @contextmanager
+    def open(cls) -> Iterator[Self]:
+        """A gate and its thread. At the end, work under way is finished and work that waits is canceled."""
+        gate = cls()
+        thread = Thread(target=gate._serve, name="device", daemon=True)
+        thread.start()
+        try:
+            yield gate
+        finally:
+            gate.submit(STOP, lambda: None)
+            thread.join()
+
+    def breathe(self) -> None:
+        """To be called by work under way: everything more urgent that waits is done now."""
+        while ticket := self._next(more_urgent_than=self._running[-1]):
+            self._do(ticket)
+
+    def submit(self, priority: int, work: Callable[[], T]) -> "Future[T]":
+        """Put work in the queue; its outcome can be canceled until it begins."""
+        outcome: Future[T] = Future()
+        with self._changed:
+            heapq.heappush(self._waiting, _Ticket(priority, next(self._numbers), work, outcome))
+            self._changed.notify()
+        return outcome
+
+    def _next(self, *, more_urgent_than: int) -> _Ticket | None:
+        """The most urgent work that waits, if it is urgent enough to interrupt; a stop never interrupts."""
+        with self._changed:
+            if self._waiting and STOP < self._waiting[0].priority < more_urgent_than:
+                return heapq.heappop(self._waiting)
+        return None
+
+    def _serve(self) -> None:
+        """The thread: do what waits, until told to stop."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                ticket = heapq.heappop(self._waiting)
+            if ticket.priority == STOP:
+                break
+            self._do(ticket)
+            del ticket  # an idle gate holds on to nobody's tensors
+        for ticket in self._waiting:
+            ticket.outcome.cancel()
+
+    def _do(self, ticket: _Ticket) -> None:
+        self._running.append(ticket.priority)
+        try:
+            ticket.run()
+        finally:
+            self._running.pop()

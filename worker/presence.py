@@ -1,0 +1,67 @@
+"""What a worker tells the gateway of itself: that it lives, and which models it serves."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts import keys
+from contracts.jobs import utc_now
+from contracts.models import ModelCard
+from worker.models import read_card, read_vocabulary
+
+BEAT_SECONDS = 2.0
+LIFE_SECONDS = 10  # a worker that is silent for longer is gone
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model and its vocabulary, as gateways need them."""
+
+    card: ModelCard
+    vocabulary: str
+
+
+def read_offers(sources: Mapping[str, str], default: str) -> list[Offer]:
+    """Describe every model whose configuration can be read."""
+    offers = []
+    for name, source in sources.items():
+        try:
+            offers.append(Offer(read_card(name, source, default=name == default), read_vocabulary(source)))
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one model, the others are offered
+            log.warning("model %s cannot be read from %s and is not offered: %s", name, source, error)
+    return offers
+
+
+async def beat_forever(redis: Redis, name: str, device: str, offers: list[Offer]) -> None:
+    """Publish the models and the heartbeat; a Redis that was emptied is told again."""
+    beat = json.dumps({
+        "name": name,
+        "device": device,
+        "models": [offer.card.name for offer in offers],
+        "since": utc_now().isoformat(),
+    })  # fmt: skip
+    await publish(redis, offers)
+    while True:
+        try:
+            if not await redis.exists(keys.MODELS):
+                await publish(redis, offers)
+            await redis.set(keys.worker(name), beat, ex=LIFE_SECONDS)
+        except RedisError:
+            log.warning("the heartbeat does not reach Redis", exc_info=True)
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+async def publish(redis: Redis, offers: list[Offer]) -> None:
+    """Write the cards and vocabularies, each pair at once."""
+    for offer in offers:
+        async with redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.TOKENIZERS, offer.card.name, offer.vocabulary)
+            pipe.hset(keys.MODELS, offer.card.name, offer.card.model_dump_json())
+            await pipe.execute()

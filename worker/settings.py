@@ -1,0 +1,64 @@
+"""The worker's settings. Each is an `OVAM_*` variable, read once, when the process starts."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+
+from contracts.requests import Name
+from contracts.settings import CommonSettings
+
+BUNDLED = Path(__file__).resolve().parents[1] / "models" / "tiny"
+MIB = 1 << 20
+
+Source = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class WorkerSettings(CommonSettings):
+    """What a worker serves, on what, and within which limits."""
+
+    models: dict[Name, Source] = Field(
+        default_factory=lambda: {"tiny": str(BUNDLED)},
+        min_length=1,
+        description='models by name, as JSON: {"name": "hub id or path"}',
+    )
+    default_model: str = Field("", description="the model of requests that name none; by default `tiny`, else the first")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    dtype: str = Field(
+        "auto",
+        pattern=r"^(auto|float32|float16|bfloat16)$",
+        description="of the weights: auto is float16 on a GPU and float32 on a CPU; or float32, float16, bfloat16",
+    )
+    preload: bool = Field(default=True, description="load and warm the default model before the first job is taken")
+    max_loaded_models: int = Field(2, ge=1, le=64, description="models kept in memory; the least recently used goes first")
+    trace_cache_bytes: int = Field(512 * MIB, ge=0, description="memory for the traces that were used last")
+    batch_images: int = Field(4, ge=1, le=64, description="images of one job that the UNet draws at a time")
+    long_jobs: int = Field(2, ge=1, le=16, description="generate and optimize jobs a worker holds: one runs, others wait or save")
+    short_jobs: int = Field(4, ge=1, le=64, description="attribute jobs a worker holds at a time")
+    redelivery_seconds: float = Field(5.0, ge=0.5, le=600, description="silence after which a worker counts as dead")
+    grace_seconds: float = Field(3.0, ge=0, le=600, description="time for running jobs to finish when the worker is stopped")
+    sweep_seconds: float = Field(15.0, ge=0.1, le=3600, description="time between two looks for lost and for expired jobs")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads for tensors; 0: as many as there are cores")
+    worker_name: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        min_length=1,
+        max_length=200,
+        description="name in heartbeats and logs; by default host and process id",
+    )
+
+    @field_validator("default_model")
+    @classmethod
+    def is_served(cls, name: str, others: ValidationInfo) -> str:
+        """The default model must be one of the models."""
+        models = others.data.get("models", {})
+        if name and models and name not in models:
+            msg = f"it is not in OVAM_MODELS; allowed: {', '.join(models)}"
+            raise ValueError(msg)
+        return name
+
+    @property
+    def default(self) -> str:
+        """The name of the default model."""
+        return self.default_model or ("tiny" if "tiny" in self.models else next(iter(self.models)))

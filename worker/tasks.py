@@ -1,0 +1,117 @@
+"""The docket's one task: run the job with this id, and see to it that its record says how it ended."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from docket import Docket, Retry
+from docket import Worker as DocketWorker
+from redis.exceptions import RedisError
+
+from contracts import keys
+from contracts.jobs import State
+from contracts.ledger import LostJob
+from contracts.requests import OptimizeRequest
+from worker import tokens
+from worker.attempts import Attempt, HandedBack
+from worker.failures import failure_of
+from worker.handlers import handle
+from worker.resources import Resources
+from worker.settings import WorkerSettings
+
+RETRY_PAUSE = timedelta(seconds=1)
+FORGET_RUNS = timedelta(minutes=1)  # how long a docket remembers what has ended; the ledger knows it anyway
+POLL = timedelta(milliseconds=100)
+
+Task = Callable[..., Coroutine[Any, Any, None]]
+log = logging.getLogger(__name__)
+
+
+def lanes(settings: WorkerSettings) -> dict[str, int]:
+    """The dockets a worker takes jobs from, and how many it holds of each at a time."""
+    return {keys.DOCKET: settings.long_jobs, keys.INTERACTIVE: settings.short_jobs}
+
+
+def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:
+    """A docket that knows the task."""
+    docket = Docket(name=name, url=settings.redis_url, execution_ttl=FORGET_RUNS)
+    docket.register(task, names=[keys.TASK])
+    return docket
+
+
+def docket_worker(docket: Docket, concurrency: int, settings: WorkerSettings) -> DocketWorker:
+    """Takes jobs from a docket. It renews its claim on running jobs while the event loop lives, however long they take."""
+    return DocketWorker(
+        docket,
+        name=settings.worker_name,
+        concurrency=concurrency,
+        redelivery_timeout=timedelta(seconds=settings.redelivery_seconds),
+        reconnection_delay=RETRY_PAUSE,
+        minimum_check_interval=POLL,
+        schedule_automatic_tasks=False,
+    )
+
+
+def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
+    """The task; `attempts` holds those under way."""
+
+    async def run_job(job_id: str, retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
+        """Run a job. Only the loss of Redis is raised: the docket tries again, and the ledger counts the attempts."""
+        with suppress(LostJob):
+            record = await resources.ledger.claim(job_id, max_attempts=resources.settings.max_attempts)
+            attempt = Attempt(record, resources.ledger, resources.gate)
+            attempts.add(attempt)
+            try:
+                await run_attempt(attempt, resources)
+            finally:
+                attempts.discard(attempt)
+
+    return run_job
+
+
+async def run_attempt(attempt: Attempt, resources: Resources) -> None:
+    """Do the work of an attempt and write down how it ended; LostJob if it is no longer this attempt's to say."""
+    label = f"job {attempt.job_id}, attempt {attempt.number}"
+    log.info("%s: begun (%s)", label, attempt.record.kind)
+    try:
+        async with attempt.followed():
+            result = await handle(attempt, resources)
+        await resources.ledger.succeed(attempt.job_id, attempt.number, result)
+        log.info("%s: succeeded", label)
+    except LostJob:
+        log.info("%s: no longer wanted", label)
+        await clean(attempt, resources)
+        await resources.ledger.canceled(attempt.job_id, attempt.number)
+    except HandedBack:
+        log.info("%s: handed back", label)
+        await clean(attempt, resources)
+        raise asyncio.CancelledError from None  # a docket that is stopping leaves the job for another worker
+    except RedisError:
+        log.exception("%s: Redis is lost", label)
+        raise
+    except Exception as error:
+        log.exception("%s: failed", label)
+        await clean(attempt, resources)
+        await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
+
+
+async def clean(attempt: Attempt, resources: Resources) -> None:
+    """Remove what an attempt that did not succeed has left; a store that does not answer is left to the sweep."""
+    try:
+        await resources.store.delete_folder(keys.attempt_folder(attempt.job_id, attempt.number))
+        request = attempt.record.request
+        if isinstance(request, OptimizeRequest) and not await continued(attempt, resources):
+            await tokens.withdraw(resources.redis, resources.store, request.name, attempt.job_id)
+    except RedisError:
+        raise
+    except Exception:  # whatever it is must not hide how the job ended
+        log.exception("job %s, attempt %d: something was left in the store", attempt.job_id, attempt.number)
+
+
+async def continued(attempt: Attempt, resources: Resources) -> bool:
+    """Whether another attempt has the job now, or has succeeded with it."""
+    record = await resources.ledger.find(attempt.job_id)
+    return record is not None and (record.attempt != attempt.number or record.state is State.SUCCEEDED)
