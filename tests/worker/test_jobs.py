@@ -1,0 +1,136 @@
+"""What becomes of jobs that go well."""
+
+import json
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load
+
+import ovam
+from contracts import keys
+from contracts.jobs import AttributeResult, GenerateResult, OptimizeResult, State
+from contracts.models import TokenCard
+from contracts.requests import AttributeRequest, Example, GenerateRequest, OptimizeRequest, Target
+from tests.worker.client import Client, base64_mask, left_half
+from worker.resources import Resources
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+CAT = Target(label="cat", prompt="a photograph of a cat", word="cat")
+
+
+async def test_a_generate_job_leaves_its_image_and_its_trace(client: Client, worker: Resources) -> None:
+    record = await client.generated(seed=7)
+    assert isinstance(record.result, GenerateResult)
+    assert (record.result.height, record.result.width, record.result.evaluations) == (64, 64, 3)
+    assert record.result.images[0].seed == 7
+    with Image.open(BytesIO(await client.artifact(record, "image-0.png"))) as image:
+        assert image.size == (64, 64)
+        assert image.text["prompt"] == "a photograph of a cat"
+    model = await worker.models.get("tiny")
+    trace = ovam.Trace.from_bytes(await client.artifact(record, keys.trace(0)), model.pipeline)
+    assert len(trace.blocks) == 9
+    manifest = await client.store.manifest(record.id, record.attempt)
+    assert {artifact.name for artifact in manifest} == {"image-0.png", keys.trace(0)}
+
+
+async def test_every_step_of_a_generation_can_be_reported(client: Client) -> None:
+    record = await client.generated(num_inference_steps=25)
+    events = await client.events(record.id)
+    done = [event["progress"]["done"] for event in events if event["state"] == "running" and event["progress"]]
+    assert done == sorted(set(done))
+    assert done[-1] == 25
+    assert len(done) >= 3
+    assert [event["state"] for event in events][:1] == ["queued"]
+    assert events[-1]["state"] == "succeeded"
+
+
+async def test_image_k_is_the_image_of_seed_plus_k(client: Client) -> None:
+    several = await client.generated(seed=5, num_images=5)  # more than one batch
+    single = await client.generated(seed=9)
+    one, other = await client.artifact(several, "image-4.png"), await client.artifact(single, "image-0.png")
+    with Image.open(BytesIO(one)) as left, Image.open(BytesIO(other)) as right:
+        assert np.abs(np.asarray(left).astype(int) - np.asarray(right).astype(int)).max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools on NumPy 2
+async def test_an_attribute_job_answers_each_target_in_order(client: Client) -> None:
+    source = await client.generated()
+    targets = [CAT, Target(label="dog", prompt="a dog and a tree", word="dog"), Target(label="all", prompt="a tree")]
+    record = await client.run(AttributeRequest(job_id=source.id, targets=targets))
+    assert isinstance(record.result, AttributeResult), record.error
+    assert [segment.target.label for segment in record.result.segments] == ["cat", "dog", "all"]
+    for number, segment in enumerate(record.result.segments):
+        heat = np.load(BytesIO(await client.artifact(record, f"heatmap-{number}.npy")))
+        assert heat.shape == (64, 64)
+        assert heat.dtype == np.float32
+        assert 0 <= heat.min() <= heat.max() <= 1
+        with Image.open(BytesIO(await client.artifact(record, f"mask-{number}.png"))) as image:
+            mask = np.asarray(image) == 255
+        decoded = ovam.coco.decode_run_lengths({"size": [64, 64], "counts": segment.rle.counts})
+        assert (mask == decoded).all()
+        assert (mask == (heat >= 0.4 * heat.max())).all()
+        assert segment.area == mask.sum()
+        assert 0 < segment.score <= 1
+
+
+async def test_a_trace_from_the_store_answers_as_one_in_memory(client: Client, worker: Resources) -> None:
+    source = await client.generated()
+    warm = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    worker.scenes.forget_model("tiny")
+    assert len(worker.scenes) == 0
+    cold = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    assert await client.artifact(warm, "heatmap-0.npy") == await client.artifact(cold, "heatmap-0.npy")
+
+
+async def test_a_dense_crf_and_a_threshold_are_applied_when_asked_for(client: Client) -> None:
+    source = await client.generated()
+    record = await client.run(AttributeRequest(job_id=source.id, targets=[CAT], tau=0.9, normalize="minmax", dcrf=True))
+    assert isinstance(record.result, AttributeResult), record.error
+    assert (record.result.dcrf, record.result.segments[0].tau) == (True, 0.9)
+
+
+async def test_a_token_is_learned_kept_and_found_in_another_image(client: Client) -> None:
+    source, other = await client.generated(), await client.generated(seed=2)
+    example = Example(job_id=source.id, mask=base64_mask(left_half()))
+    record = await client.run(OptimizeRequest(name="left", classes=["cat"], examples=[example], epochs=40))
+    assert isinstance(record.result, OptimizeResult), record.error
+    assert record.result.best_loss < record.result.losses[0]
+    assert json.loads(await client.artifact(record, "losses.json")) == record.result.losses
+
+    card = TokenCard.model_validate_json(await client.redis.hget(keys.TOKENS, "left"))
+    assert (card.model, card.classes, card.job_id) == ("tiny", ["cat"], record.id)
+    assert 0 <= card.example_iou <= 1
+    embedding = load(await client.store.get(keys.token_object("left", record.id)))["embedding"]
+    assert embedding.shape == (2, record.result.width)
+
+    answer = await client.run(AttributeRequest(job_id=other.id, targets=[Target(label="left", token="left")]))  # noqa: S106
+    assert isinstance(answer.result, AttributeResult), answer.error
+    assert answer.result.segments[0].tau == 0.8
+    epochs = [event["progress"] for event in await client.events(record.id) if event["progress"]]
+    assert epochs[-1]["loss"] > 0
+
+
+async def test_an_attribute_job_goes_before_a_long_generation_that_runs(client: Client) -> None:
+    source = await client.generated()
+    long = await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=400))
+    await client.when(long, lambda record: record.progress is not None)
+    answer = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    assert answer.state is State.SUCCEEDED
+    assert (await client.ledger.get(long)).state is State.RUNNING
+    await client.ledger.cancel(long)
+    await client.ended(long)
+
+
+async def test_generations_that_wait_do_not_keep_an_attribute_job_waiting(client: Client) -> None:
+    source = await client.generated()
+    crowd = [await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=300)) for _ in range(6)]
+    answer = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    assert answer.state is State.SUCCEEDED
+    assert not (await client.ledger.get(crowd[-1])).state.final
+    for job_id in crowd:
+        await client.ledger.cancel(job_id)
+    for job_id in crowd:
+        assert (await client.ended(job_id)).state is State.CANCELED
