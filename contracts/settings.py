@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 STORE_SCHEMES = ("file", "memory", "s3")
@@ -67,11 +67,15 @@ def load(kind: type[S]) -> S:
         return kind()
     except ValidationError as error:
         raise BadSettingsError("; ".join(complaint(dict(each)) for each in error.errors())) from error
+    except SettingsError as error:  # a value that should have been JSON
+        name = str(error).partition('"')[2].partition('"')[0]
+        raise BadSettingsError(f"{PREFIX}{name.upper()}: it is not JSON") from error
 
 
 def complaint(error: dict[str, object]) -> str:
-    """What is wrong with one variable."""
+    """What is wrong with one variable, or with several together."""
     place = error["loc"]
-    name = str(place[0]).upper() if isinstance(place, tuple) and place else ""
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{PREFIX}{name}={error['input']!s}: {message[:1].lower()}{message[1:]}"
+    if not isinstance(place, tuple) or not place:
+        return message
+    return f"{PREFIX}{str(place[0]).upper()}={error['input']!s}: {message[:1].lower()}{message[1:]}"

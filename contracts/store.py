@@ -4,6 +4,7 @@ An attempt at a job writes its files under its own folder and a manifest last; w
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,12 @@ class ArtifactStore:
         """The bytes [start, end) of an object."""
         async with self.slots:
             return bytes(await obstore.get_range_async(self.store, key, start=start, end=end))
+
+    async def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+        async with self.slots:
+            with contextlib.suppress(FileNotFoundError):
+                await obstore.delete_async(self.store, key)
 
     async def keys_below(self, folder: str) -> AsyncIterator[str]:
         """The keys below a folder."""

@@ -1,0 +1,59 @@
+"""The gateway's app: routes, errors, and what lives as long as it does."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypedDict
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from service import openapi, problems
+from service.middleware import BodyLimit, Observed
+from service.observability import Metrics
+from service.resources import Resources, opened
+from service.routes import attribute, generate, health, jobs, models, optimize, tokens
+from service.settings import GatewaySettings
+
+VERSION = "0.1.0"
+DESCRIPTION = """Generate images with Stable Diffusion, then ask where in them anything is: words, in the prompt or not, and
+learned tokens, as heatmaps and masks. Work is done by jobs: `202` with a `Location`, or `201` with the finished job
+when it ends within `Prefer: wait=N`."""
+
+
+class State(TypedDict):
+    """What every request finds in `request.state`."""
+
+    resources: Resources
+    metrics: Metrics
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """An app with settings of its own; several may live in one process."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        async with opened(settings) as resources:
+            yield {"resources": resources, "metrics": metrics}
+
+    app = FastAPI(
+        title="OVAM",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        generate_unique_id_function=operation_id,
+        telemetry={"tracing": False},
+    )
+    for routes in (generate, attribute, optimize, jobs, tokens, models, health):
+        app.include_router(routes.router)
+    problems.install(app)
+    openapi.describe(app)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Observed, metrics=metrics)
+    return app
+
+
+def operation_id(route: APIRoute) -> str:
+    """The function's name: short, and the same in every client."""
+    return route.name

@@ -1,0 +1,71 @@
+"""What the workers have published: models, their tokenizers, and learned tokens."""
+
+from redis.asyncio import Redis
+from tokenizers import Tokenizer
+
+from contracts import keys
+from contracts.errors import Code, ServiceError
+from contracts.models import ModelCard, TokenCard
+
+RETRY_AFTER = 10  # seconds, while no worker has published a model
+
+
+class Catalog:
+    """Cards in Redis; parsed tokenizers are kept as long as a model's card and tokenizer stay the same."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.parsed: dict[str, tuple[tuple[ModelCard, int], Tokenizer]] = {}
+
+    async def models(self) -> list[ModelCard]:
+        """The models that are served, by name."""
+        cards = await self.redis.hvals(keys.MODELS)
+        return sorted((ModelCard.model_validate_json(card) for card in cards), key=lambda card: card.name)
+
+    async def model(self, name: str | None, *, field: str = "model") -> ModelCard:
+        """The model of a name, or the default one."""
+        cards = await self.models()
+        if not cards:
+            raise ServiceError(Code.NO_WORKER, "no worker has published a model yet", retry_after=RETRY_AFTER)
+        for card in cards:
+            if card.name == name or (name is None and card.default):
+                return card
+        served = ", ".join(card.name for card in cards)
+        detail = f"there is no model {name!r}; served: {served}" if name else f"no model is the default; name one of {served}"
+        raise ServiceError(Code.UNKNOWN_MODEL, detail, field=field, value=name)
+
+    async def tokenizer(self, card: ModelCard) -> Tokenizer:
+        """The tokenizer of a model, without padding and truncation."""
+        stamp = card, await self.redis.hstrlen(keys.TOKENIZERS, card.name)
+        known = self.parsed.get(card.name)
+        if known and known[0] == stamp:
+            return known[1]
+        content = await self.redis.hget(keys.TOKENIZERS, card.name)
+        if content is None:
+            detail = f"the tokenizer of model {card.name!r} has not been published yet"
+            raise ServiceError(Code.NO_WORKER, detail, retry_after=RETRY_AFTER)
+        tokenizer = Tokenizer.from_buffer(content if isinstance(content, bytes) else content.encode())
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self.parsed[card.name] = stamp, tokenizer
+        return tokenizer
+
+    async def tokens(self) -> list[TokenCard]:
+        """Every learned token, by name."""
+        cards = await self.redis.hvals(keys.TOKENS)
+        return sorted((TokenCard.model_validate_json(card) for card in cards), key=lambda card: card.name)
+
+    async def token(self, name: str, *, field: str | None = None) -> TokenCard:
+        """The token of a name."""
+        card = await self.redis.hget(keys.TOKENS, name)
+        if card is None:
+            raise ServiceError(Code.UNKNOWN_TOKEN, f"there is no token {name!r}; see GET /v1/tokens", field=field, value=name)
+        return TokenCard.model_validate_json(card)
+
+    async def has_token(self, name: str) -> bool:
+        """Whether a token of this name exists."""
+        return bool(await self.redis.hexists(keys.TOKENS, name))
+
+    async def forget_token(self, name: str) -> None:
+        """Take a token's card away."""
+        await self.redis.hdel(keys.TOKENS, name)

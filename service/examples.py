@@ -1,0 +1,155 @@
+"""What the API's documentation shows: one story, from a generated image to a learned token. Held to the schemas by a test."""
+
+from typing import Any
+
+Json = dict[str, Any]
+
+GENERATION = "01ksy0k3vrm8f6h2p9t4w7x1ab"
+ATTRIBUTION = "01ksy0kzq4c5d7e9g1j3n5r8st"
+OPTIMIZATION = "01ksy0n9b2d4f6h8k0m2p4r6tv"
+SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4CAAAAJklEQVR42u3MMQ0AAAgDsPk3DQpIuOBpBTQBgEEtCQ"
+    "QCgeAiAHjV6slsvmp6USEAAAAASUVORK5CYII="
+)
+
+
+def artifact(job_id: str, name: str, media_type: str = "image/png", size: int = 7311) -> Json:
+    """An artifact of a job."""
+    return {"name": name, "media_type": media_type, "size": size, "sha256": SHA256, "url": f"/v1/jobs/{job_id}/artifacts/{name}"}
+
+
+GENERATE: Json = {
+    "prompt": "a photograph of a red car on grass",
+    "seed": 7,
+    "num_inference_steps": 30,
+    "num_images": 1,
+}
+GENERATE_FILLED: Json = GENERATE | {
+    "negative_prompt": "",
+    "model": "tiny",
+    "guidance_scale": 5.0,
+    "height": 64,
+    "width": 64,
+}
+ATTRIBUTE: Json = {
+    "job_id": GENERATION,
+    "image": 0,
+    "targets": [
+        {"label": "car", "prompt": "a photograph of a car", "word": "car"},
+        {"label": "wheel", "prompt": "the wheel of a car", "word": "wheel"},
+        {"label": "learned car", "token": "car-1"},
+    ],
+}
+OPTIMIZE: Json = {
+    "name": "car-1",
+    "classes": ["car"],
+    "examples": [{"job_id": GENERATION, "image": 0, "mask": PNG}],
+    "epochs": 300,
+}
+QUEUED: Json = {
+    "id": GENERATION,
+    "kind": "generate",
+    "state": "queued",
+    "request": GENERATE_FILLED,
+    "created_at": "2026-11-22T10:00:00Z",
+    "expires_at": "2026-11-23T10:00:00Z",
+    "attempt": 0,
+    "cancel_requested": False,
+}
+SUCCEEDED: Json = QUEUED | {
+    "state": "succeeded",
+    "started_at": "2026-11-22T10:00:00.020Z",
+    "finished_at": "2026-11-22T10:00:03.100Z",
+    "attempt": 1,
+    "progress": {"done": 30, "total": 30, "unit": "step"},
+    "result": {
+        "model": "tiny",
+        "height": 64,
+        "width": 64,
+        "num_inference_steps": 30,
+        "guidance_scale": 5.0,
+        "evaluations": 30,
+        "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
+    },
+}
+CANCELED: Json = QUEUED | {"state": "canceled", "finished_at": "2026-11-22T10:00:01Z"}
+ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "request": ATTRIBUTE}
+SEGMENT: Json = {
+    "target": ATTRIBUTE["targets"][0],
+    "tau": 0.4,
+    "normalize": "max",
+    "score": 0.71,
+    "area": 640,
+    "bbox": [12, 24, 40, 22],
+    "rle": {"size": [64, 64], "counts": "n`01n13L4M3N2N1O2N1O1O1O001O0000001O1O1O2N2M4Kdf0"},
+    "polygons": [[12.0, 30.0, 30.0, 24.0, 51.0, 33.0, 50.0, 45.0, 13.0, 45.0]],
+    "heatmap": artifact(ATTRIBUTION, "heatmap-0.png"),
+    "heatmap_npy": artifact(ATTRIBUTION, "heatmap-0.npy", "application/octet-stream", 16512),
+    "mask": artifact(ATTRIBUTION, "mask-0.png", size=214),
+    "overlay": artifact(ATTRIBUTION, "overlay-0.png"),
+}
+ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
+    "state": "succeeded",
+    "request": ATTRIBUTE | {"targets": ATTRIBUTE["targets"][:1]},
+    "started_at": "2026-11-22T10:00:10.004Z",
+    "finished_at": "2026-11-22T10:00:10.060Z",
+    "attempt": 1,
+    "result": {"model": "tiny", "height": 64, "width": 64, "padding": "none", "dcrf": False, "segments": [SEGMENT]},
+}
+OPTIMIZE_QUEUED: Json = QUEUED | {"id": OPTIMIZATION, "kind": "optimize", "request": OPTIMIZE}
+OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
+    "state": "succeeded",
+    "started_at": "2026-11-22T10:01:00.010Z",
+    "finished_at": "2026-11-22T10:01:04.500Z",
+    "attempt": 1,
+    "progress": {"done": 300, "total": 300, "unit": "epoch", "loss": 0.081},
+    "result": {
+        "token": "car-1",
+        "model": "tiny",
+        "width": 96,
+        "epochs": 300,
+        "best_epoch": 291,
+        "best_loss": 0.081,
+        "losses": [0.69, 0.35, 0.12, 0.081],
+    },
+}
+SUMMARY: Json = {key: value for key, value in SUCCEEDED.items() if key not in ("request", "result", "cancel_requested")}
+JOBS: Json = {"jobs": [SUMMARY], "next": None}
+MODEL: Json = {
+    "name": "tiny",
+    "source": "models/tiny",
+    "family": "sd1",
+    "text_width": 96,
+    "max_tokens": 77,
+    "default_height": 64,
+    "default_width": 64,
+    "size_multiple": 16,
+    "default_guidance_scale": 5.0,
+    "default": True,
+}
+TOKEN: Json = {
+    "name": "car-1",
+    "model": "tiny",
+    "width": 96,
+    "classes": ["car"],
+    "examples": [{"job_id": GENERATION, "image": 0}],
+    "optimizer": "adam",
+    "learning_rate": 0.05,
+    "loss": "bce",
+    "epochs": 300,
+    "best_epoch": 291,
+    "best_loss": 0.081,
+    "example_iou": 0.87,
+    "job_id": OPTIMIZATION,
+    "created_at": "2026-11-22T10:01:04.500Z",
+}
+EVENTS = """event: progress
+data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"running","progress":{"done":12,"total":30,"unit":"step"},"error":null}
+id: 1795341600512-0
+
+event: state
+data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"succeeded","progress":{"done":30,"total":30,"unit":"step"},"error":null}
+id: 1795341603100-0
+
+"""

@@ -1,0 +1,100 @@
+"""Around every request: a limit for its body, an id, a log line, a measured time, and an answer whatever happens."""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contracts.errors import Code, ServiceError
+from service import problems
+from service.observability import Metrics
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+log = structlog.get_logger("ovam.access")
+
+
+class BodyLimit:
+    """Reads a body whole, and no further than allowed, before the app sees the request."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer body-too-large."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self.app(scope, receive, send)
+            return
+        declared = header(scope, b"content-length")
+        body = None if declared.isdigit() and int(declared) > self.limit else await self._read(receive)
+        if body is None:
+            error = ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {self.limit} bytes")
+            await problems.answer_to(error, scope["path"])(scope, receive, send)
+            return
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self.app(scope, again, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """The body, or None if it is longer than allowed."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > self.limit:
+                return None
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+class Observed:
+    """Gives every request an id, logs and measures it, and answers when the app could not."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = header(scope, b"x-request-id")
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        begun, status = time.perf_counter(), 0
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, observed)
+            except Exception:
+                log.exception("unexpected", method=scope["method"], path=scope["path"])
+                if status:
+                    raise
+                error = ServiceError(Code.INTERNAL, f"something unexpected happened; it is logged with request id {request_id}")
+                await problems.answer_to(error, scope["path"])(scope, receive, observed)
+            finally:
+                seconds = time.perf_counter() - begun
+                self.metrics.latency.labels(scope["method"], route_of(scope), str(status)).observe(seconds)
+                log.info("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """A request's header, or nothing."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def route_of(scope: Scope) -> str:
+    """The pattern that a path matched: few values, whatever clients ask for."""
+    return getattr(scope.get("route"), "path", "none")

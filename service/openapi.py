@@ -1,0 +1,74 @@
+"""The API's own description: an example on every operation, and every problem that it may answer."""
+
+from collections import defaultdict
+from typing import Any
+
+from fastapi import Body, FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from contracts.errors import Code
+from service.problems import ANSWERS, MEDIA_TYPE, Problem, problem
+
+Responses = dict[int | str, dict[str, Any]]
+TEMPLATE = "#/components/schemas/{model}"
+ALWAYS = (Code.INVALID_REQUEST, Code.REDIS_UNAVAILABLE, Code.INTERNAL)
+BODY = (Code.INVALID_JSON, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE)
+SUBMISSION = (
+    *BODY,
+    Code.IDEMPOTENCY_KEY_REUSED,
+    Code.IDEMPOTENCY_KEY_IN_FLIGHT,
+    Code.NO_WORKER,
+    Code.UNKNOWN_MODEL,
+    Code.QUEUE_FULL,
+)
+TAGS = [
+    {
+        "name": "jobs",
+        "description": "Ask for images, attributions and tokens; follow, list, cancel and delete what was asked for.",
+    },
+    {"name": "tokens", "description": "Learned tokens."},
+    {"name": "models", "description": "What the workers serve."},
+    {"name": "service", "description": "Is it well, and what do its codes mean?"},
+]
+
+
+def problems(*codes: Code) -> Responses:
+    """The problems of an operation, beside those that any operation may have."""
+    by_status: defaultdict[int, list[Code]] = defaultdict(list)
+    for code in dict.fromkeys((*codes, *ALWAYS)):
+        by_status[ANSWERS[code].status].append(code)
+    return {status: problem_response(found) for status, found in sorted(by_status.items())}
+
+
+def problem_response(codes: list[Code]) -> dict[str, Any]:
+    """The codes that share a status, with an example of each."""
+    examples = {
+        code.value: {"value": problem(code, ANSWERS[code].title).model_dump(mode="json", exclude_none=True)} for code in codes
+    }
+    content = {"schema": {"$ref": TEMPLATE.format(model="Problem")}, "examples": examples}
+    return {"description": ", ".join(f"`{code}`" for code in codes), "content": {MEDIA_TYPE: content}}
+
+
+def example(value: object, description: str, **more: object) -> dict[str, Any]:
+    """A successful answer in JSON."""
+    return {"description": description, "content": {"application/json": {"example": value}}, **more}
+
+
+def body(value: object) -> Any:  # noqa: ANN401  # what FastAPI's Body is
+    """A body in JSON, with an example."""
+    return Body(openapi_examples={"example": {"value": value}})
+
+
+def describe(app: FastAPI) -> None:
+    """Let the app describe its problems' schema as well; made once, when it is first asked for."""
+
+    def description() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes, tags=TAGS)
+            _, models = models_json_schema([(Problem, "serialization")], ref_template=TEMPLATE)
+            made["components"]["schemas"] |= models["$defs"]
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = description

@@ -1,0 +1,205 @@
+"""From an error to HTTP: the only place that knows both. Every error is an RFC 9457 problem with a code."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from obstore.exceptions import BaseError as StoreError
+from pydantic import BaseModel, Field, JsonValue
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from contracts.errors import Code, FieldError, ServiceError
+
+MEDIA_TYPE = "application/problem+json"
+SHOWN = 200  # characters of a wrong value that are repeated to the client
+RETRY_AFTER = 5  # seconds, when Redis or the store is away
+log = structlog.get_logger("ovam.gateway")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a code is answered."""
+
+    status: int
+    title: str
+
+
+ANSWERS: Mapping[Code, Answer] = MappingProxyType(
+    {
+        Code.INVALID_JSON: Answer(400, "The body is not JSON"),
+        Code.INVALID_REQUEST: Answer(422, "The request is not valid"),
+        Code.BODY_TOO_LARGE: Answer(413, "The body is too large"),
+        Code.NOT_FOUND: Answer(404, "There is nothing here"),
+        Code.METHOD_NOT_ALLOWED: Answer(405, "Not with this method"),
+        Code.UNSUPPORTED_MEDIA_TYPE: Answer(415, "The body is not declared as JSON"),
+        Code.RANGE_NOT_SATISFIABLE: Answer(416, "The artifact ends before the range begins"),
+        Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key belongs to another request"),
+        Code.IDEMPOTENCY_KEY_IN_FLIGHT: Answer(409, "The first request with this idempotency key is still being answered"),
+        Code.UNKNOWN_MODEL: Answer(404, "Unknown model"),
+        Code.UNKNOWN_TOKEN: Answer(404, "Unknown token"),
+        Code.UNKNOWN_JOB: Answer(404, "Unknown job"),
+        Code.UNKNOWN_ARTIFACT: Answer(404, "Unknown artifact"),
+        Code.JOB_EXPIRED: Answer(410, "The job has expired"),
+        Code.JOB_NOT_FINISHED: Answer(409, "The job has not finished"),
+        Code.JOB_NOT_SUCCESSFUL: Answer(409, "The job did not succeed"),
+        Code.JOB_FINISHED: Answer(409, "The job has finished"),
+        Code.WRONG_JOB_KIND: Answer(422, "A job of another kind is needed"),
+        Code.IMAGE_INDEX: Answer(422, "The job has no such image"),
+        Code.TOKEN_EXISTS: Answer(409, "A token of this name exists"),
+        Code.TOKEN_OF_OTHER_MODEL: Answer(422, "The token belongs to another model"),
+        Code.EXAMPLES_OF_OTHER_MODELS: Answer(422, "The examples belong to different models"),
+        Code.WORD_NOT_IN_PROMPT: Answer(422, "The word is not in its prompt"),
+        Code.PROMPT_TOO_LONG: Answer(422, "The prompt is too long"),
+        Code.SIZE_NOT_DIVISIBLE: Answer(422, "The size does not fit the model"),
+        Code.SIZE_TOO_LARGE: Answer(422, "The image would be too large"),
+        Code.TOO_MANY_STEPS: Answer(422, "Too many steps"),
+        Code.TOO_MANY_IMAGES: Answer(422, "Too many images"),
+        Code.MASK_NOT_AN_IMAGE: Answer(422, "The mask is not a PNG"),
+        Code.MASK_OF_OTHER_SIZE: Answer(422, "The mask is of another size than its image"),
+        Code.MASK_EMPTY: Answer(422, "The mask is empty"),
+        Code.MASK_FULL: Answer(422, "The mask covers everything"),
+        Code.QUEUE_FULL: Answer(429, "Too many jobs are waiting"),
+        Code.NO_WORKER: Answer(503, "No worker serves a model yet"),
+        Code.REDIS_UNAVAILABLE: Answer(503, "The queue cannot be reached"),
+        Code.STORE_UNAVAILABLE: Answer(503, "The artifact store cannot be reached"),
+        Code.WORKER_DIED: Answer(500, "Workers died while running the job"),
+        Code.OUT_OF_MEMORY: Answer(500, "The worker ran out of memory"),
+        Code.MODEL_FAILED_TO_LOAD: Answer(500, "The model could not be loaded"),
+        Code.TRACE_UNREADABLE: Answer(500, "The trace could not be read"),
+        Code.INTERNAL: Answer(500, "Something went wrong here"),
+    }
+)
+
+
+class Problem(BaseModel, frozen=True):
+    """An RFC 9457 problem. Branch on `code`; read `detail`."""
+
+    type: str = Field(description="where the code is explained: /problems/{code}")
+    title: str
+    status: int
+    detail: str
+    code: Code
+    instance: str | None = Field(None, description="the path that was asked for")
+    errors: list[FieldError] = []
+
+
+def problem(code: Code, detail: str, *, instance: str | None = None, errors: list[FieldError] | None = None) -> Problem:
+    """The problem of a code."""
+    answer = ANSWERS[code]
+    return Problem(
+        type=f"/problems/{code}",
+        title=answer.title,
+        status=answer.status,
+        detail=printable(detail),
+        code=code,
+        instance=instance,
+        errors=errors or [],
+    )
+
+
+def response(found: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem over HTTP."""
+    content = found.model_dump_json(exclude_none=True)
+    return Response(content, found.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def answer_to(error: ServiceError, instance: str) -> Response:
+    """The answer to an error of our own."""
+    errors = [] if error.field is None else [FieldError(field=error.field, detail=error.detail, value=shown(error.value))]
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return response(problem(error.code, error.detail, instance=instance, errors=errors), headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the app be answered as a problem."""
+    for kind, handler in (
+        (ServiceError, on_service_error),
+        (RequestValidationError, on_invalid_request),
+        (HTTPException, on_http_exception),
+        (RedisError, on_redis_error),
+        (StoreError, on_store_error),
+        (OSError, on_store_error),  # a local store's; nothing else here touches files
+    ):
+        app.add_exception_handler(kind, handler)
+
+
+async def on_service_error(request: Request, error: Exception) -> Response:
+    """One of our own."""
+    if not isinstance(error, ServiceError):
+        raise error
+    return answer_to(error, request.url.path)
+
+
+async def on_invalid_request(request: Request, error: Exception) -> Response:
+    """The body or a parameter is not what the schema says."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        detail = f"the body is not JSON: {found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
+        return response(problem(Code.INVALID_JSON, detail, instance=request.url.path))
+    errors = [field_error(each) for each in found]
+    detail = "; ".join(f"{each.field}: {each.detail}" for each in errors[:5])
+    return response(problem(Code.INVALID_REQUEST, detail, instance=request.url.path, errors=errors))
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """What the router and the body's parser say."""
+    if not isinstance(error, HTTPException):
+        raise error
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            found = problem(Code.NOT_FOUND, f"there is nothing at {request.url.path}", instance=request.url.path)
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            detail = f"{request.method} is not possible at {request.url.path}"
+            found = problem(Code.METHOD_NOT_ALLOWED, detail, instance=request.url.path)
+        case HTTPStatus.BAD_REQUEST:
+            found = problem(Code.INVALID_JSON, "the body cannot be read as JSON in UTF-8", instance=request.url.path)
+        case _:
+            found = problem(Code.INTERNAL, error.detail, instance=request.url.path)
+    return response(found, error.headers)
+
+
+async def on_redis_error(request: Request, error: Exception) -> Response:
+    """Redis is away."""
+    log.warning("redis-unavailable", error=str(error))
+    sentence = "Redis cannot be reached; nothing was lost, try again"
+    return answer_to(ServiceError(Code.REDIS_UNAVAILABLE, sentence, retry_after=RETRY_AFTER), request.url.path)
+
+
+async def on_store_error(request: Request, error: Exception) -> Response:
+    """The artifact store is away."""
+    log.warning("store-unavailable", error=str(error))
+    sentence = "the artifact store cannot be reached; nothing was lost, try again"
+    return answer_to(ServiceError(Code.STORE_UNAVAILABLE, sentence, retry_after=RETRY_AFTER), request.url.path)
+
+
+def field_error(error: Mapping[str, Any]) -> FieldError:
+    """What pydantic says of one field."""
+    place = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    detail = printable(str(error["msg"]).removeprefix("Value error, "))
+    value = None if error["type"] == "missing" else shown(error.get("input"))
+    return FieldError(field=".".join(place) or "body", detail=detail, value=value)
+
+
+def shown(value: object) -> JsonValue:
+    """A wrong value as it is repeated to the client: short, and certainly JSON."""
+    match value:
+        case None | bool() | int():
+            return value if -(2**63) <= (value or 0) < 2**63 else shown(str(value))
+        case str():
+            return printable(value if len(value) <= SHOWN else f"{value[:SHOWN]}...")
+        case _:
+            return shown(repr(value))
+
+
+def printable(text: str) -> str:
+    """Text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,171 @@
+"""The one producer: a job is admitted, filed and tied to its idempotency key in one step, or not at all."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import structlog
+from docket import Docket
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts import keys
+from contracts.errors import Code, ServiceError
+from contracts.jobs import JobRecord, State, kind_of, new_job_id, utc_now
+from contracts.ledger import Ledger, event_of, life_of, text
+from contracts.requests import AnyRequest
+
+RETRY_AFTER = 5  # seconds, when the queue is full
+REPLAYED_FOR = timedelta(hours=24)
+STRANDED = timedelta(seconds=10)  # a job queued for longer may never have reached its docket
+log = structlog.get_logger("ovam.gateway")
+
+SUBMIT = """
+local job, events, jobs, queued, counts, idempotency = unpack(KEYS)
+local id, kind, record, event, data, life, limit, fingerprint, replayed_for, waits = unpack(ARGV)
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+if fingerprint ~= '' then
+  local seen = redis.call('HMGET', idempotency, 'fingerprint', 'id', 'until', 'job')
+  if seen[1] and seen[1] ~= fingerprint then return {'reused', seen[2]} end
+  if seen[1] and redis.call('EXISTS', seen[4]) == 1 then
+    if tonumber(seen[3]) > now then return {'in-flight', seen[2]} end
+    return {'replayed', seen[2]}
+  end
+end
+if record == '' then return {'absent', ''} end
+if redis.call('ZCARD', queued) >= tonumber(limit) then return {'full', ''} end
+
+redis.call('SET', job, record, 'EX', life)
+redis.call('XADD', events, '*', 'event', event, 'data', data)
+redis.call('EXPIRE', events, life)
+redis.call('ZADD', jobs, 0, id)
+redis.call('ZADD', queued, now, id)
+redis.call('HINCRBY', counts, kind .. ':submitted', 1)
+if fingerprint ~= '' then
+  redis.call('HSET', idempotency, 'fingerprint', fingerprint, 'id', id, 'until', now + waits, 'job', job)
+  redis.call('EXPIRE', idempotency, replayed_for)
+end
+return {'created', id}
+"""
+
+Outcome = Literal["created", "replayed", "absent", "full", "reused", "in-flight"]
+
+
+@dataclass(frozen=True)
+class Once:
+    """An idempotency key, what it was first used for, and how long its first answer may take (seconds)."""
+
+    key: str
+    fingerprint: str
+    waits: int
+
+    @staticmethod
+    def of(key: str, request: AnyRequest, waits: int) -> "Once":
+        """The key of a request as the client sent it."""
+        content = f"{kind_of(request)} {request.model_dump_json()}"
+        return Once(key, hashlib.sha256(content.encode()).hexdigest(), waits)
+
+
+class Queue:
+    """Puts jobs where workers find them."""
+
+    def __init__(self, redis: Redis, dockets: dict[str, Docket], *, max_queued: int, job_ttl: timedelta) -> None:
+        self.redis = redis
+        self.ledger = Ledger(redis)
+        self.dockets = dockets
+        self.max_queued = max_queued
+        self.job_ttl = job_ttl
+        self.script = redis.register_script(SUBMIT)
+
+    async def submit(self, request: AnyRequest, once: Once | None) -> tuple[str, bool]:
+        """File a job for a request; returns its id and whether it is new.
+
+        Raises queue-full, idempotency-key-reused or idempotency-key-in-flight.
+        """
+        now = utc_now()
+        record = JobRecord(
+            id=new_job_id(),
+            kind=kind_of(request),
+            state=State.QUEUED,
+            request=request,
+            created_at=now,
+            expires_at=now + self.job_ttl,
+        )
+        outcome, job_id = await self._run(once, record)
+        if outcome == "full":
+            detail = f"{self.max_queued} jobs are waiting already; try again later"
+            raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)
+        if outcome == "created":
+            await self._deliver(job_id, record.kind)
+        return job_id, outcome == "created"
+
+    async def replay(self, once: Once) -> str | None:
+        """The job that this request made before, if it did and the job is still there."""
+        outcome, job_id = await self._run(once, None)
+        return job_id if outcome == "replayed" else None
+
+    async def answered(self, once: Once) -> None:
+        """The first request with this key has its answer; further ones get the same job at once."""
+        await self.redis.hset(keys.idempotency(once.key), "until", 0)
+
+    async def cancel(self, job_id: str) -> JobRecord:
+        """Stop a job: one that waits is taken from its docket as well."""
+        record = await self.ledger.cancel(job_id)
+        if record.state.final:
+            await self._withdraw(record)
+        return record
+
+    async def forget(self, record: JobRecord) -> None:
+        """Take a job out of the queue and out of the ledger."""
+        if record.state is State.QUEUED:
+            await self._withdraw(record)
+        await self.ledger.forget(record.id)
+
+    async def depth(self) -> int:
+        """How many jobs wait."""
+        return await self.redis.zcard(keys.QUEUED)
+
+    async def deliver_stranded(self) -> None:
+        """Deliver jobs that were filed when their docket could not be reached; a job is delivered once all the same."""
+        before = int((time.time() - STRANDED.total_seconds()) * 1000)
+        for job_id in await self.redis.zrangebyscore(keys.QUEUED, 0, before):
+            record = await self.ledger.find(text(job_id))
+            if record is None or record.state is not State.QUEUED:
+                await self.redis.zrem(keys.QUEUED, job_id)
+            else:
+                await self._deliver(record.id, record.kind)
+
+    async def _deliver(self, job_id: str, kind: str) -> None:
+        """Hand a job to its docket. The job is filed already: should this fail, it is delivered later."""
+        try:
+            await self.dockets[keys.docket_of(kind)].add(keys.TASK, key=job_id)(job_id)
+        except RedisError as error:
+            log.warning("delivery-postponed", job_id=job_id, error=str(error))
+
+    async def _withdraw(self, record: JobRecord) -> None:
+        """Take a job that waits from its docket; a worker that has just got it finds it gone from the ledger."""
+        await self.dockets[keys.docket_of(record.kind)].cancel(record.id)
+
+    async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[Outcome, str]:
+        """One look at the key, and the job filed if there is one to file."""
+        names = [keys.JOBS, keys.QUEUED, keys.COUNTS, keys.idempotency(once.key if once else "")]
+        key = [once.fingerprint, int(REPLAYED_FOR.total_seconds()), once.waits * 1000] if once else ["", 0, 0]
+        if record is None:
+            values = ["", "", "", "", "", 0, self.max_queued, *key]
+            answer = await self.script(keys=["", "", *names], args=values)
+        else:
+            event, life = event_of(record), int(life_of(record).total_seconds())
+            values = [record.id, record.kind, record.model_dump_json(), event["event"], event["data"], life, self.max_queued]
+            answer = await self.script(keys=[keys.job(record.id), keys.events(record.id), *names], args=[*values, *key])
+        outcome, job_id = (text(part) for part in answer)
+        if outcome == "reused":
+            detail = f"`Idempotency-Key` {once.key if once else ''!r} was used for another request (job {job_id})"
+            raise ServiceError(Code.IDEMPOTENCY_KEY_REUSED, detail, field="Idempotency-Key")
+        if outcome == "in-flight":
+            detail = f"the first request with this `Idempotency-Key` still waits for job {job_id}"
+            raise ServiceError(Code.IDEMPOTENCY_KEY_IN_FLIGHT, detail, field="Idempotency-Key", retry_after=1)
+        return outcome, job_id

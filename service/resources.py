@@ -1,0 +1,115 @@
+"""What lives as long as the app: connections to Redis, the dockets, the store."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+
+import structlog
+from docket import Docket
+from fastapi import Depends, Request
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from contracts import keys
+from contracts.ledger import Ledger
+from contracts.store import ArtifactStore
+from service.catalog import Catalog
+from service.events import BLOCK
+from service.queue import Queue
+from service.settings import GatewaySettings
+from service.validation import Validation
+
+ANSWERS_WITHIN = 5.0  # seconds that Redis may take
+DELIVERY_EVERY = 10.0  # seconds
+log = structlog.get_logger("ovam.gateway")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Everything that a request may need."""
+
+    settings: GatewaySettings
+    redis: Redis
+    patient: Redis
+    """For reads that wait."""
+    store: ArtifactStore
+    ledger: Ledger
+    catalog: Catalog
+    queue: Queue
+    validation: Validation
+
+
+def resources_of(request: Request) -> Resources:
+    """The app's resources."""
+    return request.state.resources
+
+
+With = Annotated[Resources, Depends(resources_of)]
+
+
+@asynccontextmanager
+async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
+    """The resources of an app. Redis may be away: requests say so until it is back."""
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN))
+        patient = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN + BLOCK))
+        dockets = {name: await stack.enter_async_context(docket(name, settings.redis_url)) for name in keys.DOCKETS}
+        ledger, catalog = Ledger(redis), Catalog(redis)
+        life = timedelta(seconds=settings.job_ttl_seconds)
+        queue = Queue(redis, dockets, max_queued=settings.max_queued, job_ttl=life)
+        await stack.enter_async_context(background(queue))
+        yield Resources(
+            settings=settings,
+            redis=redis,
+            patient=patient,
+            store=ArtifactStore.at(settings.store),
+            ledger=ledger,
+            catalog=catalog,
+            queue=queue,
+            validation=Validation(settings, catalog, ledger),
+        )
+
+
+def connection(url: str, timeout: float) -> Redis:
+    """A pool of connections; a stale one is replaced once, without delay."""
+    return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1))
+
+
+def docket(name: str, url: str) -> Docket:
+    """A docket that knows the workers' task by name only."""
+    made = Docket(name, url)
+    made.register(run_job, names=[keys.TASK])
+    return made
+
+
+async def run_job(job_id: str) -> None:
+    """Stand for the workers' task; the gateway never runs it."""
+    raise NotImplementedError(job_id)
+
+
+@asynccontextmanager
+async def background(queue: Queue) -> AsyncIterator[None]:
+    """Deliver stranded jobs now and then, as long as this lasts."""
+    task = asyncio.create_task(deliver_now_and_then(queue))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def deliver_now_and_then(queue: Queue) -> None:
+    """Deliver stranded jobs, forever."""
+    while True:
+        try:
+            await queue.deliver_stranded()
+        except RedisError as error:
+            log.warning("redis-unavailable", error=str(error))
+        await asyncio.sleep(DELIVERY_EVERY)

@@ -1,0 +1,48 @@
+"""`POST /v1/attribute`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from contracts.errors import Code
+from contracts.jobs import JobRecord
+from contracts.requests import AttributeRequest
+from service import examples
+from service.openapi import SUBMISSION, body, example, problems
+from service.resources import With
+from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/v1/attribute",
+    status_code=202,
+    response_model=JobRecord,
+    dependencies=[JSON_ONLY],
+    responses={
+        201: example(examples.ATTRIBUTE_SUCCEEDED, "finished within `Prefer: wait`", model=JobRecord),
+        202: example(examples.ATTRIBUTE_QUEUED, "queued; follow `Location`"),
+        **problems(
+            *SUBMISSION,
+            Code.UNKNOWN_JOB,
+            Code.JOB_EXPIRED,
+            Code.WRONG_JOB_KIND,
+            Code.JOB_NOT_FINISHED,
+            Code.JOB_NOT_SUCCESSFUL,
+            Code.IMAGE_INDEX,
+            Code.PROMPT_TOO_LONG,
+            Code.WORD_NOT_IN_PROMPT,
+            Code.UNKNOWN_TOKEN,
+            Code.TOKEN_OF_OTHER_MODEL,
+        ),
+    },
+)
+async def attribute(
+    request: Annotated[AttributeRequest, body(examples.ATTRIBUTE)],
+    resources: With,
+    key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Find targets in a generated image, as heatmaps and masks; the words need not be in the image's own prompt."""
+    return await accept(request, resources.validation.attribute, resources, key, prefer)

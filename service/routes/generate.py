@@ -1,0 +1,43 @@
+"""`POST /v1/generate`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from contracts.errors import Code
+from contracts.jobs import JobRecord
+from contracts.requests import GenerateRequest
+from service import examples
+from service.openapi import SUBMISSION, body, example, problems
+from service.resources import With
+from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/v1/generate",
+    status_code=202,
+    response_model=JobRecord,
+    dependencies=[JSON_ONLY],
+    responses={
+        201: example(examples.SUCCEEDED, "finished within `Prefer: wait`", model=JobRecord),
+        202: example(examples.QUEUED, "queued; follow `Location`"),
+        **problems(
+            *SUBMISSION,
+            Code.PROMPT_TOO_LONG,
+            Code.SIZE_NOT_DIVISIBLE,
+            Code.SIZE_TOO_LARGE,
+            Code.TOO_MANY_STEPS,
+            Code.TOO_MANY_IMAGES,
+        ),
+    },
+)
+async def generate(
+    request: Annotated[GenerateRequest, body(examples.GENERATE)],
+    resources: With,
+    key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Generate images and keep what is needed to ask later where things are in them."""
+    return await accept(request, resources.validation.generate, resources, key, prefer)

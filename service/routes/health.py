@@ -1,0 +1,119 @@
+"""How the service is, what it has done, and what its codes mean."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request, Response
+from obstore.exceptions import BaseError as StoreError
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+
+from contracts.errors import Code
+from service.observability import worker_names
+from service.openapi import example, problems
+from service.problems import ANSWERS
+from service.resources import Resources, With
+
+router = APIRouter(tags=["service"])
+WELL = {"redis": "ok", "store": "ok", "worker": "ok"}
+
+
+class Health(BaseModel, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel, frozen=True):
+    """Whether jobs can be taken and run, and what is missing."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, str]
+
+
+class CodeMeaning(BaseModel, frozen=True):
+    """What a problem's code stands for."""
+
+    code: Code
+    status: int
+    title: str
+
+
+@router.get("/healthz", responses={200: example({"status": "ok"}, "the process answers"), **problems()})
+async def health() -> Health:
+    """Say that the process answers."""
+    return Health()
+
+
+@router.get(
+    "/readyz",
+    responses={
+        200: example({"status": "ready", "checks": WELL}, "jobs are taken and run"),
+        **problems(),
+        503: example(
+            {"status": "not ready", "checks": WELL | {"worker": "no worker's heart beats"}}, "what is missing", model=Readiness
+        ),
+    },
+)
+async def readiness(resources: With, response: Response) -> Readiness:
+    """Say whether Redis, the store and at least one worker are there."""
+    checks = {
+        "redis": await redis_check(resources),
+        "store": await store_check(resources),
+        "worker": await worker_check(resources),
+    }
+    ready = all(check == "ok" for check in checks.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(status="ready" if ready else "not ready", checks=checks)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "numbers for Prometheus", "content": {"text/plain": {"example": "ovam_queue_depth 0.0\n"}}},
+        **problems(),
+    },
+)
+async def metrics(request: Request, resources: With) -> Response:
+    """Queue depth, jobs by kind and state, workers, request latencies."""
+    return Response(await request.state.metrics.exposed(resources), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get(
+    "/problems/{code}",
+    responses={
+        200: example({"code": "queue-full", "status": 429, "title": ANSWERS[Code.QUEUE_FULL].title}, "the code"),
+        **problems(),
+    },
+)
+async def explain_problem(code: Annotated[Code, Path(examples=["queue-full"])]) -> CodeMeaning:
+    """Explain a problem's code: this is where its `type` leads."""
+    answer = ANSWERS[code]
+    return CodeMeaning(code=code, status=answer.status, title=answer.title)
+
+
+async def redis_check(resources: Resources) -> str:
+    """Whether Redis answers."""
+    try:
+        await resources.redis.ping()
+    except RedisError as error:
+        return f"Redis cannot be reached: {error}"
+    return "ok"
+
+
+async def store_check(resources: Resources) -> str:
+    """Whether the store answers; that nothing is found is an answer."""
+    try:
+        await resources.store.get("readyz")
+    except (StoreError, OSError) as error:
+        return f"the artifact store cannot be reached: {error}"
+    return "ok"
+
+
+async def worker_check(resources: Resources) -> str:
+    """Whether a worker's heart beats."""
+    try:
+        return "ok" if await worker_names(resources) else "no worker's heart beats; start one with `ovam worker`"
+    except RedisError:
+        return "unknown without Redis"

@@ -1,0 +1,51 @@
+"""`POST /v1/optimize`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from contracts.errors import Code
+from contracts.jobs import JobRecord
+from contracts.requests import OptimizeRequest
+from service import examples
+from service.openapi import SUBMISSION, body, example, problems
+from service.resources import With
+from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/v1/optimize",
+    status_code=202,
+    response_model=JobRecord,
+    dependencies=[JSON_ONLY],
+    responses={
+        201: example(examples.OPTIMIZE_SUCCEEDED, "finished within `Prefer: wait`", model=JobRecord),
+        202: example(examples.OPTIMIZE_QUEUED, "queued; follow `Location`"),
+        **problems(
+            *SUBMISSION,
+            Code.UNKNOWN_JOB,
+            Code.JOB_EXPIRED,
+            Code.WRONG_JOB_KIND,
+            Code.JOB_NOT_FINISHED,
+            Code.JOB_NOT_SUCCESSFUL,
+            Code.IMAGE_INDEX,
+            Code.TOKEN_EXISTS,
+            Code.EXAMPLES_OF_OTHER_MODELS,
+            Code.PROMPT_TOO_LONG,
+            Code.MASK_NOT_AN_IMAGE,
+            Code.MASK_OF_OTHER_SIZE,
+            Code.MASK_EMPTY,
+            Code.MASK_FULL,
+        ),
+    },
+)
+async def optimize(
+    request: Annotated[OptimizeRequest, body(examples.OPTIMIZE)],
+    resources: With,
+    key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Learn a token from annotated images; attribute finds it by its name in any image of the model."""
+    return await accept(request, resources.validation.optimize, resources, key, prefer)

@@ -1,0 +1,79 @@
+"""What the three ways to ask for a job have in common: media type, idempotency, and waiting for the answer."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Header, Request, Response
+
+from contracts.errors import Code, ServiceError
+from contracts.jobs import JobRecord
+from contracts.requests import AttributeRequest, GenerateRequest, OptimizeRequest
+from service.events import finished
+from service.queue import Once
+from service.resources import Resources
+
+LONGEST_WAIT = 60  # seconds
+RETRY_AFTER = "1"  # second
+WAIT = re.compile(r"\bwait\s*=\s*(\d{1,9})\b", re.IGNORECASE | re.ASCII)
+R = TypeVar("R", GenerateRequest, AttributeRequest, OptimizeRequest)
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="the same key with the same body gives the same job, for 24 hours",
+    ),
+]
+Prefer = Annotated[
+    str | None,
+    Header(alias="Prefer", description="`wait=N`: answer with the finished job if it ends within N seconds, at most 60"),
+]
+
+
+def json_only(request: Request) -> None:
+    """Raise unsupported-media-type unless the body is declared as JSON."""
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not re.fullmatch(r"application/([a-z0-9.-]+\+)?json", declared):
+        detail = f"the body is declared as {declared or 'nothing'!r}; send `Content-Type: application/json`"
+        raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Type", value=declared)
+
+
+JSON_ONLY = Depends(json_only)
+
+
+def asked_wait(prefer: str | None) -> int:
+    """How many seconds a client wants to wait; a preference that makes no sense is none."""
+    found = WAIT.search(prefer or "")
+    return min(LONGEST_WAIT, int(found.group(1))) if found else 0
+
+
+async def accept(
+    request: R, check: Callable[[R], Awaitable[R]], resources: Resources, key: str | None, prefer: str | None
+) -> Response:
+    """Check a request, file its job and answer with the job's record."""
+    wait = asked_wait(prefer)
+    once = Once.of(key, request, wait) if key else None
+    job_id, new = (await resources.queue.replay(once) if once else None), False
+    if job_id is None:
+        job_id, new = await resources.queue.submit(await check(request), once)
+    try:
+        record = await finished(resources.patient, job_id, wait) if wait else await resources.ledger.get(job_id)
+    finally:
+        if once and new and wait:
+            await resources.queue.answered(once)
+    return answer(record, waited=bool(wait), replayed=not new)
+
+
+def answer(record: JobRecord, *, waited: bool, replayed: bool) -> Response:
+    """201 with a finished job that the client waited for, else 202."""
+    headers = {"Location": f"/v1/jobs/{record.id}"}
+    done = waited and record.state.final
+    if not done:
+        headers["Retry-After"] = RETRY_AFTER
+    if waited:
+        headers["Preference-Applied"] = "wait"
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(record.model_dump_json(), 201 if done else 202, headers, "application/json")
