@@ -1,0 +1,75 @@
+import importlib.metadata
+import re
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.packaging.files import ROOT, canonical, pins, requirement_lines
+
+FILES = ["requirements.txt", "requirements-dev.txt"]
+OF_TORCH = re.compile(r"^(nvidia-|cuda-|triton)")  # torch's own builds for CUDA fix the versions of these
+
+
+def all_pins() -> dict[str, Requirement]:
+    return pins("requirements.txt") | pins("requirements-dev.txt")
+
+
+def declared() -> list[Requirement]:
+    return [Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
+
+
+def needs(name: str, extras: frozenset[str]) -> set[str]:
+    """What an installed package needs here."""
+    found = set()
+    for line in importlib.metadata.requires(name) or []:
+        requirement = Requirement(line)
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            found.add(canonical(requirement.name))
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_package_is_pinned_to_one_version(name: str) -> None:
+    for requirement in pins(name).values():
+        assert re.fullmatch(r"==[0-9][^,*+]*", str(requirement.specifier)), f"{name}: {requirement}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_package_is_named_twice(name: str) -> None:
+    assert len(list(requirement_lines(name))) == len(pins(name))
+
+
+def test_the_checks_build_on_the_service_s_own_packages() -> None:
+    assert "-r requirements.txt" in (ROOT / "requirements-dev.txt").read_text().splitlines()
+    assert not set(pins("requirements.txt")) & set(pins("requirements-dev.txt"))
+
+
+def test_the_pins_meet_what_pyproject_asks_for() -> None:
+    pinned = pins("requirements.txt")
+    for requirement in declared():
+        version = str(pinned[canonical(requirement.name)].specifier).removeprefix("==")
+        assert requirement.specifier.contains(version, prereleases=True), f"{requirement} is pinned to {version}"
+
+
+def test_what_the_service_needs_is_pinned_with_all_that_it_needs_in_turn() -> None:
+    pinned = pins("requirements.txt")
+    extras = {canonical(requirement.name): frozenset(requirement.extras) for requirement in declared()}
+    extras["py-key-value-aio"] = frozenset({"memory", "redis"})
+    for name in pinned:
+        missing = {need for need in needs(name, extras.get(name, frozenset())) - set(pinned) if not OF_TORCH.match(need)}
+        assert not missing, f"{name} needs {', '.join(sorted(missing))}, which requirements.txt does not pin"
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    wrong = []
+    for name, requirement in all_pins().items():
+        installed = importlib.metadata.version(name).split("+")[0]
+        if f"=={installed}" != str(requirement.specifier):
+            wrong.append(f"{requirement}, installed {installed}")
+    assert not wrong
+
+
+def test_the_old_name_that_simplecrf_needs_is_defined_when_it_is_built() -> None:
+    line = next(line for line in requirement_lines("requirements.txt") if line.startswith("simplecrf"))
+    assert line.endswith("""--config-settings="--build-option=build_ext '-DNPY_IN_ARRAY=NPY_ARRAY_IN_ARRAY|0!'\"""")
