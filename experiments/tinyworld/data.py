@@ -9,21 +9,19 @@ from numpy.typing import NDArray
 from experiments.tinyworld.captions import caption
 from experiments.tinyworld.render import TRAINING
 from experiments.tinyworld.scene import SIZE, draw, sample
+from experiments.tinyworld.training import wait_for_all
 
 CAPTIONS_AN_IMAGE = 3
 
 
 def render_shard(rank: int, processes: int, folder: Path, count: int) -> None:
     """Render scenes rank, rank + processes, ... of `count` into images.npy, and their captions into a JSON-lines file."""
-    path = folder / "images.npy"
+    partial = folder / "images.partial.npy"
     if rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(path, "w+", np.uint8, (count, SIZE, SIZE, 3)).flush()
-    if processes > 1:
-        import torch.distributed as dist  # noqa: PLC0415  # rendering alone needs no torch
-
-        dist.barrier()
-    images = np.lib.format.open_memmap(path, "r+")
+        np.lib.format.open_memmap(partial, "w+", np.uint8, (count, SIZE, SIZE, 3)).flush()
+    wait_for_all()
+    images = np.lib.format.open_memmap(partial, "r+")
     with (folder / f"captions-{rank}.jsonl").open("w") as file:
         for seed in range(rank, count, processes):
             rng = np.random.default_rng((TRAINING, seed))
@@ -31,6 +29,9 @@ def render_shard(rank: int, processes: int, folder: Path, count: int) -> None:
             images[seed] = draw(scene, rng).image
             file.write(json.dumps([seed, [caption(rng, scene) for _ in range(CAPTIONS_AN_IMAGE)]]) + "\n")
     images.flush()
+    wait_for_all()
+    if rank == 0:
+        partial.replace(folder / "images.npy")
 
 
 def images(folder: Path) -> NDArray[np.uint8]:

@@ -151,7 +151,4 @@ def arranged(rng: np.random.Generator, shapes: list[Shape]) -> list[Thing]:
     reach = 0.25 if len(shapes) == 2 else 0.29
     largest = 0.27 if len(shapes) == 2 else 0.21
     places = 0.5 + reach * np.stack([np.cos(angles), np.sin(angles)], axis=1) + rng.normal(0, 0.025, (len(shapes), 2))
-    return [
-        thing(rng, shape, x, y, rng.uniform(0.72 * largest, largest))
-        for shape, (x, y) in zip(shapes, places, strict=True)
-    ]
+    return [thing(rng, shape, x, y, rng.uniform(0.72 * largest, largest)) for shape, (x, y) in zip(shapes, places, strict=True)]

@@ -1,7 +1,7 @@
 """The tokenizer and the text encoder of the bundled model."""
 
+import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -24,24 +24,15 @@ def new_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
         show_progress=False,
     )
     bpe.train_from_iterator(captions, trainer)
-    learned = bpe.model
-    vocabulary, merges = pieces(learned)
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    return CLIPTokenizer(vocab=vocabulary(merges), merges=merges, model_max_length=LENGTH)
 
 
-def pieces(model: models.BPE) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """(vocabulary, merges) in CLIP's order: characters, characters that end a word, merged pieces, the two markers."""
-    import json  # noqa: PLC0415
-    import tempfile  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(folder)
-        lines = (Path(folder) / "merges.txt").read_text().splitlines()
-        json.loads((Path(folder) / "vocab.json").read_text())
-    merges = [(left, right) for left, right in (line.split() for line in lines if not line.startswith("#"))]
+def vocabulary(merges: list[tuple[str, str]]) -> dict[str, int]:
+    """CLIP's order: characters, characters that end a word, merged pieces, the two markers."""
     characters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*characters, *(f"{c}</w>" for c in characters), *(left + right for left, right in merges), START, END]
-    return {piece: index for index, piece in enumerate(dict.fromkeys(words))}, merges
+    pieces = [*characters, *(f"{c}</w>" for c in characters), *(left + right for left, right in merges), START, END]
+    return {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

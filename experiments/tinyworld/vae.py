@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from experiments.tinyworld import data
-from experiments.tinyworld.training import MovingAverage, Progress, average_gradients, device, save
+from experiments.tinyworld.training import MovingAverage, Progress, average_gradients, device, save, wait_for_all
 
 KL_WEIGHT = 1e-5
 LEARNING_RATE = 1.5e-3
@@ -62,7 +62,8 @@ def train(rank: int, processes: int, folder: Path, seconds: float, batch: int) -
         step = state["step"]
     images = data.images(folder)
     rng = np.random.default_rng((rank, step))
-    while not progress.done:
+    finished = progress.done
+    while not finished:
         image = pixels(images[np.sort(rng.choice(len(images), batch, replace=False))]).to(device())
         value, squared = loss(vae, image)
         optimizer.zero_grad()
@@ -82,8 +83,6 @@ def train(rank: int, processes: int, folder: Path, seconds: float, batch: int) -
         if rank == 0 and (step % 2000 == 0 or finished):
             state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
             save(checkpoint, {**state, "samples": progress.samples, "elapsed": progress.elapsed, "step": step})
-        if finished:
-            break
     average.copy_to(parameters)
     if rank == 0:
         standardise(vae, images[:2048])
@@ -113,13 +112,16 @@ def encode_all(rank: int, processes: int, folder: Path) -> None:
     """Encode this process's share of the training images into latents.npy (float16 means of the posterior)."""
     vae = AutoencoderKL.from_pretrained(folder / "vae").to(device()).eval()
     images = data.images(folder)
+    partial = folder / "latents.partial.npy"
     if rank == 0:
-        np.lib.format.open_memmap(folder / "latents.npy", "w+", np.float16, (len(images), 4, 16, 16)).flush()
-    if processes > 1:
-        torch.distributed.barrier()
-    latents = np.lib.format.open_memmap(folder / "latents.npy", "r+")
+        np.lib.format.open_memmap(partial, "w+", np.float16, (len(images), 4, 16, 16)).flush()
+    wait_for_all()
+    latents = np.lib.format.open_memmap(partial, "r+")
     for start in range(rank * 64, len(images), processes * 64):
         part = slice(start, start + 64)
         with torch.autocast(device().type, torch.bfloat16):
             latents[part] = vae.encode(pixels(images[part]).to(device())).latent_dist.mean.float().cpu().numpy()
     latents.flush()
+    wait_for_all()
+    if rank == 0:
+        partial.replace(folder / "latents.npy")

@@ -1,0 +1,71 @@
+"""A client of the service: submit a job, follow its events, fetch its artifacts."""
+
+import base64
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Record = dict[str, Any]  # a job record, as JSON
+
+
+class JobFailed(Exception):  # noqa: N818  # what happened, in the words of its record
+    """A job that did not succeed, or a request that was refused."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service at the other end of an HTTP client."""
+
+    http: httpx2.Client
+
+    def run(self, operation: str, body: dict[str, Any], on_progress: Callable[[Record], None] = lambda _: None) -> Record:
+        """Submit a job (`generate`, `attribute`, `optimize`), follow it to its end and return its record; JobFailed otherwise."""
+        answer = self.http.post(f"/v1/{operation}", json=body)
+        if answer.is_error:
+            problem = answer.json()
+            raise JobFailed(f"{operation} was refused: {problem['detail']} {problem.get('errors', '')}")
+        location = answer.headers["location"]
+        for event in self.events(location):
+            if event.get("progress"):
+                on_progress(event["progress"])
+        record = self.http.get(location).raise_for_status().json()
+        if record["state"] != "succeeded":
+            raise JobFailed(f"{operation} job {record['id']} {record['state']}: {(record['error'] or {}).get('detail')}")
+        return record
+
+    def events(self, location: str) -> Iterator[Record]:
+        """The data of a job's server-sent events, until the job is final."""
+        with self.http.stream("GET", f"{location}/events", timeout=None) as stream:
+            stream.raise_for_status()
+            for line in stream.iter_lines():
+                if line.startswith("data:"):
+                    yield json.loads(line.removeprefix("data:"))
+
+    def bytes(self, artifact: Record) -> bytes:
+        """An artifact's content."""
+        return self.http.get(artifact["url"]).raise_for_status().content
+
+    def picture(self, artifact: Record) -> NDArray[np.uint8]:
+        """A PNG artifact as array, (height, width) or (height, width, 3)."""
+        with Image.open(io.BytesIO(self.bytes(artifact))) as image:
+            return np.array(image)
+
+
+def png_base64(mask: NDArray[np.bool_]) -> str:
+    """A mask as the API takes it."""
+    file = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks; 1 for two empty ones."""
+    union = int((one | other).sum())
+    return 1.0 if union == 0 else int((one & other).sum()) / union

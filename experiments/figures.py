@@ -1,0 +1,45 @@
+"""Labelled sheets of pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+SIDE = 192  # pixels of a cell
+LABEL = 22  # pixels of the line above it
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture and what is written above it; `heat` colours a grey one."""
+
+    label: str
+    picture: NDArray[np.uint8]  # (height, width) or (height, width, 3)
+    heat: bool = False
+
+    def drawn(self) -> Image.Image:
+        """The picture at the size of a cell."""
+        if self.heat:
+            coloured = cv2.applyColorMap(self.picture, cv2.COLORMAP_INFERNO)[..., ::-1]
+            image = Image.fromarray(np.ascontiguousarray(coloured))
+        else:
+            image = Image.fromarray(self.picture).convert("RGB")
+        way = Image.Resampling.NEAREST if self.picture.ndim == 2 and not self.heat else Image.Resampling.BICUBIC
+        return image.resize((SIDE, SIDE), way)
+
+
+def sheet(rows: list[list[Cell]], path: Path) -> None:
+    """Write rows of cells as one picture."""
+    width = max(len(row) for row in rows)
+    canvas = Image.new("RGB", (width * (SIDE + 8) + 8, len(rows) * (SIDE + LABEL + 8) + 8), "white")
+    draw = ImageDraw.Draw(canvas)
+    for down, row in enumerate(rows):
+        for across, cell in enumerate(row):
+            x, y = 8 + across * (SIDE + 8), 8 + down * (SIDE + LABEL + 8)
+            draw.text((x, y + 2), cell.label, fill="black", font_size=13)
+            canvas.paste(cell.drawn(), (x, y + LABEL))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.save(path)

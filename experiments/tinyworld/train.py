@@ -1,0 +1,43 @@
+"""Make the bundled model from nothing: `python -m experiments.tinyworld.train`. Interrupt and start again at will.
+
+Stages, each skipped when its result is there: render the training set, learn a tokenizer, train the autoencoder, encode
+the set, train UNet and text encoder together. The last one saves a whole pipeline to --out from time to time.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from experiments.tinyworld import data, denoiser, vae
+from experiments.tinyworld.text import new_tokenizer
+from experiments.tinyworld.training import launch
+
+PORT = 29517  # on the loopback interface, between the processes of one training
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="training set and checkpoints")] = Path("runs/tinyworld"),
+    out: Annotated[Path, typer.Option(help="where the pipeline is saved")] = Path("models/tiny"),
+    images: Annotated[int, typer.Option(help="scenes in the training set")] = 60_000,
+    vae_minutes: Annotated[float, typer.Option(help="budget of the autoencoder")] = 9,
+    minutes: Annotated[float, typer.Option(help="budget of UNet and text encoder")] = 100,
+    batch: Annotated[int, typer.Option(help="samples a step and process")] = 16,
+    processes: Annotated[int, typer.Option(help="data-parallel processes; 1 on a GPU")] = 1 if torch.cuda.is_available() else 2,
+) -> None:
+    """Train, or go on training, until the budgets are used up."""
+    if not (folder / "images.npy").exists():
+        launch(data.render_shard, processes, PORT, folder, images)
+    if not (folder / "tokenizer").exists():
+        texts = [text for several in data.captions(folder)[:20_000] for text in several]
+        new_tokenizer(texts).save_pretrained(folder / "tokenizer")
+    if not (folder / "vae").exists():
+        launch(vae.train, processes, PORT, folder, vae_minutes * 60, batch // 2)
+    if not (folder / "latents.npy").exists():
+        launch(vae.encode_all, processes, PORT, folder)
+    launch(denoiser.train, processes, PORT, folder, minutes * 60, batch, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
