@@ -4,7 +4,7 @@ A hit: the annotator finds the prompted class on more than 3 % of an image. The 
 """
 
 import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -23,19 +23,20 @@ FIRST_SEED = 500_000  # reporting seeds; tuning uses seeds below 100_000
 HIT = 0.03  # share of the image
 
 
-def generate(
-    pipeline: StableDiffusionPipeline, prompts: list[str], seeds: list[int], guidance: float, steps: int
-) -> NDArray[np.uint8]:
-    """One image (height, width, 3) a prompt, each from its own seed."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    answer = pipeline(prompts, generator=generators, guidance_scale=guidance, num_inference_steps=steps, output_type="np")
-    return (answer.images * 255).round().astype(np.uint8)
+@dataclass(frozen=True)
+class Sampler:
+    """The pipeline with the settings that images are made with."""
 
+    pipeline: StableDiffusionPipeline
+    guidance: float
+    steps: int
 
-def batches(prompts: list[str], size: int = 10) -> Iterator[list[str]]:
-    """Prompts in batches."""
-    for start in range(0, len(prompts), size):
-        yield prompts[start : start + size]
+    def images(self, prompts: list[str], seeds: list[int]) -> NDArray[np.uint8]:
+        """One image (height, width, 3) a prompt, each from its own seed."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        options = {"guidance_scale": self.guidance, "num_inference_steps": self.steps, "output_type": "np"}
+        answer = self.pipeline(prompts, generator=generators, **options)
+        return (answer.images * 255).round().astype(np.uint8)
 
 
 def found(annotator: Annotator, images: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
@@ -58,10 +59,35 @@ def sheet(rows: dict[str, NDArray[np.uint8]], path: Path, zoom: int = 2) -> None
     canvas.save(path)
 
 
+def classes(sampler: Sampler, annotator: Annotator, out: Path, first_seed: int, seeds: int) -> dict[str, float]:
+    """The hit rate of every class, drawing sheet.png."""
+    rates, rows = {}, {}
+    for name in CLASS_NAMES:
+        images = sampler.images([f"a photograph of a {name}"] * seeds, list(range(first_seed, first_seed + seeds)))
+        rates[name] = round(float(found(annotator, images, name).mean()), 4)
+        rows[name] = images[:10]
+        print(f"{name:10s} {rates[name]:.2f}", flush=True)
+    sheet(rows, out / "sheet.png")
+    return rates
+
+
+def pairs(sampler: Sampler, annotator: Annotator, out: Path, first_seed: int, seeds: int) -> tuple[float, int]:
+    """How often both of two prompted classes are found, and in how many images, drawing pairs.png."""
+    both, shown = [], []
+    for number, (one, other) in enumerate(combinations(CLASS_NAMES, 2)):
+        start = first_seed + 1000 + seeds * number
+        images = sampler.images([f"a photograph of a {one} and a {other}"] * seeds, list(range(start, start + seeds)))
+        both += (found(annotator, images, one) & found(annotator, images, other)).tolist()
+        shown.append(images[0])
+    rows = {f"pairs {k + 1}": np.stack(shown[9 * k : 9 * k + 9]) for k in range(5)}
+    sheet(rows, out / "pairs.png")
+    return round(float(np.mean(both)), 4), len(both)
+
+
 def main(
     model: Annotated[Path, typer.Option(help="the pipeline")] = Path("models/tiny"),
     out: Annotated[Path, typer.Option(help="folder for sheet.png, pairs.png and report.json")] = Path("docs/model"),
-    seeds: Annotated[int, typer.Option(min=1, help="images a class")] = 20,
+    seeds: Annotated[int, typer.Option(min=10, help="images a class")] = 20,
     pair_seeds: Annotated[int, typer.Option(min=1, help="images a pair of classes")] = 2,
     guidance: Annotated[float, typer.Option(help="guidance scale")] = 4.0,
     steps: Annotated[int, typer.Option(help="UNet evaluations")] = 30,
@@ -70,31 +96,17 @@ def main(
     """Measure single classes and all pairs of classes."""
     pipeline = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    annotator = Annotator.load()
+    sampler, annotator = Sampler(pipeline, guidance, steps), Annotator.load()
     out.mkdir(parents=True, exist_ok=True)
-    rates, rows = {}, {}
-    for name in CLASS_NAMES:
-        images = generate(
-            pipeline, [f"a photograph of a {name}"] * seeds, list(range(first_seed, first_seed + seeds)), guidance, steps
-        )
-        rates[name] = float(found(annotator, images, name).mean())
-        rows[name] = images[:10]
-        print(f"{name:10s} {rates[name]:.2f}", flush=True)
-    sheet(rows, out / "sheet.png")
-    pairs = [pair for pair in combinations(CLASS_NAMES, 2) for _ in range(pair_seeds)]
-    both, shown = [], []
-    for number, (one, other) in enumerate(pairs):
-        images = generate(pipeline, [f"a photograph of a {one} and a {other}"], [first_seed + 1000 + number], guidance, steps)
-        both.append(bool(found(annotator, images, one)[0] and found(annotator, images, other)[0]))
-        shown.append(images[0])
-    sheet({"pairs": np.stack(shown[:10]), " ": np.stack(shown[10:20])}, out / "pairs.png")
+    rates = classes(sampler, annotator, out, first_seed, seeds)
+    share, count = pairs(sampler, annotator, out, first_seed, pair_seeds)
     result = {
         "hit rate": round(float(np.mean(list(rates.values()))), 4),
-        "worst class": round(min(rates.values()), 4),
+        "worst class": min(rates.values()),
         "by class": rates,
-        "pairs with both": round(float(np.mean(both)), 4),
         "images a class": seeds,
-        "pairs": len(pairs),
+        "pairs with both": share,
+        "images of pairs": count,
         "first seed": first_seed,
         "guidance scale": guidance,
         "steps": steps,
