@@ -86,7 +86,7 @@ class ArtifactStore:
     async def commit(self, job_id: str, attempt: int, files: Sequence[File]) -> dict[str, Artifact]:
         """Write an attempt's files, then its manifest; returns the artifacts by name."""
         folder = attempt_folder(job_id, attempt)
-        artifacts = [described(job_id, file) for file in files]
+        artifacts = await asyncio.to_thread(lambda: [described(job_id, file) for file in files])  # hashing takes its time
         await asyncio.gather(*(self.put(f"{folder}/{file.name}", file.data) for file in files))
         await self.put(f"{folder}/{MANIFEST}", MANIFEST_TYPE.dump_json(artifacts))
         return {artifact.name: artifact for artifact in artifacts}
