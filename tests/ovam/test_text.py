@@ -81,6 +81,7 @@ def test_words_beside_punctuation_and_accents_are_found(pipeline: StableDiffusio
     assert indices(pipeline, "the cat,a dog", "cat") == [2]
     composed, decomposed = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
     assert indices(pipeline, f"a {decomposed} car", composed) == indices(pipeline, f"a {composed} car", decomposed)
+    assert ovam.encode(pipeline, f"a {decomposed} car")[1][-2].text == "car"
     assert indices(pipeline, f"a {decomposed} car", "car") == [len(indices(pipeline, composed, composed)) + 2]
 
 

@@ -86,6 +86,12 @@ def test_several_classes_and_several_examples_are_learned_together(pipeline: Sta
     assert fit.best_loss < fit.losses[0]
 
 
+def test_an_example_given_twice_counts_as_once(trace: ovam.Trace, init: torch.Tensor) -> None:
+    once = ovam.optimize_tokens([(trace, MASK)], init, epochs=10)
+    twice = ovam.optimize_tokens([(trace, MASK), (trace, MASK)], init, epochs=10)
+    assert twice.losses == pytest.approx(once.losses, rel=1e-4)
+
+
 def test_masks_may_be_numpy_and_soft(trace: ovam.Trace, init: torch.Tensor) -> None:
     hard = ovam.optimize_tokens([(trace, MASK)], init, epochs=3)
     same = ovam.optimize_tokens([(trace, MASK.numpy().astype(np.float64))], init, epochs=3)

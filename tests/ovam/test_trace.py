@@ -52,6 +52,8 @@ def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusi
         ("blocks", []),
         ("blocks", [{"name": "elsewhere", "grid": [1, 1], "scale": 1, "width": 1}]),
         ("blocks", 5),
+        ("grid", [8, 11]),
+        ("grid", [96]),
         ("evaluations", [0]),
         ("timesteps", []),
         ("timesteps", ["now", "then", "later"]),
@@ -67,6 +69,8 @@ def test_a_header_that_contradicts_the_tensors_is_refused(
     length = int.from_bytes(data[:8], "little")
     header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["trace"])
     tensors = {block.name: block.queries for block in trace.blocks}
+    if field == "grid":
+        field, value = "blocks", [header["blocks"][0] | {"grid": value}]
     bad = save(tensors, metadata={"trace": json.dumps(header | {field: value})})
     with pytest.raises(TraceFormatError):
         ovam.Trace.from_bytes(bad, pipeline)
