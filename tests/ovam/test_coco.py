@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -28,6 +28,7 @@ DIAGONAL = mask_of("#..", ".#.", "..#")
 CHECKERS = mask_of("#.#.", ".#.#", "#.#.")
 
 
+@settings(deadline=None)
 @given(ANY_MASK)
 def test_run_lengths_give_the_mask_back_through_json(mask: np.ndarray) -> None:
     encoded = json.loads(json.dumps(coco.encode_run_lengths(mask)))
@@ -35,6 +36,7 @@ def test_run_lengths_give_the_mask_back_through_json(mask: np.ndarray) -> None:
     assert np.array_equal(coco.decode_run_lengths(encoded), mask)
 
 
+@settings(deadline=None)
 @given(ANY_MASK)
 @example(ONE_PIXEL)
 @example(RING_WITH_ISLAND)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -42,6 +42,7 @@ def test_a_map_without_heat_marks_nothing() -> None:
     assert ovam.binarize(torch.full((4, 5), 0.3)).all()
 
 
+@settings(deadline=None)
 @given(
     arrays.arrays(np.float32, (5, 7), elements=st.floats(0, 1, width=32)),
     st.floats(0, 1),
