@@ -15,10 +15,18 @@ FOREVER = "private, max-age=31536000, immutable"
 RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
+class UnsatisfiableError(ServiceError):
+    """A range beyond the end of an artifact of `size` bytes."""
+
+    def __init__(self, detail: str, wanted: str, size: int) -> None:
+        super().__init__(Code.RANGE_NOT_SATISFIABLE, detail, field="Range", value=wanted)
+        self.size = size
+
+
 def asked_range(header: str | None, size: int) -> tuple[int, int] | None:
     """The bytes [start, end) a Range header asks for; None for the whole, as for several ranges or a broken header.
 
-    Raises range-not-satisfiable.
+    Raises UnsatisfiableError.
     """
     found = RANGE.fullmatch(header.strip()) if header else None
     if found is None or found.group(1, 2) == ("", ""):
@@ -30,7 +38,7 @@ def asked_range(header: str | None, size: int) -> tuple[int, int] | None:
     end = min(int(last) + 1, size) if first and last else size
     if start >= size:
         detail = f"the artifact has {size} bytes; there is no byte {start}" if first else "an empty range was asked for"
-        raise ServiceError(Code.RANGE_NOT_SATISFIABLE, detail, field="Range", value=header)
+        raise UnsatisfiableError(detail, found.group(), size)
     return start, end
 
 

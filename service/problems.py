@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from contracts.errors import Code, FieldError, ServiceError
+from service.artifacts import UnsatisfiableError
 
 MEDIA_TYPE = "application/problem+json"
 SHOWN = 200  # characters of a wrong value that are repeated to the client
@@ -114,6 +115,8 @@ def answer_to(error: ServiceError, instance: str) -> Response:
     """The answer to an error of our own."""
     errors = [] if error.field is None else [FieldError(field=error.field, detail=error.detail, value=shown(error.value))]
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if isinstance(error, UnsatisfiableError):
+        headers["Content-Range"] = f"bytes */{error.size}"
     return response(problem(error.code, error.detail, instance=instance, errors=errors), headers)
 
 

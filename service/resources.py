@@ -95,21 +95,25 @@ async def run_job(job_id: str) -> None:
 
 @asynccontextmanager
 async def background(queue: Queue) -> AsyncIterator[None]:
-    """Deliver stranded jobs now and then, as long as this lasts."""
-    task = asyncio.create_task(deliver_now_and_then(queue))
+    """Deliver stranded jobs now and then, as long as this lasts.
+
+    It is asked to stop rather than canceled: a cancellation may be swallowed while a connection is made.
+    """
+    stop = asyncio.Event()
+    task = asyncio.create_task(deliver_now_and_then(queue, stop))
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        stop.set()
+        await task
 
 
-async def deliver_now_and_then(queue: Queue) -> None:
-    """Deliver stranded jobs, forever."""
-    while True:
+async def deliver_now_and_then(queue: Queue, stop: asyncio.Event) -> None:
+    """Deliver stranded jobs until it is time to stop."""
+    while not stop.is_set():
         try:
             await queue.deliver_stranded()
         except RedisError as error:
             log.warning("redis-unavailable", error=str(error))
-        await asyncio.sleep(DELIVERY_EVERY)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), DELIVERY_EVERY)

@@ -1,0 +1,134 @@
+"""A worker without a model: it publishes cards and ends jobs by the real ledger and store."""
+
+import json
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
+
+from contracts import keys
+from contracts.errors import Code, Failure
+from contracts.jobs import (
+    AttributeResult,
+    GeneratedImage,
+    GenerateResult,
+    JobRecord,
+    OptimizeResult,
+    Progress,
+    utc_now,
+)
+from contracts.ledger import Ledger
+from contracts.models import ModelCard, TokenCard, TokenExample
+from contracts.requests import GenerateRequest
+from contracts.store import ArtifactStore, File
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+IMAGE = bytes(range(256)) * 8
+
+
+def letters() -> Tokenizer:
+    """A tokenizer with a token for each letter, and a start and an end mark as CLIP has."""
+    vocabulary = {piece: number for number, piece in enumerate([*map(chr, range(33, 0x250)), START, END])}
+    tokenizer = Tokenizer(BPE(vocabulary, [], unk_token=END))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens([START, END])
+    marks = [(START, vocabulary[START]), (END, vocabulary[END])]
+    tokenizer.post_processor = TemplateProcessing(single=f"{START} $A {END}", special_tokens=marks)
+    return tokenizer
+
+
+def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
+    return ModelCard(
+        name=name,
+        source="nowhere",
+        family="sd1",
+        text_width=8,
+        max_tokens=40,
+        default_height=64,
+        default_width=48,
+        size_multiple=16,
+        default_guidance_scale=5.0,
+        default=default,
+    )
+
+
+def token(name: str, model: str = "tiny") -> TokenCard:
+    return TokenCard(
+        name=name,
+        model=model,
+        width=8,
+        classes=["car"],
+        examples=[TokenExample(job_id="0" * 26, image=0)],
+        optimizer="adam",
+        learning_rate=0.05,
+        loss="bce",
+        epochs=1,
+        best_epoch=0,
+        best_loss=0.5,
+        example_iou=0.9,
+        job_id="1" * 26,
+        created_at=utc_now(),
+    )
+
+
+@dataclass(frozen=True)
+class InTestWorker:
+    redis: Redis
+    store: ArtifactStore
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.redis)
+
+    async def publish(self, *cards: ModelCard) -> None:
+        for each in cards:
+            await self.redis.hset(keys.MODELS, each.name, each.model_dump_json())
+            await self.redis.hset(keys.TOKENIZERS, each.name, letters().to_str())
+        await self.redis.set(keys.worker("in-test"), json.dumps({"name": "in-test"}), ex=60)
+
+    async def publish_token(self, found: TokenCard) -> None:
+        await self.redis.hset(keys.TOKENS, found.name, found.model_dump_json())
+        await self.store.put(keys.token_object(found.name, found.job_id), b"rows")
+
+    async def begin(self, job_id: str) -> JobRecord:
+        return await self.ledger.claim(job_id, max_attempts=3)
+
+    async def step(self, job_id: str, done: int) -> None:
+        await self.ledger.report(job_id, 1, Progress(done=done, total=3, unit="step"))
+
+    async def end(self, job_id: str) -> JobRecord:
+        """End a job well, begun or not."""
+        record = await self.ledger.get(job_id)
+        if record.attempt == 0:
+            record = await self.begin(job_id)
+        return await self.ledger.succeed(job_id, record.attempt, await self.result(record))
+
+    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | OptimizeResult:
+        match record.request:
+            case GenerateRequest() as request:
+                names = [f"image-{index}.png" for index in range(request.num_images)]
+                files = [*(File(name, "image/png", IMAGE) for name in names), File("empty.npy", "application/octet-stream", b"")]
+                found = await self.store.commit(record.id, record.attempt, files)
+                seed = request.seed or 0
+                images = [
+                    GeneratedImage(index=index, seed=seed + index, image=found[name], trace_bytes=1)
+                    for index, name in enumerate(names)
+                ]
+                return GenerateResult(
+                    model=request.model or "",
+                    height=request.height or 0,
+                    width=request.width or 0,
+                    num_inference_steps=request.num_inference_steps,
+                    guidance_scale=request.guidance_scale or 0,
+                    evaluations=request.num_inference_steps,
+                    images=images,
+                )
+            case _:
+                return AttributeResult(model="tiny", height=64, width=48, padding="none", dcrf=False, segments=[])
+
+    async def fail(self, job_id: str, detail: str) -> None:
+        record = await self.begin(job_id)
+        await self.ledger.fail(job_id, record.attempt, Failure(code=Code.OUT_OF_MEMORY, detail=detail))

@@ -1,0 +1,104 @@
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.errors import ServiceError
+from service import artifacts
+from service.artifacts import asked_range
+from tests.service.in_test_worker import IMAGE
+from tests.service.serving import assert_problem
+
+
+@pytest.fixture
+def url(generated: str) -> str:
+    return f"/v1/jobs/{generated}/artifacts/image-0.png"
+
+
+async def test_an_artifact_comes_whole_with_its_type_its_tag_and_leave_to_keep_it(client, url):
+    answer = await client.get(url)
+    assert (answer.status_code, answer.content) == (200, IMAGE)
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-length"] == str(len(IMAGE))
+    assert answer.headers["etag"] == f'"{hashlib.sha256(IMAGE).hexdigest()}"'
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["accept-ranges"] == "bytes"
+
+
+async def test_who_has_it_already_gets_nothing(client, url):
+    tag = (await client.get(url)).headers["etag"]
+    for known in (tag, f'"other", {tag}', f"W/{tag}", "*"):
+        answer = await client.get(url, headers={"If-None-Match": known})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+    assert (await client.get(url, headers={"If-None-Match": '"other"'})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "start", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-19", 10, 20),
+        ("bytes=2000-", 2000, 2048),
+        ("bytes=-5", 2043, 2048),
+        ("bytes=0-9999", 0, 2048),
+        ("bytes=-9999", 0, 2048),
+    ],
+)
+async def test_a_part_is_served(client, url, wanted, start, end):
+    answer = await client.get(url, headers={"Range": wanted})
+    assert (answer.status_code, answer.content) == (206, IMAGE[start:end])
+    assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/2048"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=2048-", "bytes=5000-6000", "bytes=-0"])
+async def test_a_part_beyond_the_end_is_refused(client, url, wanted):
+    answer = await client.get(url, headers={"Range": wanted})
+    assert_problem(answer, 416, "range-not-satisfiable", "Range")
+    assert answer.headers["content-range"] == "bytes */2048"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=5-1", "bytes=a-b", "items=0-1", "bytes=0-1,4-5", "bytes=-", ""])
+async def test_a_range_that_is_none_gives_the_whole(client, url, wanted):
+    answer = await client.get(url, headers={"Range": wanted})
+    assert (answer.status_code, answer.content) == (200, IMAGE)
+
+
+async def test_a_part_of_something_else_gives_the_whole(client, url):
+    tag = (await client.get(url)).headers["etag"]
+    assert (await client.get(url, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).status_code == 200
+    assert (await client.get(url, headers={"Range": "bytes=0-1", "If-Range": tag})).status_code == 206
+
+
+async def test_a_large_artifact_comes_in_pieces(client, url, monkeypatch):
+    monkeypatch.setattr(artifacts, "PIECE", 100)
+    assert (await client.get(url)).content == IMAGE
+    assert (await client.get(url, headers={"Range": "bytes=50-349"})).content == IMAGE[50:350]
+
+
+async def test_an_empty_artifact_comes_empty(client, generated):
+    answer = await client.get(f"/v1/jobs/{generated}/artifacts/empty.npy")
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "0")
+
+
+async def test_an_unknown_artifact_is_refused_and_the_known_ones_are_named(client, generated):
+    found = assert_problem(await client.get(f"/v1/jobs/{generated}/artifacts/nothing.png"), 404, "unknown-artifact", "name")
+    assert "image-0.png, image-1.png" in found["detail"]
+    assert_problem(await client.get(f"/v1/jobs/{generated}/artifacts/manifest.json"), 404, "unknown-artifact", "name")
+
+
+async def test_a_job_that_is_not_finished_has_no_artifacts_yet(client, worker):
+    job_id = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
+    assert_problem(await client.get(f"/v1/jobs/{job_id}/artifacts/image-0.png"), 409, "job-not-finished")
+    await worker.fail(job_id, "no")
+    assert_problem(await client.get(f"/v1/jobs/{job_id}/artifacts/image-0.png"), 404, "unknown-artifact")
+
+
+@given(st.text(alphabet="bytes=-,0123456789 ", max_size=30) | st.from_regex(r"bytes=\d{0,5}-\d{0,5}"), st.integers(0, 10_000))
+def test_a_range_is_always_inside_the_artifact_and_never_empty(wanted, size):
+    try:
+        part = asked_range(wanted, size)
+    except ServiceError:
+        return
+    if part:
+        assert 0 <= part[0] < part[1] <= size

@@ -1,0 +1,76 @@
+import asyncio
+import json
+
+import pytest
+
+from tests.service.serving import assert_problem
+
+
+def parsed(text: str) -> list[dict[str, str]]:
+    """The events of a stream, without comments."""
+    blocks = [block for block in text.split("\n\n") if block and not block.startswith(":")]
+    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+
+
+@pytest.fixture
+async def job_id(online, worker) -> str:
+    return (await online.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
+
+
+async def test_a_job_is_followed_from_its_first_event_to_its_last_as_they_happen(online, worker, job_id):
+    seen = []
+    async with online.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        blocks = stream.aiter_text()
+        seen += parsed(await anext(blocks))
+        await worker.begin(job_id)
+        seen += parsed(await anext(blocks))
+        await worker.step(job_id, 1)
+        seen += parsed(await anext(blocks))
+        await worker.end(job_id)
+        async for block in blocks:
+            seen += parsed(block)
+    assert [event["event"] for event in seen] == ["state", "state", "progress", "state"]
+    assert [json.loads(event["data"])["state"] for event in seen] == ["queued", "running", "running", "succeeded"]
+    assert json.loads(seen[2]["data"])["progress"]["done"] == 1
+    assert len({event["id"] for event in seen}) == 4
+
+
+async def test_a_reader_that_comes_back_goes_on_where_it_was(online, worker, job_id):
+    await worker.begin(job_id)
+    await worker.step(job_id, 1)
+    await worker.end(job_id)
+    whole = parsed((await online.get(f"/v1/jobs/{job_id}/events")).text)
+    for place, event in enumerate(whole):
+        rest = await online.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": event["id"]})
+        assert parsed(rest.text) == whole[place + 1 :]
+
+
+async def test_the_stream_of_a_job_that_is_deleted_ends(online, job_id, monkeypatch):
+    monkeypatch.setattr("service.events.BLOCK", 0.2)
+    following = asyncio.create_task(online.get(f"/v1/jobs/{job_id}/events"))
+    await asyncio.sleep(0.1)
+    await online.delete(f"/v1/jobs/{job_id}")
+    assert len(parsed((await asyncio.wait_for(following, 5)).text)) == 1
+
+
+async def test_an_idle_stream_is_kept_alive_by_comments(online, job_id, monkeypatch):
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.1)
+    async with online.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+        blocks = stream.aiter_text()
+        await anext(blocks)
+        assert (await anext(blocks)).startswith(":")
+
+
+async def test_a_reader_that_leaves_leaves_the_server_well(online, worker, job_id):
+    async with online.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+        await anext(stream.aiter_text())
+    assert (await online.get("/healthz")).status_code == 200
+    await worker.end(job_id)
+    assert len(parsed((await online.get(f"/v1/jobs/{job_id}/events")).text)) == 3
+
+
+@pytest.mark.parametrize("last", ["x", "1", "-1", "1-1-1", "$"])
+async def test_an_event_id_that_is_none_is_refused(online, job_id, last):
+    answer = await online.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last})
+    assert_problem(answer, 422, "invalid-request", "Last-Event-ID")

@@ -1,0 +1,96 @@
+import pytest
+
+from contracts.requests import GenerateRequest
+from tests.service.in_test_worker import card
+from tests.service.serving import assert_problem
+
+
+async def test_a_job_is_accepted_with_its_place_and_a_complete_request(client, worker):
+    answer = await client.post("/v1/generate", json={"prompt": "a red car"})
+    record = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/v1/jobs/{record['id']}"
+    assert answer.headers["retry-after"] == "1"
+    assert (record["state"], record["kind"], record["attempt"]) == ("queued", "generate", 0)
+    request = GenerateRequest.model_validate(record["request"])
+    assert (request.model, request.height, request.width, request.guidance_scale) == ("tiny", 64, 48, 5.0)
+    assert request.seed is not None
+
+
+async def test_a_random_seed_is_drawn_anew_for_every_job(client, worker):
+    answers = [await client.post("/v1/generate", json={"prompt": "a car"}) for _ in range(2)]
+    assert len({answer.json()["request"]["seed"] for answer in answers}) == 2
+
+
+async def test_what_the_client_says_is_kept(client, worker):
+    await worker.publish(card("other", default=False))
+    said = {"prompt": "a car", "seed": 7, "height": 32, "width": 80, "guidance_scale": 0, "model": "other", "num_images": 2}
+    answer = await client.post("/v1/generate", json=said)
+    assert said.items() <= answer.json()["request"].items()
+
+
+async def test_the_task_is_queued_under_the_jobs_id(client, worker, traces):
+    await client.post("/v1/generate", json={"prompt": "a car"})
+    assert await traces() == (1, 1, 1, 1)
+
+
+BAD = [
+    ({"prompt": "a car", "model": "sd99"}, 404, "unknown-model", "model"),
+    ({"prompt": "a car", "height": 65}, 422, "size-not-divisible", "height"),
+    ({"prompt": "a car", "width": 40}, 422, "size-not-divisible", "width"),
+    ({"prompt": "a car", "height": 1040}, 422, "size-too-large", "height"),
+    ({"prompt": "a car", "width": 2**40}, 422, "size-too-large", "width"),
+    ({"prompt": "a car", "num_inference_steps": 151}, 422, "too-many-steps", "num_inference_steps"),
+    ({"prompt": "a car", "num_images": 9}, 422, "too-many-images", "num_images"),
+    ({"prompt": "long " * 20}, 422, "prompt-too-long", "prompt"),
+    ({"prompt": "a car", "negative_prompt": "long " * 20}, 422, "prompt-too-long", "negative_prompt"),
+    ({"prompt": "a car", "num_inference_steps": 0}, 422, "invalid-request", "num_inference_steps"),
+    ({"prompt": "a car", "num_images": 0}, 422, "invalid-request", "num_images"),
+    ({"prompt": "a car", "seed": -1}, 422, "invalid-request", "seed"),
+    ({"prompt": "a car", "seed": 2**80}, 422, "invalid-request", "seed"),
+    ({"prompt": "a car", "guidance_scale": "much"}, 422, "invalid-request", "guidance_scale"),
+    ({"prompt": " "}, 422, "invalid-request", "prompt"),
+    ({}, 422, "invalid-request", "prompt"),
+    ({"prompt": "a car", "steps": 3}, 422, "invalid-request", "steps"),
+    ([], 422, "invalid-request", "body"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "code", "field"), BAD)
+async def test_a_bad_request_is_refused_with_a_code_of_its_own_and_leaves_no_trace(
+    client, worker, traces, body, status, code, field
+):
+    assert_problem(await client.post("/v1/generate", json=body), status, code, field)
+    assert await traces() == (0, 0, 0, 0)
+
+
+async def test_a_refusal_names_the_value_and_what_is_allowed(client, worker):
+    found = assert_problem(await client.post("/v1/generate", json={"prompt": "a car", "num_images": 9}), 422, "too-many-images")
+    assert found["errors"] == [{"field": "num_images", "detail": "`num_images` is 9; allowed: at most 8", "value": 9}]
+
+
+async def test_the_prompts_limit_counts_the_marks(client, worker):
+    fits = "a" * 38
+    assert (await client.post("/v1/generate", json={"prompt": fits})).status_code == 202
+    found = assert_problem(await client.post("/v1/generate", json={"prompt": fits + "a"}), 422, "prompt-too-long")
+    assert "41 tokens" in found["detail"]
+    assert "40" in found["detail"]
+
+
+async def test_without_any_model_there_is_no_worker(client, traces):
+    answer = await client.post("/v1/generate", json={"prompt": "a car"})
+    assert_problem(answer, 503, "no-worker")
+    assert answer.headers["retry-after"]
+    assert await traces() == (0, 0, 0, 0)
+
+
+async def test_without_a_default_a_model_must_be_named(client, worker):
+    await worker.publish(card("tiny", default=False), card("other", default=False))
+    found = assert_problem(await client.post("/v1/generate", json={"prompt": "a car"}), 404, "unknown-model", "model")
+    assert "other, tiny" in found["detail"]
+
+
+async def test_a_model_that_changes_its_tokenizer_is_noticed(client, worker, redis):
+    assert (await client.post("/v1/generate", json={"prompt": "a" * 30})).status_code == 202
+    await worker.publish(card().model_copy(update={"max_tokens": 20}))
+    assert_problem(await client.post("/v1/generate", json={"prompt": "a" * 30}), 422, "prompt-too-long")
