@@ -5,6 +5,9 @@ import ctypes
 import logging
 import sys
 
+from redis import Redis
+from redis.exceptions import RedisError
+
 from contracts.settings import BadSettingsError, load
 from worker.settings import WorkerSettings
 
@@ -18,6 +21,7 @@ def main() -> int:
     try:
         settings = load(WorkerSettings)
         logging.basicConfig(level=settings.log_level.upper(), format=LINE, stream=sys.stderr)
+        require_redis(settings.redis_url)
         save_memory()
         from worker.app import run  # noqa: PLC0415  # seconds of imports, which a wrong setting need not wait for
 
@@ -26,6 +30,15 @@ def main() -> int:
         sys.stderr.write(f"the worker cannot start: {error}\n")
         return 2
     return 0
+
+
+def require_redis(url: str) -> None:
+    """Raise BadSettingsError unless a Redis answers."""
+    try:
+        with Redis.from_url(url) as redis:
+            redis.ping()
+    except RedisError as error:
+        raise BadSettingsError(f"OVAM_REDIS_URL: no Redis answers at {url}: {error}") from error
 
 
 def save_memory() -> None:

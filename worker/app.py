@@ -4,12 +4,12 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import torch
+from docket import Worker as DocketWorker
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from contracts import keys
 from contracts.errors import ServiceError
@@ -25,6 +25,8 @@ from worker.settings import WorkerSettings
 from worker.sweep import sweep_forever
 from worker.tasks import docket_worker, job_task, lanes, open_docket
 from worker.traces import SceneCache
+
+CANCEL_AGAIN_SECONDS = 0.5  # Redis' client swallows a cancel that meets the end of its own timeout
 
 log = logging.getLogger(__name__)
 
@@ -42,29 +44,17 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     scenes = SceneCache(settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
     with GpuGate.open() as gate:
-        async with connected(settings.redis_url) as redis:
+        async with Redis.from_url(settings.redis_url) as redis:
             yield Resources(
                 settings=settings,
                 redis=redis,
                 ledger=Ledger(redis),
                 store=ArtifactStore.at(settings.store),
-                models=Models(settings.models, load, most=settings.max_loaded_models, dropped=scenes.forget_model),
+                models=Models(settings.models, load, gate, most=settings.max_loaded_models, dropped=scenes.forget_model),
                 gate=gate,
                 scenes=scenes,
                 device=device,
             )
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Redis]:
-    """A Redis that answers; BadSettingsError without one."""
-    redis = Redis.from_url(url)
-    async with redis:
-        try:
-            await redis.ping()
-        except RedisError as error:
-            raise BadSettingsError(f"OVAM_REDIS_URL: no Redis answers at {url}: {error}") from error
-        yield redis
 
 
 async def prepare(resources: Resources) -> None:
@@ -89,27 +79,34 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
         beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers)
         await stack.enter_async_context(in_background(beat))
         await stack.enter_async_context(in_background(sweep_forever(resources, dockets)))
-        takers = []
-        for name, concurrency in lanes(settings).items():
-            worker = await stack.enter_async_context(docket_worker(dockets[name], concurrency, settings))
-            takers.append(asyncio.create_task(worker.run_forever(), name=f"docket {name}"))
+        takers = [
+            asyncio.create_task(take_jobs(docket_worker(dockets[name], concurrency, settings), stopping), name=name)
+            for name, concurrency in lanes(settings).items()
+        ]
         log.info("%s takes jobs on %s", settings.worker_name, resources.device)
-        await run_until(stopping, takers, attempts, settings.grace_seconds)
+        await ended(takers, stopping, attempts, settings.grace_seconds)
 
 
-async def run_until(stopping: asyncio.Event, takers: list[asyncio.Task[None]], attempts: set[Attempt], grace: float) -> None:
-    """Wait for the stop, or for a taker to break; then stop them all, in time."""
+async def take_jobs(worker: DocketWorker, stopping: asyncio.Event) -> None:
+    """Take jobs from a docket until `stopping`, then wait for those at hand."""
+    async with worker:
+        taking = asyncio.create_task(worker.run_forever())
+        stop = asyncio.create_task(stopping.wait())
+        await asyncio.wait([stop, taking], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+    await taking  # leaving the worker has ended it; to cancel it would not do, since Redis' client may swallow that
+
+
+async def ended(takers: list[asyncio.Task[None]], stopping: asyncio.Event, attempts: set[Attempt], grace: float) -> None:
+    """Wait for the stop, or for a taker to break; then see to it that all end in time. Raises what broke a taker."""
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait([stop, *takers], return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    for taker in takers:
-        taker.cancel()  # takes no further jobs, waits for those it has
+    stopping.set()
+    await stop
     await asyncio.wait(takers, timeout=grace)
     for attempt in list(attempts):
         attempt.stop(HandedBack())
-    for outcome in await asyncio.gather(*takers, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            raise outcome
+    await asyncio.gather(*takers)
 
 
 @asynccontextmanager
@@ -119,9 +116,9 @@ async def in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def run(settings: WorkerSettings) -> None:

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 import ovam
 from contracts.errors import Code, ServiceError
 from contracts.models import ModelCard
+from worker.gpu import GpuGate, Priority
 
 GUIDANCE_SCALE = 7.5  # Stable Diffusion's own default
 CARD_FILE = "ovam.json"  # beside model_index.json: what a model's own files cannot say
@@ -45,12 +46,14 @@ class Models:
         self,
         sources: Mapping[str, str],
         load: Callable[[str, str], Model],
+        gate: GpuGate,
         *,
         most: int,
         dropped: Callable[[str], None],
     ) -> None:
         self.sources = sources
         self._load = load
+        self._gate = gate
         self._most = most
         self._dropped = dropped
         self._loaded: OrderedDict[str, Model] = OrderedDict()
@@ -81,7 +84,8 @@ class Models:
         source = self.sources[name]
         log.info("loading model %s from %s", name, source)
         try:
-            return await asyncio.to_thread(self._load, name, source)
+            # Loading sets defaults of the whole process for a while, so nothing else may work with tensors meanwhile.
+            return await asyncio.wrap_future(self._gate.submit(Priority.ATTRIBUTE, lambda: self._load(name, source)))
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:

@@ -51,7 +51,7 @@ async def withdraw(redis: Redis, store: ArtifactStore, name: str, job_id: str) -
     card = await find_card(redis, name)
     if card is not None and card.job_id == job_id:
         await redis.hdel(keys.TOKENS, name)
-    await store.delete_folder(keys.token_object(name, job_id))
+    await store.delete(keys.token_object(name, job_id))
 
 
 def taken(name: str) -> ServiceError:

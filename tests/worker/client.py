@@ -23,7 +23,7 @@ from contracts.requests import AnyRequest, GenerateRequest
 from contracts.store import ArtifactStore
 from worker.settings import WorkerSettings
 
-PATIENCE = 30.0  # seconds
+PATIENCE = 90.0  # seconds; a busy machine takes half a minute to start a worker
 
 
 async def run_job(job_id: str) -> None:

@@ -27,7 +27,6 @@ def settings(redis_url: str, store_url: str, model_folder: Path, tmp_path: Path)
         data_dir=tmp_path / "data",
         models={"tiny": str(model_folder), "broken": str(tmp_path / "nowhere")},
         default_model="tiny",
-        preload=False,
         redelivery_seconds=1,
         grace_seconds=0,
         sweep_seconds=0.5,

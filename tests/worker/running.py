@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from worker.app import opened, serve
+from worker.app import opened, prepare, serve
 from worker.resources import Resources
 from worker.settings import WorkerSettings
 
@@ -13,6 +13,7 @@ from worker.settings import WorkerSettings
 async def running(settings: WorkerSettings) -> AsyncIterator[Resources]:
     stopping = asyncio.Event()
     async with opened(settings) as resources:
+        await prepare(resources)
         serving = asyncio.create_task(serve(resources, stopping))
         try:
             yield resources
