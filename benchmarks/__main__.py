@@ -1,0 +1,65 @@
+"""`python -m benchmarks [name ...]`: measure speed and memory one after the other, and write what came out."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.gateway import gateway_import
+from benchmarks.library import capture, heatmaps, optimisation
+from benchmarks.over_http import attribute, worker_memory
+from benchmarks.report import summarise, write
+from benchmarks.result import ROOT, Result, Setup, circumstances
+
+MEASURES: dict[str, Callable[[Setup], Result]] = {
+    "capture": capture,
+    "attribute": attribute,
+    "optimisation": optimisation,
+    "worker_memory": worker_memory,
+    "gateway_import": gateway_import,
+    "heatmaps": heatmaps,
+}
+
+
+def options(words: Sequence[str]) -> argparse.Namespace:
+    """What was asked for on the command line."""
+    names = ", ".join(MEASURES)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"what to measure, by default all: {names}")
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "tiny", help="folder of a Stable Diffusion pipeline")
+    parser.add_argument("--repeats", type=int, help="repeat everything so often instead of as usual, for a quick look")
+    parser.add_argument("--seconds", type=float, default=120.0, help="begin no further repeat after so long (default 120)")
+    parser.add_argument("--threads", type=int, help="CPU threads of torch; its own choice without it")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="folder that is written to")
+    asked = parser.parse_args(words)
+    if unknown := sorted(set(asked.names) - set(MEASURES)):
+        parser.error(f"no measurement {', '.join(unknown)}; there are {names}")
+    if not (asked.model / "model_index.json").is_file():
+        parser.error(f"--model: {asked.model} holds no pipeline (no model_index.json)")
+    if asked.repeats is not None and asked.repeats < 1:
+        parser.error("--repeats: at least 1")
+    return asked
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure what was asked for; returns how many measurements failed."""
+    asked = options(words)
+    setup = Setup(model=asked.model.resolve(), repeats=asked.repeats, seconds=asked.seconds, threads=asked.threads)
+    around = circumstances(setup)  # before anything runs: the load is to be that of others
+    failures = 0
+    for name in asked.names or MEASURES:
+        print(f"{name} ...", flush=True)
+        try:
+            result = MEASURES[name](setup)
+        except Exception:  # noqa: BLE001  # the others are still worth having
+            traceback.print_exc()
+            failures += 1
+        else:
+            print(f"  {result.value:.4g} {result.unit}, {write(asked.results, result, around)}", flush=True)
+    print(summarise(asked.results))
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

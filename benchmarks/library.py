@@ -1,0 +1,157 @@
+"""The library's own measurements: capture, heatmaps, optimisation."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from diffusers import StableDiffusionPipeline
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+import ovam
+from benchmarks.result import Result, Setup, median
+from worker.models import hide_progress_bars
+
+PROMPT = "a photograph of a sun and a house"
+STEPS = 30
+EPOCHS = 200
+RADIUS = 0.5  # of the disc to learn, where an image's half width is 1
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def in_turn(first: Callable[[], object], second: Callable[[], object], repeats: int, limit: float) -> list[tuple[float, float]]:
+    """Time two ways in turn, each of them first every other time, so that neither has the better moments."""
+    first(), second()
+    end = time.perf_counter() + limit
+    pairs = []
+    for turn in range(repeats):
+        if turn and time.perf_counter() > end:
+            break
+        if turn % 2:
+            late = seconds(second)
+            pairs.append((seconds(first), late))
+        else:
+            pairs.append((seconds(first), seconds(second)))
+    return pairs
+
+
+def load(setup: Setup) -> StableDiffusionPipeline:
+    """The model to measure, on the CPU and with the worker's type there, whatever its files have."""
+    if setup.threads:
+        torch.set_num_threads(setup.threads)
+    hide_progress_bars()
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        setup.model, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def generate(pipeline: StableDiffusionPipeline) -> None:
+    """Draw one image."""
+    pipeline(PROMPT, num_inference_steps=STEPS, generator=torch.Generator().manual_seed(0))
+
+
+def traced(pipeline: StableDiffusionPipeline) -> ovam.Trace:
+    """Draw one image and keep its trace."""
+    with ovam.capture(pipeline) as traces:
+        generate(pipeline)
+    return traces[0]
+
+
+def capture(setup: Setup) -> Result:
+    """What keeping the queries costs a generation."""
+    pipeline = load(setup)
+    pairs = in_turn(lambda: generate(pipeline), lambda: traced(pipeline), setup.times(20), setup.seconds)
+    ratios = [kept / plain for plain, kept in pairs]
+    return Result(
+        name="capture",
+        says=f"generation of one image, {STEPS} steps: time with capture over time without, median of pairs run in turn",
+        value=median(ratios),
+        unit="x",
+        goal=1.05,
+        samples=ratios,
+        details={
+            "seconds_without": median([plain for plain, _ in pairs]),
+            "seconds_with": median([kept for _, kept in pairs]),
+            "pairs": len(pairs),
+            "torch_threads": torch.get_num_threads(),
+        },
+    )
+
+
+def optimisation(setup: Setup) -> Result:
+    """How long a token takes to learn."""
+    pipeline = load(setup)
+    trace = traced(pipeline)
+    height, width = trace.image_size
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    mask = rows.square() + columns.square() < RADIUS**2
+    init = ovam.initial_tokens(pipeline, "sun")
+
+    def learn() -> None:
+        fit = ovam.optimize_tokens([(trace, mask)], init, optimizer="adam", epochs=EPOCHS, patience=None)
+        if len(fit.losses) != EPOCHS:
+            raise RuntimeError(f"{len(fit.losses)} epochs instead of {EPOCHS}: {fit.ended}")
+
+    learn()
+    samples = [seconds(learn) for _ in range(setup.times(3))]
+    return Result(
+        name="optimisation",
+        says=f"{EPOCHS} epochs of Adam on one {width}x{height} image with {len(trace.evaluations)} evaluations",
+        value=median(samples),
+        unit="s",
+        goal=10.0,
+        samples=samples,
+        details={"trace_bytes": trace.nbytes, "torch_threads": torch.get_num_threads()},
+    )
+
+
+def heatmaps(setup: Setup) -> Result:
+    """How the library's heatmaps compare with the equations written down as they stand."""
+    pipeline = load(setup)
+    trace = traced(pipeline)
+    embedding, _ = ovam.encode(pipeline, PROMPT)
+    with torch.inference_mode():
+        ours, theirs = ovam.heatmaps(trace, embedding, reduction="sum"), plain_heatmaps(trace, embedding)
+        pairs = in_turn(
+            lambda: plain_heatmaps(trace, embedding),
+            lambda: ovam.heatmaps(trace, embedding, reduction="sum"),
+            setup.times(20),
+            setup.seconds,
+        )
+    ratios = [own / plain for plain, own in pairs]
+    return Result(
+        name="heatmaps",
+        says=f"heatmaps of {len(embedding)} tokens: time over that of Eq. 3 to 5 written down plainly, median of pairs",
+        value=median(ratios),
+        unit="x",
+        samples=ratios,
+        details={
+            "seconds_plain": median([plain for plain, _ in pairs]),
+            "seconds_ours": median([own for _, own in pairs]),
+            "largest_relative_difference": float(((ours - theirs).abs() / theirs.abs().clamp_min(1e-12)).max()),
+            "torch_threads": torch.get_num_threads(),
+        },
+    )
+
+
+def plain_heatmaps(trace: ovam.Trace, embedding: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens height width"]:
+    """Eq. 3 to 5 as they stand: a softmax per block, evaluation and head, every map resized, all added up."""
+    size = max((block.grid for block in trace.blocks), key=lambda grid: grid[0] * grid[1])
+    total = torch.zeros(len(embedding), *size)
+    for block in trace.blocks:
+        keys = block.keys(embedding)
+        for queries in block.queries:
+            for query, key in zip(queries, keys, strict=True):
+                attention = (query @ key.T * block.scale).softmax(dim=-1)
+                maps = attention.T.unflatten(-1, block.grid)
+                total += interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    return total

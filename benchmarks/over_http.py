@@ -1,0 +1,163 @@
+"""What a client sees: the time of an answer, and the memory of the worker that gives it."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx2
+
+from benchmarks.result import Result, Setup, median, percentile
+from service.processes import running
+
+MIB = 1 << 20
+REQUESTS = 40
+WARMING = 5
+PROMPT = "a photograph of a sun and a house"
+WORDS = ("sun", "house", "tree", "boat", "sky", "roof", "car", "flower")
+
+
+@contextmanager
+def service(setup: Setup) -> Iterator[httpx2.Client]:
+    """Run Valkey, a gateway and a worker with the model, and talk to them."""
+    settings = {"OVAM_MODELS": json.dumps({"measured": str(setup.model)}), "OVAM_DEFAULT_MODEL": "measured"}
+    if setup.threads:
+        settings["OVAM_THREADS"] = str(setup.threads)
+    with (
+        TemporaryDirectory(prefix="ovam-bench-") as folder,
+        environment(settings),
+        running(Path(folder)) as url,
+        httpx2.Client(base_url=url, timeout=120) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def environment(settings: dict[str, str]) -> Iterator[None]:
+    """Set variables for the processes that are started inside the `with`; settings that were there before do not count."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith("OVAM_"):
+            del os.environ[name]
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def finished(client: httpx2.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a job and wait for it; its record."""
+    answer = client.post(path, json=body, headers={"Prefer": "wait=60"})
+    answer.raise_for_status()
+    record = answer.json()
+    if record["state"] != "succeeded":
+        raise RuntimeError(f"{path}: {record['state']}, {record['error']}")
+    return record
+
+
+def generated(client: httpx2.Client) -> str:
+    """The id of a job with one image."""
+    return finished(client, "/v1/generate", {"prompt": PROMPT, "seed": 0})["id"]
+
+
+def ask(client: httpx2.Client, job_id: str, number: int) -> float:
+    """Seconds of one attribute request; the words change, so that no answer is one that was given before."""
+    word, article = WORDS[number % len(WORDS)], ("a", "the")[number // len(WORDS) % 2]
+    prompt = f"a photograph of {article} {word}"
+    start = time.perf_counter()
+    finished(client, "/v1/attribute", {"job_id": job_id, "targets": [{"label": word, "prompt": prompt, "word": word}]})
+    return time.perf_counter() - start
+
+
+def attribute(setup: Setup) -> Result:
+    """How long a client waits for a word's heatmap and mask, files written."""
+    with service(setup) as client:
+        job_id = generated(client)
+        for number in range(WARMING):
+            ask(client, job_id, number)
+        end = time.perf_counter() + setup.seconds
+        samples = []
+        for number in range(setup.times(REQUESTS)):
+            if time.perf_counter() < end or not samples:
+                samples.append(1000 * ask(client, job_id, number))
+    return Result(
+        name="attribute",
+        says="POST /v1/attribute on a stored job, one target, no dCRF, until the finished job is answered: median",
+        value=median(samples),
+        unit="ms",
+        goal=150.0,
+        samples=samples,
+        details={"p95_ms": percentile(samples, 0.95), "requests": len(samples), "before_those": WARMING},
+    )
+
+
+def worker_memory(setup: Setup) -> Result:
+    """What the worker holds after it has generated and attributed."""
+    with service(setup) as client:
+        job_id = generated(client)
+        for number in range(setup.times(10)):
+            ask(client, job_id, number)
+        now, most = memory(worker_process())
+    return Result(
+        name="worker_memory",
+        says="resident memory of the worker after a generation and attributions",
+        value=now / MIB,
+        unit="MiB",
+        goal=1.5e9 / MIB,
+        samples=[now / MIB],
+        details={"most_mib": most / MIB},
+    )
+
+
+def worker_process() -> int:
+    """The process id of the worker among the processes that were started from here."""
+    own, todo = [], [os.getpid()]
+    while todo:
+        children = [pid for pid in processes() if parent(pid) == todo[0]]
+        todo = [*todo[1:], *children]
+        own += children
+    workers = [pid for pid in own if is_worker(pid)]
+    if not workers:
+        raise RuntimeError(f"no worker among the processes {own}")
+    return max(workers, key=memory)  # what only starts a worker is smaller
+
+
+def processes() -> list[int]:
+    """All process ids."""
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def parent(pid: int) -> int | None:
+    """The process that started another one; None if that one has ended."""
+    status = fields(pid)
+    return int(status["PPid"]) if status else None
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process was started as a worker."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return False
+    return "worker" in words
+
+
+def memory(pid: int) -> tuple[int, int]:
+    """Resident bytes, now and at most so far."""
+    status = fields(pid)
+    return tuple(int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))  # in kB there
+
+
+def fields(pid: int) -> dict[str, str]:
+    """What the system tells of a process; empty if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,0 +1,101 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import ovam
+from benchmarks import library
+from benchmarks.__main__ import MEASURES, options
+from benchmarks.gateway import gateway_import
+from benchmarks.over_http import environment, memory, parent
+from benchmarks.report import summarise, write
+from benchmarks.result import Result, Setup, circumstances, percentile
+from tests.pipelines import tiny_pipeline
+
+
+@pytest.fixture(scope="session")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_pipeline().save_pretrained(folder)
+    return Setup(model=folder, repeats=1, seconds=60, threads=None)
+
+
+def test_the_plain_equations_and_the_library_agree() -> None:
+    pipeline = tiny_pipeline()
+    with ovam.capture(pipeline) as traces:
+        pipeline("a cat", height=64, width=96, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+    embedding, _ = ovam.encode(pipeline, "a photograph of a dog")
+    with torch.inference_mode():
+        plain = library.plain_heatmaps(traces[0], embedding)
+    torch.testing.assert_close(ovam.heatmaps(traces[0], embedding, reduction="sum"), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_capture_is_measured_in_turn(setup: Setup) -> None:
+    result = library.capture(setup)
+    assert len(result.samples) == 1
+    assert result.value > 0.5
+
+
+def test_two_ways_take_turns_in_being_first() -> None:
+    order: list[str] = []
+    pairs = library.in_turn(lambda: order.append("a"), lambda: order.append("b"), repeats=3, limit=60)
+    assert "".join(order) == "ab" + "ab" + "ba" + "ab"
+    assert len(pairs) == 3
+
+
+def test_no_further_repeat_begins_when_the_time_is_over() -> None:
+    assert len(library.in_turn(lambda: None, lambda: None, repeats=1000, limit=0)) == 1
+
+
+def test_the_gateway_s_import_is_measured_without_torch(setup: Setup) -> None:
+    assert gateway_import(setup).details["torch_imported"] is False
+
+
+def test_memory_is_read_from_the_system() -> None:
+    now, most = memory(parent_of_all := 1)
+    assert 0 < now <= most
+    assert parent(parent_of_all) == 0
+
+
+def test_the_service_is_measured_with_the_defaults_whatever_is_set_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("OVAM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OVAM_MAX_QUEUED", "1")
+    with environment({"OVAM_THREADS": "2"}):
+        assert {name for name in os.environ if name.startswith("OVAM_")} == {"OVAM_THREADS"}
+    assert {name for name in os.environ if name.startswith("OVAM_")} == {"OVAM_MAX_QUEUED"}
+
+
+def test_a_result_is_written_with_its_circumstances_and_shown_on_the_page(setup: Setup, tmp_path: Path) -> None:
+    late = Result(name="a", says="waiting", value=200.0, unit="ms", goal=150.0, samples=[200.0])
+    early = Result(name="b", says="more waiting", value=1.0, unit="ms", goal=150.0, samples=[1.0])
+    without = Result(name="c", says="a comparison", value=2.0, unit="x")
+    for result in (late, early, without):
+        path = write(tmp_path, result, circumstances(setup))
+        assert {"command", "commit", "cores", "packages"} <= set(json.loads(path.read_text())["circumstances"])
+    page = summarise(tmp_path)
+    assert "| waiting | 200 ms" in page
+    assert "| **no** |" in page
+    assert "| yes |" in page
+    assert (tmp_path / "README.md").read_text() == page
+
+
+def test_the_goals_are_those_of_the_service() -> None:
+    assert set(MEASURES) == {"capture", "attribute", "optimisation", "worker_memory", "gateway_import", "heatmaps"}
+
+
+@pytest.mark.parametrize("words", [["nothing"], ["--model", "nowhere"], ["--repeats", "0"]])
+def test_a_wrong_option_is_named(words: list[str], setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
+    model = [] if "--model" in words else ["--model", str(setup.model)]
+    with pytest.raises(SystemExit) as stop:
+        options([*model, *words])
+    assert stop.value.code == 2
+    assert words[0].removeprefix("--") in capsys.readouterr().err
+
+
+def test_a_percentile_is_one_of_the_samples() -> None:
+    samples = [float(number) for number in range(1, 41)]
+    assert percentile(samples, 0.95) == 39.0
+    assert percentile([7.0], 0.95) == 7.0
