@@ -42,7 +42,7 @@ demo: $(RUNTIME) ## start everything, generate, attribute, learn a token, write 
 	@$(RUN) $(VENV)/bin/ovam demo $(ARGS)
 
 test: $(DEV) ## unit, property, golden and end-to-end tests (WORKERS=2 ARGS="...")
-	@$(RUN) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(ARGS)
+	@$(RUN) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --timeout 300 $(ARGS)
 
 check: lint types imports test ## everything that must hold before a commit
 

@@ -1,7 +1,6 @@
 """What a client sees: the time of an answer, and the memory of the worker that gives it."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 import httpx2
 
 from benchmarks.result import Result, Setup, median, percentile
-from service.processes import running
+from service.processes import inherited, running
 
 MIB = 1 << 20
 REQUESTS = 40
@@ -22,33 +21,17 @@ WORDS = ("sun", "house", "tree", "boat", "sky", "roof", "car", "flower")
 
 
 @contextmanager
-def service(setup: Setup) -> Iterator[httpx2.Client]:
-    """Run Valkey, a gateway and a worker with the model, and talk to them."""
+def service(setup: Setup) -> Iterator[tuple[httpx2.Client, int]]:
+    """Run Valkey, a gateway and a worker with the model and otherwise the defaults; a client, the worker's process id."""
     settings = {"OVAM_MODELS": json.dumps({"measured": str(setup.model)}), "OVAM_DEFAULT_MODEL": "measured"}
     if setup.threads:
         settings["OVAM_THREADS"] = str(setup.threads)
     with (
         TemporaryDirectory(prefix="ovam-bench-") as folder,
-        environment(settings),
-        running(Path(folder)) as url,
-        httpx2.Client(base_url=url, timeout=120) as client,
+        running(inherited() | settings, data_dir=Path(folder)) as live,
+        httpx2.Client(base_url=live.url, timeout=120) as client,
     ):
-        yield client
-
-
-@contextmanager
-def environment(settings: dict[str, str]) -> Iterator[None]:
-    """Set variables for the processes that are started inside the `with`; settings that were there before do not count."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith("OVAM_"):
-            del os.environ[name]
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+        yield client, next(child.process.pid for child in live.children if child.name == "worker")
 
 
 def finished(client: httpx2.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +60,7 @@ def ask(client: httpx2.Client, job_id: str, number: int) -> float:
 
 def attribute(setup: Setup) -> Result:
     """How long a client waits for a word's heatmap and mask, files written."""
-    with service(setup) as client:
+    with service(setup) as (client, _):
         job_id = generated(client)
         for number in range(WARMING):
             ask(client, job_id, number)
@@ -99,11 +82,11 @@ def attribute(setup: Setup) -> Result:
 
 def worker_memory(setup: Setup) -> Result:
     """What the worker holds after it has generated and attributed."""
-    with service(setup) as client:
+    with service(setup) as (client, worker):
         job_id = generated(client)
         for number in range(setup.times(10)):
             ask(client, job_id, number)
-        now, most = memory(worker_process())
+        now, most = memory(worker)
     return Result(
         name="worker_memory",
         says="resident memory of the worker after a generation and attributions",
@@ -115,49 +98,8 @@ def worker_memory(setup: Setup) -> Result:
     )
 
 
-def worker_process() -> int:
-    """The process id of the worker among the processes that were started from here."""
-    own, todo = [], [os.getpid()]
-    while todo:
-        children = [pid for pid in processes() if parent(pid) == todo[0]]
-        todo = [*todo[1:], *children]
-        own += children
-    workers = [pid for pid in own if is_worker(pid)]
-    if not workers:
-        raise RuntimeError(f"no worker among the processes {own}")
-    return max(workers, key=memory)  # what only starts a worker is smaller
-
-
-def processes() -> list[int]:
-    """All process ids."""
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def parent(pid: int) -> int | None:
-    """The process that started another one; None if that one has ended."""
-    status = fields(pid)
-    return int(status["PPid"]) if status else None
-
-
-def is_worker(pid: int) -> bool:
-    """Whether a process was started as a worker."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except OSError:
-        return False
-    return "worker" in words
-
-
 def memory(pid: int) -> tuple[int, int]:
     """Resident bytes, now and at most so far."""
-    status = fields(pid)
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = {name: value for name, _, value in (line.partition(":") for line in lines)}
     return tuple(int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))  # in kB there
-
-
-def fields(pid: int) -> dict[str, str]:
-    """What the system tells of a process; empty if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return {}
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

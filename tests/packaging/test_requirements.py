@@ -1,6 +1,9 @@
+import ast
 import importlib.metadata
 import re
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -73,3 +76,34 @@ def test_what_is_installed_is_what_is_pinned() -> None:
 def test_the_old_name_that_simplecrf_needs_is_defined_when_it_is_built() -> None:
     line = next(line for line in requirement_lines("requirements.txt") if line.startswith("simplecrf"))
     assert line.endswith("""--config-settings="--build-option=build_ext '-DNPY_IN_ARRAY=NPY_ARRAY_IN_ARRAY|0!'\"""")
+
+
+def imported(folder: str) -> dict[str, Path]:
+    """The foreign packages that a folder's modules import, each with one module that does."""
+    found: dict[str, Path] = {}
+    for path in sorted((ROOT / folder).glob("**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            found |= {name.partition(".")[0]: path for name in names}
+    ours = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    return {name: path for name, path in found.items() if name not in ours | sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("folder", ["contracts", "ovam", "service", "worker", "experiments", "benchmarks"])
+def test_what_the_code_imports_is_in_requirements(folder: str) -> None:
+    assert unpinned(folder, pins("requirements.txt")) == []
+
+
+def test_what_the_tests_import_is_in_the_requirements_of_the_checks() -> None:
+    assert unpinned("tests", all_pins()) == []
+
+
+def unpinned(folder: str, pinned: dict[str, Requirement]) -> list[str]:
+    packages = importlib.metadata.packages_distributions()
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for name, path in imported(folder).items()
+        if not {canonical(package) for package in packages.get(name, [])} & set(pinned)
+    ]
