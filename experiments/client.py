@@ -33,7 +33,7 @@ class Service:
             raise JobFailed(f"{operation} was refused: {problem['detail']} {problem.get('errors', '')}")
         location = answer.headers["location"]
         for event in self.events(location):
-            if event.get("progress"):
+            if event["state"] == "running" and event.get("progress"):
                 on_progress(event["progress"])
         record = self.http.get(location).raise_for_status().json()
         if record["state"] != "succeeded":

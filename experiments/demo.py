@@ -19,8 +19,8 @@ PROMPT = "a photograph of a red car on the grass"
 TARGETS = [
     {"label": "car", "prompt": PROMPT, "word": "car"},
     {"label": "grass", "prompt": PROMPT, "word": "grass"},
-    {"label": "automobile (not in the prompt)", "prompt": "a photograph of an automobile", "word": "automobile"},
-    {"label": "wheel (not in the prompt)", "prompt": "a photograph of a car with a wheel", "word": "wheel"},
+    {"label": "automobile", "prompt": "a photograph of an automobile", "word": "automobile"},
+    {"label": "wheel", "prompt": "a photograph of a car with a wheel", "word": "wheel"},
 ]
 PLAIN_PROMPT = f"a photograph of a {CLASS}"
 SEEDS = range(1, 12)  # tried in turn until the annotator finds the class
@@ -113,14 +113,15 @@ def grey(mask: Mask) -> NDArray[np.uint8]:
     return mask.astype(np.uint8) * 255
 
 
-def cells(service: Service, title: str, segment: Record, truth: Mask | None) -> list[Cell]:
-    """Heatmap, mask and overlay of a segment, the mask with its IoU where truth is known."""
+def row(service: Service, title: str, scene: Scene, segment: Record, truth: Mask | None) -> list[Cell]:
+    """Image, heatmap, mask and overlay of a segment, the mask with its IoU where truth is known."""
     mask = solid(service, segment)
     note = "" if truth is None else f", IoU {overlap(mask, truth):.2f}"
     return [
-        Cell(f"{title}: heatmap", service.picture(segment["heatmap"]), heat=True),
-        Cell(f"{title}: mask{note}", grey(mask)),
-        Cell(f"{title}: overlay", service.picture(segment["overlay"])),
+        Cell(title, scene.image),
+        Cell("heatmap", service.picture(segment["heatmap"]), heat=True),
+        Cell(f"mask{note}", grey(mask)),
+        Cell("overlay", service.picture(segment["overlay"])),
     ]
 
 
@@ -133,7 +134,8 @@ def ask_for_words(service: Service, annotator: Annotator, out: Path) -> list[lis
     for target, segment in zip(TARGETS, attribute(service, scene, TARGETS), strict=True):
         keep(service, out, target["word"], segment)
         truth = scene.truth if target["word"] in {CLASS, "automobile"} else None
-        rows.append([Cell(f"seed {scene.seed}", scene.image), *cells(service, target["label"], segment, truth)])
+        unseen = "" if target["word"] in PROMPT else " (not in the prompt)"
+        rows.append(row(service, f"{target['word']}{unseen}", scene, segment, truth))
     return rows
 
 
@@ -157,8 +159,7 @@ def learn_and_apply(service: Service, annotator: Annotator, out: Path) -> list[l
     for target, segment in zip(asked, attribute(service, other, asked), strict=True):
         keep(service, out, f"other-{target['label']}", segment)
         print(f"   {target['label']:5s} IoU {overlap(solid(service, segment), other.truth):.3f} against the annotator")
-        title = f"{CLASS} as {target['label']}"
-        rows.append([Cell(f"seed {other.seed}", other.image), *cells(service, title, segment, other.truth)])
+        rows.append(row(service, f"{CLASS}, by {target['label']}", other, segment, other.truth))
     return rows
 
 

@@ -1,0 +1,92 @@
+"""The main job over HTTP with the bundled model: what the demo shows, with what must hold."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from experiments.client import JobFailed, Record, Service, overlap, png_base64
+from experiments.tinyworld.annotator import Annotator
+
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
+PROMPT = "a photograph of a sun"  # the class the bundled model draws best
+
+
+@pytest.fixture(scope="module")
+def service(service_url: str) -> Service:
+    return Service(httpx2.Client(base_url=service_url, timeout=60))
+
+
+@pytest.fixture(scope="module")
+def generated(service: Service) -> Record:
+    return service.run("generate", {"prompt": PROMPT, "seed": 3, "num_images": 2})
+
+
+def target(record: Record, *targets: Record, **options: object) -> Record:
+    return {"job_id": record["id"], "targets": list(targets), **options}
+
+
+SUN = {"label": "sun", "prompt": PROMPT, "word": "sun"}
+
+
+def test_a_generation_reports_every_step_as_it_happens(service: Service) -> None:
+    seen: list[int] = []
+    service.run("generate", {"prompt": PROMPT, "num_inference_steps": 12}, lambda progress: seen.append(progress["done"]))
+    assert seen == sorted(seen)
+    assert seen[-1] == 12
+    assert len(seen) >= 3
+
+
+def test_an_image_is_the_same_alone_and_among_others(service: Service, generated: Record) -> None:
+    second = service.picture(generated["result"]["images"][1]["image"])
+    alone = service.run("generate", {"prompt": PROMPT, "seed": 4})
+    difference = service.picture(alone["result"]["images"][0]["image"]).astype(int) - second
+    assert np.abs(difference).max() <= 2
+
+
+def test_every_form_of_a_mask_is_the_same_mask(service: Service, generated: Record) -> None:
+    (segment,) = service.run("attribute", target(generated, SUN))["result"]["segments"]
+    mask = service.picture(segment["mask"]) > 127
+    runs = {"size": segment["rle"]["size"], "counts": segment["rle"]["counts"].encode()}
+    assert np.array_equal(coco.decode(runs).astype(bool), mask)
+    assert int(mask.sum()) == segment["area"]
+    x, y, width, height = segment["bbox"]
+    assert mask[y : y + height, x : x + width].sum() == mask.sum()
+    heatmap = np.load(io.BytesIO(service.bytes(segment["heatmap_npy"])))
+    assert heatmap.dtype == np.float32
+    assert np.array_equal(heatmap >= segment["tau"] * heatmap.max(), mask)
+
+
+def test_a_learned_token_finds_the_thing_on_another_image_better_than_the_word(service: Service, generated: Record) -> None:
+    image = service.picture(generated["result"]["images"][0]["image"])
+    truth = Annotator.load().mask(image, "sun")
+    example = {"job_id": generated["id"], "image": 0, "mask": png_base64(truth)}
+    service.run("optimize", {"name": "sun-learned", "classes": ["sun"], "examples": [example]})
+    token = {"label": "token", "token": "sun-learned"}
+    answer = service.run("attribute", target(generated, SUN, token, image=1))
+    word, learned = (service.picture(segment["mask"]) > 127 for segment in answer["result"]["segments"])
+    other = Annotator.load().mask(service.picture(generated["result"]["images"][1]["image"]), "sun")
+    assert overlap(learned, other) > overlap(word, other)
+    assert "sun-learned" in service.http.get("/v1/tokens/sun-learned").text
+
+
+def test_words_that_were_not_in_the_prompt_can_be_asked_for(service: Service, generated: Record) -> None:
+    unseen = {"label": "sunshine", "prompt": "a drawing of sunshine", "word": "sunshine"}
+    (segment,) = service.run("attribute", target(generated, unseen))["result"]["segments"]
+    assert segment["area"] > 0
+
+
+def test_jobs_of_many_clients_at_once_all_succeed(service: Service, generated: Record) -> None:
+    def ask(number: int) -> str:
+        return service.run("attribute", target(generated, SUN, image=number % 2))["state"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(16))) == {"succeeded"}
+
+
+def test_a_refusal_says_what_is_wrong(service: Service, generated: Record) -> None:
+    with pytest.raises(JobFailed, match="zebra"):
+        service.run("attribute", target(generated, {"label": "z", "prompt": PROMPT, "word": "zebra"}))

@@ -1,0 +1,36 @@
+"""What the golden files hold, and how to make them again: `python -m tests.golden.recipe`.
+
+Make them again only when the bundled model is replaced; a change of the code must not need it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+import ovam
+
+FOLDER = Path(__file__).parent
+MODEL = Path(__file__).parents[2] / "models" / "tiny"
+PROMPT, WORDS = "a photograph of a red car on the grass", ("car", "grass", "red")
+STEPS, SEED = 8, 7
+
+
+def results() -> dict[str, np.ndarray]:
+    """An image, the heatmaps of three words, and a token after 20 epochs, of the bundled model."""
+    pipeline = StableDiffusionPipeline.from_pretrained(MODEL, torch_dtype=torch.float32, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(SEED)
+    with ovam.capture(pipeline) as traces:
+        answer = pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=4.0, generator=generator, output_type="np")
+    (trace,) = traces
+    found = {word: ovam.word_heatmap(trace, pipeline, PROMPT, word).numpy() for word in WORDS}
+    left_half = torch.zeros(64, 64)
+    left_half[:, :32] = 1
+    fit = ovam.optimize_tokens([(trace, left_half)], ovam.initial_tokens(pipeline, "car"), epochs=20, optimizer="adam")
+    return {"image": answer.images[0].astype(np.float32), **found, "losses": np.array(fit.losses, np.float32)}
+
+
+if __name__ == "__main__":
+    np.savez_compressed(FOLDER / "bundled.npz", **results())
