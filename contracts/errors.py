@@ -69,7 +69,9 @@ class FieldError(BaseModel, frozen=True):
 class ServiceError(Exception):
     """A failure that a client is told of: a code, a sentence naming field, value and what is allowed."""
 
-    def __init__(self, code: Code, detail: str, *, field: str | None = None, value: JsonValue = None, retry_after: int | None = None) -> None:
+    def __init__(
+        self, code: Code, detail: str, *, field: str | None = None, value: JsonValue = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail

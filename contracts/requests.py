@@ -57,13 +57,15 @@ class Target(Request):
 
 
 class AttributeRequest(Request):
-    """Where in a generated image are these targets?"""
+    """The question where in a generated image some targets are."""
 
     job_id: JobId = Field(description="a generate job that succeeded")
     image: int = Field(0, ge=0, description="which of its images")
     targets: list[Target] = Field(min_length=1, max_length=64)
     padding: Padding = Field("none", description="softmax over the prompt's own tokens, or over all 77 as in generation")
-    tau: float | None = Field(None, gt=0, le=1, description="threshold, a share of the heatmap's maximum; by default 0.4 for words, 0.8 for tokens")
+    tau: float | None = Field(
+        None, gt=0, le=1, description="threshold, a share of the heatmap's maximum; by default 0.4 for words, 0.8 for tokens"
+    )
     normalize: Literal["max", "minmax"] = Field("max", description="take the share of the maximum, or of the range after min-max")
     dcrf: bool = Field(False, description="refine the mask with a dense CRF on the image")
 
@@ -93,7 +95,9 @@ class OptimizeRequest(Request):
     examples: list[Example] = Field(min_length=1, max_length=16)
     epochs: int = Field(300, ge=1, le=5000)
     optimizer: Literal["sgd", "adam"] = "adam"
-    learning_rate: float | None = Field(None, gt=0, le=1e4, allow_inf_nan=False, description="the optimiser's own default without it")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1e4, allow_inf_nan=False, description="the optimiser's own default without it"
+    )
     loss: Literal["bce", "cross_entropy_minmax"] = "bce"
 
 

@@ -19,7 +19,8 @@ def blocks(language: str) -> list[str]:
 def test_the_curl_calls_of_the_first_screen_work_as_printed(service_url: str, tmp_path: Path) -> None:
     (script,) = [block for block in blocks("sh") if "/v1/attribute" in block]
     script = script.replace("localhost:8000", service_url.removeprefix("http://"))
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    shell = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["state"] == "succeeded"
