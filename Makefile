@@ -89,7 +89,7 @@ $(RUNTIME): requirements.txt pyproject.toml
 	grep '^simplecrf==' requirements.txt >$(VENV)/simplecrf.txt
 	$(PY) -m pip install --quiet --no-cache-dir --no-deps -r $(VENV)/simplecrf.txt
 	$(PY) -m pip install --quiet -r requirements.txt
-	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(PY) -c 'import denseCRF, torch' || fail \
 		"simplecrf or torch does not load (above). Remove $(VENV) and try again."
 	touch $@
