@@ -102,4 +102,5 @@ def memory(pid: int) -> tuple[int, int]:
     """Resident bytes, now and at most so far."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     status = {name: value for name, _, value in (line.partition(":") for line in lines)}
-    return tuple(int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))  # in kB there
+    now, most = (int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))  # in kB there
+    return now, most

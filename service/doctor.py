@@ -1,6 +1,5 @@
 """What is installed, what can be reached, what is there; and what to do about what is not."""
 
-import asyncio
 import json
 import os
 import platform
@@ -85,7 +84,7 @@ def examine() -> Iterator[Finding]:
     except BadSettingsError:
         return
     yield redis(chosen)
-    yield asyncio.run(store(chosen))
+    yield store(chosen)
     for name, source in probe.get("models", {}).items():
         yield model(name, source)
 
@@ -160,13 +159,16 @@ def redis(chosen: GatewaySettings) -> Finding:
     )
 
 
-async def store(chosen: GatewaySettings) -> Finding:
-    """Whether artifacts can be written, read and deleted."""
+def store(chosen: GatewaySettings) -> Finding:
+    """Whether artifacts can be written, read and deleted.
+
+    Without asyncio: a thread of the store that still reports back while the interpreter ends aborts the process.
+    """
     try:
-        opened = ArtifactStore.at(chosen.store)
-        await opened.put(PROBE_KEY, b"probe")
-        read = await opened.get(PROBE_KEY)
-        await obstore.delete_async(opened.store, PROBE_KEY)
+        opened = ArtifactStore.at(chosen.store).store
+        obstore.put(opened, PROBE_KEY, b"probe")
+        read = bytes(obstore.get(opened, PROBE_KEY).bytes())
+        obstore.delete(opened, PROBE_KEY)
     except (StoreError, OSError, ValueError) as error:
         return Finding("broken", "store", f"{chosen.store}: {error}", "make it writable, or set OVAM_STORE_URL or OVAM_DATA_DIR")
     if read != b"probe":

@@ -57,8 +57,8 @@ def extrema(data: bytes, *, field: str) -> tuple[int, int]:
     """The darkest and the brightest grey of a PNG."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            darkest, brightest = image.convert("L").getextrema()
+            present = [grey for grey, count in enumerate(image.convert("L").histogram()) if count]
     except UNREADABLE as error:
         detail = f"the mask is a broken PNG: {error}"
         raise ServiceError(Code.MASK_NOT_AN_IMAGE, detail, field=field, value=repr(data[:8])) from error
-    return int(darkest), int(brightest)
+    return present[0], present[-1]

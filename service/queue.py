@@ -4,7 +4,6 @@ import hashlib
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 import structlog
 from docket import Docket
@@ -51,8 +50,6 @@ if fingerprint ~= '' then
 end
 return {'created', id}
 """
-
-Outcome = Literal["created", "replayed", "absent", "full", "reused", "in-flight"]
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ class Queue:
         """Take a job that waits from its docket; a worker that has just got it finds it gone from the ledger."""
         await self.dockets[keys.docket_of(record.kind)].cancel(record.id)
 
-    async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[Outcome, str]:
+    async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str]:
         """One look at the key, and the job filed if there is one to file."""
         names = [keys.JOBS, keys.QUEUED, keys.COUNTS, keys.idempotency(once.key if once else "")]
         key = [once.fingerprint, int(REPLAYED_FOR.total_seconds()), once.waits * 1000] if once else ["", 0, 0]

@@ -72,7 +72,7 @@ class Validation:
         models = [await self.example(example, field=f"examples.{place}") for place, example in enumerate(request.examples)]
         if len(set(models)) > 1:
             detail = f"all examples must come from one model; these come from {', '.join(sorted(set(models)))}"
-            raise ServiceError(Code.EXAMPLES_OF_OTHER_MODELS, detail, field="examples", value=models)
+            raise ServiceError(Code.EXAMPLES_OF_OTHER_MODELS, detail, field="examples", value=[*models])
         card = await self.catalog.model(models[0], field="examples.0.job_id")
         tokenizer = await self.catalog.tokenizer(card)
         for place, name in enumerate(request.classes):

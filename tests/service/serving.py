@@ -2,13 +2,16 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import uvicorn
 from fastapi import FastAPI
+
+Json = dict[str, Any]
+Traces = Callable[[], Awaitable[tuple[int, ...]]]
 
 
 @asynccontextmanager

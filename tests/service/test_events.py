@@ -1,8 +1,10 @@
 import asyncio
 import json
 
+import httpx2
 import pytest
 
+from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import assert_problem
 
 
@@ -13,11 +15,13 @@ def parsed(text: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-async def job_id(online, worker) -> str:
+async def job_id(online: httpx2.AsyncClient) -> str:
     return (await online.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
 
 
-async def test_a_job_is_followed_from_its_first_event_to_its_last_as_they_happen(online, worker, job_id):
+async def test_a_job_is_followed_from_its_first_event_to_its_last_as_they_happen(
+    online: httpx2.AsyncClient, worker: InTestWorker, job_id: str
+) -> None:
     seen = []
     async with online.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -36,7 +40,9 @@ async def test_a_job_is_followed_from_its_first_event_to_its_last_as_they_happen
     assert len({event["id"] for event in seen}) == 4
 
 
-async def test_a_reader_that_comes_back_goes_on_where_it_was(online, worker, job_id):
+async def test_a_reader_that_comes_back_goes_on_where_it_was(
+    online: httpx2.AsyncClient, worker: InTestWorker, job_id: str
+) -> None:
     await worker.begin(job_id)
     await worker.step(job_id, 1)
     await worker.end(job_id)
@@ -46,7 +52,9 @@ async def test_a_reader_that_comes_back_goes_on_where_it_was(online, worker, job
         assert parsed(rest.text) == whole[place + 1 :]
 
 
-async def test_the_stream_of_a_job_that_is_deleted_ends(online, job_id, monkeypatch):
+async def test_the_stream_of_a_job_that_is_deleted_ends(
+    online: httpx2.AsyncClient, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.events.BLOCK", 0.2)
     following = asyncio.create_task(online.get(f"/v1/jobs/{job_id}/events"))
     await asyncio.sleep(0.1)
@@ -54,7 +62,9 @@ async def test_the_stream_of_a_job_that_is_deleted_ends(online, job_id, monkeypa
     assert len(parsed((await asyncio.wait_for(following, 5)).text)) == 1
 
 
-async def test_an_idle_stream_is_kept_alive_by_comments(online, job_id, monkeypatch):
+async def test_an_idle_stream_is_kept_alive_by_comments(
+    online: httpx2.AsyncClient, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.1)
     async with online.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
         blocks = stream.aiter_text()
@@ -62,7 +72,7 @@ async def test_an_idle_stream_is_kept_alive_by_comments(online, job_id, monkeypa
         assert (await anext(blocks)).startswith(":")
 
 
-async def test_a_reader_that_leaves_leaves_the_server_well(online, worker, job_id):
+async def test_a_reader_that_leaves_leaves_the_server_well(online: httpx2.AsyncClient, worker: InTestWorker, job_id: str) -> None:
     async with online.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
         await anext(stream.aiter_text())
     assert (await online.get("/healthz")).status_code == 200
@@ -71,6 +81,6 @@ async def test_a_reader_that_leaves_leaves_the_server_well(online, worker, job_i
 
 
 @pytest.mark.parametrize("last", ["x", "1", "-1", "1-1-1", "$"])
-async def test_an_event_id_that_is_none_is_refused(online, job_id, last):
+async def test_an_event_id_that_is_none_is_refused(online: httpx2.AsyncClient, job_id: str, last: str) -> None:
     answer = await online.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last})
     assert_problem(answer, 422, "invalid-request", "Last-Event-ID")

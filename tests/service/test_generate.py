@@ -1,11 +1,14 @@
+import httpx2
 import pytest
+from redis.asyncio import Redis
 
 from contracts.requests import GenerateRequest
-from tests.service.in_test_worker import card
-from tests.service.serving import assert_problem
+from tests.service.in_test_worker import InTestWorker, card
+from tests.service.serving import Traces, assert_problem
 
 
-async def test_a_job_is_accepted_with_its_place_and_a_complete_request(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_a_job_is_accepted_with_its_place_and_a_complete_request(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/v1/generate", json={"prompt": "a red car"})
     record = answer.json()
     assert answer.status_code == 202
@@ -17,19 +20,21 @@ async def test_a_job_is_accepted_with_its_place_and_a_complete_request(client, w
     assert request.seed is not None
 
 
-async def test_a_random_seed_is_drawn_anew_for_every_job(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_a_random_seed_is_drawn_anew_for_every_job(client: httpx2.AsyncClient) -> None:
     answers = [await client.post("/v1/generate", json={"prompt": "a car"}) for _ in range(2)]
     assert len({answer.json()["request"]["seed"] for answer in answers}) == 2
 
 
-async def test_what_the_client_says_is_kept(client, worker):
+async def test_what_the_client_says_is_kept(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     await worker.publish(card("other", default=False))
     said = {"prompt": "a car", "seed": 7, "height": 32, "width": 80, "guidance_scale": 0, "model": "other", "num_images": 2}
     answer = await client.post("/v1/generate", json=said)
     assert said.items() <= answer.json()["request"].items()
 
 
-async def test_the_task_is_queued_under_the_jobs_id(client, worker, traces):
+@pytest.mark.usefixtures("worker")
+async def test_the_task_is_queued_under_the_jobs_id(client: httpx2.AsyncClient, traces: Traces) -> None:
     await client.post("/v1/generate", json={"prompt": "a car"})
     assert await traces() == (1, 1, 1, 1)
 
@@ -57,19 +62,22 @@ BAD = [
 
 
 @pytest.mark.parametrize(("body", "status", "code", "field"), BAD)
+@pytest.mark.usefixtures("worker")
 async def test_a_bad_request_is_refused_with_a_code_of_its_own_and_leaves_no_trace(
-    client, worker, traces, body, status, code, field
-):
+    client: httpx2.AsyncClient, traces: Traces, body: object, status: int, code: str, field: str
+) -> None:
     assert_problem(await client.post("/v1/generate", json=body), status, code, field)
     assert await traces() == (0, 0, 0, 0)
 
 
-async def test_a_refusal_names_the_value_and_what_is_allowed(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_a_refusal_names_the_value_and_what_is_allowed(client: httpx2.AsyncClient) -> None:
     found = assert_problem(await client.post("/v1/generate", json={"prompt": "a car", "num_images": 9}), 422, "too-many-images")
     assert found["errors"] == [{"field": "num_images", "detail": "`num_images` is 9; allowed: at most 8", "value": 9}]
 
 
-async def test_the_prompts_limit_counts_the_marks(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_the_prompts_limit_counts_the_marks(client: httpx2.AsyncClient) -> None:
     fits = "a" * 38
     assert (await client.post("/v1/generate", json={"prompt": fits})).status_code == 202
     found = assert_problem(await client.post("/v1/generate", json={"prompt": fits + "a"}), 422, "prompt-too-long")
@@ -77,20 +85,23 @@ async def test_the_prompts_limit_counts_the_marks(client, worker):
     assert "40" in found["detail"]
 
 
-async def test_without_any_model_there_is_no_worker(client, traces):
+async def test_without_any_model_there_is_no_worker(client: httpx2.AsyncClient, traces: Traces) -> None:
     answer = await client.post("/v1/generate", json={"prompt": "a car"})
     assert_problem(answer, 503, "no-worker")
     assert answer.headers["retry-after"]
     assert await traces() == (0, 0, 0, 0)
 
 
-async def test_without_a_default_a_model_must_be_named(client, worker):
+async def test_without_a_default_a_model_must_be_named(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     await worker.publish(card("tiny", default=False), card("other", default=False))
     found = assert_problem(await client.post("/v1/generate", json={"prompt": "a car"}), 404, "unknown-model", "model")
     assert "other, tiny" in found["detail"]
 
 
-async def test_a_model_that_changes_its_tokenizer_is_noticed(client, worker, redis):
+@pytest.mark.usefixtures("redis")
+async def test_a_model_that_changes_its_tokenizer_is_noticed(
+    client: httpx2.AsyncClient, worker: InTestWorker, redis: Redis
+) -> None:
     assert (await client.post("/v1/generate", json={"prompt": "a" * 30})).status_code == 202
     await worker.publish(card().model_copy(update={"max_tokens": 20}))
     assert_problem(await client.post("/v1/generate", json={"prompt": "a" * 30}), 422, "prompt-too-long")

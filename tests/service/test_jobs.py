@@ -1,22 +1,27 @@
+import httpx2
 import pytest
+from redis.asyncio import Redis
 
 from contracts import keys
 from contracts.ledger import LostJob
-from tests.service.serving import assert_problem
+from service.settings import GatewaySettings
+from tests.service.in_test_worker import InTestWorker
+from tests.service.serving import Json, Traces, assert_problem
 
 CAR = {"prompt": "a car"}
 
 
 @pytest.fixture
-def settings(settings):
+def settings(settings: GatewaySettings) -> None:
     return settings.model_copy(update={"max_queued": 100})
 
 
-async def submit(client, count: int = 1) -> list[str]:
+async def submit(client: httpx2.AsyncClient, count: int = 1) -> list[str]:
     return [(await client.post("/v1/generate", json=CAR)).json()["id"] for _ in range(count)]
 
 
-async def test_a_job_can_be_looked_at_from_the_moment_it_is_accepted(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_a_job_can_be_looked_at_from_the_moment_it_is_accepted(client: httpx2.AsyncClient) -> None:
     posted = await client.post("/v1/generate", json=CAR)
     assert (await client.get(posted.headers["location"])).json() == posted.json()
 
@@ -25,13 +30,13 @@ async def test_a_job_can_be_looked_at_from_the_moment_it_is_accepted(client, wor
 @pytest.mark.parametrize(
     ("method", "rest"), [("GET", ""), ("GET", "/events"), ("GET", "/artifacts/x"), ("POST", "/cancel"), ("DELETE", "")]
 )
-async def test_an_unknown_job_is_not_found(client, job_id, method, rest):
+async def test_an_unknown_job_is_not_found(client: httpx2.AsyncClient, job_id: str, method: str, rest: str) -> None:
     answer = await client.request(method, f"/v1/jobs/{job_id}{rest}")
     assert answer.json()["code"] in ("unknown-job", "not-found")
     assert answer.status_code == 404
 
 
-async def test_a_failed_job_says_why(client, worker):
+async def test_a_failed_job_says_why(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     (job_id,) = await submit(client)
     await worker.fail(job_id, "the accelerator is full")
     record = (await client.get(f"/v1/jobs/{job_id}")).json()
@@ -43,7 +48,8 @@ async def test_a_failed_job_says_why(client, worker):
     assert record["result"] is None
 
 
-async def test_jobs_are_listed_newest_first_page_by_page(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_jobs_are_listed_newest_first_page_by_page(client: httpx2.AsyncClient) -> None:
     ids = await submit(client, 5)
     first = (await client.get("/v1/jobs", params={"limit": 2})).json()
     second = (await client.get("/v1/jobs", params={"limit": 2, "cursor": first["next"]})).json()
@@ -55,7 +61,8 @@ async def test_jobs_are_listed_newest_first_page_by_page(client, worker):
     assert not {"request", "result"} & set(first["jobs"][0])
 
 
-async def test_a_cursor_whose_job_was_deleted_still_works(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_a_cursor_whose_job_was_deleted_still_works(client: httpx2.AsyncClient) -> None:
     ids = sorted(await submit(client, 3), reverse=True)
     first = (await client.get("/v1/jobs", params={"limit": 1})).json()
     await client.delete(f"/v1/jobs/{first['next']}")
@@ -63,13 +70,16 @@ async def test_a_cursor_whose_job_was_deleted_still_works(client, worker):
     assert [job["id"] for job in rest["jobs"]] == ids[1:]
 
 
-async def test_a_listing_longer_than_what_is_read_at_once_is_whole(client, worker, monkeypatch):
+@pytest.mark.usefixtures("worker")
+async def test_a_listing_longer_than_what_is_read_at_once_is_whole(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("contracts.ledger.PAGE", 2)
     ids = await submit(client, 5)
     assert len((await client.get("/v1/jobs")).json()["jobs"]) == len(ids)
 
 
-async def test_jobs_are_listed_by_kind_and_state(client, worker):
+async def test_jobs_are_listed_by_kind_and_state(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     first, second = await submit(client, 2)
     await worker.end(first)
     found = (await client.get("/v1/jobs", params={"state": "succeeded"})).json()["jobs"]
@@ -80,11 +90,13 @@ async def test_jobs_are_listed_by_kind_and_state(client, worker):
 
 
 @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 101}, {"cursor": "x"}, {"kind": "dream"}, {"state": "lost"}])
-async def test_a_listing_that_makes_no_sense_is_refused(client, query):
+async def test_a_listing_that_makes_no_sense_is_refused(client: httpx2.AsyncClient, query: Json) -> None:
     assert_problem(await client.get("/v1/jobs", params=query), 422, "invalid-request", next(iter(query)))
 
 
-async def test_a_waiting_job_is_canceled_at_once_and_leaves_the_queue(client, worker, traces):
+async def test_a_waiting_job_is_canceled_at_once_and_leaves_the_queue(
+    client: httpx2.AsyncClient, worker: InTestWorker, traces: Traces
+) -> None:
     (job_id,) = await submit(client)
     answer = await client.post(f"/v1/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (200, "canceled")
@@ -93,7 +105,7 @@ async def test_a_waiting_job_is_canceled_at_once_and_leaves_the_queue(client, wo
         await worker.begin(job_id)
 
 
-async def test_a_running_job_is_asked_to_stop_at_its_next_step(client, worker):
+async def test_a_running_job_is_asked_to_stop_at_its_next_step(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     (job_id,) = await submit(client)
     await worker.begin(job_id)
     answer = await client.post(f"/v1/jobs/{job_id}/cancel")
@@ -102,11 +114,13 @@ async def test_a_running_job_is_asked_to_stop_at_its_next_step(client, worker):
         await worker.step(job_id, 1)
 
 
-async def test_a_finished_job_cannot_be_canceled(client, worker, generated):
+async def test_a_finished_job_cannot_be_canceled(client: httpx2.AsyncClient, generated: str) -> None:
     assert_problem(await client.post(f"/v1/jobs/{generated}/cancel"), 409, "job-finished", "job_id")
 
 
-async def test_a_deleted_job_leaves_nothing_behind(client, worker, generated, redis):
+async def test_a_deleted_job_leaves_nothing_behind(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str, redis: Redis
+) -> None:
     assert (await client.delete(f"/v1/jobs/{generated}")).status_code == 204
     assert_problem(await client.get(f"/v1/jobs/{generated}"), 404, "unknown-job")
     assert [key async for key in redis.scan_iter(f"*{generated}*") if not key.startswith(b"ovam:runs")] == []
@@ -115,13 +129,14 @@ async def test_a_deleted_job_leaves_nothing_behind(client, worker, generated, re
     assert_problem(await client.delete(f"/v1/jobs/{generated}"), 404, "unknown-job")
 
 
-async def test_a_deleted_job_that_waits_leaves_the_queue(client, worker, traces):
+@pytest.mark.usefixtures("worker")
+async def test_a_deleted_job_that_waits_leaves_the_queue(client: httpx2.AsyncClient, traces: Traces) -> None:
     (job_id,) = await submit(client)
     await client.delete(f"/v1/jobs/{job_id}")
     assert await traces() == (0, 0, 0, 0)
 
 
-async def test_a_deleted_job_that_runs_is_lost_to_its_worker(client, worker):
+async def test_a_deleted_job_that_runs_is_lost_to_its_worker(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     (job_id,) = await submit(client)
     await worker.begin(job_id)
     assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 204

@@ -2,20 +2,26 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
+from redis.asyncio import Redis
 
 from contracts import keys
 from contracts.requests import GenerateRequest
 from service.resources import opened
-from tests.service.serving import assert_problem
+from service.settings import GatewaySettings
+from tests.service.in_test_worker import InTestWorker
+from tests.service.serving import Traces, assert_problem
 
 CAR = {"prompt": "a car", "seed": 1}
 PATHS = ("/v1/generate", "/v1/attribute", "/v1/optimize")
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_body_that_is_not_json_is_refused(client, worker, traces, path):
+@pytest.mark.usefixtures("worker")
+async def test_a_body_that_is_not_json_is_refused(client: httpx2.AsyncClient, traces: Traces, path: str) -> None:
     for content in (b"{", b"", b"\xff\xfe", b'{"prompt": "a\nb"}', b"[" * 3000):
         answer = await client.post(path, content=content, headers={"content-type": "application/json"})
         assert_problem(answer, *((422, "invalid-request") if content == b"" else (400, "invalid-json")))
@@ -23,20 +29,23 @@ async def test_a_body_that_is_not_json_is_refused(client, worker, traces, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_body_that_is_not_declared_as_json_is_refused(client, worker, traces, path):
+@pytest.mark.usefixtures("worker")
+async def test_a_body_that_is_not_declared_as_json_is_refused(client: httpx2.AsyncClient, traces: Traces, path: str) -> None:
     for kind in ({}, {"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}):
         answer = await client.post(path, content=b'{"prompt": "a car"}', headers=kind)
         assert_problem(answer, 415, "unsupported-media-type", "Content-Type")
     assert await traces() == (0, 0, 0, 0)
 
 
-async def test_text_that_utf8_cannot_hold_is_refused(client, worker, traces):
+@pytest.mark.usefixtures("worker")
+async def test_text_that_utf8_cannot_hold_is_refused(client: httpx2.AsyncClient, traces: Traces) -> None:
     answer = await client.post("/v1/generate", content=rb'{"prompt": "a\ud800car"}', headers={"content-type": "application/json"})
     assert_problem(answer, 422, "invalid-request", "prompt")
     assert await traces() == (0, 0, 0, 0)
 
 
-async def test_a_number_that_json_does_not_know_is_refused(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_a_number_that_json_does_not_know_is_refused(client: httpx2.AsyncClient) -> None:
     for number in (b"NaN", b"Infinity", b"1e999"):
         content = b'{"prompt": "a car", "guidance_scale": ' + number + b"}"
         answer = await client.post("/v1/generate", content=content, headers={"content-type": "application/json"})
@@ -44,10 +53,11 @@ async def test_a_number_that_json_does_not_know_is_refused(client, worker):
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_body_that_is_too_large_is_refused(online, worker, traces, path):
+@pytest.mark.usefixtures("worker")
+async def test_a_body_that_is_too_large_is_refused(online: httpx2.AsyncClient, traces: Traces, path: str) -> None:
     assert_problem(await online.post(path, json={"prompt": "a" * 20_001}), 413, "body-too-large")
 
-    async def in_pieces():
+    async def in_pieces() -> AsyncIterator[bytes]:
         for _ in range(30):
             yield b"a" * 1000
 
@@ -56,7 +66,8 @@ async def test_a_body_that_is_too_large_is_refused(online, worker, traces, path)
     assert await traces() == (0, 0, 0, 0)
 
 
-async def test_the_same_key_and_body_give_the_same_job(client, worker, traces):
+@pytest.mark.usefixtures("worker")
+async def test_the_same_key_and_body_give_the_same_job(client: httpx2.AsyncClient, traces: Traces) -> None:
     headers = {"Idempotency-Key": "k1"}
     first = await client.post("/v1/generate", json={"prompt": "a car"}, headers=headers)
     second = await client.post("/v1/generate", json={"prompt": "a car"}, headers=headers)
@@ -66,14 +77,17 @@ async def test_the_same_key_and_body_give_the_same_job(client, worker, traces):
     assert await traces() == (1, 1, 1, 1)
 
 
-async def test_many_at_once_with_the_same_key_make_one_job(client, worker, traces):
+@pytest.mark.usefixtures("worker")
+async def test_many_at_once_with_the_same_key_make_one_job(client: httpx2.AsyncClient, traces: Traces) -> None:
     posts = [client.post("/v1/generate", json={"prompt": "a car"}, headers={"Idempotency-Key": "k1"}) for _ in range(8)]
     answers = await asyncio.gather(*posts)
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert await traces() == (1, 1, 1, 1)
 
 
-async def test_a_key_with_another_body_or_another_kind_is_refused(client, worker, generated, traces):
+async def test_a_key_with_another_body_or_another_kind_is_refused(
+    client: httpx2.AsyncClient, generated: str, traces: Traces
+) -> None:
     headers = {"Idempotency-Key": "k1"}
     await client.post("/v1/generate", json=CAR, headers=headers)
     before = await traces()
@@ -84,7 +98,7 @@ async def test_a_key_with_another_body_or_another_kind_is_refused(client, worker
     assert await traces() == before
 
 
-async def test_a_key_is_in_flight_while_its_first_request_waits(client, worker):
+async def test_a_key_is_in_flight_while_its_first_request_waits(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     headers = {"Idempotency-Key": "k1"}
     waiting = asyncio.create_task(client.post("/v1/generate", json=CAR, headers=headers | {"Prefer": "wait=10"}))
     while not await worker.redis.zcard(keys.QUEUED):
@@ -100,14 +114,16 @@ async def test_a_key_is_in_flight_while_its_first_request_waits(client, worker):
     assert first.json() == again.json()
 
 
-async def test_a_replay_is_not_checked_again(client, worker, generated, redis):
+@pytest.mark.usefixtures("worker", "generated")
+async def test_a_replay_is_not_checked_again(client: httpx2.AsyncClient, redis: Redis) -> None:
     headers = {"Idempotency-Key": "k1"}
     first = await client.post("/v1/generate", json=CAR, headers=headers)
     await redis.delete(keys.MODELS)
     assert (await client.post("/v1/generate", json=CAR, headers=headers)).json() == first.json()
 
 
-async def test_the_key_of_a_deleted_job_is_free(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_the_key_of_a_deleted_job_is_free(client: httpx2.AsyncClient) -> None:
     headers = {"Idempotency-Key": "k1"}
     first = await client.post("/v1/generate", json=CAR, headers=headers)
     await client.delete(first.headers["location"])
@@ -115,19 +131,23 @@ async def test_the_key_of_a_deleted_job_is_free(client, worker):
     assert second.json()["id"] != first.json()["id"]
 
 
-async def test_a_refused_request_does_not_use_its_key_up(client, worker, redis):
+@pytest.mark.usefixtures("worker")
+async def test_a_refused_request_does_not_use_its_key_up(client: httpx2.AsyncClient, redis: Redis) -> None:
     headers = {"Idempotency-Key": "k1"}
     assert_problem(await client.post("/v1/generate", json=CAR | {"height": 3000}, headers=headers), 422, "size-too-large")
     assert [key async for key in redis.scan_iter("ovam:idempotency:*")] == []
     assert (await client.post("/v1/generate", json=CAR, headers=headers)).status_code == 202
 
 
-async def test_a_key_must_be_printable(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_a_key_must_be_printable(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/v1/generate", json=CAR, headers={"Idempotency-Key": "a" * 256})
     assert_problem(answer, 422, "invalid-request", "Idempotency-Key")
 
 
-async def test_a_full_queue_refuses_until_a_worker_begins_a_job(client, worker, traces):
+async def test_a_full_queue_refuses_until_a_worker_begins_a_job(
+    client: httpx2.AsyncClient, worker: InTestWorker, traces: Traces
+) -> None:
     ids = [(await client.post("/v1/generate", json=CAR)).json()["id"] for _ in range(3)]
     answer = await client.post("/v1/generate", json=CAR, headers={"Idempotency-Key": "k1"})
     assert_problem(answer, 429, "queue-full")
@@ -137,7 +157,7 @@ async def test_a_full_queue_refuses_until_a_worker_begins_a_job(client, worker, 
     assert (await client.post("/v1/generate", json=CAR, headers={"Idempotency-Key": "k1"})).status_code == 202
 
 
-async def test_who_prefers_to_wait_gets_the_finished_job(client, worker):
+async def test_who_prefers_to_wait_gets_the_finished_job(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     waiting = asyncio.create_task(client.post("/v1/generate", json=CAR, headers={"Prefer": "respond-async, wait=20"}))
     while not (ids := await worker.redis.zrange(keys.QUEUED, 0, -1)):
         await asyncio.sleep(0.01)
@@ -151,7 +171,8 @@ async def test_who_prefers_to_wait_gets_the_finished_job(client, worker):
     assert "retry-after" not in answer.headers
 
 
-async def test_who_waits_in_vain_gets_the_job_as_it_is(client, worker):
+@pytest.mark.usefixtures("worker")
+async def test_who_waits_in_vain_gets_the_job_as_it_is(client: httpx2.AsyncClient) -> None:
     begun = time.perf_counter()
     answer = await client.post("/v1/generate", json=CAR, headers={"Prefer": "wait=1"})
     assert (answer.status_code, answer.json()["state"]) == (202, "queued")
@@ -159,12 +180,16 @@ async def test_who_waits_in_vain_gets_the_job_as_it_is(client, worker):
 
 
 @pytest.mark.parametrize("prefer", ["wait=soon", "wait", "wait=-1", "return=minimal", "", "await=5"])
-async def test_a_preference_that_makes_no_sense_is_ignored(client, worker, prefer):
+@pytest.mark.usefixtures("worker")
+async def test_a_preference_that_makes_no_sense_is_ignored(client: httpx2.AsyncClient, prefer: str) -> None:
     answer = await client.post("/v1/generate", json=CAR, headers={"Prefer": prefer})
     assert answer.status_code == 202
 
 
-async def test_a_job_that_never_reached_its_docket_is_delivered_later_and_once(settings, worker, redis, traces):
+@pytest.mark.usefixtures("worker")
+async def test_a_job_that_never_reached_its_docket_is_delivered_later_and_once(
+    settings: GatewaySettings, redis: Redis, traces: Traces
+) -> None:
     async with opened(settings) as resources:
         job_id, _ = await resources.queue.submit(GenerateRequest(prompt="a car"), None)
         await resources.queue.dockets[keys.DOCKET].cancel(job_id)

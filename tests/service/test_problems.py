@@ -1,0 +1,122 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+from redis import Redis
+
+from contracts.errors import Code, ServiceError
+from service.app import create_app
+from service.catalog import Catalog
+from service.problems import ANSWERS, problem, shown
+from service.settings import GatewaySettings
+from tests.service.in_test_worker import InTestWorker
+from tests.service.serving import assert_problem, client_of
+
+
+def test_every_code_has_an_answer() -> None:
+    assert set(ANSWERS) == set(Code)
+
+
+@pytest.mark.parametrize("code", list(Code))
+async def test_every_code_is_explained_where_its_type_leads(client: httpx2.AsyncClient, code: Code) -> None:
+    found = problem(code, "x")
+    answer = await client.get(found.type)
+    assert answer.json() == {"code": code, "status": found.status, "title": found.title}
+
+
+async def test_a_path_that_leads_nowhere_is_a_problem(client: httpx2.AsyncClient) -> None:
+    assert_problem(await client.get("/v2"), 404, "not-found")
+    assert_problem(await client.get("/v1/models/"), 404, "not-found")
+
+
+async def test_a_method_that_is_not_possible_is_a_problem_that_says_which_are(client: httpx2.AsyncClient) -> None:
+    answer = await client.put("/v1/generate")
+    assert_problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_without_redis_everything_but_health_is_unavailable(settings: GatewaySettings) -> None:
+    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    async with client_of(create_app(away)) as client:
+        for path in ("/v1/jobs", "/v1/models", "/v1/tokens", f"/v1/jobs/{'0' * 26}"):
+            answer = await client.get(path)
+            assert_problem(answer, 503, "redis-unavailable")
+            assert answer.headers["retry-after"]
+        assert_problem(await client.post("/v1/generate", json={"prompt": "a car"}), 503, "redis-unavailable")
+        assert (await client.get("/healthz")).status_code == 200
+        assert "ovam_redis_up 0.0" in (await client.get("/metrics")).text
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+        assert "cannot be reached" in ready.json()["checks"]["redis"]
+
+
+@pytest.mark.usefixtures("settings")
+async def test_without_the_store_artifacts_are_unavailable(client: httpx2.AsyncClient, generated: str, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.rename(tmp_path / "moved")
+    store.write_text("no folder")
+    assert_problem(await client.get(f"/v1/jobs/{generated}/artifacts/image-0.png"), 503, "store-unavailable")
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["redis"]) == (503, "ok")
+    assert "store" in ready.json()["checks"]["store"]
+
+
+async def test_a_job_whose_files_cannot_be_deleted_stays(client: httpx2.AsyncClient, generated: str, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.rename(tmp_path / "moved")
+    store.write_text("no folder")
+    assert_problem(await client.delete(f"/v1/jobs/{generated}"), 503, "store-unavailable")
+    assert (await client.get(f"/v1/jobs/{generated}")).status_code == 200
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_nobody_expected_is_a_problem_too(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch, worker: InTestWorker
+) -> None:
+    async def broken(_: Catalog) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Catalog, "models", broken)
+    async with client_of(create_app(settings)) as client:
+        answer = await client.get("/v1/models", headers={"X-Request-ID": "mine"})
+        found = assert_problem(answer, 500, "internal-error")
+        assert "mine" in found["detail"]
+        assert "ZeroDivision" not in answer.text
+
+
+async def test_every_answer_has_a_request_id_the_clients_own_if_it_is_one(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/healthz")).headers["x-request-id"]
+    assert (await client.get("/healthz", headers={"X-Request-ID": "abc-1"})).headers["x-request-id"] == "abc-1"
+    assert (await client.get("/healthz", headers={"X-Request-ID": "a b" * 99})).headers["x-request-id"] != "a b" * 99
+
+
+@pytest.mark.parametrize("value", ["x" * 10_000, "\ud800", 2**100, float("nan"), {"a": ["b"]}, b"\xff", None, True])
+def test_whatever_was_wrong_can_be_shown(value: object) -> None:
+    assert (
+        len(problem(Code.INTERNAL, "x", errors=[{"field": "f", "detail": "d", "value": shown(value)}]).model_dump_json()) < 1000
+    )
+
+
+def test_an_error_of_our_own_keeps_what_it_was_given() -> None:
+    error = ServiceError(Code.QUEUE_FULL, "full", retry_after=5)
+    assert (str(error), error.code, error.retry_after) == ("full", Code.QUEUE_FULL, 5)
+
+
+def test_the_gateway_is_imported_without_torch_and_fast() -> None:
+    probe = """
+import sys, time
+begun = time.process_time()
+import service.app
+print(time.process_time() - begun, sorted({"torch", "diffusers", "transformers", "ovam", "worker"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    seconds, found = done.stdout.split(maxsplit=1)
+    assert found.strip() == "[]"
+    assert float(seconds) < 1.5
+
+
+def test_redis_is_real(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as redis:
+        assert redis.info("server")["server_name"] == "valkey"

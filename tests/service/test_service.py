@@ -1,0 +1,64 @@
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from contracts import keys
+from tests.service.in_test_worker import InTestWorker, card, token
+from tests.service.serving import assert_problem
+
+
+async def metrics(client: httpx2.AsyncClient) -> dict[tuple[str, ...], float]:
+    text = (await client.get("/metrics")).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value for sample in samples}
+
+
+async def test_the_process_is_well_without_anything(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+
+
+async def test_without_a_worker_the_service_is_not_ready_and_says_what_is_missing(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["redis"] == answer.json()["checks"]["store"] == "ok"
+    assert "ovam worker" in answer.json()["checks"]["worker"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_with_a_worker_the_service_is_ready(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+
+
+@pytest.mark.usefixtures("worker", "generated")
+async def test_metrics_count_jobs_workers_and_requests(client: httpx2.AsyncClient) -> None:
+    await client.post("/v1/generate", json={"prompt": "a car"})
+    canceled = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
+    await client.post(f"/v1/jobs/{canceled}/cancel")
+    await client.get("/v1/jobs/nothing")
+    found = await metrics(client)
+    assert found["ovam_queue_depth",] == 1
+    assert found["ovam_workers",] == 1
+    assert found["ovam_jobs_total", "generate", "submitted"] == 3
+    assert found["ovam_jobs_total", "generate", "succeeded"] == 1
+    assert found["ovam_jobs_total", "generate", "canceled"] == 1
+    assert found["ovam_http_request_seconds_count", "POST", "/v1/generate", "202"] == 3
+    assert found["ovam_http_request_seconds_count", "GET", "/v1/jobs/{job_id}", "404"] == 1
+
+
+async def test_models_are_listed_by_name(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    await worker.publish(card("another", default=False))
+    found = (await client.get("/v1/models")).json()["models"]
+    assert [(model["name"], model["default"]) for model in found] == [("another", False), ("tiny", True)]
+
+
+@pytest.mark.usefixtures("redis")
+async def test_tokens_are_listed_shown_and_deleted(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    for name in ("b", "a"):
+        await worker.publish_token(token(name))
+    assert [each["name"] for each in (await client.get("/v1/tokens")).json()["tokens"]] == ["a", "b"]
+    assert (await client.get("/v1/tokens/a")).json()["model"] == "tiny"
+    assert (await client.delete("/v1/tokens/a")).status_code == 204
+    assert_problem(await client.get("/v1/tokens/a"), 404, "unknown-token", "name")
+    assert_problem(await client.delete("/v1/tokens/a"), 404, "unknown-token", "name")
+    assert [key async for key in worker.store.keys_below("tokens")] == [keys.token_object("b", "1" * 26)]
