@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import Failure
-from contracts.requests import AnyRequest, AttributeRequest, GenerateRequest, OptimizeRequest, Target
+from contracts.requests import AnyRequest, AttributeRequest, GenerateRequest, Normalize, OptimizeRequest, Padding, Target
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 
@@ -91,7 +91,7 @@ class Segment(Frozen):
 
     target: Target
     tau: float
-    normalize: Literal["max", "minmax"]
+    normalize: Normalize
     score: float = Field(description="mean of the heatmap inside the mask over its maximum, 0..1")
     area: int = Field(description="pixels of the mask")
     bbox: tuple[int, int, int, int] = Field(description="x, y, width, height of the mask; zeros if it is empty")
@@ -109,7 +109,7 @@ class AttributeResult(Frozen):
     model: str
     height: int
     width: int
-    padding: Literal["none", "max_length"]
+    padding: Padding
     dcrf: bool
     segments: list[Segment]
 

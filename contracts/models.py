@@ -5,6 +5,14 @@ from datetime import datetime
 from pydantic import Field
 
 from contracts.jobs import Frozen
+from contracts.requests import Normalize
+
+
+class Cut(Frozen):
+    """Where a mask is cut from a heatmap when a request does not say (Eq. 9)."""
+
+    tau: float = Field(gt=0, le=1)
+    normalize: Normalize = "max"
 
 
 class ModelCard(Frozen):
@@ -19,6 +27,8 @@ class ModelCard(Frozen):
     default_width: int
     size_multiple: int = Field(description="height and width are multiples of it")
     default_guidance_scale: float
+    word_cut: Cut = Field(Cut(tau=0.4), description="of masks of words; the paper's 0.4 unless the model has its own")
+    token_cut: Cut = Field(Cut(tau=0.8), description="of masks of learned tokens; the paper's 0.8 unless the model has its own")
     default: bool = False
 
 

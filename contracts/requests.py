@@ -10,6 +10,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 MAX_SEED = 2**63 - 64  # leaves room for the seeds of further images
 
 Padding = Literal["none", "max_length"]
+Normalize = Literal["max", "minmax"]
 
 
 class Request(BaseModel):
@@ -64,9 +65,14 @@ class AttributeRequest(Request):
     targets: list[Target] = Field(min_length=1, max_length=64)
     padding: Padding = Field("none", description="softmax over the prompt's own tokens, or over all 77 as in generation")
     tau: float | None = Field(
-        None, gt=0, le=1, description="threshold, a share of the heatmap's maximum; by default 0.4 for words, 0.8 for tokens"
+        None,
+        gt=0,
+        le=1,
+        description="threshold : a share of the heatmap; the model's own for words and tokens without it",
     )
-    normalize: Literal["max", "minmax"] = Field("max", description="take the share of the maximum, or of the range after min-max")
+    normalize: Normalize | None = Field(
+        None, description="a share of the maximum, or of the range after min-max; the model's own for words or tokens without it"
+    )
     dcrf: bool = Field(False, description="refine the mask with a dense CRF on the image")
 
     @model_validator(mode="after")

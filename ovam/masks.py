@@ -8,7 +8,7 @@ from torch import Tensor
 from ovam.errors import InvalidArgumentError
 from ovam.heatmaps import resize
 
-Normalize = Literal["max", "min-max"]
+Normalize = Literal["max", "minmax"]
 
 
 def binarize(
@@ -22,7 +22,7 @@ def binarize(
     """Mark the pixels whose heat reaches the share ``tau`` of the hottest pixel's (Eq. 9).
 
     ``attention`` is the image's self-attention map, which weighs the heat after a rescaling to [alpha, 1]
-    (Eq. 8); it is resized to the heatmap. ``normalize="min-max"`` first moves the heatmap's coolest pixel
+    (Eq. 8); it is resized to the heatmap. ``normalize="minmax"`` first moves the heatmap's coolest pixel
     to 0, for maps with a high floor. A map without heat, or a constant one after min-max, marks nothing.
 
     Raises `InvalidArgumentError` for ``tau`` or ``alpha`` outside [0, 1] and for heat that is negative or
@@ -32,9 +32,9 @@ def binarize(
         if not 0 <= value <= 1:
             raise InvalidArgumentError(name, value, "0 to 1")
     if normalize not in get_args(Normalize):
-        raise InvalidArgumentError("normalize", normalize, "'max' or 'min-max'")
+        raise InvalidArgumentError("normalize", normalize, "'max' or 'minmax'")
     heat = _checked(heatmap)
-    if normalize == "min-max":
+    if normalize == "minmax":
         heat = min_max(heat)
     if attention is not None:
         heat = heat * rescaled(resize(attention[None], (heat.shape[0], heat.shape[1]))[0], alpha)

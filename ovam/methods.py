@@ -23,7 +23,7 @@ class Method:
 
 def _attn2mask(name: str, beta: float) -> Method:
     """Attn2Mask's background is 1 - h - beta: inside is h > (1 - beta) / 2 of the min-max map."""
-    return Method(name, tau=(1 - beta) / 2, alpha=None, normalize="min-max", evaluation=50, crf=True)
+    return Method(name, tau=(1 - beta) / 2, alpha=None, normalize="minmax", evaluation=50, crf=True)
 
 
 METHODS = (

@@ -28,7 +28,7 @@ GENERATE: Json = {
 GENERATE_FILLED: Json = GENERATE | {
     "negative_prompt": "",
     "model": "tiny",
-    "guidance_scale": 5.0,
+    "guidance_scale": 4.0,
     "height": 64,
     "width": 64,
 }
@@ -68,7 +68,7 @@ SUCCEEDED: Json = QUEUED | {
         "height": 64,
         "width": 64,
         "num_inference_steps": 30,
-        "guidance_scale": 5.0,
+        "guidance_scale": 4.0,
         "evaluations": 30,
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
@@ -77,8 +77,8 @@ CANCELED: Json = QUEUED | {"state": "canceled", "finished_at": "2026-11-22T10:00
 ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "request": ATTRIBUTE}
 SEGMENT: Json = {
     "target": ATTRIBUTE["targets"][0],
-    "tau": 0.4,
-    "normalize": "max",
+    "tau": 0.5,
+    "normalize": "minmax",
     "score": 0.71,
     "area": 640,
     "bbox": [12, 24, 40, 22],
@@ -125,7 +125,9 @@ MODEL: Json = {
     "default_height": 64,
     "default_width": 64,
     "size_multiple": 16,
-    "default_guidance_scale": 5.0,
+    "default_guidance_scale": 4.0,
+    "word_cut": {"tau": 0.5, "normalize": "minmax"},
+    "token_cut": {"tau": 0.5, "normalize": "minmax"},
     "default": True,
 }
 TOKEN: Json = {

@@ -142,6 +142,7 @@ def read_card(name: str, source: str, *, default: bool) -> ModelCard:
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
     halvings = len(unet["block_out_channels"]) - 1
     size = unet["sample_size"]
+    own = _extras(source)
     height, width = (size, size) if isinstance(size, int) else size
     return ModelCard(
         name=name,
@@ -152,8 +153,8 @@ def read_card(name: str, source: str, *, default: bool) -> ModelCard:
         default_height=height * factor,
         default_width=width * factor,
         size_multiple=lcm(PIXEL_MULTIPLE, factor * 2**halvings),
-        default_guidance_scale=float(_extras(source).get("default_guidance_scale", GUIDANCE_SCALE)),
         default=default,
+        **{"default_guidance_scale": GUIDANCE_SCALE, **own},
     )
 
 

@@ -25,7 +25,7 @@ def test_a_mask_holds_the_pixels_that_reach_the_share_of_the_hottest() -> None:
 def test_min_max_takes_a_high_floor_away() -> None:
     lifted = 100 + HEAT
     assert ovam.binarize(lifted, tau=0.4).all()
-    assert ovam.binarize(lifted, tau=0.4, normalize="min-max").equal(HEAT >= 0.2 + 0.4 * 0.8)
+    assert ovam.binarize(lifted, tau=0.4, normalize="minmax").equal(HEAT >= 0.2 + 0.4 * 0.8)
 
 
 def test_self_attention_weighs_the_heat_between_alpha_and_1() -> None:
@@ -38,7 +38,7 @@ def test_self_attention_weighs_the_heat_between_alpha_and_1() -> None:
 
 def test_a_map_without_heat_marks_nothing() -> None:
     assert not ovam.binarize(torch.zeros(4, 5)).any()
-    assert not ovam.binarize(torch.full((4, 5), 0.3), normalize="min-max").any()
+    assert not ovam.binarize(torch.full((4, 5), 0.3), normalize="minmax").any()
     assert ovam.binarize(torch.full((4, 5), 0.3)).all()
 
 

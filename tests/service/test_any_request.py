@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as limits
 from redis.asyncio import Redis
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from contracts.store import ArtifactStore
@@ -18,7 +20,7 @@ from tests.service.in_test_worker import InTestWorker, card
 from tests.service.serving import served
 
 # What a model allows cannot be said in a schema, and what a schema forbids may be an unknown path.
-LEFT_OUT = [negative_data_rejection, positive_data_acceptance]
+LEFT_OUT: list[Any] = [negative_data_rejection, positive_data_acceptance]
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def url(redis_url: str, store_url: str) -> Iterator[str]:
 @pytest.mark.filterwarnings("default")
 def test_whatever_is_sent_the_answer_is_one_that_is_documented(url: str) -> None:
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) == 17
     for operation in operations:
 

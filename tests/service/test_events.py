@@ -7,6 +7,8 @@ import pytest
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import assert_problem
 
+pytestmark = pytest.mark.usefixtures("worker")
+
 
 def parsed(text: str) -> list[dict[str, str]]:
     """The events of a stream, without comments."""

@@ -1,6 +1,5 @@
 import httpx2
 import pytest
-from redis.asyncio import Redis
 
 from contracts.requests import GenerateRequest
 from tests.service.in_test_worker import InTestWorker, card
@@ -99,9 +98,7 @@ async def test_without_a_default_a_model_must_be_named(client: httpx2.AsyncClien
 
 
 @pytest.mark.usefixtures("redis")
-async def test_a_model_that_changes_its_tokenizer_is_noticed(
-    client: httpx2.AsyncClient, worker: InTestWorker, redis: Redis
-) -> None:
+async def test_a_model_that_changes_its_tokenizer_is_noticed(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     assert (await client.post("/v1/generate", json={"prompt": "a" * 30})).status_code == 202
     await worker.publish(card().model_copy(update={"max_tokens": 20}))
     assert_problem(await client.post("/v1/generate", json={"prompt": "a" * 30}), 422, "prompt-too-long")

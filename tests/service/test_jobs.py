@@ -12,7 +12,7 @@ CAR = {"prompt": "a car"}
 
 
 @pytest.fixture
-def settings(settings: GatewaySettings) -> None:
+def settings(settings: GatewaySettings) -> GatewaySettings:
     return settings.model_copy(update={"max_queued": 100})
 
 

@@ -6,12 +6,11 @@ import httpx2
 import pytest
 from redis import Redis
 
-from contracts.errors import Code, ServiceError
+from contracts.errors import Code, FieldError, ServiceError
 from service.app import create_app
 from service.catalog import Catalog
 from service.problems import ANSWERS, problem, shown
 from service.settings import GatewaySettings
-from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import assert_problem, client_of
 
 
@@ -72,9 +71,7 @@ async def test_a_job_whose_files_cannot_be_deleted_stays(client: httpx2.AsyncCli
 
 
 @pytest.mark.usefixtures("worker")
-async def test_what_nobody_expected_is_a_problem_too(
-    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch, worker: InTestWorker
-) -> None:
+async def test_what_nobody_expected_is_a_problem_too(settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(_: Catalog) -> None:
         raise ZeroDivisionError
 
@@ -95,7 +92,7 @@ async def test_every_answer_has_a_request_id_the_clients_own_if_it_is_one(client
 @pytest.mark.parametrize("value", ["x" * 10_000, "\ud800", 2**100, float("nan"), {"a": ["b"]}, b"\xff", None, True])
 def test_whatever_was_wrong_can_be_shown(value: object) -> None:
     assert (
-        len(problem(Code.INTERNAL, "x", errors=[{"field": "f", "detail": "d", "value": shown(value)}]).model_dump_json()) < 1000
+        len(problem(Code.INTERNAL, "x", errors=[FieldError(field="f", detail="d", value=shown(value))]).model_dump_json()) < 1000
     )
 
 

@@ -97,13 +97,13 @@ def test_the_embedded_valkey_keeps_what_it_was_told_and_forgets_the_workers_of_t
 
 def test_a_worker_that_cannot_start_ends_everything_and_is_named(environment: dict[str, str], tmp_path: Path) -> None:
     broken = environment | {"OVAM_MAX_LOADED_MODELS": "x"}
+    before = [signal.getsignal(number) for number in processes.SIGNALS]
     with (
         pytest.raises(StartError, match=r"(?s)the worker ended on its own.*OVAM_MAX_LOADED_MODELS"),
         running(broken, data_dir=tmp_path),
     ):
         pass
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [signal.getsignal(number) for number in processes.SIGNALS] == before
 
 
 @pytest.mark.e2e

@@ -17,7 +17,7 @@ BAD = [
 
 @pytest.mark.parametrize(("name", "value", "allowed"), BAD)
 def test_a_bad_value_is_refused_by_one_line_that_names_variable_value_and_what_is_allowed(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: object, allowed: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(BadSettingsError) as caught:

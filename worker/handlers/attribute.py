@@ -10,6 +10,7 @@ from torch import Tensor
 
 import ovam
 from contracts.jobs import Artifact, AttributeResult, Rle, Segment
+from contracts.models import Cut, ModelCard
 from contracts.requests import AttributeRequest, Target
 from contracts.store import File
 from ovam.heatmaps import resize
@@ -21,8 +22,6 @@ from worker.rendering import grey, npy, overlay, png
 from worker.resources import Resources
 from worker.traces import Scene, scene_of, source_of
 
-WORDS_TAU = 0.4  # the paper's thresholds
-TOKEN_TAU = 0.8
 BINARY = "application/octet-stream"
 
 
@@ -31,7 +30,7 @@ class Finding:
     """What was found of one target."""
 
     target: Target
-    tau: float
+    cut: Cut
     score: float
     mask: np.ndarray
     """bool, (height, width)."""
@@ -48,7 +47,9 @@ async def attribute(attempt: Attempt, request: AttributeRequest, resources: Reso
     heats = await attempt.on_device(Priority.ATTRIBUTE, lambda: heatmaps_of(attempt, model, scene, request, learned))
     findings = await asyncio.gather(
         *(
-            asyncio.to_thread(finding_of, number, target, heat, scene.image, request)
+            asyncio.to_thread(
+                finding_of, number, target, heat, scene.image, cut_of(target, request, model.card), dcrf=request.dcrf
+            )
             for number, (target, heat) in enumerate(zip(request.targets, heats, strict=True))
         )
     )
@@ -62,7 +63,7 @@ async def attribute(attempt: Attempt, request: AttributeRequest, resources: Reso
         width=width,
         padding=request.padding,
         dcrf=request.dcrf,
-        segments=[segment_of(finding, request, artifacts) for finding in findings],
+        segments=[segment_of(finding, artifacts) for finding in findings],
     )
 
 
@@ -106,19 +107,25 @@ def rows_of(target: Target, words: tuple[ovam.Token, ...]) -> list[int]:
     return [token.index for token in found]
 
 
+def cut_of(target: Target, request: AttributeRequest, card: ModelCard) -> Cut:
+    """Where the target's mask is cut: as the request says, and where it says nothing as the model is used best."""
+    own = card.word_cut if target.token is None else card.token_cut
+    return Cut(tau=request.tau or own.tau, normalize=request.normalize or own.normalize)
+
+
 def finding_of(
     number: int,
     target: Target,
     heat: Float[np.ndarray, "height width"],
     image: np.ndarray,
-    request: AttributeRequest,
+    cut: Cut,
+    *,
+    dcrf: bool,
 ) -> Finding:
     """Make a mask of a heatmap, and files of both."""
-    tau = request.tau or (WORDS_TAU if target.token is None else TOKEN_TAU)
     values = torch.from_numpy(heat)
-    normalize = "min-max" if request.normalize == "minmax" else "max"
-    mask = ovam.binarize(values, tau, normalize=normalize).numpy()
-    if request.dcrf:
+    mask = ovam.binarize(values, cut.tau, normalize=cut.normalize).numpy()
+    if dcrf:
         mask = ovam.dense_crf(image, mask)
     files = (
         File(f"heatmap-{number}.png", "image/png", png(grey(heat))),
@@ -126,17 +133,17 @@ def finding_of(
         File(f"mask-{number}.png", "image/png", png(mask.astype(np.uint8) * 255)),
         File(f"overlay-{number}.png", "image/png", png(overlay(image, heat, mask))),
     )
-    return Finding(target, tau, ovam.score(values, torch.from_numpy(mask)), mask, files)
+    return Finding(target, cut, ovam.score(values, torch.from_numpy(mask)), mask, files)
 
 
-def segment_of(finding: Finding, request: AttributeRequest, artifacts: dict[str, Artifact]) -> Segment:
+def segment_of(finding: Finding, artifacts: dict[str, Artifact]) -> Segment:
     """What the answer says of a target."""
     heatmap, heatmap_npy, mask, overlaid = (artifacts[file.name] for file in finding.files)
     runs = ovam.coco.encode_run_lengths(finding.mask)
     return Segment(
         target=finding.target,
-        tau=finding.tau,
-        normalize=request.normalize,
+        tau=finding.cut.tau,
+        normalize=finding.cut.normalize,
         score=finding.score,
         area=ovam.coco.area(finding.mask),
         bbox=ovam.coco.bounding_box(finding.mask),

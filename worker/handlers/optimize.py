@@ -18,13 +18,12 @@ import ovam
 from contracts import keys
 from contracts.errors import Code, ServiceError
 from contracts.jobs import OptimizeResult, Progress, utc_now
-from contracts.models import TokenCard, TokenExample
+from contracts.models import Cut, TokenCard, TokenExample
 from contracts.requests import Example, OptimizeRequest
 from contracts.store import File
 from worker import tokens
 from worker.attempts import Attempt
 from worker.gpu import Priority
-from worker.handlers.attribute import TOKEN_TAU
 from worker.models import Model
 from worker.resources import Resources
 from worker.traces import Scene, scene_of, source_of
@@ -125,15 +124,18 @@ def learn(attempt: Attempt, model: Model, request: OptimizeRequest, lessons: lis
         epochs=request.epochs,
         on_epoch=epoch_ended,
     )
-    ious = [iou_of(trace, fit.embedding, torch.from_numpy(lesson.mask)) for trace, lesson in zip(traces, lessons, strict=True)]
+    ious = [
+        iou_of(trace, fit.embedding, torch.from_numpy(lesson.mask), model.card.token_cut)
+        for trace, lesson in zip(traces, lessons, strict=True)
+    ]
     return fit, sum(ious) / len(ious)
 
 
 @torch.no_grad()
-def iou_of(trace: ovam.Trace, embedding: Tensor, mask: Bool[Tensor, "height width"]) -> float:
-    """How well the token's own mask, at the default threshold, agrees with the annotation."""
+def iou_of(trace: ovam.Trace, embedding: Tensor, mask: Bool[Tensor, "height width"], cut: Cut) -> float:
+    """How well the token's own mask, cut as the model is used best, agrees with the annotation."""
     heat = ovam.heatmaps(trace, embedding, size=(mask.shape[0], mask.shape[1]))[1]
-    found = ovam.binarize(heat, TOKEN_TAU).cpu()
+    found = ovam.binarize(heat, cut.tau, normalize=cut.normalize).cpu()
     return float((found & mask).sum() / (found | mask).sum())
 
 
