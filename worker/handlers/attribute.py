@@ -45,12 +45,11 @@ async def attribute(attempt: Attempt, request: AttributeRequest, resources: Reso
     scene = await scene_of(record, request.image, model, cache=resources.scenes, store=resources.store)
     learned = await learned_tokens(request, model, resources)
     heats = await attempt.on_device(Priority.ATTRIBUTE, lambda: heatmaps_of(attempt, model, scene, request, learned))
+    cuts = [cut_of(target, request, model.card) for target in request.targets]
     findings = await asyncio.gather(
         *(
-            asyncio.to_thread(
-                finding_of, number, target, heat, scene.image, cut_of(target, request, model.card), dcrf=request.dcrf
-            )
-            for number, (target, heat) in enumerate(zip(request.targets, heats, strict=True))
+            asyncio.to_thread(finding_of, number, target, heat, scene.image, cut, dcrf=request.dcrf)
+            for number, (target, heat, cut) in enumerate(zip(request.targets, heats, cuts, strict=True))
         )
     )
     attempt.check()

@@ -109,14 +109,16 @@ def read_mask(example: Example, size: tuple[int, int], field: str) -> Bool[np.nd
 def learn(attempt: Attempt, model: Model, request: OptimizeRequest, lessons: list[Lesson]) -> tuple[ovam.TokenFit, float]:
     """Optimise the token, telling of every epoch; returns it with its mean IoU on its own examples."""
     # Half precision would lose small gradients, and on a CPU be converted anew in every epoch.
-    traces = [lesson.scene.trace.to(device=model.device, dtype=torch.float32) for lesson in lessons]
+    examples = [
+        (lesson.scene.trace.to(device=model.device, dtype=torch.float32), torch.from_numpy(lesson.mask)) for lesson in lessons
+    ]
 
     def epoch_ended(epoch: int, loss: float) -> None:
         attempt.report(Progress(done=epoch + 1, total=request.epochs, unit="epoch", loss=loss))
         attempt.breathe()
 
     fit = ovam.optimize_tokens(
-        list(zip(traces, [torch.from_numpy(lesson.mask) for lesson in lessons], strict=True)),
+        examples,
         ovam.initial_tokens(model.pipeline, *request.classes),
         loss=request.loss,
         optimizer=request.optimizer,
@@ -124,10 +126,7 @@ def learn(attempt: Attempt, model: Model, request: OptimizeRequest, lessons: lis
         epochs=request.epochs,
         on_epoch=epoch_ended,
     )
-    ious = [
-        iou_of(trace, fit.embedding, torch.from_numpy(lesson.mask), model.card.token_cut)
-        for trace, lesson in zip(traces, lessons, strict=True)
-    ]
+    ious = [iou_of(trace, fit.embedding, mask, model.card.token_cut) for trace, mask in examples]
     return fit, sum(ious) / len(ious)
 
 
