@@ -1,9 +1,9 @@
 """The main job from end to end, over HTTP: generate, ask where things are, learn a token, use it on another image."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import numpy as np
@@ -44,19 +44,18 @@ class Scene:
         return self.record["result"]["images"][0]["seed"]
 
 
-def bar(title: str) -> Any:  # noqa: ANN401  # a callback on progress records
-    """A progress bar on standard error, drawn from a job's own events."""
+def bar(title: str) -> Callable[[Record], None]:
+    """A progress bar on standard error, drawn from a job's own events; in a log, one line at the end."""
 
     def draw(progress: Record) -> None:
         done, total = progress["done"], progress["total"]
         filled = round(30 * done / total)
         loss = f"  loss {progress['loss']:.4f}" if progress.get("loss") is not None else ""
-        end = "\n" if done == total else ""
-        print(
-            f"\r  {title:34s} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total} {progress['unit']}s{loss} ",
-            end=end,
-            file=sys.stderr,
-        )
+        line = f"   {title:24s} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total} {progress['unit']}s{loss}"
+        if done == total:
+            print(f"\r{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+        elif sys.stderr.isatty():
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
     return draw
 
