@@ -149,7 +149,7 @@ def main(
     torch.manual_seed(0)
     torch.set_num_threads(1)
     annotator = Annotator().to(device())
-    autoencoder = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32).to(device()).eval()
+    autoencoder = AutoencoderKL.from_pretrained(vae, dtype=torch.float32).to(device()).eval()
     optimizer = torch.optim.AdamW(annotator.parameters(), lr=LEARNING_RATE, weight_decay=1e-3)
     progress, step, rng = Progress(minutes * 60), 0, np.random.default_rng(0)
     while not progress.done:

@@ -41,5 +41,5 @@ def images(folder: Path) -> NDArray[np.uint8]:
 
 def captions(folder: Path) -> list[list[str]]:
     """The captions of every image, in the images' order."""
-    rows = [json.loads(line) for file in folder.glob("captions-*.jsonl") for line in file.open()]
+    rows = [json.loads(line) for file in folder.glob("captions-*.jsonl") for line in file.read_text().splitlines()]
     return [texts for _, texts in sorted(rows)]

@@ -13,12 +13,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from experiments.tinyworld import data
 from experiments.tinyworld.text import LENGTH, WIDTH, new_text_encoder
-from experiments.tinyworld.training import MovingAverage, Progress, average_gradients, device, save
+from experiments.tinyworld.training import Training, device
 
 LEARNING_RATE = 8e-4
 DECAY_FROM = 0.4  # share of the budget after which the learning rate falls
 CAPTION_DROPOUT = 0.1  # share of samples without a caption, for classifier-free guidance
-SECONDS_BETWEEN_CHECKPOINTS = 240
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -93,65 +92,27 @@ def loss(
 
 def train(rank: int, processes: int, folder: Path, seconds: float, batch: int, out: Path) -> None:
     """Train for `seconds` in all, or what of it is left, and save the pipeline to `out` from time to time."""
-    torch.manual_seed(rank if not (folder / "denoiser.pt").exists() else rank + int((folder / "denoiser.pt").stat().st_mtime))
+    torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     unet, text_encoder, scheduler = new_unet().to(device()), new_text_encoder(tokenizer).to(device()), new_scheduler()
-    # On a CPU the fused attention's backward pass takes a third of a step; plain matrix products do not.
-    unet.set_attn_processor(AttnProcessor())
-    text_encoder.set_attn_implementation("eager")
-    same_start(unet, text_encoder)
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    average = MovingAverage(parameters, 0.999)
-    progress, step = Progress(seconds), 0
-    checkpoint = folder / "denoiser.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device(), weights_only=True)
-        unet.load_state_dict(state["unet"])
-        text_encoder.load_state_dict(state["text_encoder"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = state["average"]
-        progress = Progress(seconds, samples=state["samples"], before=state["elapsed"], elapsed=state["elapsed"])
-        step = state["step"]
-    batches = Batches.of(folder, tokenizer)
-    rng = np.random.default_rng((rank, step))
-    saved = progress.elapsed
-    running = 0.0
-    finished = progress.done
-    while not finished:
+    if device().type == "cpu":
+        # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
+        unet.set_attn_processor(AttnProcessor())
+        text_encoder.set_attn_implementation("eager")
+    models = [unet, text_encoder]
+    training = Training.begin(models, folder / "denoiser.pt", budget=seconds, learning_rate=LEARNING_RATE, decay_from=DECAY_FROM)
+    torch.manual_seed(1000 * training.step + rank)
+    batches, rng = Batches.of(folder, tokenizer), np.random.default_rng((rank, training.step))
+    going, smooth = not training.progress.done, 1.0
+    while going:
         value = loss(unet, text_encoder, scheduler, *batches.draw(rng, batch))
-        optimizer.zero_grad()
-        value.backward()
-        progress.elapsed = average_gradients(parameters, progress.elapsed)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.param_groups[0]["lr"] = progress.learning_rate(LEARNING_RATE, decay_from=DECAY_FROM)
-        optimizer.step()
-        average.update(parameters, step)
-        finished = progress.done
-        progress.tick(batch * processes)
-        step += 1
-        running = value.item() if step == 1 else 0.98 * running + 0.02 * value.item()
-        if rank == 0 and step % 100 == 0:
-            left = (progress.budget - progress.elapsed) / 60
-            print(
-                f"unet step {step} samples {progress.samples} loss {running:.4f}"
-                f" ({progress.samples / progress.elapsed:.0f} samples/s), {left:.1f} min left",
-                flush=True,
-            )
-        if rank == 0 and (finished or progress.elapsed - saved > SECONDS_BETWEEN_CHECKPOINTS):
-            saved = progress.elapsed
-            state = {"unet": unet.state_dict(), "text_encoder": text_encoder.state_dict(), "optimizer": optimizer.state_dict()}
-            state |= {"average": average.values, "samples": progress.samples, "elapsed": progress.elapsed, "step": step}
-            save(checkpoint, state)
-            assemble(folder, out, tokenizer, average.values)
-
-
-def same_start(*models: torch.nn.Module) -> None:
-    """Every process starts from process 0's weights."""
-    if torch.distributed.is_initialized():
-        for model in models:
-            for parameter in model.parameters():
-                torch.distributed.broadcast(parameter.data, 0)
+        going = training.advance(value, batch * processes)
+        smooth += 0.02 * (value.item() - smooth)
+        if rank == 0 and training.step % 100 == 0:
+            print(f"unet: loss {smooth:.4f}, {training.progress}", flush=True)
+        if rank == 0 and training.save_is_due:
+            training.save()
+            assemble(folder, out, tokenizer, training.average.values)
 
 
 def assemble(folder: Path, out: Path, tokenizer: CLIPTokenizer, weights: list[Tensor]) -> None:

@@ -94,7 +94,7 @@ def main(
     first_seed: Annotated[int, typer.Option(help="the first seed")] = FIRST_SEED,
 ) -> None:
     """Measure single classes and all pairs of classes."""
-    pipeline = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     sampler, annotator = Sampler(pipeline, guidance, steps), Annotator.load()
     out.mkdir(parents=True, exist_ok=True)

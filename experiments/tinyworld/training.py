@@ -4,6 +4,7 @@ On a CPU two single-threaded processes that average their gradients are several 
 process, so data parallelism is the only kind of parallelism here; on a GPU one process does it all.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -15,21 +16,25 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+AVERAGE_DECAY = 0.999
+SECONDS_BETWEEN_CHECKPOINTS = 240
+
 
 @dataclass
 class Progress:
-    """How far a training is. Time is the budget; it is carried through checkpoints, so a resumed run ends where it would have."""
+    """How far a training is. Time is the budget; a resumed run ends where it would have ended."""
 
     budget: float  # seconds of training in all
     elapsed: float = 0.0  # seconds trained so far, over all runs
     samples: int = 0
-    resumed_at: float = field(default_factory=time.monotonic)
-    before: float = 0.0
+    last_tick: float = field(default_factory=time.monotonic)
 
     def tick(self, samples: int) -> None:
-        """Count the samples of a step and the time since the last start."""
+        """Count the samples of a step and the time since the last one."""
+        now = time.monotonic()
+        self.elapsed += now - self.last_tick
+        self.last_tick = now
         self.samples += samples
-        self.elapsed = self.before + time.monotonic() - self.resumed_at
 
     @property
     def fraction(self) -> float:
@@ -45,8 +50,13 @@ class Progress:
         """Warm up over 1 % of the budget, hold, then a half cosine down to a hundredth from `decay_from` on."""
         warm = min(1.0, self.fraction / 0.01 + 0.02)
         late = max(0.0, (self.fraction - decay_from) / (1 - decay_from))
-        half_cosine = 0.5 * (1 + float(torch.cos(torch.tensor(late * torch.pi))))
-        return peak * warm * max(0.01, half_cosine)
+        return peak * warm * max(0.01, 0.5 * (1 + math.cos(late * math.pi)))
+
+    def __str__(self) -> str:
+        """Samples, speed and time left."""
+        speed = self.samples / max(self.elapsed, 1e-9)
+        left = max(0.0, self.budget - self.elapsed) / 60
+        return f"{self.samples} samples ({speed:.0f}/s), {left:.1f} min left"
 
 
 class MovingAverage:
@@ -68,6 +78,88 @@ class MovingAverage:
                 parameter.copy_(value)
 
 
+@dataclass
+class Training:
+    """A training under way. It can be put down at any time and taken up again from its last checkpoint."""
+
+    modules: list[nn.Module]
+    optimizer: torch.optim.Optimizer
+    average: MovingAverage
+    progress: Progress
+    checkpoint: Path
+    learning_rate: float
+    decay_from: float
+    step: int = 0
+    saved_at: float = 0.0  # seconds of training
+
+    @staticmethod
+    def begin(
+        modules: list[nn.Module], checkpoint: Path, *, budget: float, learning_rate: float, decay_from: float
+    ) -> "Training":
+        """Begin, or go on from `checkpoint` if it is there; every process starts from process 0's weights."""
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+        progress = Progress(budget)
+        training = Training(
+            modules, optimizer, MovingAverage(parameters, AVERAGE_DECAY), progress, checkpoint, learning_rate, decay_from
+        )
+        if checkpoint.exists():
+            training.load()
+        elif dist.is_initialized():
+            for parameter in parameters:
+                dist.broadcast(parameter.data, 0)
+        return training
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [parameter for module in self.modules for parameter in module.parameters()]
+
+    def advance(self, loss: Tensor, samples: int) -> bool:
+        """Take one step down the loss of this process's samples; False when the budget is used up, in all processes alike."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.progress.tick(samples)
+        self.progress.elapsed = average_gradients(self.parameters, self.progress.elapsed)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.param_groups[0]["lr"] = self.progress.learning_rate(self.learning_rate, decay_from=self.decay_from)
+        self.optimizer.step()
+        self.average.update(self.parameters, self.step)
+        self.step += 1
+        return not self.progress.done
+
+    @property
+    def save_is_due(self) -> bool:
+        """Whether the last checkpoint is old, or the end is reached."""
+        return self.progress.done or self.progress.elapsed - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one, then replace it."""
+        self.saved_at = self.progress.elapsed
+        state = {
+            "modules": [module.state_dict() for module in self.modules],
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.values,
+            "elapsed": self.progress.elapsed,
+            "samples": self.progress.samples,
+            "step": self.step,
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.checkpoint.with_suffix(".partial")
+        torch.save(state, beside)
+        beside.replace(self.checkpoint)
+
+    def load(self) -> None:
+        """Go on from the checkpoint."""
+        state = torch.load(self.checkpoint, map_location=device(), weights_only=True)
+        for module, weights in zip(self.modules, state["modules"], strict=True):
+            module.load_state_dict(weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.values = state["average"]
+        self.progress = Progress(self.progress.budget, elapsed=state["elapsed"], samples=state["samples"])
+        self.step, self.saved_at = state["step"], state["elapsed"]
+
+
 def average_gradients(parameters: list[nn.Parameter], clock: float) -> float:
     """Average the gradients over all processes in one message; returns the average clock, so that all agree on the time."""
     if not dist.is_initialized():
@@ -85,14 +177,6 @@ def wait_for_all() -> None:
     """Wait until every process has come here."""
     if dist.is_initialized():
         dist.barrier()
-
-
-def save(path: Path, state: dict[str, object]) -> None:
-    """Write a checkpoint beside the old one, then replace it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
-    torch.save(state, beside)
-    beside.replace(path)
 
 
 def worker(rank: int, processes: int, port: int, task: Callable[..., None], arguments: tuple[object, ...]) -> None:

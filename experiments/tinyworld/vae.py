@@ -1,5 +1,6 @@
 """The autoencoder of the bundled model: 64x64 pixels <-> 4x16x16 latents, a genuine AutoencoderKL."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from experiments.tinyworld import data
-from experiments.tinyworld.training import MovingAverage, Progress, average_gradients, device, save, wait_for_all
+from experiments.tinyworld.training import Training, device, wait_for_all
 
 KL_WEIGHT = 1e-5
 LEARNING_RATE = 1.5e-3
@@ -45,45 +46,23 @@ def loss(vae: AutoencoderKL, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def train(rank: int, processes: int, folder: Path, seconds: float, batch: int) -> None:
-    """Train the autoencoder for `seconds` in all, or what of it is left, and save vae/."""
+    """Train the autoencoder for `seconds` in all, or what of it is left, and save it to vae/."""
     torch.manual_seed(0)
     vae = new_vae().to(device())
-    parameters = list(vae.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
-    average = MovingAverage(parameters, 0.998)
-    progress, step = Progress(seconds), 0
-    checkpoint = folder / "vae.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device(), weights_only=True)
-        vae.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = state["average"]
-        progress = Progress(seconds, samples=state["samples"], before=state["elapsed"], elapsed=state["elapsed"])
-        step = state["step"]
+    training = Training.begin([vae], folder / "vae.pt", budget=seconds, learning_rate=LEARNING_RATE, decay_from=0.4)
+    torch.manual_seed(1000 * training.step + rank)
     images = data.images(folder)
-    rng = np.random.default_rng((rank, step))
-    finished = progress.done
-    while not finished:
+    rng = np.random.default_rng((rank, training.step))
+    going = not training.progress.done
+    while going:
         image = pixels(images[np.sort(rng.choice(len(images), batch, replace=False))]).to(device())
         value, squared = loss(vae, image)
-        optimizer.zero_grad()
-        value.backward()
-        progress.elapsed = average_gradients(parameters, progress.elapsed)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.param_groups[0]["lr"] = progress.learning_rate(LEARNING_RATE, decay_from=0.4)
-        optimizer.step()
-        average.update(parameters, step)
-        finished = progress.done
-        progress.tick(batch * processes)
-        step += 1
-        if rank == 0 and step % 200 == 0:
-            decibel = -10 * np.log10(squared.item() / 4)
-            left = (progress.budget - progress.elapsed) / 60
-            print(f"vae step {step} samples {progress.samples} psnr {decibel:.2f} dB, {left:.1f} min left", flush=True)
-        if rank == 0 and (step % 2000 == 0 or finished):
-            state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
-            save(checkpoint, {**state, "samples": progress.samples, "elapsed": progress.elapsed, "step": step})
-    average.copy_to(parameters)
+        going = training.advance(value, batch * processes)
+        if rank == 0 and training.step % 200 == 0:
+            print(f"vae: psnr {-10 * math.log10(squared.item() / 4):.2f} dB, {training.progress}", flush=True)
+        if rank == 0 and training.save_is_due:
+            training.save()
+    training.average.copy_to(training.parameters)
     if rank == 0:
         standardise(vae, images[:2048])
         vae.save_pretrained(folder / "vae")

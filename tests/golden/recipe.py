@@ -19,7 +19,7 @@ STEPS, SEED = 8, 7
 
 def results() -> dict[str, np.ndarray]:
     """An image, the heatmaps of three words, and a token after 20 epochs, of the bundled model."""
-    pipeline = StableDiffusionPipeline.from_pretrained(MODEL, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(MODEL, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(SEED)
     with ovam.capture(pipeline) as traces:

@@ -97,7 +97,7 @@ async def test_a_source_that_cannot_be_used_is_named(client: Client) -> None:
 
 async def test_an_unknown_token_is_named_with_its_place(client: Client) -> None:
     source = await client.generated()
-    targets = [CAT, Target(label="x", token="nobody")]  # noqa: S106
+    targets = [CAT, Target(label="x", token="nobody")]
     record = await client.run(AttributeRequest(job_id=source.id, targets=targets))
     assert why(record) is Code.UNKNOWN_TOKEN
     assert record.error.field == "targets.1.token"

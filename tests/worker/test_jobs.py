@@ -106,7 +106,7 @@ async def test_a_token_is_learned_kept_and_found_in_another_image(client: Client
     embedding = load(await client.store.get(keys.token_object("left", record.id)))["embedding"]
     assert embedding.shape == (2, record.result.width)
 
-    answer = await client.run(AttributeRequest(job_id=other.id, targets=[Target(label="left", token="left")]))  # noqa: S106
+    answer = await client.run(AttributeRequest(job_id=other.id, targets=[Target(label="left", token="left")]))
     assert isinstance(answer.result, AttributeResult), answer.error
     assert answer.result.segments[0].tau == 0.8
     epochs = [event["progress"] for event in await client.events(record.id) if event["progress"]]

@@ -1,0 +1,64 @@
+"""The training of the bundled model: whole, resumable, and blind to masks."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+import ovam
+from experiments.tinyworld import data, denoiser, text, train, vae
+from experiments.tinyworld.training import Progress, Training, launch
+
+
+def test_a_training_goes_on_where_it_was_put_down(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+
+    def begin() -> Training:
+        return Training.begin([model], tmp_path / "a.pt", budget=60, learning_rate=1e-2, decay_from=0.5)
+
+    training = begin()
+    for _ in range(5):
+        training.advance(model(torch.ones(4, 3)).square().mean(), 4)
+    training.save()
+    weights, average = model.weight.detach().clone(), [value.clone() for value in training.average.values]
+    model.weight.data.zero_()
+    again = begin()
+    assert model.weight.equal(weights)
+    assert all(torch.equal(one, other) for one, other in zip(again.average.values, average, strict=True))
+    assert (again.step, again.progress.samples) == (5, 20)
+    assert again.progress.elapsed == pytest.approx(training.progress.elapsed)
+
+
+def test_the_learning_rate_warms_up_holds_and_falls() -> None:
+    rates = [Progress(100, elapsed=seconds).learning_rate(1.0, decay_from=0.4) for seconds in (0, 1, 20, 40, 70, 100)]
+    assert rates[0] < 0.1
+    assert rates[1:4] == [1.0, 1.0, 1.0]
+    assert 0.4 < rates[4] < 0.6
+    assert rates[5] == pytest.approx(0.01)
+
+
+def test_every_stage_from_nothing_makes_a_pipeline_whose_attention_can_be_captured(tmp_path: Path) -> None:
+    launch(data.render_shard, 1, 0, tmp_path, 64)
+    text.new_tokenizer(caption for captions in data.captions(tmp_path) for caption in captions).save_pretrained(
+        tmp_path / "tokenizer"
+    )
+    launch(vae.train, 1, 0, tmp_path, 1.0, 4)
+    launch(vae.encode_all, 1, 0, tmp_path)
+    launch(denoiser.train, 1, 0, tmp_path, 1.0, 4, tmp_path / "model")
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    with ovam.capture(pipeline) as traces:
+        image = pipeline("a photograph of a car", num_inference_steps=2).images[0]
+    assert image.size == (64, 64)
+    assert {block.grid for block in traces[0].blocks} == {(16, 16), (8, 8), (4, 4)}
+
+
+def test_no_mask_can_reach_the_training_of_the_pipeline() -> None:
+    for module in (data, denoiser, text, train, vae):
+        source = inspect.getsource(module)
+        assert ".labels(" not in source
+        assert ".things" not in source
+        assert "annotator" not in source
