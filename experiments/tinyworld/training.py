@@ -98,7 +98,7 @@ class Training:
     ) -> "Training":
         """Begin, or go on from `checkpoint` if it is there; every process starts from process 0's weights."""
         parameters = [parameter for module in modules for parameter in module.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         progress = Progress(budget)
         training = Training(
             modules, optimizer, MovingAverage(parameters, AVERAGE_DECAY), progress, checkpoint, learning_rate, decay_from
