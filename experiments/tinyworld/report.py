@@ -97,9 +97,9 @@ def write_card(path: Path, result: dict[str, Any]) -> None:
 | **all classes** | **{result["hit rate"]:.3f}** |
 | two things in one image: both found | {result["pairs with both"]:.3f} |
 
-{result["images a class"]} images a class, {result["images of pairs"]} images of all pairs of classes, seeds from
-{result["first seed"]} on that nothing else uses, {result["steps"]} steps, guidance scale {result["guidance scale"]:g}. Found: on more than 3 % of the
-image. The annotator's own mIoU on unseen renders with exact masks is {result["annotator mIoU"]:.3f}.
+{result["images a class"]} images a class and {result["images of pairs"]} of all pairs of classes, seeds from {result["first seed"]} on, which
+nothing else uses; {result["steps"]} steps, guidance scale {result["guidance scale"]:g}. Found: on more than 3 % of the image. On unseen
+renders with exact masks the annotator itself has a mIoU of {result["annotator mIoU"]:.3f}.
 """
     path.write_text(f"{before}{BEGIN}{text}{END}{after}")
 
