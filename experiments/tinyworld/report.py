@@ -90,6 +90,12 @@ def write_card(path: Path, result: dict[str, Any]) -> None:
     before, rest = path.read_text().split(BEGIN)
     _, after = rest.split(END)
     rows = "\n".join(f"| {name} | {rate:.2f} |" for name, rate in result["by class"].items())
+    how = (
+        f"{result['images a class']} images a class and {result['images of pairs']} of all pairs of classes; seeds from "
+        f"{result['first seed']} on, which nothing else uses;\n{result['steps']} steps, guidance scale "
+        f"{result['guidance scale']:g}. Found: on more than 3 % of the image. On unseen renders with exact masks\n"
+        f"the annotator itself has a mIoU of {result['annotator mIoU']:.3f}."
+    )
     text = f"""
 | "a photograph of a ..." | the annotator finds it |
 |---|---|
@@ -97,9 +103,7 @@ def write_card(path: Path, result: dict[str, Any]) -> None:
 | **all classes** | **{result["hit rate"]:.3f}** |
 | two things in one image: both found | {result["pairs with both"]:.3f} |
 
-{result["images a class"]} images a class and {result["images of pairs"]} of all pairs of classes, seeds from {result["first seed"]} on, which
-nothing else uses; {result["steps"]} steps, guidance scale {result["guidance scale"]:g}. Found: on more than 3 % of the image. On unseen
-renders with exact masks the annotator itself has a mIoU of {result["annotator mIoU"]:.3f}.
+{how}
 """
     path.write_text(f"{before}{BEGIN}{text}{END}{after}")
 
