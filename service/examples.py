@@ -28,7 +28,7 @@ GENERATE: Json = {
 GENERATE_FILLED: Json = GENERATE | {
     "negative_prompt": "",
     "model": "tiny",
-    "guidance_scale": 4.0,
+    "guidance_scale": 3.0,
     "height": 64,
     "width": 64,
 }
@@ -68,7 +68,7 @@ SUCCEEDED: Json = QUEUED | {
         "height": 64,
         "width": 64,
         "num_inference_steps": 30,
-        "guidance_scale": 4.0,
+        "guidance_scale": 3.0,
         "evaluations": 30,
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
@@ -125,7 +125,7 @@ MODEL: Json = {
     "default_height": 64,
     "default_width": 64,
     "size_multiple": 16,
-    "default_guidance_scale": 4.0,
+    "default_guidance_scale": 3.0,
     "word_cut": {"tau": 0.5, "normalize": "minmax"},
     "token_cut": {"tau": 0.5, "normalize": "minmax"},
     "default": True,

@@ -113,7 +113,7 @@ def main(
     out: Annotated[Path, typer.Option(help="folder for sheet.png, pairs.png and report.json")] = Path("docs/model"),
     seeds: Annotated[int, typer.Option(min=10, help="images a class")] = 20,
     pair_seeds: Annotated[int, typer.Option(min=1, help="images a pair of classes")] = 2,
-    guidance: Annotated[float, typer.Option(help="guidance scale")] = 4.0,
+    guidance: Annotated[float, typer.Option(help="guidance scale")] = 3.0,
     steps: Annotated[int, typer.Option(help="UNet evaluations")] = 30,
     first_seed: Annotated[int, typer.Option(help="the first seed")] = FIRST_SEED,
 ) -> None:

@@ -23,7 +23,7 @@ def results() -> dict[str, np.ndarray]:
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(SEED)
     with ovam.capture(pipeline) as traces:
-        answer = pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=4.0, generator=generator, output_type="np")
+        answer = pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=3.0, generator=generator, output_type="np")
     (trace,) = traces
     found = {word: ovam.word_heatmap(trace, pipeline, PROMPT, word).numpy() for word in WORDS}
     left_half = torch.zeros(64, 64)
