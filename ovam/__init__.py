@@ -14,6 +14,7 @@ from ovam.heatmaps import heatmaps, word_heatmap
 from ovam.masks import binarize, fill_holes, remove_small, score, weighed
 from ovam.methods import METHODS, Method
 from ovam.refine import affinity, attention_received
+from ovam.schedules import Constant, Cosine, StepDecay
 from ovam.semantic import indexed_png, instances, read_indexed_png, semantic_map, voc_palette
 from ovam.text import Token, encode, word_tokens
 from ovam.thresholds import Absolute, Otsu, ShareOfMaximum
@@ -24,11 +25,14 @@ __all__ = [
     "METHODS",
     "Absolute",
     "Block",
+    "Constant",
+    "Cosine",
     "CrfParameters",
     "Method",
     "Otsu",
     "OvamError",
     "ShareOfMaximum",
+    "StepDecay",
     "Token",
     "TokenFit",
     "Trace",
