@@ -6,7 +6,7 @@ masks of it, and `optimize_tokens` learns tokens from masks. After "Open-Vocabul
 Token Optimization for Semantic Segmentation in Diffusion Models", CVPR 2024.
 """
 
-from ovam import coco, errors, semantic
+from ovam import coco, errors, semantic, token_files
 from ovam.capture import capture
 from ovam.crf import CrfParameters, dense_crf
 from ovam.errors import OvamError
@@ -18,6 +18,7 @@ from ovam.schedules import Constant, Cosine, StepDecay
 from ovam.semantic import indexed_png, instances, read_indexed_png, semantic_map, voc_palette
 from ovam.text import Token, encode, word_tokens
 from ovam.thresholds import Absolute, Otsu, ShareOfMaximum
+from ovam.token_files import LearnedTokens
 from ovam.tokens import TokenFit, initial_tokens, optimize_tokens
 from ovam.trace import Block, Trace
 
@@ -28,6 +29,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "CrfParameters",
+    "LearnedTokens",
     "Method",
     "Otsu",
     "OvamError",
@@ -55,6 +57,7 @@ __all__ = [
     "score",
     "semantic",
     "semantic_map",
+    "token_files",
     "voc_palette",
     "weighed",
     "word_heatmap",
