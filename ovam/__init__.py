@@ -12,7 +12,7 @@ from ovam.crf import CrfParameters, dense_crf
 from ovam.errors import OvamError
 from ovam.heatmaps import heatmaps, word_heatmap
 from ovam.masks import binarize, fill_holes, remove_small, score, weighed
-from ovam.methods import METHODS, Method
+from ovam.methods import METHODS, Method, mask_of, method
 from ovam.refine import affinity, attention_received
 from ovam.schedules import Constant, Cosine, StepDecay
 from ovam.semantic import indexed_png, instances, read_indexed_png, semantic_map, voc_palette
@@ -51,6 +51,8 @@ __all__ = [
     "indexed_png",
     "initial_tokens",
     "instances",
+    "mask_of",
+    "method",
     "optimize_tokens",
     "read_indexed_png",
     "remove_small",
