@@ -15,7 +15,7 @@ from ovam.masks import binarize, score
 from ovam.methods import METHODS, Method
 from ovam.text import Token, encode, word_tokens
 from ovam.tokens import TokenFit, initial_tokens, optimize_tokens
-from ovam.trace import Block, Trace
+from ovam.trace import Block, SelfAttention, Trace
 
 __all__ = [
     "METHODS",
@@ -23,6 +23,7 @@ __all__ = [
     "CrfParameters",
     "Method",
     "OvamError",
+    "SelfAttention",
     "Token",
     "TokenFit",
     "Trace",
