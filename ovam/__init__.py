@@ -20,7 +20,7 @@ from ovam.text import Token, encode, word_tokens
 from ovam.thresholds import Absolute, Otsu, ShareOfMaximum
 from ovam.token_files import LearnedTokens
 from ovam.tokens import TokenFit, initial_tokens, optimize_tokens
-from ovam.trace import Block, Trace
+from ovam.trace import Block, SelfAttention, Trace
 
 __all__ = [
     "METHODS",
@@ -33,6 +33,7 @@ __all__ = [
     "Method",
     "Otsu",
     "OvamError",
+    "SelfAttention",
     "ShareOfMaximum",
     "StepDecay",
     "Token",
