@@ -1,7 +1,7 @@
 """Where things are: the names of Redis keys and of objects in the artifact store."""
 
 JOBS = "ovam:jobs"  # sorted set, every score 0: job ids, whose order is that of creation
-QUEUED = "ovam:queued"  # sorted set: ids of jobs no worker has begun, by time of creation (ms)
+QUEUED = "ovam:queued"  # sorted set: ids of jobs that wait, by time of creation (ms); 0 if handed back
 MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> TokenCard

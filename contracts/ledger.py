@@ -103,6 +103,12 @@ class Ledger:
         """The attempt has stopped because it was asked to."""
         return await self.change(job_id, lambda record: finished(held(record, attempt), State.CANCELED))
 
+    async def hand_back(self, job_id: str, attempt: int) -> JobRecord:
+        """The attempt ends before its time, with its worker: the job waits again, and is offered to its docket at once."""
+        return await self.change(
+            job_id, lambda record: held(record, attempt).changed(state=State.QUEUED, started_at=None, progress=None)
+        )
+
     async def cancel(self, job_id: str) -> JobRecord:
         """Ask for a job to be stopped: at once if it waits, at its next step if it runs. A final job: job-finished."""
 
@@ -148,6 +154,8 @@ def write(pipe: Pipeline, record: JobRecord) -> None:
     pipe.expire(keys.events(record.id), life_of(record))
     if record.state is not State.QUEUED:
         pipe.zrem(keys.QUEUED, record.id)
+    elif record.attempt:
+        pipe.zadd(keys.QUEUED, {record.id: 0})  # handed back: it has waited longest
     if record.state.final:
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
 

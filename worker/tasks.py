@@ -86,9 +86,12 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
         await clean(attempt, resources)
         await resources.ledger.canceled(attempt.job_id, attempt.number)
     except HandedBack:
-        log.info("%s: handed back", label)
+        # Whether a docket that is about to stop keeps a canceled message for another worker is a matter of moments. The
+        # record says that the job waits, so the next sweep offers it again if the message is gone.
         await clean(attempt, resources)
-        raise asyncio.CancelledError from None  # a docket that is stopping leaves the job for another worker
+        await resources.ledger.hand_back(attempt.job_id, attempt.number)
+        log.info("%s: handed back", label)
+        raise asyncio.CancelledError from None
     except RedisError:
         log.exception("%s: Redis is lost", label)
         raise

@@ -86,6 +86,16 @@ async def test_a_waiting_job_is_canceled_at_once_and_a_running_one_at_its_next_r
         await ledger.cancel(running)
 
 
+async def test_a_job_that_is_handed_back_waits_again_and_first_of_all(ledger: Ledger) -> None:
+    job = await queued(ledger)
+    await ledger.claim(job, max_attempts=3)
+    await ledger.hand_back(job, 1)
+    assert (await ledger.get(job)).state is State.QUEUED
+    assert await ledger.redis.zscore(keys.QUEUED, job) == 0
+    assert (await ledger.claim(job, max_attempts=3)).attempt == 2
+    assert await ledger.redis.zscore(keys.QUEUED, job) is None
+
+
 async def test_a_final_job_expires_and_says_so(ledger: Ledger) -> None:
     job = await queued(ledger, life=timedelta(milliseconds=200))
     await ledger.claim(job, max_attempts=3)
