@@ -6,36 +6,63 @@ masks of it, and `optimize_tokens` learns tokens from masks. After "Open-Vocabul
 Token Optimization for Semantic Segmentation in Diffusion Models", CVPR 2024.
 """
 
-from ovam import coco, errors
+from ovam import coco, errors, semantic, token_files
 from ovam.capture import capture
 from ovam.crf import CrfParameters, dense_crf
 from ovam.errors import OvamError
 from ovam.heatmaps import heatmaps, word_heatmap
-from ovam.masks import binarize, score
-from ovam.methods import METHODS, Method
+from ovam.masks import binarize, fill_holes, remove_small, score, weighed
+from ovam.methods import METHODS, Method, mask_of, method
+from ovam.refine import affinity, attention_received
+from ovam.schedules import Constant, Cosine, StepDecay
+from ovam.semantic import indexed_png, instances, read_indexed_png, semantic_map, voc_palette
 from ovam.text import Token, encode, word_tokens
+from ovam.thresholds import Absolute, Otsu, ShareOfMaximum
+from ovam.token_files import LearnedTokens
 from ovam.tokens import TokenFit, initial_tokens, optimize_tokens
-from ovam.trace import Block, Trace
+from ovam.trace import Block, SelfAttention, Trace
 
 __all__ = [
     "METHODS",
+    "Absolute",
     "Block",
+    "Constant",
+    "Cosine",
     "CrfParameters",
+    "LearnedTokens",
     "Method",
+    "Otsu",
     "OvamError",
+    "SelfAttention",
+    "ShareOfMaximum",
+    "StepDecay",
     "Token",
     "TokenFit",
     "Trace",
+    "affinity",
+    "attention_received",
     "binarize",
     "capture",
     "coco",
     "dense_crf",
     "encode",
     "errors",
+    "fill_holes",
     "heatmaps",
+    "indexed_png",
     "initial_tokens",
+    "instances",
+    "mask_of",
+    "method",
     "optimize_tokens",
+    "read_indexed_png",
+    "remove_small",
     "score",
+    "semantic",
+    "semantic_map",
+    "token_files",
+    "voc_palette",
+    "weighed",
     "word_heatmap",
     "word_tokens",
 ]

@@ -1,6 +1,6 @@
 """Masks in the forms COCO tools read: run lengths, polygons, boxes."""
 
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import cv2
 import numpy as np
@@ -8,6 +8,8 @@ from jaxtyping import Bool
 from pycocotools import mask as run_lengths
 
 from ovam.errors import InvalidArgumentError
+
+MOST_PIXELS: Final = 1 << 26
 
 
 class RunLengths(TypedDict):
@@ -18,6 +20,15 @@ class RunLengths(TypedDict):
     counts: str
 
 
+class PlainRunLengths(TypedDict):
+    """COCO's uncompressed run-length encoding."""
+
+    size: list[int]
+    """[height, width]."""
+    counts: list[int]
+    """Lengths of the runs outside and inside in turn, down the columns."""
+
+
 def encode_run_lengths(mask: Bool[np.ndarray, "height width"]) -> RunLengths:
     """Encode a mask as COCO run lengths, with ``counts`` as text that JSON takes."""
     encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -25,9 +36,21 @@ def encode_run_lengths(mask: Bool[np.ndarray, "height width"]) -> RunLengths:
     return {"size": [int(height), int(width)], "counts": encoded["counts"].decode("ascii")}
 
 
-def decode_run_lengths(encoded: RunLengths) -> Bool[np.ndarray, "height width"]:
-    """Return the mask that `encode_run_lengths` encoded."""
-    return run_lengths.decode({"size": encoded["size"], "counts": encoded["counts"].encode("ascii")}).astype(np.bool_)
+def decode_run_lengths(encoded: RunLengths | PlainRunLengths) -> Bool[np.ndarray, "height width"]:
+    """Return the mask of COCO run lengths, compressed or not.
+
+    pycocotools would read what lies behind damaged counts, so it is not asked. Raises `InvalidArgumentError`
+    for counts that are no run lengths or do not fill the size, and for more than 64 million pixels.
+    """
+    height, width = encoded["size"]
+    if not (min(height, width) >= 0 and height * width <= MOST_PIXELS):
+        raise InvalidArgumentError("size", encoded["size"], f"[height, width], {MOST_PIXELS} pixels at most")
+    counts = encoded["counts"]
+    lengths = _uncompressed(counts) if isinstance(counts, str) else counts
+    if any(length < 0 for length in lengths) or sum(lengths) != height * width:
+        raise InvalidArgumentError("counts", counts, f"run lengths that add up to {height} x {width} pixels")
+    inside = np.arange(len(lengths)) % 2 == 1
+    return inside.repeat(lengths).reshape(width, height).T.copy()
 
 
 def polygons(mask: Bool[np.ndarray, "height width"]) -> list[list[float]]:
@@ -60,8 +83,8 @@ def fill_polygons(outlines: list[list[float]], size: tuple[int, int]) -> Bool[np
         raise InvalidArgumentError("polygons", outlines, "lists of x, y with at least three corners")
     if not outlines:
         return np.zeros(size, dtype=np.bool_)
-    encoded: Any = run_lengths.frPyObjects(outlines, height, width)
-    return run_lengths.decode(run_lengths.merge(encoded)).astype(np.bool_)
+    encoded: Any = run_lengths.merge(run_lengths.frPyObjects(outlines, height, width))
+    return decode_run_lengths({"size": [height, width], "counts": encoded["counts"].decode("ascii")})
 
 
 def bounding_box(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int, int, int]:
@@ -92,3 +115,27 @@ def _joined(outer: np.ndarray, hole: np.ndarray) -> np.ndarray:
     at, start = np.unravel_index(int(distance.argmin()), distance.shape)
     around = np.roll(hole, -int(start), axis=0)
     return np.concatenate([outer[: at + 1], around, around[:1], outer[at:]])
+
+
+def _uncompressed(counts: str) -> list[int]:
+    """Read COCO's text of run lengths: base 32, lowest digits first, from the fourth on as differences.
+
+    A character is 48 and the digit, with bit 5 set where another follows; the last one's bit 4 is the sign.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for letter in counts:
+        code = ord(letter) - 48
+        if not 0 <= code < 64 or shift > 60:
+            raise InvalidArgumentError("counts", counts, "COCO's compressed run lengths")
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise InvalidArgumentError("counts", counts, "COCO's compressed run lengths, whole")
+    return lengths

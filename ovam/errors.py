@@ -74,7 +74,43 @@ class UnusableMaskError(OvamError):
     code = "mask-unusable"
 
 
+class LabelMapError(OvamError):
+    """The bytes are not an indexed PNG of labels, or the labels do not fit in one."""
+
+    code = "label-map-unreadable"
+
+
+class ExamplesOfOtherModelsError(OvamError):
+    """The examples' traces were captured from different models, so that no token can fit them all."""
+
+    code = "examples-of-other-models"
+
+
+class EmbeddingNotFiniteError(OvamError):
+    """An embedding holds values that are no numbers or infinite."""
+
+    code = "embedding-not-finite"
+
+
 class OptimizationError(OvamError):
     """The loss was not a number from the first epoch on."""
 
     code = "optimization-failed"
+
+
+class TokenFileError(OvamError):
+    """The bytes are not a file of learned tokens: cut short, corrupt, too large, or of another kind."""
+
+    code = "token-file-unreadable"
+
+
+class UnsafePickleError(OvamError):
+    """A pickle asks for more than arrays, strings and dicts; nothing of it was carried out."""
+
+    code = "token-file-unsafe"
+
+
+class TokenWidthError(OvamError):
+    """A learned token is of another width than the model it is meant for; the message names both."""
+
+    code = "token-of-other-width"

@@ -9,8 +9,8 @@ Indices = int | slice | Sequence[int] | None
 """``None`` (all), one index, a slice or several indices; negative ones count from the end."""
 
 Blocks = str | int | Sequence[str | int] | None
-"""All (``None``), or by a regular expression searched in the name (``"down_blocks"``, ``"up_blocks.1"``, an exact
-name); an integer, which takes the blocks whose grid is that long on its longer side (64, 32, 16); or
+"""All (``None``), or by a regular expression searched in the name (``"down"``, ``"mid"``, ``"up"`` for a position,
+``"up_blocks.1"``, an exact name); an integer, which takes the blocks whose grid is that long on its longer side (64, 32, 16); or
 several of these.
 """
 
@@ -39,7 +39,9 @@ def chosen_indices(choice: Indices, count: int, what: str) -> tuple[int, ...]:
 
 
 def chosen_blocks(choice: Blocks, grids: dict[str, tuple[int, int] | None]) -> tuple[str, ...]:
-    """Name the chosen blocks in the order of ``grids``: every block's (height, width), where known.
+    """Name the chosen blocks in the order of ``grids``: every block's (height, width).
+
+    A block whose grid is ``None``, not known yet, passes for one of any resolution.
 
     Raises `SelectionError` when a part of the choice selects no block, `InvalidArgumentError` for a bad
     expression.
@@ -61,7 +63,7 @@ def chosen_blocks(choice: Blocks, grids: dict[str, tuple[int, int] | None]) -> t
 def _selects(part: str | int, name: str, grid: tuple[int, int] | None) -> bool:
     """Whether one part of a choice takes this block."""
     if isinstance(part, int):
-        return grid is not None and max(grid) == part
+        return grid is None or max(grid) == part
     try:
         return re.search(part, name) is not None
     except re.error as error:

@@ -14,6 +14,8 @@ from ovam.model import Pipeline
 
 Padding = Literal["none", "max_length"]
 
+_CLIP = ("clip_text_model", "clip")
+
 
 @dataclass(frozen=True)
 class Token:
@@ -33,44 +35,34 @@ def encode(
     *,
     padding: Padding = "none",
 ) -> tuple[Float[Tensor, "tokens text_width"], tuple[Token, ...]]:
-    """Encode an attribution prompt: the last hidden state of the pipeline's text encoder (X' of Eq. 4).
+    """Encode an attribution prompt as the pipeline encodes the prompts of its images (X' of Eq. 4).
 
-    ``padding="none"`` keeps the prompt's own tokens with start and end, as published; ``"max_length"`` pads
-    to the encoder's limit (77), the very attention of generation. The two give different maps.
+    That is the last hidden state of a Stable Diffusion 1.x or 2.x text encoder, and the last but one of
+    SDXL's two, side by side; its tokens are the first tokenizer's. ``padding="none"`` keeps the prompt's own
+    tokens with start and end, as published; ``"max_length"`` pads to the encoder's limit (77), the very
+    attention of generation. The two give different maps.
 
     Raises `PromptTooLongError` instead of cutting the prompt, `UnsupportedModelError` for other text
     encoders.
     """
     if padding not in get_args(Padding):
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
-    tokenizer, encoder = _text_model(pipeline)
     prompt = unicodedata.normalize("NFC", prompt)
-    limit = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    encoded = tokenizer(
-        prompt,
-        padding="max_length" if padding == "max_length" else False,
-        max_length=limit,
-        truncation=False,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        verbose=False,
-    )
-    ids = encoded["input_ids"]
-    if len(ids) > limit:
-        raise PromptTooLongError(f"prompt {prompt!r} has {len(ids)} tokens with start and end; allowed: {limit}")
-    names = tokenizer.convert_ids_to_tokens(ids)
+    models = _text_models(pipeline)
+    encodings = [_tokenize(model, prompt, padding) for model in models]
+    lengths = {len(encoding["input_ids"]) for encoding in encodings}
+    if len(lengths) > 1:
+        raise UnsupportedModelError(f"the tokenizers cut prompt {prompt!r} differently, into {sorted(lengths)} tokens")
+    rows = [_hidden_state(model, encoding) for model, encoding in zip(models, encodings, strict=True)]
+    first = encodings[0]
+    names = models[0].tokenizer.convert_ids_to_tokens(first["input_ids"])
     tokens = tuple(
         Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
         for index, (name, special, (start, stop)) in enumerate(
-            zip(names, encoded["special_tokens_mask"], encoded["offset_mapping"], strict=True)
+            zip(names, first["special_tokens_mask"], first["offset_mapping"], strict=True)
         )
     )
-    with torch.no_grad():
-        rows = torch.tensor([ids], device=encoder.device)
-        mask = torch.tensor([encoded["attention_mask"]], device=encoder.device)
-        uses_mask = getattr(encoder.config, "use_attention_mask", False)
-        embedding = encoder(rows, attention_mask=mask if uses_mask else None)[0][0]
-    return embedding, tokens
+    return torch.cat(rows, dim=-1), tokens
 
 
 def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:
@@ -110,12 +102,58 @@ def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
-def _text_model(pipeline: Pipeline) -> tuple[Any, Any]:
-    """Take the one tokenizer and text encoder of a pipeline of the Stable Diffusion 1.x kind."""
-    tokenizer, encoder = getattr(pipeline, "tokenizer", None), getattr(pipeline, "text_encoder", None)
-    single = getattr(pipeline, "text_encoder_2", None) is None
-    if tokenizer is None or encoder is None or not single or not getattr(tokenizer, "is_fast", False):
+@dataclass(frozen=True, eq=False)
+class _TextModel:
+    """A tokenizer, its encoder, and which of the encoder's states the UNet attends to."""
+
+    tokenizer: Any
+    encoder: Any
+    state: int | None
+    """Index among the hidden states; ``None`` for the last one with its norm."""
+
+
+def _text_models(pipeline: Pipeline) -> list[_TextModel]:
+    """List a pipeline's text encoders: one, or SDXL's two (of which its refiner has the second alone).
+
+    Raises `UnsupportedModelError` for encoders other than CLIP's, or a tokenizer that tells no offsets.
+    """
+    state = -2 if hasattr(pipeline, "text_encoder_2") else None
+    pairs = [
+        (getattr(pipeline, f"tokenizer{end}", None), getattr(pipeline, f"text_encoder{end}", None)) for end in ("", "_2", "_3")
+    ]
+    models = [_TextModel(tokenizer, encoder, state) for tokenizer, encoder in pairs if encoder is not None]
+    known = all(model.encoder.config.model_type in _CLIP and getattr(model.tokenizer, "is_fast", False) for model in models)
+    if not models or not known or pairs[2][1] is not None:
         raise UnsupportedModelError(
-            f"pipeline {type(pipeline).__name__}: allowed: one text encoder, with a tokenizer that tells offsets"
+            f"pipeline {type(pipeline).__name__}: allowed: one or two CLIP text encoders, with tokenizers that tell offsets"
         )
-    return tokenizer, encoder
+    return models
+
+
+def _tokenize(model: _TextModel, prompt: str, padding: Padding) -> Any:  # noqa: ANN401 - a tokenizer's answer
+    """Turn a prompt into ids, with the characters that each stands for."""
+    limit = min(model.tokenizer.model_max_length, model.encoder.config.max_position_embeddings)
+    encoded = model.tokenizer(
+        prompt,
+        padding="max_length" if padding == "max_length" else False,
+        max_length=limit,
+        truncation=False,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        verbose=False,
+    )
+    count = len(encoded["input_ids"])
+    if count > limit:
+        raise PromptTooLongError(f"prompt {prompt!r} has {count} tokens with start and end; allowed: {limit}")
+    return encoded
+
+
+def _hidden_state(model: _TextModel, encoded: Any) -> Float[Tensor, "tokens width"]:  # noqa: ANN401 - a tokenizer's answer
+    """Run a text encoder on one prompt's ids."""
+    encoder = model.encoder
+    with torch.no_grad():
+        ids = torch.tensor([encoded["input_ids"]], device=encoder.device)
+        mask = torch.tensor([encoded["attention_mask"]], device=encoder.device)
+        uses_mask = getattr(encoder.config, "use_attention_mask", False)
+        output = encoder(ids, attention_mask=mask if uses_mask else None, output_hidden_states=model.state is not None)
+    return (output[0] if model.state is None else output.hidden_states[model.state])[0]

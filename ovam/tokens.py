@@ -5,26 +5,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from ovam.errors import InvalidArgumentError, OptimizationError, UnusableMaskError
+from ovam.annotations import Annotation, Example, annotations
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError
 from ovam.heatmaps import heatmaps
-from ovam.masks import min_max
+from ovam.losses import bce, cross_entropy_minmax
 from ovam.model import Pipeline
+from ovam.schedules import Schedule, StepDecay, share_of_rate
 from ovam.selection import Blocks, Indices
 from ovam.text import encode, word_tokens
-from ovam.trace import Trace
 
 Loss = Literal["bce", "cross_entropy_minmax"]
 Optimizer = Literal["sgd", "adam"]
-Example = tuple[Trace, Tensor | np.ndarray]
 
 _LEARNING_RATES = {"sgd": 100.0, "adam": 0.1}
-_BCE_MARGIN = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +43,7 @@ class TokenFit:
     loss: Loss
     optimizer: Optimizer
     learning_rate: float
+    schedule: Schedule
 
     @property
     def best_loss(self) -> float:
@@ -53,17 +51,36 @@ class TokenFit:
         return self.losses[self.best_epoch]
 
 
-def initial_tokens(pipeline: Pipeline, *words: str) -> Float[Tensor, "classes text_width"]:
-    """Take <SoT> for the background and each word's last sub-token in "A photograph of a <word>"."""
-    rows = []
-    for word in words:
-        prompt = f"A photograph of a {word}"
-        embedding, tokens = encode(pipeline, prompt)
-        last = word_tokens(tokens, prompt, word)[-1].index
-        rows += [embedding[last]] if rows else [embedding[0], embedding[last]]
-    if not rows:
-        raise InvalidArgumentError("words", words, "at least one")
-    return torch.stack(rows)
+def initial_tokens(
+    pipeline: Pipeline,
+    *classes: str | Float[Tensor, " text_width"],
+    background: Float[Tensor, " text_width"] | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> Float[Tensor, "classes text_width"]:
+    """Make the rows an optimisation starts from, the background's first (section 3.3).
+
+    A class is a word, which gives its last sub-token in "A photograph of a <word>", or a row: of any
+    embedding or of a token learned before. The background is <SoT>, or ``background``. ``noise`` adds normal
+    noise of that standard deviation, the same for the same ``seed``.
+
+    Raises `InvalidArgumentError` for no class and rows of different widths, and what `ovam.encode` raises.
+    """
+    if not classes:
+        raise InvalidArgumentError("classes", classes, "at least one word or row")
+    if not 0 <= noise < math.inf:
+        raise InvalidArgumentError("noise", noise, "0 or more, finite")
+    rows = [_row(pipeline, one) for one in classes]
+    if background is None:
+        prompt = f"A photograph of a {classes[0]}" if isinstance(classes[0], str) else "A photograph"
+        background = encode(pipeline, prompt)[0][0]
+    rows = [row.detach().to(background) for row in (background, *rows)]
+    if len({row.shape for row in rows}) > 1:
+        raise InvalidArgumentError("classes", [tuple(row.shape) for row in rows], "rows of one width")
+    tokens = torch.stack(rows)
+    if noise == 0:
+        return tokens
+    return tokens + noise * torch.randn(tokens.shape, generator=torch.Generator().manual_seed(seed)).to(tokens)
 
 
 def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keyword
@@ -74,8 +91,7 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     optimizer: Optimizer = "sgd",
     learning_rate: float | None = None,
     epochs: int = 500,
-    decay_every: int = 120,
-    decay: float = 0.7,
+    schedule: Schedule = StepDecay(),  # noqa: B008 - a frozen value
     patience: int | None = 60,
     blocks: Blocks = None,
     evaluations: Indices = None,
@@ -83,57 +99,43 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
 ) -> TokenFit:
     """Find the embedding whose heatmaps are nearest to the examples' masks, by gradient descent (Eq. 6).
 
-    An example is a trace and its mask: (height, width), bool or in [0, 1], for background and one class, or
-    (classes, height, width) with row 0 the background. ``init`` has a row per class, see `initial_tokens`.
+    An example is a trace and its mask, in any of the forms that `annotations` takes. ``init`` has a
+    row per class, row 0 the background; see `initial_tokens`, or give a token learned before.
     ``loss="bce"`` is Eq. 7 on the mean heatmap, summed over classes, averaged over pixels and examples;
     ``"cross_entropy_minmax"`` is the published code's, for comparison: its floor for two classes is 0.3133.
 
-    The learning rate (default 100 for "sgd", 0.1 for "adam") falls by ``decay`` every ``decay_every``
-    epochs. It ends early after ``patience`` epochs without gain. ``on_epoch(epoch, loss)`` may return False
-    to end with the best so far; an exception it raises goes through. The same input gives the same result.
+    The learning rate (default 100 for "sgd", 0.1 for "adam") follows ``schedule``. It ends early after
+    ``patience`` epochs without gain. ``on_epoch(epoch, loss)`` may return False to end with the best so far;
+    an exception it raises goes through. Nothing is random: the same input gives the same result.
 
-    Raises `InvalidArgumentError`, `UnusableMaskError` for a mask that is empty, full or out of range,
-    `SelectionError`, `OptimizationError`.
+    Raises `InvalidArgumentError`, `EmbeddingNotFiniteError`, `SelectionError`, `OptimizationError`, and for
+    the examples what `annotations` raises.
     """
     rate = _LEARNING_RATES.get(optimizer, 0.0) if learning_rate is None else learning_rate
-    _check_options(loss, optimizer, rate, epochs, init)
+    _check_options(loss, optimizer, rate, epochs, patience)
+    _check_init(init)
     with torch.inference_mode(mode=False), torch.enable_grad():
         tokens = init.detach().clone()
         tokens = (tokens if tokens.dtype == torch.float64 else tokens.float()).requires_grad_()
-        targets = _targets(examples, tokens.shape[0])
+        found = annotations(examples, tokens.shape[0])
 
-        def loss_of(trace: Trace, target: Tensor) -> Tensor:
-            size = (target.shape[1], target.shape[2])
-            maps = heatmaps(trace, tokens, size=size, blocks=blocks, evaluations=evaluations)
-            target = target.to(maps)
-            return bce(maps, target) if loss == "bce" else cross_entropy_minmax(maps, target)
+        def loss_of(one: Annotation) -> Tensor:
+            size = (one.target.shape[1], one.target.shape[2])
+            maps = heatmaps(one.trace, tokens, size=size, blocks=blocks, evaluations=evaluations)
+            counted = None if one.counted is None else one.counted.to(maps.device)
+            return (bce if loss == "bce" else cross_entropy_minmax)(maps, one.target.to(maps), counted)
 
         steps: torch.optim.Optimizer = (
             torch.optim.SGD([tokens], lr=rate) if optimizer == "sgd" else torch.optim.Adam([tokens], lr=rate)
         )
-        schedule = torch.optim.lr_scheduler.StepLR(steps, step_size=decay_every, gamma=decay)
         course = _Course(patience)
         for epoch in range(epochs):
-            value, tokens.grad = _loss_and_gradient(loss_of, tokens, targets)
+            value, tokens.grad = _loss_and_gradient(loss_of, tokens, found)
             if not course.goes_on(epoch, value, tokens, on_epoch):
                 break
+            steps.param_groups[0]["lr"] = rate * share_of_rate(schedule, epoch, epochs)
             steps.step()
-            schedule.step()
-    return TokenFit(course.best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate)
-
-
-def bce(maps: Float[Tensor, "classes height width"], target: Float[Tensor, "classes height width"]) -> Float[Tensor, ""]:
-    """Binary cross-entropy of mean heatmaps and masks, summed over classes, averaged over pixels (Eq. 7)."""
-    heat = maps.clamp(_BCE_MARGIN, 1 - _BCE_MARGIN)
-    return -(target * heat.log() + (1 - target) * (1 - heat).log()).sum(dim=0).mean()
-
-
-def cross_entropy_minmax(
-    maps: Float[Tensor, "classes height width"], target: Float[Tensor, "classes height width"]
-) -> Float[Tensor, ""]:
-    """Cross-entropy with the maps, stretched to [0, 1] all together, for logits: the published code's."""
-    stretched = min_max(maps.flatten(1)).view_as(maps)
-    return cross_entropy(stretched[None], target[None])
+    return TokenFit(course.best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate, schedule)
 
 
 class _Course:
@@ -169,50 +171,30 @@ class _Course:
 
 
 def _loss_and_gradient(
-    loss_of: Callable[[Trace, Tensor], Tensor], tokens: Tensor, targets: list[tuple[Trace, Tensor]]
+    loss_of: Callable[[Annotation], Tensor], tokens: Tensor, found: Sequence[Annotation]
 ) -> tuple[float, Tensor]:
     """Average loss and gradient over the examples, one after the other to hold one graph at a time.
 
     Asking for this one gradient leaves none on the model's own parameters.
     """
     value, gradient = 0.0, torch.zeros_like(tokens)
-    for trace, target in targets:
-        loss = loss_of(trace, target)
-        gradient += torch.autograd.grad(loss, tokens)[0] / len(targets)
-        value += float(loss.detach()) / len(targets)
+    for one in found:
+        loss = loss_of(one)
+        gradient += torch.autograd.grad(loss, tokens)[0] / len(found)
+        value += float(loss.detach()) / len(found)
     return value, gradient
 
 
-def _targets(examples: Sequence[Example], classes: int) -> list[tuple[Trace, Tensor]]:
-    """Bring every mask to (classes, height, width) and refuse those that teach nothing."""
-    if not examples:
-        raise InvalidArgumentError("examples", examples, "at least one (trace, mask)")
-    targets = [(trace, _target(mask, classes, number)) for number, (trace, mask) in enumerate(examples)]
-    for row in range(classes):
-        if not any(bool(target[row].any()) for _, target in targets):
-            raise UnusableMaskError(f"class {row} has no pixel in any of {len(targets)} masks")
-    return targets
+def _row(pipeline: Pipeline, one: str | Tensor) -> Float[Tensor, " text_width"]:
+    """Take a class's row: as it is, or its word's last sub-token."""
+    if isinstance(one, Tensor):
+        return one
+    prompt = f"A photograph of a {one}"
+    embedding, tokens = encode(pipeline, prompt)
+    return embedding[word_tokens(tokens, prompt, one)[-1].index]
 
 
-def _target(mask: Tensor | np.ndarray, classes: int, number: int) -> Float[Tensor, "classes height width"]:
-    """Bring one mask to (classes, height, width)."""
-    target = torch.as_tensor(mask).detach().to(torch.float32)
-    if target.ndim == 2 and classes == 2:
-        target = torch.stack([1 - target, target])
-    if target.ndim != 3 or target.shape[0] != classes or target.numel() == 0:
-        allowed = f"({classes}, height, width)" + (" or (height, width)" if classes == 2 else "")
-        field = f"mask {number}"
-        raise InvalidArgumentError(field, tuple(target.shape), allowed)
-    if not bool(target.isfinite().all()) or float(target.min()) < 0 or float(target.max()) > 1:
-        raise UnusableMaskError(f"mask {number} has values outside of 0 to 1")
-    for row, pixels in enumerate(target):
-        if bool((pixels == 1).all()):
-            message = f"mask {number}: class {row} covers the whole image; allowed: at least two classes in it"
-            raise UnusableMaskError(message)
-    return target
-
-
-def _check_options(loss: str, optimizer: str, rate: float, epochs: int, init: Tensor) -> None:
+def _check_options(loss: str, optimizer: str, rate: float, epochs: int, patience: int | None) -> None:
     """Refuse options outside what is allowed."""
     if loss not in get_args(Loss):
         raise InvalidArgumentError("loss", loss, f"one of {get_args(Loss)}")
@@ -222,5 +204,13 @@ def _check_options(loss: str, optimizer: str, rate: float, epochs: int, init: Te
         raise InvalidArgumentError("learning_rate", rate, "above 0")
     if epochs < 1:
         raise InvalidArgumentError("epochs", epochs, "1 or more")
+    if patience is not None and patience < 1:
+        raise InvalidArgumentError("patience", patience, "1 or more epochs, or none")
+
+
+def _check_init(init: Tensor) -> None:
+    """Refuse rows that cannot be learned from."""
     if init.ndim != 2 or init.shape[0] < 2 or not init.is_floating_point():
         raise InvalidArgumentError("init", tuple(init.shape), "(2 or more classes, width), floating")
+    if not bool(init.isfinite().all()):
+        raise EmbeddingNotFiniteError("init has values that are no numbers (NaN) or infinite; allowed: finite ones")

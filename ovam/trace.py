@@ -16,7 +16,8 @@ from ovam.model import Pipeline, cross_attentions, plain_unet, text_width
 
 Half = Literal["conditional", "unconditional"]
 
-_FORMAT = "ovam-trace/1"
+_FORMAT = "ovam-trace/2"
+_READABLE = ("ovam-trace/1", _FORMAT)  # 1 knows no chosen heads and no self-attention
 _LENGTH_BYTES = 8
 
 
@@ -33,17 +34,35 @@ class Block:
     queries: Float[Tensor, "evaluations heads pixels head_dim"]
     to_k: nn.Module
     """The block's own key projection; called, its weight never read, so that adapters on it count."""
+    head_indices: tuple[int, ...] | None = None
+    """Which of the block's heads were kept; ``None`` for all."""
 
     @property
     def heads(self) -> int:
-        """Number of attention heads."""
+        """Number of attention heads that were kept."""
         return self.queries.shape[1]
 
     def keys(self, embedding: Float[Tensor, "tokens text_width"]) -> Float[Tensor, "heads tokens head_dim"]:
         """Project a text embedding to attribution keys, in the queries' type and place (Eq. 4)."""
         parameter = next(self.to_k.parameters())
         keys = self.to_k(embedding.to(parameter.device, parameter.dtype))
-        return keys.unflatten(-1, (self.heads, -1)).transpose(0, 1).to(self.queries.device, self.queries.dtype)
+        keys = keys.unflatten(-1, (-1, self.queries.shape[-1])).transpose(0, 1)
+        kept = keys if self.head_indices is None else keys[list(self.head_indices)]
+        return kept.to(self.queries.device, self.queries.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class SelfAttention:
+    """The queries and keys with which the pixels of one block attended to each other."""
+
+    name: str
+    """Path in the UNet, e.g. ``down_blocks.0.attentions.0.transformer_blocks.0.attn1``."""
+    grid: tuple[int, int]
+    """(height, width) of the pixels."""
+    scale: float
+    """Factor on the scores, 1/sqrt(head_dim)."""
+    queries: Float[Tensor, "evaluations heads pixels head_dim"]
+    keys: Float[Tensor, "evaluations heads pixels head_dim"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +80,8 @@ class Trace:
     """(height, width) of the image."""
     half: Half
     """Which half of the guidance batch the queries are from."""
+    self_attention: tuple[SelfAttention, ...] = ()
+    """The self-attentions on the largest grid, when they were asked for."""
 
     @property
     def width(self) -> int:
@@ -69,37 +90,47 @@ class Trace:
 
     @property
     def nbytes(self) -> int:
-        """Memory the queries take, in bytes."""
-        return sum(block.queries.nbytes for block in self.blocks)
+        """Memory the queries, and the keys of self-attentions, take in bytes."""
+        pixels = sum(block.queries.nbytes + block.keys.nbytes for block in self.self_attention)
+        return pixels + sum(block.queries.nbytes for block in self.blocks)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
-        """Return a trace with the queries on another device or in another floating type."""
-        moved = [replace(block, queries=block.queries.to(device=device, dtype=dtype)) for block in self.blocks]
-        return replace(self, blocks=tuple(moved))
+        """Return a trace with its tensors on another device or in another floating type."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device=device, dtype=dtype)
+
+        blocks = tuple(replace(block, queries=move(block.queries)) for block in self.blocks)
+        pixels = tuple(replace(block, queries=move(block.queries), keys=move(block.keys)) for block in self.self_attention)
+        return replace(self, blocks=blocks, self_attention=pixels)
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
-        """Write one safetensors file: a tensor per block, all else as JSON in its header.
+        """Write one safetensors file: a tensor per block, two per self-attention, all else as JSON in its header.
 
-        ``dtype`` is a floating type to store the queries in, by default their own; fp16 halves the size.
+        ``dtype`` is a floating type to store them in, by default their own; fp16 halves the size.
         """
         if dtype is not None and not dtype.is_floating_point:
             raise InvalidArgumentError("dtype", dtype, "a floating type")
         header = {
             "format": _FORMAT,
-            "blocks": [{"name": b.name, "grid": b.grid, "scale": b.scale, "width": text_width(b.to_k)}
-                       for b in self.blocks],
+            "blocks": [{"name": b.name, "grid": b.grid, "scale": b.scale, "width": text_width(b.to_k),
+                        "heads": b.head_indices} for b in self.blocks],
+            "self_attention": [{"name": b.name, "grid": b.grid, "scale": b.scale} for b in self.self_attention],
             "evaluations": self.evaluations,
             "timesteps": self.timesteps,
             "latent_size": self.latent_size,
             "image_size": self.image_size,
             "half": self.half,
         }  # fmt: skip
-        tensors = {block.name: block.queries.to(dtype=dtype).contiguous() for block in self.blocks}
-        return safetensors.save(tensors, metadata={"trace": json.dumps(header)})
+        tensors = {block.name: block.queries for block in self.blocks}
+        for block in self.self_attention:
+            tensors |= {f"{block.name}.queries": block.queries, f"{block.name}.keys": block.keys}
+        stored = {name: tensor.to(dtype=dtype).contiguous() for name, tensor in tensors.items()}
+        return safetensors.save(stored, metadata={"trace": json.dumps(header)})
 
     @classmethod
     def from_bytes(cls, data: bytes, pipeline: Pipeline) -> "Trace":
-        """Read what `to_bytes` wrote, on the CPU, and bind it to the key projections of ``pipeline``.
+        """Read what this or an earlier `to_bytes` wrote, on the CPU, and bind it to the key projections of ``pipeline``.
 
         Raises `TraceFormatError` for bytes that are not a whole trace, `TraceMismatchError` when the
         pipeline's UNet lacks a block of the trace or has another width there.
@@ -115,6 +146,7 @@ class Trace:
                 latent_size=_size(header["latent_size"]),
                 image_size=_size(header["image_size"]),
                 half=header["half"],
+                self_attention=tuple(_self_attention(entry, tensors, header) for entry in header.get("self_attention", ())),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise TraceFormatError(f"the trace's header lacks or garbles a field: {error!r}") from error
@@ -132,30 +164,50 @@ def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         header = json.loads(metadata["trace"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise TraceFormatError(f"{len(data)} bytes that are not a trace: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise TraceFormatError(f"the trace's header is not of format {_FORMAT!r}")
+    if not isinstance(header, dict) or header.get("format") not in _READABLE:
+        raise TraceFormatError(f"the trace's header is of no format in {_READABLE}")
     return header, tensors
 
 
 def _bind(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any], attentions: dict[str, Any]) -> Block:
     """Join a block's stored queries with the module of the same name."""
-    name, queries, grid = entry["name"], tensors[entry["name"]], _size(entry["grid"])
-    evaluations = len(header["evaluations"])
-    if queries.ndim != 4 or not queries.is_floating_point():
-        raise ValueError(name, queries.dtype, queries.shape)
-    if queries.shape[0] != evaluations or evaluations != len(header["timesteps"]):
-        raise ValueError(name, queries.shape, evaluations)
-    if queries.shape[2] != grid[0] * grid[1]:
-        raise ValueError(name, queries.shape, grid)
+    name, grid = entry["name"], _size(entry["grid"])
+    queries = _checked(tensors[name], name, grid, header)
+    heads = entry.get("heads")
+    if heads is not None and len(heads) != queries.shape[1]:
+        raise ValueError(name, queries.shape, heads)
     if name not in attentions:
         raise TraceMismatchError(f"the trace has a block {name!r}, the pipeline's UNet has not")
     attention = attentions[name]
-    stored = (entry["width"], queries.shape[1], queries.shape[3])
+    total = queries.shape[1] if heads is None else max(attention.heads, *(head + 1 for head in heads))
+    stored = (entry["width"], total, queries.shape[3])
     present = (text_width(attention.to_k), attention.heads, attention.to_k.out_features // attention.heads)
     if stored != present:
         message = f"block {name!r}: (text width, heads, head_dim) is {stored} in the trace, {present} in the pipeline"
         raise TraceMismatchError(message)
-    return Block(name, grid, float(entry["scale"]), queries, attention.to_k)
+    kept = None if heads is None else tuple(heads)
+    return Block(name, grid, float(entry["scale"]), queries, attention.to_k, kept)
+
+
+def _self_attention(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any]) -> SelfAttention:
+    """Take a self-attention from its two stored tensors."""
+    name, grid = entry["name"], _size(entry["grid"])
+    queries, keys = (_checked(tensors[f"{name}.{part}"], name, grid, header) for part in ("queries", "keys"))
+    if queries.shape != keys.shape:
+        raise ValueError(name, queries.shape, keys.shape)
+    return SelfAttention(name, grid, float(entry["scale"]), queries, keys)
+
+
+def _checked(tensor: Tensor, name: str, grid: tuple[int, int], header: dict[str, Any]) -> Tensor:
+    """Return a stored tensor when its shape agrees with the header."""
+    evaluations = len(header["evaluations"])
+    if tensor.ndim != 4 or not tensor.is_floating_point():
+        raise ValueError(name, tensor.dtype, tensor.shape)
+    if tensor.shape[0] != evaluations or evaluations != len(header["timesteps"]):
+        raise ValueError(name, tensor.shape, evaluations)
+    if tensor.shape[2] != grid[0] * grid[1]:
+        raise ValueError(name, tensor.shape, grid)
+    return tensor
 
 
 def _size(pair: Sequence[int]) -> tuple[int, int]:

@@ -19,6 +19,12 @@ CODES: Final[dict[type[errors.OvamError], Code]] = {
     errors.SelectionError: Code.INVALID_REQUEST,
     errors.UnusableMaskError: Code.INVALID_REQUEST,
     errors.OptimizationError: Code.INVALID_REQUEST,
+    errors.LabelMapError: Code.MASK_NOT_AN_IMAGE,
+    errors.ExamplesOfOtherModelsError: Code.EXAMPLES_OF_OTHER_MODELS,
+    errors.EmbeddingNotFiniteError: Code.INVALID_REQUEST,
+    errors.TokenFileError: Code.INVALID_REQUEST,
+    errors.UnsafePickleError: Code.INVALID_REQUEST,
+    errors.TokenWidthError: Code.TOKEN_OF_OTHER_MODEL,
 }
 HOST_OUT_OF_MEMORY = "can't allocate memory"  # PyTorch's words; the exception is a plain RuntimeError
 

@@ -1,5 +1,13 @@
-"""Attention computed the long way round, to compare with: explicit probabilities, map by map, no tricks."""
+"""Attention computed the long way round, to compare with: explicit probabilities, map by map, no tricks.
 
+What is called slow is plain loops in double precision and shares nothing with the library.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
@@ -46,3 +54,135 @@ def aggregate(recorded: Recorded, row: int, grids: dict[str, tuple[int, int]]) -
                 maps = head.T.unflatten(-1, grid)[None]
                 total = total + interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]
     return total
+
+
+def dot(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def softmax_of(values: list[float]) -> list[float]:
+    powers = [math.exp(value - max(values)) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+def resized(grid: list[list[float]], size: tuple[int, int]) -> list[list[float]]:
+    """Bilinear, pixel centres at halves, edges repeated."""
+
+    def weights(length: int, wanted: int) -> list[tuple[int, int, float]]:
+        found = []
+        for index in range(wanted):
+            place = max(0.0, (index + 0.5) * length / wanted - 0.5)
+            low = min(int(place), length - 1)
+            found.append((low, min(low + 1, length - 1), place - low))
+        return found
+
+    answer = []
+    for top, bottom, down in weights(len(grid), size[0]):
+        row = []
+        for left, right, along in weights(len(grid[0]), size[1]):
+            upper = grid[top][left] * (1 - along) + grid[top][right] * along
+            lower = grid[bottom][left] * (1 - along) + grid[bottom][right] * along
+            row.append(upper * (1 - down) + lower * down)
+        answer.append(row)
+    return answer
+
+
+def shaped(values: list[float], grid: tuple[int, int]) -> list[list[float]]:
+    return [values[row * grid[1] : (row + 1) * grid[1]] for row in range(grid[0])]
+
+
+def slow_heatmaps(
+    blocks: Sequence[tuple[tuple[int, int], float, np.ndarray, np.ndarray]],
+    embedding: np.ndarray,
+    reduction: str,
+    size: tuple[int, int] | None,
+) -> np.ndarray:
+    """Eq. 3 to 5 for blocks (grid, scale, queries by evaluation and head, key weight by head)."""
+    largest = max((block[0] for block in blocks), key=lambda grid: grid[0] * grid[1])
+    maps = [[[0.0] * largest[1] for _ in range(largest[0])] for _ in embedding]
+    terms = 0
+    for grid, scale, queries, weights in blocks:
+        for evaluation in queries:
+            for query, weight in zip(evaluation, weights, strict=True):
+                keys = [[dot(row, channel) for channel in weight] for row in embedding]
+                attention = [softmax_of([scale * dot(pixel, key) for key in keys]) for pixel in query]
+                terms += 1
+                for token, into in enumerate(maps):
+                    for row, values in enumerate(resized(shaped([pixel[token] for pixel in attention], grid), largest)):
+                        for column, value in enumerate(values):
+                            into[row][column] += value
+    factor = terms if reduction == "mean" else 1
+    scaled = [[[value / factor for value in row] for row in one] for one in maps]
+    return np.array(scaled if size is None else [resized(one, size) for one in scaled])
+
+
+def self_attention(layer: Any) -> list[list[list[float]]]:
+    """Every evaluation's and head's matrix: rows look, columns are looked at."""
+    matrices = []
+    for queries, keys in zip(layer.queries.double().tolist(), layer.keys.double().tolist(), strict=True):
+        for query, key in zip(queries, keys, strict=True):
+            matrices.append([softmax_of([layer.scale * dot(pixel, other) for other in key]) for pixel in query])
+    return matrices
+
+
+def slow_received(layers: Sequence[Any]) -> np.ndarray:
+    """Eq. 8: the columns' sums, averaged over everything."""
+    largest = max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])
+    found = [
+        resized(shaped([sum(row[pixel] for row in matrix) for pixel in range(len(matrix))], layer.grid), largest)
+        for layer in layers
+        for matrix in self_attention(layer)
+    ]
+    return np.mean(np.array(found), axis=0)
+
+
+def slow_affinity(heat: np.ndarray, layers: Sequence[Any], steps: int) -> np.ndarray:
+    """Multiply by every matrix, average, and again."""
+    for _ in range(steps):
+        spread = []
+        for layer in layers:
+            for matrix in self_attention(layer):
+                maps = []
+                for one in heat.tolist():
+                    values = [value for row in resized(one, layer.grid) for value in row]
+                    maps.append(resized(shaped([dot(row, values) for row in matrix], layer.grid), heat.shape[1:]))
+                spread.append(maps)
+        heat = np.mean(np.array(spread), axis=0)
+    return heat
+
+
+def slow_weights(attention: np.ndarray, size: tuple[int, int], alpha: float, sign: int) -> np.ndarray:
+    """Eq. 8: resized, turned, stretched to [alpha, 1]."""
+    values = [[sign * value for value in row] for row in resized(attention.tolist(), size)]
+    low, high = min(map(min, values)), max(map(max, values))
+    return np.array([[alpha + (1 - alpha) * (value - low) / (high - low) for value in row] for row in values])
+
+
+def slow_bce(maps: np.ndarray, target: np.ndarray, counted: np.ndarray) -> float:
+    """Eq. 7, over the pixels that count."""
+    total = 0.0
+    for row, column in np.argwhere(counted):
+        for heat, wanted in zip(maps[:, row, column].tolist(), target[:, row, column].tolist(), strict=True):
+            total -= wanted * math.log(heat) + (1 - wanted) * math.log(1 - heat)
+    return total / int(counted.sum())
+
+
+def slow_cross_entropy(maps: np.ndarray, target: np.ndarray, counted: np.ndarray) -> float:
+    """The published code's loss: stretched all together, a soft cross-entropy of their softmax."""
+    low, high = float(maps.min()), float(maps.max())
+    total = 0.0
+    for row, column in np.argwhere(counted):
+        shares = softmax_of([(value - low) / (high - low) for value in maps[:, row, column].tolist()])
+        total -= sum(wanted * math.log(share) for wanted, share in zip(target[:, row, column], shares, strict=True))
+    return total / int(counted.sum())
+
+
+def slow_otsu(values: list[float]) -> float:
+    """The least value of the upper group where the groups' means and sizes are furthest apart."""
+    best, level = 0.0, math.inf
+    for cut in sorted(set(values))[1:]:
+        low, high = [v for v in values if v < cut], [v for v in values if v >= cut]
+        between = len(low) * len(high) * (sum(high) / len(high) - sum(low) / len(low)) ** 2
+        if between > best * (1 + 1e-12):
+            best, level = between, cut
+    return level

@@ -8,7 +8,6 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
-from ovam.capture import grid_of
 from ovam.errors import (
     CaptureError,
     CompiledModelError,
@@ -16,6 +15,7 @@ from ovam.errors import (
     SelectionError,
     UnsupportedModelError,
 )
+from ovam.recording import grid_of
 from tests.ovam.reference import aggregate, record_attention
 from tests.pipelines import tiny_pipeline
 

@@ -7,12 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pycocotools import mask as pycocotools
 
 from ovam import coco
 from ovam.errors import InvalidArgumentError
-
-# pycocotools 2.0.11 decodes into an array by a protocol that NumPy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 ANY_MASK = arrays.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -34,6 +32,63 @@ def test_run_lengths_give_the_mask_back_through_json(mask: np.ndarray) -> None:
     encoded = json.loads(json.dumps(coco.encode_run_lengths(mask)))
     assert encoded["size"] == list(mask.shape)
     assert np.array_equal(coco.decode_run_lengths(encoded), mask)
+
+
+# pycocotools 2.0.11 decodes into an array by a protocol that NumPy 2 deprecates.
+by_pycocotools = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+@by_pycocotools
+@settings(deadline=None)
+@given(ANY_MASK)
+def test_pycocotools_reads_the_same_mask_area_and_box(mask: np.ndarray) -> None:
+    encoded = coco.encode_run_lengths(mask)
+    assert np.array_equal(pycocotools.decode(encoded), mask)
+    assert pycocotools.area(encoded) == coco.area(mask)
+    if mask.any():
+        assert pycocotools.toBbox(encoded).tolist() == list(coco.bounding_box(mask))
+
+
+@by_pycocotools
+@settings(deadline=None)
+@given(ANY_MASK)
+def test_pycocotools_fills_the_polygons_alike(mask: np.ndarray) -> None:
+    outlines = coco.polygons(mask)
+    if outlines:
+        union = pycocotools.merge(pycocotools.frPyObjects(outlines, *mask.shape))
+        assert np.array_equal(pycocotools.decode(union), coco.fill_polygons(outlines, mask.shape))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9000), st.lists(st.integers(0, 9000), min_size=1, max_size=9))
+def test_long_runs_are_read_as_they_were_written(width: int, lengths: list[int]) -> None:
+    inside = np.arange(len(lengths)) % 2 == 1
+    mask = np.concatenate([inside.repeat(lengths), np.zeros(width, dtype=np.bool_)])[:, None]
+    assert np.array_equal(coco.decode_run_lengths(coco.encode_run_lengths(mask)), mask)
+
+
+def test_plain_run_lengths_are_read_down_the_columns() -> None:
+    mask = coco.decode_run_lengths({"size": [2, 3], "counts": [1, 3, 2]})
+    assert np.array_equal(mask, mask_of(".#.", "##."))
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    [
+        ([2, 3], "0"),
+        ([2, 3], "05"),
+        ([2, 3], "\x00"),
+        ([2, 3], "o"),
+        ([2, 3], "oooooooooooooooooooooooo1"),
+        ([2, 3], [7]),
+        ([2, 3], [8, -2]),
+        ([1 << 20, 1 << 20], "0"),
+        ([-2, -3], [6]),
+    ],
+)
+def test_run_lengths_that_do_not_fill_the_mask_are_refused(size: list[int], counts: str | list[int]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        coco.decode_run_lengths({"size": size, "counts": counts})
 
 
 @settings(deadline=None)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusionPipeline
 
 import ovam
 from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError, WordNotInPromptError
+from tests.families import FAMILIES, tiny_family
 
 
 def indices(pipeline: StableDiffusionPipeline, prompt: str, word: str, occurrence: int | None = None) -> list[int]:
@@ -98,16 +99,33 @@ def test_an_empty_word_is_refused(pipeline: StableDiffusionPipeline) -> None:
         indices(pipeline, "a cat", "  ")
 
 
-def test_a_pipeline_with_two_text_encoders_is_refused(pipeline: StableDiffusionPipeline) -> None:
-    two = StableDiffusionXLPipeline(
-        vae=pipeline.vae,
-        text_encoder=pipeline.text_encoder,
-        text_encoder_2=pipeline.text_encoder,
-        tokenizer=pipeline.tokenizer,
-        tokenizer_2=pipeline.tokenizer,
-        unet=pipeline.unet,
-        scheduler=pipeline.scheduler,
-        add_watermarker=False,
-    )
-    with pytest.raises(UnsupportedModelError, match="one text encoder"):
-        ovam.encode(two, "a cat")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_encodes_as_its_own_pipeline_does(family: str) -> None:
+    other = tiny_family(family)
+    conditioning = other.encode_prompt(
+        "a cat on a tree", device=torch.device("cpu"), num_images_per_prompt=1, do_classifier_free_guidance=False
+    )[0]
+    embedding, tokens = ovam.encode(other, "a cat on a tree", padding="max_length")
+    short, _ = ovam.encode(other, "a cat on a tree")
+    assert torch.equal(embedding, conditioning[0])
+    assert torch.allclose(short, embedding[:7], atol=1e-5)
+    assert [token.text for token in tokens[1:6]] == ["a", "cat", "on", "a", "tree"]
+
+
+def test_a_pipeline_with_only_the_second_encoder_uses_its_tokenizer() -> None:
+    refiner = tiny_family("sdxl-img2img")
+    both, _ = ovam.encode(refiner, "a cat")
+    refiner.text_encoder = refiner.tokenizer = None
+    alone, tokens = ovam.encode(refiner, "a cat")
+    assert torch.equal(alone, both[:, 32:])
+    assert [token.text for token in tokens[1:-1]] == ["a", "cat"]
+
+
+def test_other_text_encoders_and_tokenizers_that_disagree_are_refused() -> None:
+    foreign = tiny_family("sdxl")
+    foreign.tokenizer_2.add_tokens(["monkey"])
+    with pytest.raises(UnsupportedModelError, match=r"the tokenizers cut prompt 'monkey' differently, into \[3, 7\]"):
+        ovam.encode(foreign, "monkey")
+    foreign.text_encoder_2.config.model_type = "t5"
+    with pytest.raises(UnsupportedModelError, match="CLIP text encoders"):
+        ovam.encode(foreign, "a cat")

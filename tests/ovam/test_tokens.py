@@ -8,8 +8,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
-from ovam.errors import InvalidArgumentError, OptimizationError, SelectionError, UnusableMaskError
-from ovam.tokens import bce, cross_entropy_minmax
+from ovam.annotations import nearest
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, SelectionError, UnusableMaskError
+from ovam.losses import bce, cross_entropy_minmax
 
 MASK = torch.zeros(64, 96, dtype=torch.bool)
 MASK[16:40, 24:72] = True
@@ -25,7 +26,7 @@ def test_initial_tokens_are_the_start_and_the_words_last_piece(pipeline: StableD
     assert tokens[9].text == "y"
     assert torch.equal(ovam.initial_tokens(pipeline, "monkey"), embedding[[0, 9]])
     assert ovam.initial_tokens(pipeline, "monkey", "cat", "dog").shape == (4, 32)
-    with pytest.raises(InvalidArgumentError, match="words"):
+    with pytest.raises(InvalidArgumentError, match="classes"):
         ovam.initial_tokens(pipeline)
 
 
@@ -33,6 +34,7 @@ def test_a_mask_that_a_token_can_draw_is_found(trace: ovam.Trace, init: torch.Te
     """The mask is drawn by a token itself, so that the optimum is known: that token's own maps."""
     hidden = init + 3 * torch.randn(2, 32, generator=torch.Generator().manual_seed(5))
     drawn = ovam.heatmaps(trace, hidden, size=(32, 48))
+    drawn = nearest(drawn, trace.image_size)
     floor = float(bce(drawn, drawn))
     fit = ovam.optimize_tokens([(trace, drawn)], init, learning_rate=20.0, epochs=400)
     assert fit.best_loss - floor < 0.2 * (fit.losses[0] - floor)
@@ -141,7 +143,10 @@ def test_bce_of_one_half_everywhere_is_two_bits_of_nats() -> None:
     [
         (torch.zeros(64, 96), "class 0 covers the whole image"),
         (torch.ones(64, 96), "class 1 covers the whole image"),
-        (MASK * 255, "outside of 0 to 1"),
+        (MASK * 255.0, "outside of 0 to 1"),
+        (MASK * 255, "class 0 covers the whole image"),
+        (MASK * 0 + 255, "no pixel that counts"),
+        (MASK * 2, "labels from 0 to 2; allowed: 0 to 1, 255"),
         (MASK / torch.tensor(0.0), "outside of 0 to 1"),
         (torch.stack([torch.full((4, 4), 0.5), torch.zeros(4, 4)]), "class 1 has no pixel"),
     ],
@@ -167,5 +172,5 @@ def test_arguments_outside_are_named(trace: ovam.Trace, init: torch.Tensor) -> N
 
 
 def test_tokens_that_are_no_numbers_are_refused(trace: ovam.Trace, init: torch.Tensor) -> None:
-    with pytest.raises(OptimizationError, match="nan"):
+    with pytest.raises(EmbeddingNotFiniteError, match="NaN"):
         ovam.optimize_tokens([(trace, MASK)], init * math.nan)

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 import ovam
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
@@ -96,3 +96,32 @@ def test_keys_come_from_calling_the_projection(trace: ovam.Trace) -> None:
 def test_a_trace_cannot_be_changed(trace: ovam.Trace) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         trace.half = "unconditional"
+
+
+def rewritten(data: bytes, **changes: object) -> bytes:
+    """The same tensors under a changed header; ``None`` takes a field away."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["trace"]) | changes
+    kept = {field: value for field, value in header.items() if value is not None}
+    return save(load(data), metadata={"trace": json.dumps(kept)})
+
+
+def test_a_trace_of_the_first_format_is_still_read(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    blocks = [{"name": b.name, "grid": b.grid, "scale": b.scale, "width": 32} for b in trace.blocks]
+    old = rewritten(trace.to_bytes(), format="ovam-trace/1", blocks=blocks, self_attention=None)
+    again = ovam.Trace.from_bytes(old, pipeline)
+    assert again.self_attention == ()
+    assert torch.equal(again.blocks[0].queries, trace.blocks[0].queries)
+
+
+def test_a_self_attention_without_its_tensors_is_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    absent = [{"name": "down_blocks.0.attn1", "grid": [8, 12], "scale": 1.0}]
+    with pytest.raises(TraceFormatError):
+        ovam.Trace.from_bytes(rewritten(trace.to_bytes(), self_attention=absent), pipeline)
+
+
+def test_heads_that_the_pipeline_lacks_are_a_mismatch(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    block = trace.blocks[0]
+    foreign = dataclasses.replace(block, queries=block.queries[:, :1], head_indices=(7,))
+    with pytest.raises(TraceMismatchError, match=block.name):
+        ovam.Trace.from_bytes(dataclasses.replace(trace, blocks=(foreign,)).to_bytes(), pipeline)

@@ -1,0 +1,113 @@
+"""What one call of a pipeline leaves behind, and how traces are made of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ovam.errors import CaptureError
+from ovam.model import Projection
+from ovam.selection import Blocks, chosen_blocks
+from ovam.trace import Block, Half, SelfAttention, Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """One projection of one attention, whose output is wanted."""
+
+    name: str
+    attention: Any
+    projection: Projection
+    heads: tuple[int, ...]
+
+    @property
+    def to_text(self) -> bool:
+        """Whether the attention is to the text, not to the pixels themselves."""
+        return bool(self.attention.is_cross_attention)
+
+    @property
+    def all_heads(self) -> bool:
+        """Whether no head is left out."""
+        return len(self.heads) == self.attention.heads
+
+    def split(self, rows: Float[Tensor, "pixels channels"]) -> Float[Tensor, "heads pixels head_dim"]:
+        """Split the channels of the kept heads."""
+        return rows.unflatten(-1, (len(self.heads), -1)).transpose(0, 1)
+
+
+@dataclass(eq=False)
+class Call:
+    """What one call of the pipeline has left so far."""
+
+    schedule: Tensor  # the scheduler's timesteps: every call of a pipeline sets new ones
+    expected: int
+    evaluations: tuple[int, ...]
+    latent_size: tuple[int, int]
+    images: int
+    kept: dict[Wanted, list[Float[Tensor, "images pixels channels"]]]
+    rows: slice | None = None  # which rows of the batch the running evaluation leaves; None: it is not kept
+    seen: Counter[Wanted] = field(default_factory=Counter)
+    grids: dict[str, tuple[int, int]] = field(default_factory=dict)
+    timesteps: list[Any] = field(default_factory=list)
+    started: int = 0
+    finished: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the call made all its evaluations."""
+        return self.finished >= self.expected
+
+    def settle(self, blocks: Blocks) -> None:
+        """Let go of the blocks that are not of a chosen resolution, and of small self-attentions."""
+        names = set(chosen_blocks(blocks, {each.name: self.grids[each.name] for each in self.kept if each.to_text}))
+        pixels = {each.name: self.grids[each.name] for each in self.kept if not each.to_text}
+        largest = max(pixels.values(), key=prod, default=None)
+        names |= {name for name, grid in pixels.items() if grid == largest}
+        self.kept = {each: rows for each, rows in self.kept.items() if each.name in names}
+
+    def traces(self, half: Half, pixels_per_latent: int) -> Iterator[Trace]:
+        """Cut what the call left into a trace per image."""
+        parts = [(each, self._images_of(each)) for each in list(self.kept)]
+        keys = {each.name: images for each, images in parts if each.projection == "keys"}
+        for image in range(self.images):
+            blocks, pixels = [], []
+            for each, images in parts:
+                attention, grid, scale = each.attention, self.grids[each.name], float(each.attention.scale)
+                if each.to_text:
+                    heads = None if each.all_heads else each.heads
+                    blocks.append(Block(each.name, grid, scale, images[image], attention.to_k, heads))
+                elif each.projection == "queries":
+                    pixels.append(SelfAttention(each.name, grid, scale, images[image], keys[each.name][image]))
+            yield Trace(
+                blocks=tuple(blocks),
+                evaluations=self.evaluations,
+                timesteps=tuple(float(step) for step in self.timesteps),
+                latent_size=self.latent_size,
+                image_size=(self.latent_size[0] * pixels_per_latent, self.latent_size[1] * pixels_per_latent),
+                half=half,
+                self_attention=tuple(pixels),
+            )
+
+    def _images_of(self, wanted: Wanted) -> list[Float[Tensor, "evaluations heads pixels head_dim"]]:
+        """Hand over what was kept, image by image, outside of inference mode for an optimisation to use."""
+        kept = self.kept.pop(wanted)
+        with torch.inference_mode(mode=False):
+            return [torch.stack([wanted.split(rows[image]) for rows in kept]) for image in range(self.images)]
+
+
+def grid_of(pixels: int, latent_size: tuple[int, int]) -> tuple[int, int]:
+    """Find the (height, width) of a block by its pixels: the latent, halved upwards as often as it takes.
+
+    Raises `CaptureError` when no number of halvings fits.
+    """
+    height, width = latent_size
+    while height * width > max(pixels, 1):
+        height, width = (height + 1) // 2, (width + 1) // 2
+    if height * width != pixels:
+        raise CaptureError(f"a block has {pixels} pixels, which no halving of the latent {latent_size} gives")
+    return height, width

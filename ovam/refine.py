@@ -1,0 +1,156 @@
+"""What self-attention knows of an image's pixels: who is looked at (Eq. 8), and who belongs together."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from ovam.errors import InvalidArgumentError, SelectionError
+from ovam.heatmaps import resize
+from ovam.selection import Indices, chosen_indices
+
+# Probabilities held at a time: 64 MiB in single precision.
+_PROBABILITIES_AT_A_TIME = 1 << 24
+
+MOST_STEPS = 4
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """One self-attention of the UNet, as it was captured."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(height, width) of the pixels."""
+
+    @property
+    def scale(self) -> float:
+        """Factor on the scores."""
+
+    @property
+    def queries(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
+        """Queries of every kept evaluation."""
+
+    @property
+    def keys(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
+        """Keys of every kept evaluation."""
+
+
+def attention_received(
+    layers: Sequence[Layer], *, evaluations: Indices = None, heads: Indices = None
+) -> Float[Tensor, "height width"]:
+    """Compute how much attention every pixel receives, on the largest layer's grid (Eq. 8).
+
+    It is the column sum of the self-attention, 1 on average at every resolution, averaged over layers,
+    evaluations and heads. (The published code multiplies the attention by ones from the other side, which
+    sums rows and gives 1 everywhere.) At most 64 MiB of probabilities exist at a time.
+
+    Raises `SelectionError` for no layer or a choice outside of them.
+    """
+    largest = _largest(layers)
+    total: Tensor = torch.zeros(())
+    terms = 0
+    for layer in layers:
+        queries, keys = _chosen(layer, evaluations, heads)
+        received = torch.zeros(queries.shape[2], dtype=queries.dtype, device=queries.device)
+        for query, key in zip(queries, keys, strict=True):
+            received = received + _column_sum(query * layer.scale, key)
+        total = total.to(received) + resize(received.view(1, *layer.grid), largest)[0]
+        terms += queries.shape[0] * queries.shape[1]
+    return total / terms
+
+
+def affinity(
+    heat: Float[Tensor, "maps height width"],
+    layers: Sequence[Layer],
+    *,
+    steps: int = 1,
+    evaluations: Indices = None,
+    heads: Indices = None,
+) -> Float[Tensor, "maps height width"]:
+    """Spread heat to the pixels that attend to it: D <- A D, ``steps`` times, A the mean self-attention.
+
+    A is averaged over layers, evaluations and heads; heat is resized to each layer's grid and back to its
+    own. No pixels x pixels matrix comes to be: heat is the value of the attention. What is constant stays
+    as it is, and nothing leaves the range of the heat it is made of.
+
+    Raises `InvalidArgumentError` for ``steps`` outside 1 to 4, `SelectionError` as `attention_received`.
+    """
+    if not 1 <= steps <= MOST_STEPS:
+        raise InvalidArgumentError("steps", steps, f"1 to {MOST_STEPS}")
+    _largest(layers)
+    for _ in range(steps):
+        heat = _spread(heat, layers, lambda layer: _chosen(layer, evaluations, heads))
+    return heat
+
+
+def _spread(
+    heat: Float[Tensor, "maps height width"], layers: Sequence[Layer], chosen: Callable[[Layer], tuple[Tensor, Tensor]]
+) -> Float[Tensor, "maps height width"]:
+    """Multiply heat once by the mean self-attention."""
+    size = (heat.shape[1], heat.shape[2])
+    total = torch.zeros_like(heat)
+    terms = 0
+    for layer in layers:
+        queries, keys = chosen(layer)
+        values = resize(heat, layer.grid).flatten(1).T.to(queries)
+        attended = torch.zeros_like(values)
+        for query, key in zip(queries, keys, strict=True):
+            attended = attended + _attended(query, key, values, layer.scale)
+        total = total + resize(attended.T.unflatten(1, layer.grid).to(heat), size)
+        terms += queries.shape[0] * queries.shape[1]
+    return total / terms
+
+
+def _attended(
+    query: Float[Tensor, "heads pixels head_dim"],
+    key: Float[Tensor, "heads pixels head_dim"],
+    values: Float[Tensor, "pixels maps"],
+    scale: float,
+) -> Float[Tensor, "pixels maps"]:
+    """Sum over heads what every pixel sees of the values.
+
+    The values come in groups as wide as the head, because the kernels that keep no matrix want that.
+    """
+    heads, _, width = query.shape
+    parts = []
+    for group in values.split(width, dim=1):
+        filled = pad(group, (0, width - group.shape[1])).contiguous().expand(1, heads, -1, -1)
+        seen = scaled_dot_product_attention(query[None], key[None], filled, scale=scale)
+        parts.append(seen[0, :, :, : group.shape[1]].sum(dim=0))
+    return torch.cat(parts, dim=1)
+
+
+def _column_sum(
+    query: Float[Tensor, "heads pixels head_dim"], key: Float[Tensor, "heads pixels head_dim"]
+) -> Float[Tensor, " pixels"]:
+    """Sum over heads and looking pixels the attention that every pixel receives; queries come scaled."""
+    heads, pixels, _ = query.shape
+    rows = max(1, _PROBABILITIES_AT_A_TIME // (heads * pixels))
+    total = torch.zeros(pixels, dtype=query.dtype, device=query.device)
+    for part in query.split(rows, dim=1):
+        total = total + (part @ key.transpose(-1, -2)).softmax(dim=-1).sum(dim=(0, 1))
+    return total
+
+
+def _chosen(layer: Layer, evaluations: Indices, heads: Indices) -> tuple[Tensor, Tensor]:
+    """Take the chosen evaluations and heads of a layer, in single precision at least."""
+    queries, keys = layer.queries, layer.keys
+    if evaluations is not None:
+        steps = list(chosen_indices(evaluations, queries.shape[0], "evaluations"))
+        queries, keys = queries[steps], keys[steps]
+    if heads is not None:
+        kept = list(chosen_indices(heads, queries.shape[1], "heads"))
+        queries, keys = queries[:, kept], keys[:, kept]
+    exact = torch.promote_types(queries.dtype, torch.float32)
+    return queries.to(exact), keys.to(exact)
+
+
+def _largest(layers: Sequence[Layer]) -> tuple[int, int]:
+    """Find the largest grid. SelectionError when no self-attention was captured."""
+    if not layers:
+        raise SelectionError("the trace holds no self-attention; capture with it to refine by it")
+    return max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])

@@ -1,0 +1,208 @@
+"""What is learned from: any form of mask, images of one model, and starts of any kind."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+import ovam
+from ovam.annotations import annotations, nearest, require_one_model
+from ovam.errors import (
+    EmbeddingNotFiniteError,
+    ExamplesOfOtherModelsError,
+    InvalidArgumentError,
+    UnusableMaskError,
+)
+from ovam.schedules import share_of_rate
+from tests.pipelines import tiny_pipeline
+
+LABELS = np.zeros((64, 96), dtype=np.uint8)
+LABELS[8:40, 8:40], LABELS[30:60, 50:90], LABELS[:4] = 1, 2, 255
+
+
+def double(trace: ovam.Trace, blocks: slice = slice(None, None, 4)) -> ovam.Trace:
+    exact = []
+    for block in trace.blocks[blocks]:
+        to_k = torch.nn.Linear(32, block.to_k.out_features, bias=False).double()
+        to_k.weight.data = block.to_k.weight.detach().double()
+        exact.append(dataclasses.replace(block, queries=block.queries.double(), to_k=to_k))
+    return dataclasses.replace(trace, blocks=tuple(exact))
+
+
+def test_a_map_of_labels_is_a_mask_per_class_and_255_does_not_count(trace: ovam.Trace) -> None:
+    (one,) = annotations([(trace, LABELS)], 3)
+    assert one.target.shape == (3, 64, 96)
+    for label in range(3):
+        assert np.array_equal(one.target[label].numpy() == 1, label == LABELS)
+    assert one.counted is not None
+    assert np.array_equal(one.counted.numpy(), LABELS != 255)
+
+
+def test_labels_without_255_teach_what_their_masks_teach(trace: ovam.Trace) -> None:
+    labels = np.where(LABELS == 255, 0, LABELS)
+    stacked = np.stack([labels == label for label in range(3)])
+    init = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    fits = [ovam.optimize_tokens([(trace, mask)], init, epochs=3) for mask in (labels, labels.astype(np.int64), stacked)]
+    assert fits[0].losses == fits[1].losses == fits[2].losses
+
+
+def test_what_lies_under_255_does_not_matter(trace: ovam.Trace) -> None:
+    init = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    (one,) = annotations([(trace, LABELS)], 3)
+    assert one.counted is not None
+    maps = ovam.heatmaps(trace, init, size=(64, 96))
+    changed = torch.where(one.counted, maps, torch.rand(3, 64, 96).softmax(dim=0))
+    assert torch.equal(ovam.losses.bce(maps, one.target, one.counted), ovam.losses.bce(changed, one.target, one.counted))
+    ignored = ovam.optimize_tokens([(trace, LABELS)], init, epochs=2).losses
+    assert ignored[0] == pytest.approx(float(ovam.losses.bce(maps, one.target, one.counted)), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (128, 192), (50, 77)])
+def test_a_mask_of_another_size_comes_by_the_nearest_pixel(trace: ovam.Trace, size: tuple[int, int]) -> None:
+    labels = torch.zeros(size, dtype=torch.uint8)
+    labels[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 1
+    (one,) = annotations([(trace, labels)], 2)
+    assert one.target.shape == (2, 64, 96)
+    assert set(one.target.unique().tolist()) == {0.0, 1.0}
+    if size == (16, 24):
+        assert torch.equal(one.target[1], labels.repeat_interleave(4, 0).repeat_interleave(4, 1).float())
+
+
+def test_the_nearest_pixel_is_that_of_the_centres() -> None:
+    assert nearest(torch.arange(6.0).view(1, 1, 6), (1, 3)).tolist() == [[[1.0, 3.0, 5.0]]]
+    assert nearest(torch.tensor([[[True, False]]]), (2, 4)).tolist() == [[[True, True, False, False]] * 2]
+
+
+def test_labels_that_teach_nothing_are_refused(trace: ovam.Trace) -> None:
+    half = np.where(LABELS == 2, 255, LABELS)
+    for mask, message in (
+        (half, "class 2 has no pixel"),
+        (LABELS + 3, "labels from"),
+        (LABELS.astype(np.int64) - 1, "labels from -1"),
+        (np.full((4, 4), 255), "no pixel that counts"),
+        (np.where(LABELS == 255, 255, 1), "class 1 covers"),
+    ):
+        with pytest.raises(UnusableMaskError, match=message):
+            annotations([(trace, mask)], 3)
+    with pytest.raises(InvalidArgumentError, match=r"^mask 0 is .*integers"):
+        annotations([(trace, LABELS.astype(np.float32) / 255)], 3)
+
+
+def test_examples_of_different_models_are_refused(trace: ovam.Trace) -> None:
+    with ovam.capture(other := tiny_pipeline(seed=1)) as traces:
+        other("a cat", height=64, width=96, num_inference_steps=1, output_type="latent")
+    with pytest.raises(ExamplesOfOtherModelsError, match=r"examples 0 and 1 .*'down_blocks"):
+        ovam.optimize_tokens([(trace, LABELS), (traces[0], LABELS)], torch.zeros(3, 32))
+    wide = dataclasses.replace(trace.blocks[0], to_k=torch.nn.Linear(40, 16, bias=False))
+    with pytest.raises(ExamplesOfOtherModelsError, match="text width 40, example 0 of 32"):
+        require_one_model([trace, dataclasses.replace(trace, blocks=(wide,))])
+
+
+def test_examples_of_one_model_may_have_kept_different_blocks_or_be_loaded_twice(trace: ovam.Trace) -> None:
+    part = dataclasses.replace(trace, blocks=trace.blocks[2:5])
+    require_one_model([trace, part])
+    require_one_model([double(trace), double(trace)])
+
+
+def test_an_init_that_is_no_number_or_of_another_width_is_refused(trace: ovam.Trace) -> None:
+    with pytest.raises(EmbeddingNotFiniteError):
+        ovam.optimize_tokens([(trace, LABELS)], torch.full((3, 32), torch.nan))
+    with pytest.raises(InvalidArgumentError, match=r"\(3, 31\); allowed: .*32"):
+        ovam.optimize_tokens([(trace, LABELS)], torch.zeros(3, 31))
+
+
+def test_a_start_may_be_a_word_a_row_or_a_token(pipeline: StableDiffusionPipeline) -> None:
+    words = ovam.initial_tokens(pipeline, "cat", "dog")
+    assert torch.equal(ovam.initial_tokens(pipeline, words[1], "dog", background=words[0]), words)
+    assert torch.equal(ovam.initial_tokens(pipeline, words[1], words[2]), words)
+    noisy = [ovam.initial_tokens(pipeline, "cat", noise=0.1, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(noisy[0], noisy[1])
+    assert not torch.equal(noisy[0], noisy[2])
+    assert 0.05 < float((noisy[0] - words[:2]).std()) < 0.2
+    with pytest.raises(InvalidArgumentError, match="one width"):
+        ovam.initial_tokens(pipeline, "cat", torch.zeros(31))
+    with pytest.raises(InvalidArgumentError, match=r"^noise is "):
+        ovam.initial_tokens(pipeline, "cat", noise=-1.0)
+
+
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy_minmax"])
+def test_the_first_step_of_descent_is_the_gradient_of_finite_differences(trace: ovam.Trace, loss: str) -> None:
+    """In double precision; the labels have three classes and pixels that do not count."""
+    exact = double(trace)
+    init = torch.randn(3, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    fit = ovam.optimize_tokens([(exact, LABELS)], init, loss=loss, learning_rate=1e-9, epochs=2, patience=None)
+    moved = ovam.optimize_tokens([(exact, LABELS)], init, loss=loss, learning_rate=1.0, epochs=2, patience=None)
+    (one,) = annotations([(exact, LABELS)], 3)
+    loss_of = getattr(ovam.losses, loss)
+
+    def value(tokens: torch.Tensor) -> float:
+        return float(loss_of(ovam.heatmaps(exact, tokens, size=(64, 96)), one.target.double(), one.counted))
+
+    assert fit.losses[0] == pytest.approx(value(init), rel=1e-12)
+    if moved.best_epoch == 1:  # one step of rate 1 is the gradient itself
+        gradient = init - moved.embedding
+        for row, column in ((0, 0), (1, 7), (2, 31)):
+            nudge = torch.zeros_like(init)
+            nudge[row, column] = 1e-6
+            assert (value(init + nudge) - value(init - nudge)) / 2e-6 == pytest.approx(
+                float(gradient[row, column]), rel=1e-4, abs=1e-9
+            )
+    else:
+        pytest.fail("a step down the gradient did not lower the loss")
+
+
+def test_two_classes_keep_their_sum_exactly_in_double_precision(trace: ovam.Trace) -> None:
+    init = torch.randn(2, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    fit = ovam.optimize_tokens([(double(trace), LABELS == 1)], init, epochs=5, learning_rate=10.0)
+    assert fit.best_epoch > 0
+    assert torch.allclose(fit.embedding.sum(dim=0), init.sum(dim=0), rtol=0, atol=1e-12)
+
+
+def test_schedules_are_values() -> None:
+    shares = [share_of_rate(ovam.StepDecay(2, 0.5), epoch, 6) for epoch in range(6)]
+    assert shares == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert {share_of_rate(ovam.Constant(), epoch, 6) for epoch in range(6)} == {1.0}
+    cosine = [share_of_rate(ovam.Cosine(0.1), epoch, 5) for epoch in range(5)]
+    assert cosine == pytest.approx([1, 0.1 + 0.9 * 0.85355339, 0.55, 0.1 + 0.9 * 0.14644661, 0.1])
+    assert share_of_rate(ovam.Cosine(), 0, 1) == 1
+    for make, field in (
+        (lambda: ovam.StepDecay(0), "every"),
+        (lambda: ovam.StepDecay(1, 2.0), "factor"),
+        (lambda: ovam.Cosine(2.0), "floor"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=f"^{field} is "):
+            make()
+
+
+def test_the_schedule_is_followed_and_kept(trace: ovam.Trace) -> None:
+    init = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    fits = [
+        ovam.optimize_tokens([(trace, LABELS)], init, schedule=schedule, epochs=4)
+        for schedule in (ovam.Constant(), ovam.StepDecay(1, 0.5), ovam.Cosine())
+    ]
+    assert len({fit.losses for fit in fits}) == 3
+    assert len({fit.losses[:2] for fit in fits}) == 1
+    assert fits[1].schedule == ovam.StepDecay(1, 0.5)
+
+
+def test_more_epochs_encode_no_text(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    init = ovam.initial_tokens(pipeline, "cat")
+    calls: list[object] = []
+    hook = pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        ovam.optimize_tokens([(trace, LABELS == 1)], init, epochs=5)
+    finally:
+        hook.remove()
+    assert calls == []
+
+
+@pytest.mark.parametrize("end", [0, 2])
+def test_an_end_at_any_epoch_keeps_the_best_so_far(trace: ovam.Trace, end: int) -> None:
+    init = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    fit = ovam.optimize_tokens([(trace, LABELS)], init, epochs=9, on_epoch=lambda epoch, _loss: epoch < end)
+    assert (fit.ended, len(fit.losses)) == ("callback", end + 1)
+    assert fit.best_loss == min(fit.losses)
+    if end == 0:
+        assert torch.equal(fit.embedding, init)

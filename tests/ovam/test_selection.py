@@ -1,0 +1,80 @@
+"""A choice means the same at capture as in a heatmap, and what is kept is a part of the whole."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+import ovam
+from ovam.errors import SelectionError
+from tests.families import generate
+
+
+@pytest.mark.parametrize(("blocks", "grids"), [(12, {(8, 12)}), ([6, "up_blocks.0"], {(4, 6), (2, 3)}), ("mid", {(2, 3)})])
+def test_blocks_are_chosen_at_capture_by_resolution_and_position(
+    pipeline: StableDiffusionPipeline, blocks: Any, grids: set[tuple[int, int]]
+) -> None:
+    with ovam.capture(pipeline, blocks=blocks, mid_block=True) as traces, ovam.capture(pipeline, mid_block=True) as whole:
+        generate(pipeline, "sd1")
+    assert {block.grid for block in traces[0].blocks} == grids
+    embedding, _ = ovam.encode(pipeline, "a cat")
+    assert torch.equal(ovam.heatmaps(traces[0], embedding), ovam.heatmaps(whole[0], embedding, blocks=blocks))
+
+
+def test_a_resolution_that_no_block_has_is_refused_at_the_first_evaluation(pipeline: StableDiffusionPipeline) -> None:
+    with pytest.raises(SelectionError, match="blocks 64 selects none"), ovam.capture(pipeline, blocks=64):
+        generate(pipeline, "sd1")
+
+
+def test_a_resolution_is_known_even_when_the_first_evaluation_is_not_kept(pipeline: StableDiffusionPipeline) -> None:
+    with ovam.capture(pipeline, blocks=6, evaluations=-1) as traces:
+        generate(pipeline, "sd1")
+    assert {block.grid for block in traces[0].blocks} == {(4, 6)}
+    assert traces[0].evaluations == (1,)
+
+
+def test_chosen_heads_are_those_of_the_whole_trace_and_survive_its_bytes(pipeline: StableDiffusionPipeline) -> None:
+    with ovam.capture(pipeline, heads=1) as part, ovam.capture(pipeline) as whole:
+        generate(pipeline, "sd1")
+    embedding, _ = ovam.encode(pipeline, "a cat")
+    expected = ovam.heatmaps(whole[0], embedding, heads=1)
+    for trace in (part[0], ovam.Trace.from_bytes(part[0].to_bytes(), pipeline)):
+        assert {block.heads for block in trace.blocks} == {1}
+        assert {block.head_indices for block in trace.blocks} == {(1,)}
+        assert torch.allclose(ovam.heatmaps(trace, embedding), expected, atol=1e-6)
+
+
+def test_a_head_that_a_block_lacks_is_refused_at_once(pipeline: StableDiffusionPipeline) -> None:
+    with pytest.raises(SelectionError, match=r"heads .*\[3\]"), ovam.capture(pipeline, heads=3):
+        pass
+
+
+def test_self_attentions_of_the_largest_grid_are_kept_only_when_asked_for(pipeline: StableDiffusionPipeline) -> None:
+    with ovam.capture(pipeline, self_attention=True, evaluations=1) as traces, ovam.capture(pipeline) as usual:
+        generate(pipeline, "sd1")
+    kept = traces[0].self_attention
+    assert usual[0].self_attention == ()
+    assert [each.grid for each in kept] == [(8, 12)] * 3
+    assert all(each.name.endswith("attn1") for each in kept)
+    assert all(each.queries.shape == each.keys.shape == (1, 2, 96, 8) for each in kept)
+    assert traces[0].nbytes > usual[0].nbytes / 2
+    half = traces[0].to(dtype=torch.float16).self_attention[0]
+    assert half.queries.dtype == half.keys.dtype == torch.float16
+
+
+def test_kept_queries_and_keys_are_those_that_the_pixels_attended_with(pipeline: StableDiffusionPipeline) -> None:
+    name = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
+    attention = pipeline.unet.get_submodule(name)
+    outputs: dict[str, list[torch.Tensor]] = {"to_q": [], "to_k": []}
+    handles = [
+        getattr(attention, part).register_forward_hook(lambda _m, _a, out, part=part: outputs[part].append(out[1]))
+        for part in outputs
+    ]
+    with ovam.capture(pipeline, self_attention=True) as traces:
+        generate(pipeline, "sd1")
+    for handle in handles:
+        handle.remove()
+    kept = next(each for each in traces[0].self_attention if each.name == name)
+    for tensor, part in ((kept.queries, "to_q"), (kept.keys, "to_k")):
+        assert torch.equal(tensor.transpose(1, 2).flatten(-2), torch.stack(outputs[part]))

@@ -1,0 +1,245 @@
+"""Token files come back as they were, and no file does anything but hold numbers."""
+
+import contextlib
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError, UnsafePickleError
+from ovam.token_files import (
+    MOST_BYTES,
+    LearnedTokens,
+    from_npy,
+    from_published,
+    from_safetensors,
+    from_textual_inversion,
+    require_width,
+    to_npy,
+    to_safetensors,
+    to_textual_inversion,
+)
+
+ROWS = torch.arange(96, dtype=torch.float32).view(3, 32)
+TOKENS = LearnedTokens(ROWS, ("cat", "dog"), {"model": "tiny", "loss": 0.25, "examples": ["a", "b"]})
+ARRAYS = {"cat": np.arange(64, dtype=np.float32).reshape(2, 32), "dog": np.ones((2, 32), dtype=np.float32)}
+
+
+def saved(value: Any, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, value, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("write", "read"), [(to_safetensors, from_safetensors), (to_textual_inversion, from_textual_inversion)])
+def test_tokens_come_back_with_names_and_metadata(write: Any, read: Any) -> None:
+    again = read(write(TOKENS))
+    assert torch.equal(again.embedding, ROWS)
+    assert (again.names, again.metadata, again.width) == (TOKENS.names, TOKENS.metadata, 32)
+
+
+def test_rows_come_back_from_npy_and_are_named_anew() -> None:
+    data = to_npy(TOKENS)
+    assert np.array_equal(np.load(io.BytesIO(data), allow_pickle=False), ROWS.numpy())
+    assert torch.equal(from_npy(data, "cat", "dog").embedding, ROWS)
+    assert from_npy(data).names == ("token-1", "token-2")
+    assert torch.equal(from_npy(saved(np.asfortranarray(ROWS.numpy().astype(np.float64)))).embedding, ROWS)
+
+
+def test_diffusers_loads_the_textual_inversion_file(pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
+    (tmp_path / "learned_embeds.safetensors").write_bytes(to_textual_inversion(TOKENS, "<animals>"))
+    try:
+        pipeline.load_textual_inversion(str(tmp_path))
+        table = pipeline.text_encoder.get_input_embeddings().weight
+        numbers = pipeline.tokenizer.convert_tokens_to_ids(["<animals>", "<animals>_1", "<animals>_2"])
+        assert torch.equal(table[numbers].detach().float(), ROWS)
+    finally:
+        pipeline.unload_textual_inversion()
+
+
+def test_a_textual_inversion_file_of_others_is_read_by_its_placeholder() -> None:
+    found = from_textual_inversion(save({"<cat-toy>": ROWS[:2].half()}))
+    assert found.names == ("cat-toy",)
+    assert torch.equal(found.embedding, ROWS[:2])
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_published_tokens_are_read_from_a_pickle_of_any_protocol(protocol: int) -> None:
+    for data in (pickle.dumps(ARRAYS, protocol), pickle.dumps(np.array(ARRAYS, dtype=object), protocol)):
+        found = from_published(data)
+        assert list(found) == ["cat", "dog"]
+        for name, rows in ARRAYS.items():
+            assert np.array_equal(found[name].embedding.numpy(), rows)
+
+
+def test_published_tokens_are_read_from_a_pickled_npy() -> None:
+    found = from_published(saved(ARRAYS))
+    assert np.array_equal(found["cat"].embedding.numpy(), ARRAYS["cat"])
+    old = saved(ARRAYS).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    with pytest.raises(TokenFileError):  # the length before the name is wrong now
+        from_published(old)
+
+
+def test_arrays_of_other_types_and_orders_are_read() -> None:
+    turned = {"cat": np.asfortranarray(ARRAYS["cat"].astype(">f8"))}
+    for protocol in (2, 4, 5):
+        assert np.array_equal(from_published(pickle.dumps(turned, protocol))["cat"].embedding.numpy(), ARRAYS["cat"])
+
+
+class Call:
+    """Pickles as a call of ``function``."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call
+
+
+def hostile(folder: Path) -> dict[str, bytes]:
+    mark = str(folder / "carried-out")
+    pairs = b"".join(b"\x94h%c\x86" % number for number in range(100))  # each twice in the next: 2**100 to hash
+    return {
+        "system": pickle.dumps(Call(os.system, f"touch {mark}")),
+        "eval": pickle.dumps({"cat": Call(eval, f"open({mark!r}, 'w')")}),
+        "system in an array": saved({"cat": Call(os.system, f"touch {mark}")}),
+        "old protocol": f"cos\nsystem\n(S'touch {mark}'\ntR.".encode(),
+        "getattr of numpy": b"cnumpy\nload\n(S'x'\ntR.",
+        "attribute of an allowed name": b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.",
+        "object array": pickle.dumps({"cat": np.array([[None, 1]], dtype=object)}),
+        "instance": pickle.dumps({"cat": folder}),
+        "set": pickle.dumps({"cat": {1, 2}}),
+        "nested keys": b"\x80\x04})" + pairs + b"Ns.",
+        "filled name": b"\x80\x04cnumpy\nndarray\n}b.",
+        "call of a call": b"\x80\x04cnumpy\ndtype\n)R)R.",
+        "persistent": b"\x80\x04Pelsewhere\n.",
+        "extension": b"\x80\x04\x82\x01.",
+    }
+
+
+def test_a_hostile_pickle_is_refused_and_not_carried_out(tmp_path: Path) -> None:
+    for data in hostile(tmp_path).values():
+        with pytest.raises(UnsafePickleError, match="the pickle"):
+            from_published(data)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80\x04.",
+        b"\x80\x04N.",
+        b"\x80\x04}.",
+        b"\x80\x04\x8c\x03cat.",
+        b"\x80\x04}\x8c\x03cat\x8c\x03dogs.",
+        b"\x80\x04r\xff\xff\xff\x7f.",
+        b"\x80\x04Nr\xff\xff\xff\x7f.",
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+        b"\x80\x04h\x05.",
+        b"\x80\x04t.",
+        pickle.dumps(ARRAYS)[:-1],
+        pickle.dumps(ARRAYS)[:200],
+        pickle.dumps(ARRAYS["cat"]),
+        pickle.dumps({"cat": np.ones((3, 32), dtype=np.float32)}),
+        pickle.dumps({"cat": np.ones((2, 32), dtype=np.int64)}),
+        pickle.dumps({"cat": np.ones((2, 2, 2), dtype=np.float32)}),
+        pickle.dumps(ARRAYS).replace(b"K\x02K ", b"K\x02K!"),
+        saved(ROWS.numpy()),
+        saved(np.array([ARRAYS], dtype=object)),
+    ],
+    ids=range(20),
+)
+def test_a_pickle_that_is_cut_short_or_holds_something_else_is_refused(data: bytes) -> None:
+    with pytest.raises(TokenFileError):
+        from_published(data)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 900), st.binary(min_size=1, max_size=4))
+def test_a_damaged_pickle_gives_tokens_or_an_error_of_its_own(place: int, damage: bytes) -> None:
+    data = bytearray(pickle.dumps(ARRAYS, 4))
+    data[place : place + len(damage)] = damage
+    with contextlib.suppress(TokenFileError, UnsafePickleError, EmbeddingNotFiniteError):
+        from_published(bytes(data))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 130), st.binary(min_size=1, max_size=4))
+def test_a_damaged_npy_gives_tokens_or_an_error_of_its_own(place: int, damage: bytes) -> None:
+    data = bytearray(to_npy(TOKENS))
+    data[place : place + len(damage)] = damage
+    for read in (from_npy, from_published):
+        with contextlib.suppress(TokenFileError, UnsafePickleError, EmbeddingNotFiniteError):
+            read(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "header", ["(" * 5000, "{'descr': '<f4'", "{'descr': [('a', 1)] * 9, 'shape': 1}", "b" * 20000, "{" * 90]
+)
+def test_a_header_that_is_a_hostile_expression_is_refused(header: str) -> None:
+    text = header.encode() + b"\n"
+    for read in (from_npy, from_published):
+        with pytest.raises(TokenFileError):
+            read(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+
+
+def test_files_beyond_the_size_limit_are_not_looked_into() -> None:
+    data = b"\x00" * (MOST_BYTES + 1)
+    for read in (from_published, from_npy, from_safetensors, from_textual_inversion):
+        with pytest.raises(TokenFileError, match="allowed: 67108864"):
+            read(data)
+
+
+def test_a_pickled_npy_is_not_loaded_as_plain_numbers() -> None:
+    with pytest.raises(TokenFileError, match="pickled"):
+        from_npy(saved(ARRAYS))
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_refused() -> None:
+    data = saved(ROWS.numpy())
+    for bad in (
+        data[:-1],
+        data[:40],
+        data.replace(b"(3, 32)", b"(3, 99)"),
+        saved(np.arange(6)),
+        saved(ROWS[0].numpy()),
+        b"PK\x03\x04",
+    ):
+        with pytest.raises(TokenFileError):
+            from_npy(bad)
+
+
+@pytest.mark.parametrize("read", [from_safetensors, from_textual_inversion])
+def test_safetensors_that_hold_no_tokens_are_refused(read: Any) -> None:
+    data = to_safetensors(TOKENS)
+    for bad in (b"", data[:-1], data[:50], save({"a": ROWS[0]}), save({"a": ROWS, "b": ROWS.clone()})):
+        with pytest.raises(TokenFileError):
+            read(bad)
+
+
+def test_tokens_that_are_no_numbers_or_have_no_names_are_refused() -> None:
+    with pytest.raises(EmbeddingNotFiniteError):
+        from_published(pickle.dumps({"cat": ARRAYS["cat"] * np.nan}))
+    with pytest.raises(EmbeddingNotFiniteError):
+        from_published(pickle.dumps({"cat": np.full((2, 3), 1e300)}))
+    with pytest.raises(InvalidArgumentError, match="embedding"):
+        LearnedTokens(ROWS, ("cat",))
+    with pytest.raises(TokenFileError, match="embedding"):
+        from_npy(to_npy(TOKENS), "cat")
+
+
+def test_another_width_is_told_with_both() -> None:
+    assert require_width(TOKENS, 32) is TOKENS
+    with pytest.raises(TokenWidthError, match="'cat' is 32 wide, the model takes 768"):
+        require_width(TOKENS, 768)
