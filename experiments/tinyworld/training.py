@@ -1,7 +1,8 @@
 """What both trainings share: data-parallel processes, a time budget, a moving average of weights, checkpoints.
 
-On a CPU two single-threaded processes that average their gradients are several times faster than two threads in one
-process, so data parallelism is the only kind of parallelism here; on a GPU one process does it all.
+On a CPU that is busy with other work too, two threads of one process wait for each other at every operation; two
+single-threaded processes that average their gradients do so once a step. Hence data parallelism is the only kind of
+parallelism here. On a GPU one process does it all.
 """
 
 import math
@@ -194,7 +195,7 @@ def worker(rank: int, processes: int, port: int, task: Callable[..., None], argu
 
 def launch(task: Callable[..., None], processes: int, port: int, *arguments: object) -> None:
     """Run task(rank, processes, *arguments) in that many processes and wait for them."""
-    # glibc otherwise returns every large tensor to the kernel and faults it in again: a tenth of the time.
+    # glibc otherwise returns every large tensor to the kernel and faults it in again.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
     if processes == 1:
         worker(0, 1, port, task, arguments)

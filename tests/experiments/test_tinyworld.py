@@ -74,7 +74,7 @@ def test_the_worlds_words_are_one_token_each_and_others_are_pieces() -> None:
 
 
 def test_the_annotator_agrees_with_exact_masks_of_unseen_renders() -> None:
-    assert measured(Annotator.load(), 100)["mIoU"] > 0.9
+    assert measured(Annotator.load(), 100)["mIoU"] > 0.93
 
 
 def test_drawings_have_the_size_the_model_makes() -> None:
