@@ -22,6 +22,14 @@ SUBMISSION = (
     Code.UNKNOWN_MODEL,
     Code.QUEUE_FULL,
 )
+SOURCE_IMAGE = (  # of a request that names an image of a generate job
+    Code.UNKNOWN_JOB,
+    Code.JOB_EXPIRED,
+    Code.WRONG_JOB_KIND,
+    Code.JOB_NOT_FINISHED,
+    Code.JOB_NOT_SUCCESSFUL,
+    Code.IMAGE_INDEX,
+)
 TAGS = [
     {
         "name": "jobs",

@@ -8,7 +8,7 @@ from contracts.errors import Code
 from contracts.jobs import JobRecord
 from contracts.requests import OptimizeRequest
 from service import examples
-from service.openapi import SUBMISSION, body, example, problems
+from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
 
@@ -25,12 +25,7 @@ router = APIRouter(tags=["jobs"])
         202: example(examples.OPTIMIZE_QUEUED, "queued; follow `Location`"),
         **problems(
             *SUBMISSION,
-            Code.UNKNOWN_JOB,
-            Code.JOB_EXPIRED,
-            Code.WRONG_JOB_KIND,
-            Code.JOB_NOT_FINISHED,
-            Code.JOB_NOT_SUCCESSFUL,
-            Code.IMAGE_INDEX,
+            *SOURCE_IMAGE,
             Code.TOKEN_EXISTS,
             Code.EXAMPLES_OF_OTHER_MODELS,
             Code.PROMPT_TOO_LONG,
