@@ -6,10 +6,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from contracts.attribution import AttributeRequest, AttributeResult
 from contracts.errors import Failure
-from contracts.requests import AnyRequest, AttributeRequest, GenerateRequest, Normalize, OptimizeRequest, Padding, Target
+from contracts.fields import Frozen
+from contracts.generation import GenerateRequest, GenerateResult, ImageRequest
+from contracts.optimization import OptimizeRequest, OptimizeResult
+from contracts.probing import ProbeRequest, ProbeResult
+from contracts.tokens import ImportRequest, ImportResult
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 
@@ -30,23 +35,9 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.RUNNING)
 
 
-Kind = Literal["generate", "attribute", "optimize"]
-
-
-class Frozen(BaseModel):
-    """A record that is replaced, never changed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Artifact(Frozen):
-    """A file of a job, to be had at `url`."""
-
-    name: str
-    media_type: str
-    size: int = Field(description="bytes")
-    sha256: str
-    url: str
+Kind = Literal["generate", "image", "attribute", "probe", "optimize", "import"]
+AnyRequest = GenerateRequest | ImageRequest | AttributeRequest | ProbeRequest | OptimizeRequest | ImportRequest
+AnyResult = GenerateResult | AttributeResult | ProbeResult | OptimizeResult | ImportResult
 
 
 class Progress(Frozen):
@@ -54,80 +45,12 @@ class Progress(Frozen):
 
     done: int
     total: int
-    unit: Literal["step", "epoch", "target"]
+    unit: Literal["step", "evaluation", "epoch"]
     loss: float | None = None
 
 
-class GeneratedImage(Frozen):
-    """One image of a generate job."""
-
-    index: int
-    seed: int
-    image: Artifact
-    trace_bytes: int = Field(description="size of the pixel queries kept for it")
-
-
-class GenerateResult(Frozen):
-    """Images, and the settings as they were used."""
-
-    model: str
-    height: int
-    width: int
-    num_inference_steps: int
-    guidance_scale: float
-    evaluations: int = Field(description="UNet evaluations whose queries are kept")
-    images: list[GeneratedImage]
-
-
-class Rle(Frozen):
-    """A mask in COCO's compressed run-length encoding."""
-
-    size: tuple[int, int] = Field(description="(height, width)")
-    counts: str
-
-
-class Segment(Frozen):
-    """Where one target is."""
-
-    target: Target
-    tau: float
-    normalize: Normalize
-    score: float = Field(description="mean of the heatmap inside the mask over its maximum, 0..1")
-    area: int = Field(description="pixels of the mask")
-    bbox: tuple[int, int, int, int] = Field(description="x, y, width, height of the mask; zeros if it is empty")
-    rle: Rle
-    polygons: list[list[float]] = Field(description="outlines as x0, y0, x1, y1, ...")
-    heatmap: Artifact
-    heatmap_npy: Artifact
-    mask: Artifact
-    overlay: Artifact
-
-
-class AttributeResult(Frozen):
-    """A segment for every target, in the order asked for."""
-
-    model: str
-    height: int
-    width: int
-    padding: Padding
-    dcrf: bool
-    segments: list[Segment]
-
-
-class OptimizeResult(Frozen):
-    """The token that was learned."""
-
-    token: str
-    model: str
-    width: int = Field(description="of the embedding")
-    epochs: int = Field(description="epochs run")
-    best_epoch: int
-    best_loss: float
-    losses: list[float]
-
-
 class JobRecord(Frozen):
-    """A job. `error` or `result` is there once it is final, never both."""
+    """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something."""
 
     id: str
     kind: Kind
@@ -140,7 +63,7 @@ class JobRecord(Frozen):
     attempt: int = Field(0, description="how often a worker has begun it")
     cancel_requested: bool = False
     progress: Progress | None = None
-    result: GenerateResult | AttributeResult | OptimizeResult | None = None
+    result: AnyResult | None = None
     error: Failure | None = None
 
     def changed(self, **fields: Any) -> "JobRecord":  # noqa: ANN401  # the fields' own types are checked by the model
@@ -159,10 +82,16 @@ def kind_of(request: AnyRequest) -> Kind:
     match request:
         case GenerateRequest():
             return "generate"
+        case ImageRequest():
+            return "image"
         case AttributeRequest():
             return "attribute"
+        case ProbeRequest():
+            return "probe"
         case OptimizeRequest():
             return "optimize"
+        case ImportRequest():
+            return "import"
 
 
 def new_job_id() -> str:

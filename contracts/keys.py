@@ -4,17 +4,23 @@ JOBS = "ovam:jobs"  # sorted set, every score 0: job ids, whose order is that of
 QUEUED = "ovam:queued"  # sorted set: ids of jobs that wait, by time of creation (ms); 0 if handed back
 MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
-TOKENS = "ovam:tokens"  # hash: token name -> TokenCard
+TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
+METHODS = "ovam:methods"  # hash: method name -> MethodCard
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
 DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
 DOCKETS = (DOCKET, INTERACTIVE)  # workers take jobs from each, and run any kind of job from any of them
+TOKEN_FILES = {  # a token in every form it can be asked for
+    "safetensors": "token.safetensors",
+    "textual-inversion": "textual-inversion.safetensors",
+    "npy": "token.npy",
+}
 TASK = "run_job"  # every docket's one task; its argument, and the execution's key, is a job id
 
 
 def docket_of(kind: str) -> str:
     """The docket for a kind of job: a docket is first in, first out, so short jobs have one of their own."""
-    return INTERACTIVE if kind == "attribute" else DOCKET
+    return INTERACTIVE if kind in ("attribute", "probe", "import") else DOCKET
 
 
 def job(job_id: str) -> str:
@@ -52,6 +58,16 @@ def trace(image: int) -> str:
     return f"trace-{image}.safetensors"
 
 
-def token_object(name: str, job_id: str) -> str:
-    """Object: the embedding of a token, background row first; under its job, so that no other job overwrites it."""
-    return f"tokens/{name}/{job_id}.safetensors"
+def token(name: str) -> str:
+    """Hash: version -> TokenCard of the token of a name."""
+    return f"ovam:token:{name}"
+
+
+def token_object(token_id: str, form: str) -> str:
+    """Object: a token's rows, background first, as a file of a form; a token's id never changes, its name may."""
+    return f"tokens/{token_id}/{TOKEN_FILES[form]}"
+
+
+def upload(job_id: str) -> str:
+    """Object: the image that came with a job's request, as it came."""
+    return f"jobs/{job_id}/upload"

@@ -14,7 +14,7 @@ from redis.exceptions import WatchError
 
 from contracts import keys
 from contracts.errors import Code, Failure, ServiceError
-from contracts.jobs import AttributeResult, GenerateResult, JobRecord, Kind, OptimizeResult, Progress, State, utc_now
+from contracts.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
 
 REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
 MAX_EVENTS = 2000  # per job
@@ -91,7 +91,7 @@ class Ledger:
 
         await self.change(job_id, advance)
 
-    async def succeed(self, job_id: str, attempt: int, result: GenerateResult | AttributeResult | OptimizeResult) -> JobRecord:
+    async def succeed(self, job_id: str, attempt: int, result: AnyResult) -> JobRecord:
         """The attempt's result becomes the job's."""
         return await self.change(job_id, lambda record: finished(held(record, attempt), State.SUCCEEDED, result=result))
 
@@ -99,9 +99,9 @@ class Ledger:
         """The attempt's failure becomes the job's."""
         return await self.change(job_id, lambda record: finished(held(record, attempt), State.FAILED, error=error))
 
-    async def canceled(self, job_id: str, attempt: int) -> JobRecord:
-        """The attempt has stopped because it was asked to."""
-        return await self.change(job_id, lambda record: finished(held(record, attempt), State.CANCELED))
+    async def canceled(self, job_id: str, attempt: int, result: AnyResult | None = None) -> JobRecord:
+        """The attempt has stopped because it was asked to; what it has kept so far, if anything, is its result."""
+        return await self.change(job_id, lambda record: finished(held(record, attempt), State.CANCELED, result=result))
 
     async def hand_back(self, job_id: str, attempt: int) -> JobRecord:
         """The attempt ends before its time, with its worker: the job waits again, and is offered to its docket at once."""
@@ -182,7 +182,7 @@ def finished(
     record: JobRecord,
     state: State,
     *,
-    result: GenerateResult | AttributeResult | OptimizeResult | None = None,
+    result: AnyResult | None = None,
     error: Failure | None = None,
 ) -> JobRecord:
     """The record in a final state; its time to live starts now."""

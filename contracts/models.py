@@ -1,18 +1,19 @@
-"""What the gateway knows of a model and of a learned token. Workers publish the cards; the gateway loads no model."""
+"""What the gateway knows of a model. Workers publish the cards; the gateway loads no model."""
 
-from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
-from contracts.jobs import Frozen
-from contracts.requests import Normalize
+from contracts.attribution import MethodName, Settings
+from contracts.fields import Frozen
+
+Family = Literal["sd1", "sd2", "sdxl"]
 
 
-class Cut(Frozen):
-    """Where a mask is cut from a heatmap when a request does not say (Eq. 9)."""
+class Choice(Settings):
+    """A method and what is changed of its settings."""
 
-    tau: float = Field(gt=0, le=1)
-    normalize: Normalize = "max"
+    method: MethodName = "ovam"
 
 
 class ModelCard(Frozen):
@@ -20,39 +21,16 @@ class ModelCard(Frozen):
 
     name: str
     source: str = Field(description="hub id or path")
-    family: str = Field(description="e.g. sd1")
+    family: Family
     text_width: int = Field(description="width of a token's embedding")
     max_tokens: int = Field(description="tokens of a prompt, start and end marks included")
     default_height: int
     default_width: int
     size_multiple: int = Field(description="height and width are multiples of it")
     default_guidance_scale: float
-    word_cut: Cut = Field(Cut(tau=0.4), description="of masks of words; the paper's 0.4 unless the model has its own")
-    token_cut: Cut = Field(Cut(tau=0.8), description="of masks of learned tokens; the paper's 0.8 unless the model has its own")
+    default_scheduler: str = ""
+    schedulers: list[str] = Field([], description="diffusers classes that `scheduler` of a generation may name")
+    default_self_attention: bool = Field(False, description="whether self-attention is kept when a request does not say")
+    word_defaults: Choice = Field(Choice(), description="how words are looked for when a request names no method")
+    token_defaults: Choice = Field(Choice(), description="how learned tokens are looked for when a request names no method")
     default: bool = False
-
-
-class TokenExample(Frozen):
-    """Where a token was learned."""
-
-    job_id: str
-    image: int
-
-
-class TokenCard(Frozen):
-    """A learned token: a class row with its own background row, valid together only."""
-
-    name: str
-    model: str
-    width: int
-    classes: list[str]
-    examples: list[TokenExample]
-    optimizer: str
-    learning_rate: float
-    loss: str
-    epochs: int
-    best_epoch: int
-    best_loss: float
-    example_iou: float = Field(description="mean IoU of the token's masks on its own examples")
-    job_id: str
-    created_at: datetime

@@ -13,7 +13,7 @@ import obstore
 from obstore.store import ObjectStore, from_url
 from pydantic import TypeAdapter
 
-from contracts.jobs import Artifact
+from contracts.fields import Artifact
 from contracts.keys import attempt_folder
 
 CONCURRENCY = 8  # requests at once; obstore itself sets no limit

@@ -14,6 +14,7 @@ from ovam.errors import InvalidArgumentError
 from ovam.heatmaps import Reduction, resize
 from ovam.masks import LESS, MORE, binarize, fill_holes, remove_small
 from ovam.refine import MOST_STEPS, Layer, affinity, attention_received
+from ovam.selection import Blocks, Indices
 from ovam.text import Padding
 from ovam.thresholds import Absolute, Normalize, Otsu, ShareOfMaximum, Threshold
 
@@ -33,8 +34,12 @@ class Method:
     alpha: float = 0.85
     """Lower end of the self-attention weights (Eq. 8), where ``refine`` has them."""
     normalize: Normalize = "max"
-    evaluation: int | None = None
-    """The one evaluation used; ``None``: all."""
+    blocks: Blocks = None
+    """Which blocks of the trace are used, see `ovam.selection`; ``None``: all."""
+    evaluations: Indices = None
+    """Which evaluations of the trace are used; ``None``: all."""
+    heads: Indices = None
+    """Which heads of every block are used; ``None``: all."""
     crf: CrfParameters | None = None
     """What `ovam.dense_crf` is run with; ``None``: not at all."""
     padding: Padding = "none"
@@ -43,7 +48,7 @@ class Method:
     refine: Refine = "none"
     sign: int = MORE
     """Whether much attention received means more heat, 1, or less, -1."""
-    steps: int = 1
+    affinity_steps: int = 1
     """How often heat is spread by the self-attention, where ``refine`` does."""
     minimum_area: int = 0
     """Regions of fewer pixels are dropped."""
@@ -52,7 +57,7 @@ class Method:
     def __post_init__(self) -> None:
         """Refuse what lies outside, whichever setting reads it."""
         _check_closed(vars(self))
-        for field, low, high in (("alpha", 0, 1), ("steps", 1, MOST_STEPS), ("minimum_area", 0, 1 << 30)):
+        for field, low, high in (("alpha", 0, 1), ("affinity_steps", 1, MOST_STEPS), ("minimum_area", 0, 1 << 30)):
             if not low <= getattr(self, field) <= high:
                 raise InvalidArgumentError(field, getattr(self, field), f"{low} to {high}")
         if self.sign not in (MORE, LESS):
@@ -84,8 +89,8 @@ def _check_closed(settings: Mapping[str, Any]) -> None:
 
 
 def _attn2mask(name: str, beta: float) -> Method:
-    """Attn2Mask's background is 1 - h - beta: inside is h > (1 - beta) / 2 of the min-max map."""
-    return Method(name, tau=(1 - beta) / 2, normalize="minmax", evaluation=50, crf=CrfParameters())
+    """Attn2Mask's background is 1 - h - beta: inside is h > (1 - beta) / 2 of the min-max map of the middle evaluation."""
+    return Method(name, tau=(1 - beta) / 2, normalize="minmax", evaluations=0.5, crf=CrfParameters())
 
 
 METHODS = (
@@ -96,7 +101,7 @@ METHODS = (
     _attn2mask("attn2mask-words", beta=0.2),
     _attn2mask("attn2mask-optimized", beta=-0.2),
 )
-"""The settings of the paper's tables; Attn2Mask is meant for generations of 100 steps."""
+"""The settings of the paper's tables; Attn2Mask looks at evaluation 50 of the 100 of its generations."""
 
 
 def method(name: str, overrides: Mapping[str, Any] | None = None) -> Method:
@@ -144,7 +149,7 @@ def mask_of(
     heat = heatmap[None]
     with torch.no_grad():
         if chosen.refine in ("affinity", "both"):
-            heat = affinity(heat, layers, steps=chosen.steps)
+            heat = affinity(heat, layers, steps=chosen.affinity_steps)
         received = attention_received(layers) if chosen.refine in ("attention", "both") else None
         heat = resize(heat, size)[0]
         mask = binarize(heat, chosen.rule(), attention=received, alpha=chosen.alpha, sign=chosen.sign)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from ovam.errors import InvalidArgumentError, SelectionError
 
-Indices = int | slice | Sequence[int] | None
-"""``None`` (all), one index, a slice or several indices; negative ones count from the end."""
+Indices = int | float | slice | Sequence[int] | None
+"""``None`` (all), one index, the index at a share of the way (0.5: the middle one), a slice or several indices;
+negative ones count from the end.
+"""
 
 Blocks = str | int | Sequence[str | int] | None
 """All (``None``), or by a regular expression searched in the name (``"down"``, ``"mid"``, ``"up"`` for a position,
@@ -28,6 +30,10 @@ def chosen_indices(choice: Indices, count: int, what: str) -> tuple[int, ...]:
             picked = everything[choice]
         case int():
             picked = [choice]
+        case float():
+            if not 0 <= choice < 1:
+                raise SelectionError(f"{what} {choice} chosen; allowed: a share from 0 to below 1")
+            picked = [int(choice * count)]
         case _:
             picked = list(choice)
     outside = [index for index in picked if not -count <= index < count]

@@ -7,7 +7,7 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from contracts.errors import Code, ServiceError
-from contracts.jobs import Artifact
+from contracts.fields import Artifact
 from contracts.store import ArtifactStore
 
 PIECE = 4 * 2**20  # bytes read at once

@@ -5,7 +5,8 @@ from tokenizers import Tokenizer
 
 from contracts import keys
 from contracts.errors import Code, ServiceError
-from contracts.models import ModelCard, TokenCard
+from contracts.models import ModelCard
+from contracts.tokens import TokenCard
 
 RETRY_AFTER = 10  # seconds, while no worker has published a model
 

@@ -25,7 +25,7 @@ def check_mask(encoded: str, size: tuple[int, int], *, field: str) -> None:
     height, width = declared_size(data, field=field)
     if (height, width) != size:
         detail = f"the mask is {height} high and {width} wide; its image is {size[0]} high and {size[1]} wide"
-        raise ServiceError(Code.MASK_OF_OTHER_SIZE, detail, field=field, value=f"{height}x{width}")
+        raise ServiceError(Code.MASK_UNREADABLE, detail, field=field, value=f"{height}x{width}")
     darkest, brightest = extrema(data, field=field)
     if brightest <= THRESHOLD:
         detail = f"no pixel of the mask is above {THRESHOLD} of 255: it marks nothing"

@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 
 from contracts import keys
 from contracts.errors import Code, ServiceError
-from contracts.jobs import JobRecord, State, kind_of, new_job_id, utc_now
+from contracts.fields import Request
+from contracts.jobs import AnyRequest, JobRecord, State, kind_of, new_job_id, utc_now
 from contracts.ledger import Ledger, event_of, life_of, text
-from contracts.requests import AnyRequest
 
 RETRY_AFTER = 5  # seconds, when the queue is full
 REPLAYED_FOR = timedelta(hours=24)
@@ -61,9 +61,9 @@ class Once:
     waits: int
 
     @staticmethod
-    def of(key: str, request: AnyRequest, waits: int) -> "Once":
+    def of(key: str, request: Request, waits: int) -> "Once":
         """The key of a request as the client sent it."""
-        content = f"{kind_of(request)} {request.model_dump_json()}"
+        content = f"{type(request).__name__} {request.model_dump_json()}"
         return Once(key, hashlib.sha256(content.encode()).hexdigest(), waits)
 
 

@@ -23,7 +23,7 @@ from service.catalog import Catalog
 from service.events import BLOCK
 from service.queue import Queue
 from service.settings import GatewaySettings
-from service.validation import Validation
+from service.validation.lookups import Lookups
 
 ANSWERS_WITHIN = 5.0  # seconds that Redis may take
 DELIVERY_EVERY = 10.0  # seconds
@@ -42,7 +42,7 @@ class Resources:
     ledger: Ledger
     catalog: Catalog
     queue: Queue
-    validation: Validation
+    lookups: Lookups
 
 
 def resources_of(request: Request) -> Resources:
@@ -72,7 +72,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
             ledger=ledger,
             catalog=catalog,
             queue=queue,
-            validation=Validation(settings, catalog, ledger),
+            lookups=Lookups(settings, catalog, ledger),
         )
 
 

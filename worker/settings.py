@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
-from contracts.requests import Name
+from contracts.fields import Name
 from contracts.settings import CommonSettings
 
 BUNDLED = Path(__file__).resolve().parents[1] / "models" / "tiny"

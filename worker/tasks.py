@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from contracts import keys
 from contracts.jobs import State
 from contracts.ledger import LostJob
-from contracts.requests import OptimizeRequest
+from contracts.optimization import OptimizeRequest
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of

@@ -9,8 +9,9 @@ from safetensors import torch as safetensors_torch
 
 from contracts import keys
 from contracts.errors import Code, ServiceError
-from contracts.models import ModelCard, TokenCard
+from contracts.models import ModelCard
 from contracts.store import ArtifactStore
+from contracts.tokens import TokenCard
 
 TENSOR = "embedding"
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from contracts import keys
 from contracts.errors import Code, ServiceError
-from contracts.jobs import GenerateResult, JobRecord, State
+from contracts.generation import GenerateResult
+from contracts.jobs import JobRecord, State
 from contracts.ledger import Ledger
 from contracts.store import ArtifactStore
 from ovam import Trace

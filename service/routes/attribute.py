@@ -4,13 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
+from contracts.attribution import AttributeRequest
 from contracts.errors import Code
 from contracts.jobs import JobRecord
-from contracts.requests import AttributeRequest
 from service import examples
 from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+from service.validation import attribution
 
 router = APIRouter(tags=["jobs"])
 
@@ -40,4 +41,4 @@ async def attribute(
     prefer: Prefer = None,
 ) -> Response:
     """Find targets in a generated image, as heatmaps and masks; the words need not be in the image's own prompt."""
-    return await accept(request, resources.validation.attribute, resources, key, prefer)
+    return await accept(request, attribution.checked, resources, key, prefer)

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from contracts.errors import Code
+from contracts.generation import GenerateRequest
 from contracts.jobs import JobRecord
-from contracts.requests import GenerateRequest
 from service import examples
 from service.openapi import SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+from service.validation import generation
 
 router = APIRouter(tags=["jobs"])
 
@@ -40,4 +41,4 @@ async def generate(
     prefer: Prefer = None,
 ) -> Response:
     """Generate images and keep what is needed to ask later where things are in them."""
-    return await accept(request, resources.validation.generate, resources, key, prefer)
+    return await accept(request, generation.checked, resources, key, prefer)

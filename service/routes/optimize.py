@@ -6,11 +6,12 @@ from fastapi import APIRouter, Response
 
 from contracts.errors import Code
 from contracts.jobs import JobRecord
-from contracts.requests import OptimizeRequest
+from contracts.optimization import OptimizeRequest
 from service import examples
 from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+from service.validation import optimization
 
 router = APIRouter(tags=["jobs"])
 
@@ -30,7 +31,7 @@ router = APIRouter(tags=["jobs"])
             Code.EXAMPLES_OF_OTHER_MODELS,
             Code.PROMPT_TOO_LONG,
             Code.MASK_NOT_AN_IMAGE,
-            Code.MASK_OF_OTHER_SIZE,
+            Code.MASK_UNREADABLE,
             Code.MASK_EMPTY,
             Code.MASK_FULL,
         ),
@@ -43,4 +44,4 @@ async def optimize(
     prefer: Prefer = None,
 ) -> Response:
     """Learn a token from annotated images; attribute finds it by its name in any image of the model."""
-    return await accept(request, resources.validation.optimize, resources, key, prefer)
+    return await accept(request, optimization.checked, resources, key, prefer)

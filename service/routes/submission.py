@@ -4,19 +4,21 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Header, Response
+from fastapi import Request as HttpRequest
 
 from contracts.errors import Code, ServiceError
-from contracts.jobs import JobRecord
-from contracts.requests import AttributeRequest, GenerateRequest, OptimizeRequest
+from contracts.fields import Request
+from contracts.jobs import AnyRequest, JobRecord
 from service.events import finished
 from service.queue import Once
 from service.resources import Resources
+from service.validation.lookups import Lookups
 
 LONGEST_WAIT = 60  # seconds
 RETRY_AFTER = "1"  # second
 WAIT = re.compile(r"\bwait\s*=\s*(\d{1,9})\b", re.IGNORECASE | re.ASCII)
-R = TypeVar("R", GenerateRequest, AttributeRequest, OptimizeRequest)
+R = TypeVar("R", bound=Request)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -32,7 +34,7 @@ Prefer = Annotated[
 ]
 
 
-def json_only(request: Request) -> None:
+def json_only(request: HttpRequest) -> None:
     """Raise unsupported-media-type unless the body is declared as JSON."""
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not re.fullmatch(r"application/([a-z0-9.-]+\+)?json", declared):
@@ -50,14 +52,14 @@ def asked_wait(prefer: str | None) -> int:
 
 
 async def accept(
-    request: R, check: Callable[[R], Awaitable[R]], resources: Resources, key: str | None, prefer: str | None
+    request: R, check: Callable[[R, Lookups], Awaitable[AnyRequest]], resources: Resources, key: str | None, prefer: str | None
 ) -> Response:
     """Check a request, file its job and answer with the job's record."""
     wait = asked_wait(prefer)
     once = Once.of(key, request, wait) if key else None
     job_id, new = (await resources.queue.replay(once) if once else None), False
     if job_id is None:
-        job_id, new = await resources.queue.submit(await check(request), once)
+        job_id, new = await resources.queue.submit(await check(request, resources.lookups), once)
     try:
         record = await finished(resources.patient, job_id, wait) if wait else await resources.ledger.get(job_id)
     finally:

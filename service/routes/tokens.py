@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from contracts import keys
 from contracts.errors import Code
-from contracts.models import TokenCard
+from contracts.tokens import TokenCard
 from service import examples
 from service.openapi import example, problems
 from service.resources import With

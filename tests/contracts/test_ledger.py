@@ -9,9 +9,10 @@ from redis.asyncio import Redis
 
 from contracts import keys
 from contracts.errors import Code, Failure, ServiceError
-from contracts.jobs import JobRecord, OptimizeResult, Progress, State, new_job_id, utc_now
+from contracts.generation import GenerateRequest
+from contracts.jobs import JobRecord, Progress, State, new_job_id, utc_now
 from contracts.ledger import Ledger, LostJob, write
-from contracts.requests import GenerateRequest
+from contracts.optimization import OptimizeResult
 
 RESULT = OptimizeResult(token="t", model="m", width=4, epochs=1, best_epoch=0, best_loss=0.5, losses=[0.5])
 

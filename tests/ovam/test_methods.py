@@ -16,13 +16,13 @@ IMAGE[10:25, 20:45] = 200
 
 
 def test_the_published_settings_are_those_of_the_paper() -> None:
-    settings = {one.name: (one.tau, one.refine, one.alpha, one.normalize, one.evaluation, one.crf) for one in ovam.METHODS}
+    settings = {one.name: (one.tau, one.refine, one.alpha, one.normalize, one.evaluations, one.crf) for one in ovam.METHODS}
     crf = ovam.CrfParameters()
     assert settings["ovam-words"] == (0.4, "attention", 0.85, "max", None, crf)
     assert settings["ovam-optimized"] == (0.8, "attention", 0.95, "max", None, crf)
     assert settings["daam-words"][:2] == (0.4, "none")
     assert settings["daam-optimized"][:2] == (0.8, "none")
-    assert settings["attn2mask-words"] == (pytest.approx(0.4), "none", 0.85, "minmax", 50, crf)
+    assert settings["attn2mask-words"] == (pytest.approx(0.4), "none", 0.85, "minmax", 0.5, crf)
     assert settings["attn2mask-optimized"][0] == pytest.approx(0.6)
     assert {one.crf for one in ovam.METHODS if one.name.startswith("daam")} == {None}
 
@@ -36,7 +36,7 @@ def test_attn2mask_marks_where_the_class_beats_the_background() -> None:
 
 @pytest.mark.parametrize("name", [one.name for one in ovam.METHODS])
 def test_a_mask_can_be_made_again_from_its_settings(name: str) -> None:
-    chosen = ovam.method(name, {"steps": 2, "minimum_area": 4, "fill_holes": True})
+    chosen = ovam.method(name, {"affinity_steps": 2, "minimum_area": 4, "fill_holes": True})
     record = json.loads(json.dumps(chosen.settings()))
     again = ovam.method("daam", record)
     assert again == chosen
@@ -47,8 +47,9 @@ def test_a_mask_can_be_made_again_from_its_settings(name: str) -> None:
 
 def test_every_setting_can_be_overridden() -> None:
     changed = {
-        "name": "own", "tau": 0.2, "alpha": 0.1, "normalize": "minmax", "evaluation": 3, "crf": {"iterations": 2.0},
-        "padding": "max_length", "reduction": "sum", "threshold": "share", "refine": "both", "sign": -1, "steps": 4,
+        "name": "own", "tau": 0.2, "alpha": 0.1, "normalize": "minmax", "evaluations": [3], "blocks": ["up"], "heads": 0,
+        "crf": {"iterations": 2.0},
+        "padding": "max_length", "reduction": "sum", "threshold": "share", "refine": "both", "sign": -1, "affinity_steps": 4,
         "minimum_area": 9, "fill_holes": True,
     }  # fmt: skip
     settings = ovam.method("ovam", changed).settings()
@@ -62,7 +63,7 @@ def test_every_setting_can_be_overridden() -> None:
     [
         ({"tau": 1.5}, "tau"),
         ({"alpha": float("nan")}, "alpha"),
-        ({"steps": 5}, "steps"),
+        ({"affinity_steps": 5}, "affinity_steps"),
         ({"refine": "dcrf"}, "refine"),
         ({"threshold": "otsu", "normalize": "minmax"}, "normalize"),
         ({"threshold": "absolute", "tau": -1.0}, "level"),

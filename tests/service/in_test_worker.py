@@ -9,20 +9,15 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 
 from contracts import keys
+from contracts.attribution import AttributeResult
 from contracts.errors import Code, Failure
-from contracts.jobs import (
-    AttributeResult,
-    GeneratedImage,
-    GenerateResult,
-    JobRecord,
-    OptimizeResult,
-    Progress,
-    utc_now,
-)
+from contracts.generation import GeneratedImage, GenerateRequest, GenerateResult
+from contracts.jobs import JobRecord, Progress, utc_now
 from contracts.ledger import Ledger
-from contracts.models import ModelCard, TokenCard, TokenExample
-from contracts.requests import GenerateRequest
+from contracts.models import ModelCard
+from contracts.optimization import OptimizeResult
 from contracts.store import ArtifactStore, File
+from contracts.tokens import TokenCard, TokenExample
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8

@@ -1,7 +1,7 @@
 import httpx2
 import pytest
 
-from contracts.requests import GenerateRequest
+from contracts.generation import GenerateRequest
 from tests.service.in_test_worker import InTestWorker, card
 from tests.service.serving import Traces, assert_problem
 

@@ -3,10 +3,13 @@ import re
 
 import pytest
 
+from contracts.attribution import AttributeRequest
 from contracts.errors import Code
+from contracts.generation import GenerateRequest
 from contracts.jobs import JobRecord
-from contracts.models import ModelCard, TokenCard
-from contracts.requests import AttributeRequest, GenerateRequest, OptimizeRequest
+from contracts.models import ModelCard
+from contracts.optimization import OptimizeRequest
+from contracts.tokens import TokenCard
 from service import examples
 from service.app import create_app
 from service.masks import check_mask

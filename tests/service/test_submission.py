@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts import keys
-from contracts.requests import GenerateRequest
+from contracts.generation import GenerateRequest
 from service.resources import opened
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker

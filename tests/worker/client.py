@@ -17,9 +17,9 @@ from PIL import Image
 from redis.asyncio import Redis
 
 from contracts import keys
-from contracts.jobs import JobRecord, State, kind_of, new_job_id, utc_now
+from contracts.generation import GenerateRequest
+from contracts.jobs import AnyRequest, JobRecord, State, kind_of, new_job_id, utc_now
 from contracts.ledger import Ledger, write
-from contracts.requests import AnyRequest, GenerateRequest
 from contracts.store import ArtifactStore
 from worker.settings import WorkerSettings
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from contracts import keys
+from contracts.attribution import AttributeRequest, Target
 from contracts.errors import Code, ServiceError
+from contracts.generation import GenerateRequest
 from contracts.jobs import JobRecord, State
-from contracts.requests import AttributeRequest, Example, GenerateRequest, OptimizeRequest, Target
+from contracts.optimization import Example, OptimizeRequest
 from ovam.errors import OvamError
 from tests.worker.client import Client, base64_mask, left_half
 from worker.failures import CODES, failure_of

@@ -10,9 +10,11 @@ from safetensors.torch import load
 
 import ovam
 from contracts import keys
-from contracts.jobs import AttributeResult, GenerateResult, OptimizeResult, State
-from contracts.models import TokenCard
-from contracts.requests import AttributeRequest, Example, GenerateRequest, OptimizeRequest, Target
+from contracts.attribution import AttributeRequest, AttributeResult, Target
+from contracts.generation import GenerateRequest, GenerateResult
+from contracts.jobs import State
+from contracts.optimization import Example, OptimizeRequest, OptimizeResult
+from contracts.tokens import TokenCard
 from tests.worker.client import Client, base64_mask, left_half
 from worker.resources import Resources
 

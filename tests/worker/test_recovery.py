@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from contracts import keys
+from contracts.attribution import AttributeRequest, Target
 from contracts.errors import Code
+from contracts.generation import GenerateRequest
 from contracts.jobs import Progress, State
 from contracts.ledger import LostJob
-from contracts.requests import AttributeRequest, GenerateRequest, Target
 from contracts.settings import BadSettingsError
 from tests.worker.client import Client, soon
 from tests.worker.running import running

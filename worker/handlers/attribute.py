@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import ovam
-from contracts.jobs import Artifact, AttributeResult, Rle, Segment
-from contracts.models import Cut, ModelCard
-from contracts.requests import AttributeRequest, Target
+from contracts.attribution import AttributeRequest, AttributeResult, Segment, Target
+from contracts.fields import Artifact, Rle
+from contracts.models import Choice, ModelCard
 from contracts.store import File
 from ovam.heatmaps import resize
 from worker import tokens
@@ -30,7 +30,7 @@ class Finding:
     """What was found of one target."""
 
     target: Target
-    cut: Cut
+    cut: Choice
     score: float
     mask: np.ndarray
     """bool, (height, width)."""
@@ -106,10 +106,10 @@ def rows_of(target: Target, words: tuple[ovam.Token, ...]) -> list[int]:
     return [token.index for token in found]
 
 
-def cut_of(target: Target, request: AttributeRequest, card: ModelCard) -> Cut:
+def cut_of(target: Target, request: AttributeRequest, card: ModelCard) -> Choice:
     """Where the target's mask is cut: as the request says, and where it says nothing as the model is used best."""
-    own = card.word_cut if target.token is None else card.token_cut
-    return Cut(tau=request.tau or own.tau, normalize=request.normalize or own.normalize)
+    own = card.word_defaults if target.token is None else card.token_defaults
+    return own.model_copy(update={"tau": request.tau or own.tau or 0.4, "normalize": request.normalize or own.normalize or "max"})
 
 
 def finding_of(
@@ -117,7 +117,7 @@ def finding_of(
     target: Target,
     heat: Float[np.ndarray, "height width"],
     image: np.ndarray,
-    cut: Cut,
+    cut: Choice,
     *,
     dcrf: bool,
 ) -> Finding:

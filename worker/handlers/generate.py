@@ -14,8 +14,8 @@ from PIL.Image import Image
 import ovam
 from contracts import keys
 from contracts.errors import Code, ServiceError
-from contracts.jobs import GeneratedImage, GenerateResult, Progress
-from contracts.requests import MAX_SEED, GenerateRequest
+from contracts.generation import MAX_SEED, GeneratedImage, GenerateRequest, GenerateResult
+from contracts.jobs import Progress
 from contracts.store import File
 from worker.attempts import Attempt
 from worker.gpu import Priority

@@ -17,10 +17,11 @@ from torch import Tensor
 import ovam
 from contracts import keys
 from contracts.errors import Code, ServiceError
-from contracts.jobs import OptimizeResult, Progress, utc_now
-from contracts.models import Cut, TokenCard, TokenExample
-from contracts.requests import Example, OptimizeRequest
+from contracts.jobs import Progress, utc_now
+from contracts.models import Choice
+from contracts.optimization import Example, OptimizeRequest, OptimizeResult
 from contracts.store import File
+from contracts.tokens import TokenCard, TokenExample
 from worker import tokens
 from worker.attempts import Attempt
 from worker.gpu import Priority
@@ -98,7 +99,7 @@ def read_mask(example: Example, size: tuple[int, int], field: str) -> Bool[np.nd
         raise ServiceError(Code.MASK_NOT_AN_IMAGE, f"{field} is not an image in base64", field=field) from error
     if mask is None:
         detail = f"{field} is {found[0]} x {found[1]} pixels (height x width), its image {size[0]} x {size[1]}"
-        raise ServiceError(Code.MASK_OF_OTHER_SIZE, detail, field=field)
+        raise ServiceError(Code.MASK_UNREADABLE, detail, field=field)
     if not mask.any():
         raise ServiceError(Code.MASK_EMPTY, f"{field} marks no pixel", field=field)
     if mask.all():
@@ -126,12 +127,12 @@ def learn(attempt: Attempt, model: Model, request: OptimizeRequest, lessons: lis
         epochs=request.epochs,
         on_epoch=epoch_ended,
     )
-    ious = [iou_of(trace, fit.embedding, mask, model.card.token_cut) for trace, mask in examples]
+    ious = [iou_of(trace, fit.embedding, mask, model.card.token_defaults) for trace, mask in examples]
     return fit, sum(ious) / len(ious)
 
 
 @torch.no_grad()
-def iou_of(trace: ovam.Trace, embedding: Tensor, mask: Bool[Tensor, "height width"], cut: Cut) -> float:
+def iou_of(trace: ovam.Trace, embedding: Tensor, mask: Bool[Tensor, "height width"], cut: Choice) -> float:
     """How well the token's own mask, cut as the model is used best, agrees with the annotation."""
     heat = ovam.heatmaps(trace, embedding, size=(mask.shape[0], mask.shape[1]))[1]
     found = ovam.binarize(heat, cut.tau, normalize=cut.normalize).cpu()
