@@ -78,8 +78,8 @@ def shown(prompt: str, seed: int, negative_prompt: str = "") -> Shown:
 
 def heat_of(trace: ovam.Trace, word: str, prompt: str | None = None, **choices: Any) -> torch.Tensor:  # noqa: ANN401
     """A word's heatmap at the image's size, without the mid block unless it is chosen."""
-    choices = {"blocks": ["down", "up"], "size": SIZE} | choices
-    return ovam.word_heatmap(trace, pipeline(), prompt or PLAIN.format(word), word, **choices)
+    settings: dict[str, Any] = {"blocks": ["down", "up"], "size": SIZE} | choices
+    return ovam.word_heatmap(trace, pipeline(), prompt or PLAIN.format(word), word, **settings)
 
 
 def hot(label: str, heat: torch.Tensor) -> Cell:
