@@ -11,6 +11,7 @@ from ovam.capture import capture
 from ovam.crf import CrfParameters, dense_crf
 from ovam.errors import OvamError
 from ovam.heatmaps import heatmaps, word_heatmap
+from ovam.images import trace_image
 from ovam.masks import binarize, fill_holes, remove_small, score, weighed
 from ovam.methods import METHODS, Method, mask_of, method
 from ovam.refine import affinity, attention_received
@@ -61,6 +62,7 @@ __all__ = [
     "semantic",
     "semantic_map",
     "token_files",
+    "trace_image",
     "voc_palette",
     "weighed",
     "word_heatmap",
