@@ -2,6 +2,7 @@ import base64
 import re
 
 import pytest
+from service.masks import check_mask
 
 from contracts.attribution import AttributeRequest
 from contracts.errors import Code
@@ -12,7 +13,6 @@ from contracts.optimization import OptimizeRequest
 from contracts.tokens import TokenCard
 from service import examples
 from service.app import create_app
-from service.masks import check_mask
 from service.routes.jobs import JobList
 from service.settings import GatewaySettings
 from tests.service.serving import Json
