@@ -48,12 +48,18 @@ async def http(client: Client, settings: WorkerSettings) -> AsyncIterator[httpx2
         yield http
 
 
-async def imported(http: httpx2.AsyncClient, data: bytes, form: str, **fields: Any) -> Json:
+async def ended(http: httpx2.AsyncClient, client: Client, path: str, body: Json) -> Json:
+    """The record of a job that was asked for and has ended."""
+    answer = await http.post(path, json=body)
+    assert answer.status_code == 202, answer.text
+    job = await client.ended(answer.json()["id"])
+    return (await http.get(f"/v1/jobs/{job.id}")).json()
+
+
+async def imported(http: httpx2.AsyncClient, client: Client, data: bytes, form: str, **fields: Any) -> Json:
     """The record of an import that has ended."""
     body = {"file": base64.b64encode(data).decode(), "format": form, "name": "cat"} | fields
-    answer = await http.post("/v1/tokens", json=body, headers={"Prefer": "wait=60"})
-    assert answer.status_code == 201, answer.text
-    return answer.json()
+    return await ended(http, client, "/v1/tokens", body)
 
 
 async def registry_and_store(client: Client) -> tuple[Any, ...]:
@@ -75,8 +81,8 @@ async def test_two_classes_are_learned_together_exported_in_every_form_and_give_
     labels = np.zeros((64, 64), np.uint8)
     labels[8:40, 8:30], labels[20:60, 36:60], labels[:4] = 1, 2, 255
     png = base64.b64encode(ovam.indexed_png(labels)).decode()
-    body = {"name": "pets", "classes": ["cat", "dog"], "examples": [{"job_id": source.id, "labels": png}], "epochs": 60}
-    record = (await http.post("/v1/optimize", json=body, headers={"Prefer": "wait=60"})).json()
+    body = {"name": "pets", "classes": ["cat", "dog"], "examples": [{"job_id": source.id, "labels": png}], "epochs": 25}
+    record = await ended(http, client, "/v1/optimize", body)
     assert record["state"] == "succeeded", record
     model = await worker.models.get("tiny")
     trace = ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), model.pipeline)
@@ -92,7 +98,7 @@ async def test_two_classes_are_learned_together_exported_in_every_form_and_give_
         file = await http.get("/v1/tokens/pets/file", params={"format": form})
         assert file.headers["content-disposition"].endswith(f'{ending}"')
         classes = {"classes": ["cat", "dog"]} if form == "npy" else {}
-        again = await imported(http, file.content, form, name=f"again-{form}", **classes)
+        again = await imported(http, client, file.content, form, name=f"again-{form}", **classes)
         assert again["result"] == {"model": "tiny", "width": 32, "tokens": [f"again-{form}@1"]}, again
         for one, other in zip(learned, await masks(f"again-{form}"), strict=True):
             assert np.array_equal(one, other)
@@ -103,11 +109,11 @@ async def test_two_classes_are_learned_together_exported_in_every_form_and_give_
 
 
 async def test_a_published_dict_becomes_a_token_a_class(http: httpx2.AsyncClient, client: Client) -> None:
-    record = await imported(http, npy(DICT), "published", name="voc")
+    record = await imported(http, client, npy(DICT), "published", name="voc")
     assert record["result"]["tokens"] == ["voc-cat@1", "voc-cell-phone@1"]
-    record = await imported(http, npy(DICT), "published", name="voc")
+    record = await imported(http, client, npy(DICT), "published", name="voc")
     assert record["result"]["tokens"] == ["voc-cat@2", "voc-cell-phone@2"]
-    record = await imported(http, pickle.dumps(DICT), "published", name=None)
+    record = await imported(http, client, pickle.dumps(DICT), "published", name=None)
     assert record["result"]["tokens"] == ["cat@1", "cell-phone@1"]
     assert (await http.get("/v1/tokens/voc-cell-phone")).json()["classes"] == ["Cell Phone"]
     file = await http.get("/v1/tokens/voc-cat/file", params={"format": "npy"})
@@ -115,10 +121,10 @@ async def test_a_published_dict_becomes_a_token_a_class(http: httpx2.AsyncClient
     assert await client.stored("jobs") == []
 
 
-async def test_tokens_of_others_are_taken(http: httpx2.AsyncClient) -> None:
-    await imported(http, save({"<cat-toy>": ROWS.half()}), "textual-inversion")
+async def test_tokens_of_others_are_taken(http: httpx2.AsyncClient, client: Client) -> None:
+    await imported(http, client, save({"<cat-toy>": ROWS.half()}), "textual-inversion")
     assert (await http.get("/v1/tokens/cat@1")).json()["classes"] == ["cat-toy"]
-    await imported(http, npy(ROWS.double().numpy()), "npy")
+    await imported(http, client, npy(ROWS.double().numpy()), "npy")
     assert (await http.get("/v1/tokens/cat@2")).json()["classes"] == ["token"]
 
 
@@ -193,20 +199,20 @@ def damaged(folder: Path) -> list[tuple[str, bytes, str, str]]:
 async def test_a_file_that_cannot_be_taken_says_why_and_changes_nothing(
     http: httpx2.AsyncClient, client: Client, tmp_path: Path
 ) -> None:
-    await imported(http, to_safetensors(CAT), "safetensors")
+    await imported(http, client, to_safetensors(CAT), "safetensors")
     before, folder = await registry_and_store(client), tmp_path / "hostile"
     folder.mkdir()
     for name, data, form, code in damaged(folder):
         options = {"classes": ["cat"]} if name == "too few names" else {}
-        record = await imported(http, data, form, **options)
+        record = await imported(http, client, data, form, **options)
         assert (record["state"], record["result"]) == ("failed", None), (name, form)
         assert (record["error"]["code"], record["error"]["field"]) == (code, "file"), (name, form, record["error"])
     assert await registry_and_store(client) == before
     assert list(folder.iterdir()) == []
 
 
-async def test_a_token_of_another_width_or_model_names_the_token_and_the_model(http: httpx2.AsyncClient) -> None:
-    wide = await imported(http, npy(np.zeros((2, 768), np.float32)), "npy", name="voc-cat")
+async def test_a_token_of_another_width_or_model_names_the_token_and_the_model(http: httpx2.AsyncClient, client: Client) -> None:
+    wide = await imported(http, client, npy(np.zeros((2, 768), np.float32)), "npy", name="voc-cat")
     assert wide["error"]["detail"] == "token 'voc-cat' is 768 wide; model 'tiny' takes 32"
-    other = await imported(http, to_safetensors(LearnedTokens(ROWS, ("cat",), {"model": "huge"})), "safetensors")
+    other = await imported(http, client, to_safetensors(LearnedTokens(ROWS, ("cat",), {"model": "huge"})), "safetensors")
     assert "'cat' was learned on model 'huge', not on 'tiny'" in other["error"]["detail"]
