@@ -12,12 +12,13 @@ from contracts import keys
 from contracts.attribution import AttributeResult
 from contracts.errors import Code, Failure
 from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult
-from contracts.jobs import JobRecord, Progress, utc_now
+from contracts.jobs import JobRecord, Progress, new_job_id, utc_now
 from contracts.ledger import Ledger
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeResult
+from contracts.registry import NewToken, enter, numbered
 from contracts.store import ArtifactStore, File
-from contracts.tokens import TokenCard, TokenExample
+from contracts.tokens import TokenFacts
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8
@@ -57,23 +58,17 @@ def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
     )
 
 
-def token(name: str, model: str = "tiny") -> TokenCard:
-    return TokenCard(
-        name=name,
+def token(name: str, model: str = "tiny", classes: tuple[str, ...] = ("car",)) -> NewToken:
+    facts = TokenFacts(
+        id=f"{new_job_id()}-1-0",
         model=model,
         width=8,
-        classes=["car"],
-        examples=[TokenExample(job_id="0" * 26, image=0)],
-        optimizer="adam",
-        learning_rate=0.05,
-        loss="bce",
-        epochs=1,
-        best_epoch=0,
-        best_loss=0.5,
-        example_iou=0.9,
+        classes=list(classes),
+        origin="optimize",
         job_id="1" * 26,
         created_at=utc_now(),
     )
+    return NewToken(name, facts)
 
 
 @dataclass(frozen=True)
@@ -91,9 +86,17 @@ class InTestWorker:
             await self.redis.hset(keys.TOKENIZERS, each.name, letters().to_str())
         await self.redis.set(keys.worker("in-test"), json.dumps({"name": "in-test"}), ex=60)
 
-    async def publish_token(self, found: TokenCard) -> None:
-        await self.redis.hset(keys.TOKENS, found.name, found.model_dump_json())
-        await self.store.put(keys.token_object(found.name, found.job_id), b"rows")
+    async def publish_token(self, *found: NewToken) -> None:
+        """Enter tokens as the end of their job would, with files that say which they are of."""
+        async with self.redis.pipeline() as pipe:
+            await pipe.watch(keys.TOKENS)
+            cards = await numbered(pipe, found)
+            pipe.multi()
+            enter(pipe, cards)
+            await pipe.execute()
+        for card in cards:
+            for form in keys.TOKEN_FILES:
+                await self.store.put(keys.token_object(card.id, form), f"{form} of {card.reference}".encode())
 
     async def begin(self, job_id: str) -> JobRecord:
         return await self.ledger.claim(job_id, max_attempts=3)
@@ -108,7 +111,27 @@ class InTestWorker:
             record = await self.begin(job_id)
         return await self.ledger.succeed(job_id, record.attempt, await self.result(record))
 
-    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | OptimizeResult:
+    async def keep(self, job_id: str) -> JobRecord:
+        """End an optimize job that runs and was canceled, with the token it has so far."""
+        record = await self.ledger.get(job_id)
+        artifact = (await self.store.commit(job_id, record.attempt, [File("curve.png", "image/png", IMAGE)]))["curve.png"]
+        result = OptimizeResult(
+            token="car",
+            model="tiny",
+            width=8,
+            classes=["car"],
+            epochs=3,
+            best_epoch=2,
+            best_loss=0.5,
+            ended="canceled",
+            example_iou=0.5,
+            losses=[0.7, 0.6, 0.5],
+            curve=artifact,
+            curve_json=artifact,
+        )
+        return await self.ledger.canceled(job_id, record.attempt, result, tokens=[token("car")])
+
+    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult:
         match record.request:
             case GenerateRequest() as request:
                 names = [f"image-{index}.png" for index in range(request.num_images)]
@@ -129,7 +152,7 @@ class InTestWorker:
                     images=images,
                 )
             case _:
-                return AttributeResult(model="tiny", height=64, width=48, padding="none", dcrf=False, segments=[])
+                return AttributeResult(model="tiny", height=64, width=48, segments=[])
 
     async def fail(self, job_id: str, detail: str) -> None:
         record = await self.begin(job_id)
