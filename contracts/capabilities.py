@@ -43,10 +43,20 @@ def check(request: FilledRequest, card: ModelCard) -> None:
     if request.scheduler not in card.schedulers:
         detail = f"`scheduler` is {request.scheduler!r}; allowed for model {card.name!r}: {', '.join(card.schedulers)}"
         raise ServiceError(Code.UNKNOWN_SCHEDULER, detail, field="scheduler", value=request.scheduler)
-    if request.capture.half == "unconditional" and (card.guidance_embedded or request.guidance_scale <= NO_GUIDANCE):
-        detail = f"`capture.half` is 'unconditional', but with `guidance_scale` {request.guidance_scale} there is no such half"
-        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="capture.half", value=request.capture.half)
+    if request.capture.half == "unconditional":
+        check_guided(request, card)
     kept_blocks(request.capture, card, (request.height, request.width))
+
+
+def check_guided(request: FilledRequest, card: ModelCard) -> None:
+    """Raise settings-contradict unless an unconditional half is drawn."""
+    detail = None
+    if card.guidance_embedded:
+        detail = f"`capture.half` is 'unconditional'; allowed for model {card.name!r}, which draws no such half: 'conditional'"
+    elif request.guidance_scale <= NO_GUIDANCE:
+        detail = f"`capture.half` is 'unconditional', which needs a `guidance_scale` above 1; it is {request.guidance_scale}"
+    if detail is not None:
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="capture.half", value=request.capture.half)
 
 
 def check_multiple(side: int, card: ModelCard, *, field: str) -> None:
