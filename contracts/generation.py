@@ -30,7 +30,7 @@ class GenerateRequest(Request):
     negative_prompt: Annotated[str, StringConstraints(max_length=2000)] = ""
     model: Name | None = Field(None, description="a name from GET /v1/models; the deployment's default without it")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="image k is drawn from seed + k; random without it")
-    num_inference_steps: int = Field(30, ge=1)
+    num_inference_steps: int = Field(30, ge=1, le=TIMESTEPS)
     guidance_scale: float | None = Field(None, ge=0, le=50, allow_inf_nan=False, description="the model's own default without it")
     height: int | None = Field(None, ge=8, description="pixels; the model's native size without it")
     width: int | None = Field(None, ge=8, description="pixels; the model's native size without it")
@@ -39,6 +39,24 @@ class GenerateRequest(Request):
         None, max_length=64, description="a diffusers class from the model's `schedulers`; the model's own without it"
     )
     capture: CaptureOptions = CaptureOptions()
+
+
+class FilledCapture(CaptureOptions):
+    """The same with nothing left to the model."""
+
+    self_attention: bool
+
+
+class FilledRequest(GenerateRequest):
+    """The same with nothing left to the model or to chance: run again, it gives the same images."""
+
+    model: Name
+    seed: int = Field(ge=0)
+    guidance_scale: float
+    height: int
+    width: int
+    scheduler: str
+    capture: FilledCapture
 
 
 class ImageOptions(Request):

@@ -31,7 +31,17 @@ GENERATE_FILLED: Json = GENERATE | {
     "guidance_scale": 3.0,
     "height": 64,
     "width": 64,
+    "scheduler": "DDIMScheduler",
+    "capture": {
+        "half": "conditional",
+        "blocks": None,
+        "mid_block": False,
+        "evaluations": None,
+        "heads": None,
+        "self_attention": False,
+    },
 }
+BLOCK: Json = {"name": "up_blocks.0.attentions.0.transformer_blocks.0.attn2", "grid": [4, 4], "heads": 5}
 ATTRIBUTE: Json = {
     "job_id": GENERATION,
     "image": 0,
@@ -69,7 +79,11 @@ SUCCEEDED: Json = QUEUED | {
         "width": 64,
         "num_inference_steps": 30,
         "guidance_scale": 3.0,
+        "scheduler": "DDIMScheduler",
         "evaluations": 30,
+        "timesteps": [float(step) for step in range(958, 0, -33)],
+        "blocks": [BLOCK],
+        "self_attention": False,
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
 }
@@ -126,8 +140,13 @@ MODEL: Json = {
     "default_width": 64,
     "size_multiple": 16,
     "default_guidance_scale": 3.0,
-    "word_cut": {"tau": 0.5, "normalize": "minmax"},
-    "token_cut": {"tau": 0.5, "normalize": "minmax"},
+    "guidance_embedded": False,
+    "default_scheduler": "DDIMScheduler",
+    "schedulers": ["DDIMScheduler", "EulerDiscreteScheduler", "PNDMScheduler"],
+    "blocks": [BLOCK],
+    "default_self_attention": False,
+    "word_defaults": {"method": "ovam", "refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"},
+    "token_defaults": {"method": "ovam", "refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"},
     "default": True,
 }
 TOKEN: Json = {

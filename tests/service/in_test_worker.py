@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 from contracts import keys
 from contracts.attribution import AttributeResult
 from contracts.errors import Code, Failure
-from contracts.generation import GeneratedImage, GenerateRequest, GenerateResult
+from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult
 from contracts.jobs import JobRecord, Progress, utc_now
 from contracts.ledger import Ledger
 from contracts.models import ModelCard
@@ -46,6 +46,13 @@ def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
         default_width=48,
         size_multiple=16,
         default_guidance_scale=5.0,
+        default_scheduler="DDIMScheduler",
+        schedulers=["DDIMScheduler", "EulerDiscreteScheduler"],
+        blocks=[
+            BlockInfo(name="down_blocks.0.attentions.0.transformer_blocks.0.attn2", grid=(8, 6), heads=2),
+            BlockInfo(name="mid_block.attentions.0.transformer_blocks.0.attn2", grid=(4, 3), heads=4),
+            BlockInfo(name="up_blocks.0.attentions.0.transformer_blocks.0.attn2", grid=(4, 3), heads=3),
+        ],
         default=default,
     )
 
