@@ -61,7 +61,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a part of a word": (HERE | {"prompt": "a scar", "words": ["car"]}, "word-not-in-prompt", "words.0"),
     "a prompt without words": (HERE | {"prompt": "..."}, "word-not-in-prompt", "prompt"),
     "a long prompt": (HERE | {"prompt": "long " * 20}, "prompt-too-long", "prompt"),
-    "many words": (HERE | {"words": ["long", "longer", "the longest"]}, "prompt-too-long", "words"),
+    "many words": (HERE | {"words": ["long", "longer", "by far the longest"]}, "prompt-too-long", "words"),
     "no such image": (HERE | WORDS | {"image": 2}, "image-index-out-of-range", "image"),
     "no such block": (HERE | WORDS | {"blocks": ["left"]}, "selection-invalid", "blocks"),
     "no such evaluation": (HERE | WORDS | {"evaluations": 30}, "selection-invalid", "evaluations"),

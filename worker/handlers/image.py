@@ -13,7 +13,7 @@ from contracts.errors import Code, ServiceError
 from contracts.fields import Artifact
 from contracts.generation import GeneratedImage, GenerateResult, ImageRequest
 from contracts.jobs import Progress
-from contracts.selections import native
+from contracts.selections import positions
 from contracts.store import File
 from ovam.images import STEPS, TIMESTEPS
 from worker.attempts import Attempt
@@ -61,11 +61,18 @@ def looked_at(attempt: Attempt, model: Model, request: ImageRequest, pixels: UIn
             inversion=request.inversion,
             num_inference_steps=request.num_inference_steps or STEPS,
             seed=request.seed,
-            evaluations=native(request.capture.evaluations),
+            evaluations=positions(request.capture.evaluations, steps_of(request), field="capture.evaluations"),
             on_evaluation=evaluated,
             **kept(request.capture, model.card, (request.height, request.width)),
         )
     return Scene(trace.to(device="cpu", dtype=torch.float16), pixels)
+
+
+def steps_of(request: ImageRequest) -> int:
+    """How many evaluations are made, whichever of them are kept."""
+    if request.inversion == "ddim":
+        return request.num_inference_steps or STEPS
+    return len(request.timesteps or TIMESTEPS)
 
 
 def files_of(scene: Scene, request: ImageRequest) -> tuple[File, File]:
@@ -80,12 +87,11 @@ def files_of(scene: Scene, request: ImageRequest) -> tuple[File, File]:
 
 def result_of(request: ImageRequest, trace: ovam.Trace, artifacts: dict[str, Artifact]) -> GenerateResult:
     """The image as if it had been generated, in as many steps as there were evaluations."""
-    steps = STEPS if request.inversion == "ddim" else len(request.timesteps or TIMESTEPS)
     return GenerateResult(
         model=request.model,
         height=request.height,
         width=request.width,
-        num_inference_steps=request.num_inference_steps or steps,
+        num_inference_steps=steps_of(request),
         guidance_scale=NO_GUIDANCE,
         evaluations=len(trace.evaluations),
         timesteps=[*trace.timesteps],
