@@ -21,19 +21,18 @@ from experiments.tinyworld.render import REAL_IMAGES, example
 from experiments.tinyworld.shapes import CLASS_NAMES
 from ovam.heatmaps import resize
 
-GRID = range(100, 901, 50)  # timesteps
-STEPS = 30  # of the inversion
+GRID = range(100, 901, 100)  # timesteps
+STEPS = 15  # of the inversion
 SETS: dict[str, range] = {
-    **{str(step): range(step, step + 1) for step in range(100, 901, 100)},
-    "300, 400 ... 700": range(300, 701, 100),
-    "300, 350 ... 700": range(300, 701, 50),
+    **{str(step): range(step, step + 1) for step in GRID},
     "200, 300 ... 600": range(200, 601, 100),
+    "300, 400 ... 700": range(300, 701, 100),
     "400, 500 ... 800": range(400, 801, 100),
     "100, 300 ... 900": range(100, 901, 200),
-    "100, 150 ... 900": range(100, 901, 50),
+    "100, 200 ... 900": GRID,
 }
 ONE_NOISE = "300, 400 ... 700, the same noise"
-PATHS: dict[str, slice] = {"ddim": slice(None), "ddim, 300 to 700": slice(9, 22)}
+PATHS: dict[str, slice] = {"ddim": slice(None), "ddim, 333 ... 666": slice(5, 11)}
 
 Scores = dict[tuple[str, str], list[float]]
 """IoU of every image, by (evaluations, what else was chosen)."""

@@ -14,15 +14,17 @@ from ovam.errors import InvalidArgumentError, UnsupportedModelError
 from ovam.model import Pipeline, plain_unet
 from ovam.recorder import Choice, Evaluation, recording
 from ovam.selection import Blocks, Indices
-from ovam.text import encode
+from ovam.text import require_short
 from ovam.trace import Trace
 
 Inversion = Literal["none", "ddim"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Latent = Float[Tensor, "1 channels latent_height latent_width"]
 
-TIMESTEPS = (700, 600, 500, 400, 300)
-"""Where noise is added by default, of 1000; measured by ``python -m experiments.real_images``."""
+TIMESTEPS = (900, 800, 700, 600, 500, 400, 300, 200, 100)
+"""Where noise is added by default, of 1000: the best set that ``python -m experiments.real_images`` found."""
+STEPS = 30
+"""Steps of an inversion by default."""
 AESTHETIC_SCORE = 6.0  # what SDXL's refiner is told of an image's looks, diffusers' default
 
 
@@ -33,7 +35,7 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     prompt: str = "",
     timesteps: Sequence[int] | None = None,
     inversion: Inversion = "none",
-    num_inference_steps: int = 30,
+    num_inference_steps: int = STEPS,
     seed: int = 0,
     blocks: Blocks = None,
     evaluations: Indices = None,
@@ -143,12 +145,12 @@ def _steps(diffusion: Diffusion, timesteps: Sequence[int] | None, inversion: Inv
 
 def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable[[Latent, int], Latent]:
     """Make the UNet's prediction for a latent at a timestep, everything else of it fixed."""
-    unet = plain_unet(pipeline)
+    unet: Any = plain_unet(pipeline)
     if unet.config.in_channels != pipeline.vae.config.latent_channels:
         raise UnsupportedModelError(
             f"the UNet takes {unet.config.in_channels} channels; allowed: the {pipeline.vae.config.latent_channels} of a latent"
         )
-    encode(pipeline, prompt)  # refuses what the pipeline would cut
+    require_short(pipeline, prompt)
     with torch.no_grad():
         conditions = _conditions(pipeline, prompt, size)
 
@@ -161,7 +163,7 @@ def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable
 
 def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[str, Any]:
     """Gather what the UNet is told beside latent and timestep, as the pipeline would tell it of an image of ``size``."""
-    unet = plain_unet(pipeline)
+    unet: Any = plain_unet(pipeline)
     options = {"device": unet.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     embeddings = pipeline.encode_prompt(prompt=prompt, **options)
     conditions: dict[str, Any] = {"encoder_hidden_states": embeddings[0]}

@@ -66,6 +66,12 @@ def encode(
     return torch.cat(rows, dim=-1), tokens
 
 
+def require_short(pipeline: Pipeline, prompt: str) -> None:
+    """Raise `PromptTooLongError` for a prompt that one of the pipeline's encoders would cut."""
+    for model in _text_models(pipeline):
+        _tokenize(model, prompt, "none")
+
+
 def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:
     """Find the tokens of a word or phrase by its characters, whatever its case.
 

@@ -1,6 +1,7 @@
 """What checks look things up in, and the checks that several kinds of requests share."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from contracts.capabilities import check_multiple
 from contracts.errors import Code, ServiceError
@@ -11,6 +12,8 @@ from contracts.sources import images_of
 from service.catalog import Catalog
 from service.settings import GatewaySettings
 
+UNPACKED_AT_A_TIME = 2
+
 
 @dataclass(frozen=True)
 class Lookups:
@@ -19,6 +22,8 @@ class Lookups:
     settings: GatewaySettings
     catalog: Catalog
     ledger: Ledger
+    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNPACKED_AT_A_TIME))
+    """To be held while an image is unpacked: a small file may be a large image."""
 
     async def images_of(self, job_id: str, *, field: str) -> GenerateResult:
         """The result of a job that has images, succeeded and is still there."""

@@ -11,11 +11,12 @@ from tokenizers.processors import TemplateProcessing
 from contracts import keys
 from contracts.attribution import AttributeResult
 from contracts.errors import Code, Failure
-from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult
+from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult, ImageRequest
 from contracts.jobs import JobRecord, Progress, new_job_id, utc_now
 from contracts.ledger import Ledger
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeResult
+from contracts.probing import ProbeRequest, ProbeResult
 from contracts.registry import NewToken, enter, numbered
 from contracts.store import ArtifactStore, File
 from contracts.tokens import TokenFacts
@@ -131,7 +132,7 @@ class InTestWorker:
         )
         return await self.ledger.canceled(job_id, record.attempt, result, tokens=[token("car")])
 
-    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult:
+    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | ProbeResult | OptimizeResult:
         match record.request:
             case GenerateRequest() as request:
                 names = [f"image-{index}.png" for index in range(request.num_images)]
@@ -149,8 +150,23 @@ class InTestWorker:
                     num_inference_steps=request.num_inference_steps,
                     guidance_scale=request.guidance_scale or 0,
                     evaluations=request.num_inference_steps,
+                    blocks=card().blocks,
                     images=images,
                 )
+            case ImageRequest() as request:
+                files = await self.store.commit(record.id, record.attempt, [File("image-0.png", "image/png", IMAGE)])
+                return GenerateResult(
+                    model=request.model,
+                    height=request.height,
+                    width=request.width,
+                    num_inference_steps=9,
+                    guidance_scale=1.0,
+                    evaluations=9,
+                    blocks=card().blocks,
+                    images=[GeneratedImage(index=0, seed=request.seed, image=files["image-0.png"], trace_bytes=1)],
+                )
+            case ProbeRequest() as request:
+                return ProbeResult(model="tiny", prompt=request.attribution_prompt, words=[])
             case _:
                 return AttributeResult(model="tiny", height=64, width=48, segments=[])
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,15 +11,16 @@ from PIL.Image import Image
 
 import ovam
 from contracts import keys
-from contracts.capabilities import check, filled, kept_blocks
+from contracts.capabilities import check, filled
 from contracts.errors import Code, ServiceError
 from contracts.fields import Artifact
-from contracts.generation import BlockInfo, FilledRequest, GeneratedImage, GenerateRequest, GenerateResult
+from contracts.generation import FilledRequest, GeneratedImage, GenerateRequest, GenerateResult
 from contracts.jobs import Progress
-from contracts.selections import native, positions
+from contracts.selections import positions
 from contracts.store import File
 from ovam.model import Pipeline
 from worker.attempts import Attempt
+from worker.choices import blocks_of, kept
 from worker.gpu import Priority
 from worker.models import Model, lent
 from worker.rendering import png
@@ -53,20 +53,12 @@ def draw(attempt: Attempt, model: Model, request: FilledRequest, batch: int) -> 
     with lent(model, request.scheduler) as pipeline:
         require_short(pipeline, model.card.max_tokens, request)
         evaluations = kept_evaluations(pipeline, request)
-        blocks = kept_blocks(request.capture, model.card, (request.height, request.width))
+        choice = kept(request.capture, model.card, (request.height, request.width))
         seeds = seeds_of(request)
         groups = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
         for number, group in enumerate(groups):
             attempt.breathe()
-            with ovam.capture(
-                pipeline,
-                half=request.capture.half,
-                blocks=[f"^{re.escape(block.name)}$" for block in blocks],
-                evaluations=evaluations,
-                heads=native(request.capture.heads),
-                mid_block=request.capture.mid_block,
-                self_attention=request.capture.self_attention,
-            ) as traces:
+            with ovam.capture(pipeline, half=request.capture.half, evaluations=evaluations, **choice) as traces:
                 images = run_pipeline(attempt, pipeline, request, group, (number, len(groups)))
             for image, trace in zip(images, traces, strict=True):
                 yield Scene(trace.to(device="cpu", dtype=torch.float16), np.asarray(image))
@@ -148,7 +140,7 @@ def result_of(request: FilledRequest, trace: ovam.Trace, artifacts: Mapping[str,
         scheduler=request.scheduler,
         evaluations=len(trace.evaluations),
         timesteps=[*trace.timesteps],
-        blocks=[BlockInfo(name=block.name, grid=block.grid, heads=block.heads) for block in trace.blocks],
+        blocks=blocks_of(trace),
         self_attention=bool(trace.self_attention),
         images=[
             GeneratedImage(
