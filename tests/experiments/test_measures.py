@@ -38,7 +38,6 @@ def test_places_are_pixels_of_their_class_and_a_table_has_a_row_a_prompt_and_ord
     assert len(found) == probing.PLACES
     assert all(40 <= x < 60 and 10 <= y < 30 for x, y in found)
     assert probing.places(labels, "car", np.random.default_rng(0)) == []
-    hits = defaultdict(
-        list, {("q", template, order): [True, False] for template in probing.TEMPLATES for order in probing.ORDERS}
-    )
+    asked = [("which", template, order) for template in probing.TEMPLATES for order in probing.ORDERS]
+    hits = defaultdict(list, {each: [True, False] for each in asked})
     assert probing.table(hits).count("0.500") == len(asked)
