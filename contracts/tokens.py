@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from contracts.errors import Code, ServiceError
 from contracts.fields import Base64, Frozen, Label, Name, Request
 
 TokenFormat = Literal["safetensors", "textual-inversion", "npy"]
@@ -40,6 +41,16 @@ class TokenCard(Frozen):
     def reference(self) -> str:
         """Name and version."""
         return f"{self.name}@{self.version}"
+
+    def row_of(self, class_name: str | None, *, field: str) -> int:
+        """The row of a class, after the background's; unknown-class for another one, or none where there are several."""
+        if class_name is None and len(self.classes) == 1:
+            return 1
+        if class_name not in self.classes:
+            wrong = "needs a `class_name`" if class_name is None else f"has no class {class_name!r}"
+            detail = f"token {self.reference!r} {wrong}; its classes: {', '.join(self.classes)}"
+            raise ServiceError(Code.UNKNOWN_CLASS, detail, field=field, value=class_name)
+        return 1 + self.classes.index(class_name)
 
 
 class RenameRequest(Request):

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -29,6 +30,10 @@ class Token:
     """``prompt[start:stop]`` of the NFC-normalised prompt; ``None`` for a start, end or padding token."""
 
 
+Encoded = tuple[Float[Tensor, "_ text_width"], tuple[Token, ...]]
+"""A prompt's embedding, and what each of its rows stands for."""
+
+
 def encode(
     pipeline: Pipeline,
     prompt: str,
@@ -45,24 +50,30 @@ def encode(
     Raises `PromptTooLongError` instead of cutting the prompt, `UnsupportedModelError` for other text
     encoders.
     """
+    return encode_each(pipeline, [prompt], padding=padding)[0]
+
+
+def encode_each(pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding = "none") -> list[Encoded]:
+    """Encode several attribution prompts as `encode` does, in one call of each text encoder.
+
+    Shorter prompts are filled up and cut again: what follows a token does not reach it, because the encoders
+    are causal.
+    """
     if padding not in get_args(Padding):
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
-    prompt = unicodedata.normalize("NFC", prompt)
+    texts = [unicodedata.normalize("NFC", prompt) for prompt in prompts]
     models = _text_models(pipeline)
-    encodings = [_tokenize(model, prompt, padding) for model in models]
-    lengths = {len(encoding["input_ids"]) for encoding in encodings}
-    if len(lengths) > 1:
-        raise UnsupportedModelError(f"the tokenizers cut prompt {prompt!r} differently, into {sorted(lengths)} tokens")
-    rows = [_hidden_state(model, encoding) for model, encoding in zip(models, encodings, strict=True)]
-    first = encodings[0]
-    names = models[0].tokenizer.convert_ids_to_tokens(first["input_ids"])
-    tokens = tuple(
-        Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
-        for index, (name, special, (start, stop)) in enumerate(
-            zip(names, first["special_tokens_mask"], first["offset_mapping"], strict=True)
-        )
-    )
-    return torch.cat(rows, dim=-1), tokens
+    encodings = [[_tokenize(model, text, padding) for text in texts] for model in models]
+    for text, *each in zip(texts, *encodings, strict=True):
+        lengths = {len(encoding["input_ids"]) for encoding in each}
+        if len(lengths) > 1:
+            raise UnsupportedModelError(f"the tokenizers cut prompt {text!r} differently, into {sorted(lengths)} tokens")
+    states = [_hidden_states(model, each) for model, each in zip(models, encodings, strict=True)]
+    names = models[0].tokenizer.convert_ids_to_tokens
+    return [
+        (torch.cat(rows, dim=-1), _tokens(text, encoding, names(encoding["input_ids"])))
+        for text, encoding, *rows in zip(texts, encodings[0], *states, strict=True)
+    ]
 
 
 def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:
@@ -148,12 +159,26 @@ def _tokenize(model: _TextModel, prompt: str, padding: Padding) -> Any:  # noqa:
     return encoded
 
 
-def _hidden_state(model: _TextModel, encoded: Any) -> Float[Tensor, "tokens width"]:  # noqa: ANN401 - a tokenizer's answer
-    """Run a text encoder on one prompt's ids."""
-    encoder = model.encoder
+def _tokens(prompt: str, encoding: Any, names: list[str]) -> tuple[Token, ...]:  # noqa: ANN401 - a tokenizer's answer
+    """Say what each row of a prompt's embedding stands for."""
+    found = zip(names, encoding["special_tokens_mask"], encoding["offset_mapping"], strict=True)
+    return tuple(
+        Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
+        for index, (name, special, (start, stop)) in enumerate(found)
+    )
+
+
+def _hidden_states(model: _TextModel, encodings: Sequence[Any]) -> list[Float[Tensor, "_ width"]]:
+    """Run a text encoder on several prompts' ids, filled up to the longest."""
+    encoder, lengths = model.encoder, [len(encoding["input_ids"]) for encoding in encodings]
+
+    def filled(field: str, value: int) -> Tensor:
+        rows = [[*encoding[field], *[value] * (max(lengths) - len(encoding[field]))] for encoding in encodings]
+        return torch.tensor(rows, device=encoder.device)
+
     with torch.no_grad():
-        ids = torch.tensor([encoded["input_ids"]], device=encoder.device)
-        mask = torch.tensor([encoded["attention_mask"]], device=encoder.device)
-        uses_mask = getattr(encoder.config, "use_attention_mask", False)
-        output = encoder(ids, attention_mask=mask if uses_mask else None, output_hidden_states=model.state is not None)
-    return (output[0] if model.state is None else output.hidden_states[model.state])[0]
+        ids = filled("input_ids", model.tokenizer.pad_token_id)
+        mask = filled("attention_mask", 0) if getattr(encoder.config, "use_attention_mask", False) else None
+        output = encoder(ids, attention_mask=mask, output_hidden_states=model.state is not None)
+    states = output[0] if model.state is None else output.hidden_states[model.state]
+    return [state[:length] for state, length in zip(states, lengths, strict=True)]

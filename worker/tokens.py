@@ -22,8 +22,10 @@ async def find_card(redis: Redis, name: str) -> TokenCard | None:
     return None if data is None else TokenCard.model_validate_json(data)
 
 
-async def embedding_of(redis: Redis, store: ArtifactStore, name: str, model: ModelCard, *, field: str) -> torch.Tensor:
-    """A token's rows, (2, width), background first. ServiceError: unknown-token, token-of-other-model."""
+async def embedding_of(
+    redis: Redis, store: ArtifactStore, name: str, model: ModelCard, *, field: str
+) -> tuple[TokenCard, torch.Tensor]:
+    """A token's card and its rows, the background first. ServiceError: unknown-token, token-of-other-model."""
     card = await find_card(redis, name)
     data = None if card is None else await store.get(keys.token_object(name, card.job_id))
     if card is None or data is None:
@@ -31,7 +33,7 @@ async def embedding_of(redis: Redis, store: ArtifactStore, name: str, model: Mod
     if card.model != model.name or card.width != model.text_width:
         detail = f"token {name!r} was learned on model {card.model!r}, the image is by {model.name!r}"
         raise ServiceError(Code.TOKEN_OF_OTHER_MODEL, detail, field=field, value=name)
-    return read_embedding(data)
+    return card, read_embedding(data)
 
 
 async def require_free(redis: Redis, name: str, job_id: str) -> None:

@@ -39,6 +39,7 @@ class Plan:
     guidance_scale: float
     height: int
     width: int
+    self_attention: bool
 
 
 async def generate(attempt: Attempt, request: GenerateRequest, resources: Resources) -> GenerateResult:
@@ -59,6 +60,7 @@ async def generate(attempt: Attempt, request: GenerateRequest, resources: Resour
         num_inference_steps=plan.steps,
         guidance_scale=plan.guidance_scale,
         evaluations=len(scenes[0].trace.evaluations),
+        self_attention=plan.self_attention,
         images=[
             GeneratedImage(
                 index=index,
@@ -84,6 +86,7 @@ def planned(request: GenerateRequest, model: Model) -> Plan:
         guidance_scale=card.default_guidance_scale if request.guidance_scale is None else request.guidance_scale,
         height=request.height or card.default_height,
         width=request.width or card.default_width,
+        self_attention=bool(request.capture.self_attention),
     )
     for field, size in (("height", plan.height), ("width", plan.width)):
         if size % card.size_multiple:
@@ -99,7 +102,7 @@ def draw(attempt: Attempt, model: Model, plan: Plan, batch: int) -> Iterator[Sce
     groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
     for number, seeds in enumerate(groups):
         attempt.breathe()
-        with ovam.capture(model.pipeline) as traces:
+        with ovam.capture(model.pipeline, self_attention=plan.self_attention) as traces:
             images = run_pipeline(attempt, model, plan, seeds, (number, len(groups)))
         for image, trace in zip(images, traces, strict=True):
             yield Scene(trace.to(device="cpu", dtype=torch.float16), np.asarray(image))
