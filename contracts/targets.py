@@ -16,6 +16,7 @@ Json = dict[str, Any]
 
 REFINEMENT = ("refine", "alpha", "sign", "affinity_steps")
 SCALE = ("tau", "normalize")  # in the unit of a threshold
+RETRY_AFTER = 10  # seconds, while no worker has published its methods
 LARGEST = 3.4028234e38  # in single precision
 
 
@@ -46,12 +47,16 @@ def effective(
     """The settings of target `number`, given whether the self-attention of its image was kept.
 
     A refinement that nobody asked for is left out where it cannot be had. ServiceError: settings-contradict,
-    no-self-attention.
+    no-self-attention, no-worker.
     """
     target = request.targets[number]
     words = target.prompt is not None
     defaults = model.word_defaults if words else model.token_defaults
     name = request.method or defaults.method
+    if name not in methods:
+        raise ServiceError(
+            Code.NO_WORKER, f"no worker has published method {name!r} yet", field="method", value=name, retry_after=10
+        )
     own = methods[name].words if words else methods[name].tokens
     layers = [Layer(own, by_client=False), Layer({} if request.method else said(defaults), by_client=False), Layer(said(request))]
     if target.settings is not None:

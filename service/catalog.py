@@ -1,9 +1,10 @@
-"""What the workers have published: models, their tokenizers, and learned tokens."""
+"""What the workers have published: models, their tokenizers, methods, and learned tokens."""
 
 from redis.asyncio import Redis
 from tokenizers import Tokenizer
 
 from contracts import keys
+from contracts.attribution import MethodCard
 from contracts.errors import Code, ServiceError
 from contracts.models import ModelCard
 from contracts.tokens import TokenCard
@@ -50,6 +51,11 @@ class Catalog:
         tokenizer.no_truncation()
         self.parsed[card.name] = stamp, tokenizer
         return tokenizer
+
+    async def methods(self) -> list[MethodCard]:
+        """The published methods, by name."""
+        cards = await self.redis.hvals(keys.METHODS)
+        return sorted((MethodCard.model_validate_json(card) for card in cards), key=lambda card: card.name)
 
     async def tokens(self) -> list[TokenCard]:
         """Every learned token, by name."""

@@ -52,7 +52,8 @@ def method_cards() -> dict[str, MethodCard]:
 
 def settings_of(method: ovam.Method) -> dict[str, Any]:
     """All settings of a method, also those that have no effect beside the others."""
-    return {field: value for field, value in method.settings().items() if field in Settings.model_fields}
+    written = method.settings()
+    return {field: written[field] for field in Settings.model_fields}
 
 
 async def learned_tokens(request: AttributeRequest, card: ModelCard, resources: Resources) -> Learned:
@@ -86,4 +87,4 @@ def sought_by(target: Target, model: Model, learned: Learned, *, field: str) -> 
         return ovam.Rows(rows, (card.row_of(target.class_name, field=f"{field}.class_name"),))
     rows = target.embedding or []
     check_embedding(rows, model.card, field=f"{field}.embedding")
-    return ovam.Rows(torch.tensor(rows), None if target.rows is None else tuple(target.rows))
+    return ovam.Rows(torch.tensor(rows, dtype=torch.float32), None if target.rows is None else tuple(target.rows))

@@ -1,10 +1,15 @@
 """Checks of the question where targets are."""
 
-from contracts.attribution import AttributeRequest, Target
+from tokenizers import Tokenizer
+
+from contracts.attribution import AttributeRequest, Settings, Target
 from contracts.errors import Code, ServiceError
 from contracts.models import ModelCard
+from contracts.targets import check_embedding, effective
+from service.catalog import Catalog
 from service.prompts import check_word, fitting
 from service.validation.lookups import Lookups, check_image
+from service.validation.selections import check_selection
 
 
 async def checked(request: AttributeRequest, lookups: Lookups) -> AttributeRequest:
@@ -12,19 +17,27 @@ async def checked(request: AttributeRequest, lookups: Lookups) -> AttributeReque
     result = await lookups.images_of(request.job_id, field="job_id")
     check_image(result, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(result.model, field="job_id")
-    for place, target in enumerate(request.targets):
-        await check_target(target, card, lookups, field=f"targets.{place}")
+    tokenizer = await lookups.catalog.tokenizer(card)
+    methods = {method.name: method for method in await lookups.catalog.methods()}
+    for number, target in enumerate(request.targets):
+        await check_target(target, card, tokenizer, lookups.catalog, field=f"targets.{number}")
+        kept = result.self_attention or not result.blocks  # an old record does not tell
+        chosen = effective(request, number, card, methods, self_attention=kept)
+        settings = Settings.model_validate(chosen.settings)
+        check_selection(result, settings.blocks, settings.evaluations, settings.heads, chosen.fields)
     return request
 
 
-async def check_target(target: Target, card: ModelCard, lookups: Lookups, *, field: str) -> None:
-    """Check that a target's word is in its prompt, or that its token is one of the model's."""
+async def check_target(target: Target, card: ModelCard, tokenizer: Tokenizer, catalog: Catalog, *, field: str) -> None:
+    """Check that a target's word is in its prompt, its token one of the model's, or its embedding of its width."""
+    if target.embedding is not None:
+        check_embedding(target.embedding, card, field=f"{field}.embedding")
     if target.token is not None:
-        token = await lookups.catalog.token(target.token, field=f"{field}.token")
+        token = await catalog.token(target.token, field=f"{field}.token")
         if token.model != card.name:
             detail = f"token {token.name!r} belongs to model {token.model!r}; the job's model is {card.name!r}"
             raise ServiceError(Code.TOKEN_OF_OTHER_MODEL, detail, field=f"{field}.token", value=token.name)
+        token.row_of(target.class_name, field=f"{field}.class_name")
     if target.prompt is not None:
-        tokenizer = await lookups.catalog.tokenizer(card)
         prompt = fitting(tokenizer, target.prompt, card.max_tokens, field=f"{field}.prompt")
         check_word(prompt, target.word or target.prompt, target.occurrence, field=field)

@@ -9,18 +9,23 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 
 from contracts import keys
-from contracts.attribution import AttributeResult
+from contracts.attribution import AttributeResult, MethodCard
 from contracts.errors import Code, Failure
-from contracts.generation import GeneratedImage, GenerateRequest, GenerateResult
+from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult
 from contracts.jobs import JobRecord, Progress, utc_now
 from contracts.ledger import Ledger
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeResult
 from contracts.store import ArtifactStore, File
 from contracts.tokens import TokenCard, TokenExample
+from service import examples
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8
+BLOCKS = [
+    BlockInfo(name=f"{place}.attentions.0.transformer_blocks.0.attn2", grid=grid, heads=heads)
+    for place, grid, heads in (("down_blocks.0", (8, 6), 2), ("up_blocks.0", (4, 3), 4), ("up_blocks.1", (8, 6), 2))
+]
 
 
 def letters() -> Tokenizer:
@@ -50,16 +55,16 @@ def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
     )
 
 
-def token(name: str, model: str = "tiny") -> TokenCard:
+def token(name: str, model: str = "tiny", classes: tuple[str, ...] = ("car",)) -> TokenCard:
     return TokenCard(
+        id=name,
         name=name,
+        version=1,
         model=model,
         width=8,
-        classes=["car"],
+        classes=list(classes),
+        origin="optimize",
         examples=[TokenExample(job_id="0" * 26, image=0)],
-        optimizer="adam",
-        learning_rate=0.05,
-        loss="bce",
         epochs=1,
         best_epoch=0,
         best_loss=0.5,
@@ -79,6 +84,8 @@ class InTestWorker:
         return Ledger(self.redis)
 
     async def publish(self, *cards: ModelCard) -> None:
+        methods = {method["name"]: MethodCard.model_validate(method).model_dump_json() for method in examples.METHODS}
+        await self.redis.hset(keys.METHODS, mapping=methods)
         for each in cards:
             await self.redis.hset(keys.MODELS, each.name, each.model_dump_json())
             await self.redis.hset(keys.TOKENIZERS, each.name, letters().to_str())
@@ -86,7 +93,7 @@ class InTestWorker:
 
     async def publish_token(self, found: TokenCard) -> None:
         await self.redis.hset(keys.TOKENS, found.name, found.model_dump_json())
-        await self.store.put(keys.token_object(found.name, found.job_id), b"rows")
+        await self.store.put(keys.token_object(found.id, "safetensors"), b"rows")
 
     async def begin(self, job_id: str) -> JobRecord:
         return await self.ledger.claim(job_id, max_attempts=3)
@@ -119,10 +126,12 @@ class InTestWorker:
                     num_inference_steps=request.num_inference_steps,
                     guidance_scale=request.guidance_scale or 0,
                     evaluations=request.num_inference_steps,
+                    blocks=BLOCKS,
+                    self_attention=bool(request.capture.self_attention),
                     images=images,
                 )
             case _:
-                return AttributeResult(model="tiny", height=64, width=48, padding="none", dcrf=False, segments=[])
+                return AttributeResult(model="tiny", height=64, width=48, segments=[])
 
     async def fail(self, job_id: str, detail: str) -> None:
         record = await self.begin(job_id)
