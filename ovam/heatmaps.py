@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.attention import Share, Split, largest_grid, parted, resize, shares_of, summed
+from ovam.attention import Share, Split, attention_sum, largest_grid, parted, resize, shares_of, summed, terms_of
 from ovam.errors import InvalidArgumentError
 from ovam.model import Pipeline
 from ovam.selection import Blocks, Indices
@@ -38,23 +38,10 @@ def heatmaps(
 
     Raises `SelectionError`, and `InvalidArgumentError` for an embedding of another width.
     """
-    (maps,) = heatmaps_of_each(trace, [embedding], reduction=reduction, blocks=blocks, evaluations=evaluations, heads=heads)
-    return maps if size is None else resize(maps, size)
-
-
-def heatmaps_of_each(
-    trace: Trace,
-    embeddings: Sequence[Float[Tensor, "_ text_width"]],
-    *,
-    reduction: Reduction = "mean",
-    blocks: Blocks = None,
-    evaluations: Indices = None,
-    heads: Indices = None,
-) -> list[Float[Tensor, "_ height width"]]:
-    """Compute `heatmaps` of each of several embeddings; the queries are read once for all of them."""
-    _check(trace, embeddings, reduction)
+    require_fitting(trace, embedding)
     shares = shares_of(trace, blocks, evaluations, heads)
-    return _reduced(shares, embeddings, reduction, largest_grid(shares))
+    maps = _reduced(shares, embedding, reduction, largest_grid(shares))
+    return maps if size is None else resize(maps, size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,29 +70,11 @@ def split_heatmaps(
 
     The n-th heads of all blocks are one part; a block with fewer heads has none in it.
     """
-    (split,) = split_heatmaps_of_each(
-        trace, [embedding], by, reduction=reduction, blocks=blocks, evaluations=evaluations, heads=heads
-    )
-    return split
-
-
-def split_heatmaps_of_each(
-    trace: Trace,
-    embeddings: Sequence[Float[Tensor, "_ text_width"]],
-    by: Split,
-    *,
-    reduction: Reduction = "mean",
-    blocks: Blocks = None,
-    evaluations: Indices = None,
-    heads: Indices = None,
-) -> list[SplitHeatmaps]:
-    """Compute `split_heatmaps` of each of several embeddings."""
-    _check(trace, embeddings, reduction)
+    require_fitting(trace, embedding)
     shares = shares_of(trace, blocks, evaluations, heads)
     parts = parted(shares, by)
-    maps = [_reduced(part, embeddings, reduction, largest_grid(shares)) for part in parts.values()]
-    terms = tuple(sum(share.terms for share in part) for part in parts.values())
-    return [SplitHeatmaps(tuple(parts), terms, torch.stack(each)) for each in zip(*maps, strict=True)]
+    maps = torch.stack([_reduced(part, embedding, reduction, largest_grid(shares)) for part in parts.values()])
+    return SplitHeatmaps(tuple(parts), tuple(terms_of(part) for part in parts.values()), maps)
 
 
 def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
@@ -136,19 +105,17 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
 
 
 def _reduced(
-    shares: Sequence[Share], embeddings: Sequence[Float[Tensor, "_ text_width"]], reduction: Reduction, size: tuple[int, int]
-) -> list[Float[Tensor, "_ height width"]]:
-    """Compute the sum or the mean of all maps of attention; a graph is kept only where an embedding asks for it."""
-    with torch.set_grad_enabled(torch.is_grad_enabled() and any(each.requires_grad for each in embeddings)):
-        totals = summed(shares, embeddings, size)
-        terms = sum(share.terms for share in shares)
-        return totals if reduction == "sum" else [total / terms for total in totals]
-
-
-def _check(trace: Trace, embeddings: Sequence[Tensor], reduction: Reduction) -> None:
-    """Refuse embeddings of another width."""
+    shares: Sequence[Share], embedding: Float[Tensor, "tokens text_width"], reduction: Reduction, size: tuple[int, int]
+) -> Float[Tensor, "tokens height width"]:
+    """Compute the sum or the mean of all maps of attention; a graph is kept only where the embedding asks for it."""
     if reduction not in get_args(Reduction):
         raise InvalidArgumentError("reduction", reduction, "'mean' or 'sum'")
-    for embedding in embeddings:
-        if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
-            raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")
+    with torch.set_grad_enabled(torch.is_grad_enabled() and embedding.requires_grad):
+        total = summed(shares, embedding, size, attention_sum)
+        return total if reduction == "sum" else total / terms_of(shares)
+
+
+def require_fitting(trace: Trace, embedding: Tensor) -> None:
+    """Raise `InvalidArgumentError` for an embedding without rows, or of another width than the trace's."""
+    if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
+        raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")

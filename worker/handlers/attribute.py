@@ -1,7 +1,7 @@
 """Where in an image is what? A heatmap and a mask for every target."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,7 +11,7 @@ from contracts.attribution import AttributeRequest, AttributeResult
 from contracts.store import File
 from ovam.attention import resize
 from worker.attempts import Attempt
-from worker.findings import SEMANTIC, Heat, finding_of, labels_of, semantic_map_of
+from worker.findings import SEMANTIC, Finding, Heat, finding_of, labels_of, semantic_map_of
 from worker.gpu import Priority
 from worker.models import Model
 from worker.questions import Question, learned_tokens, questions_of
@@ -27,12 +27,7 @@ async def attribute(attempt: Attempt, request: AttributeRequest, resources: Reso
     learned = await learned_tokens(request, model.card, resources)
     questions = questions_of(request, model, learned, self_attention=bool(scene.trace.self_attention))
     heats = await attempt.on_device(Priority.ATTRIBUTE, lambda: heats_of(model, scene, request, questions))
-    findings = await asyncio.gather(
-        *(
-            asyncio.to_thread(finding_of, number, question, heat, scene.image, request.instances)
-            for number, (question, heat) in enumerate(zip(questions, heats, strict=True))
-        )
-    )
+    findings = await asyncio.to_thread(lambda: [*findings_of(attempt, request, scene, questions, heats)])
     files = [file for finding in findings for file in finding.files]
     labels = None if request.semantic is None else await asyncio.to_thread(labels_of, questions, heats, request.semantic)
     if labels is not None:
@@ -67,3 +62,12 @@ def heats_of(model: Model, scene: Scene, request: AttributeRequest, questions: S
         )
         for number, (heatmap, heat) in enumerate(zip(maps, refined, strict=True))
     ]
+
+
+def findings_of(
+    attempt: Attempt, request: AttributeRequest, scene: Scene, questions: Sequence[Question], heats: Sequence[Heat]
+) -> Iterator[Finding]:
+    """What was found of each target. They come one after the other: what is slow in them holds Python's lock anyway."""
+    for number, (question, heat) in enumerate(zip(questions, heats, strict=True)):
+        attempt.check()
+        yield finding_of(number, question, heat, scene.image, request.instances)
