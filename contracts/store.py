@@ -86,10 +86,20 @@ class ArtifactStore:
     async def commit(self, job_id: str, attempt: int, files: Sequence[File]) -> dict[str, Artifact]:
         """Write an attempt's files, then its manifest; returns the artifacts by name."""
         folder = attempt_folder(job_id, attempt)
-        artifacts = await asyncio.to_thread(lambda: [described(job_id, file) for file in files])  # hashing takes its time
-        await asyncio.gather(*(self.put(f"{folder}/{file.name}", file.data) for file in files))
-        await self.put(f"{folder}/{MANIFEST}", MANIFEST_TYPE.dump_json(artifacts))
-        return {artifact.name: artifact for artifact in artifacts}
+
+        async def write(some: Sequence[File]) -> list[Artifact]:
+            async with self.slots:
+                return await asyncio.to_thread(lambda: [self._write(folder, job_id, file) for file in some])
+
+        # in threads, because to write and hash a small file takes less time than to switch to another task and back
+        written = await asyncio.gather(*(write(files[start::CONCURRENCY]) for start in range(min(CONCURRENCY, len(files)))))
+        artifacts = {artifact.name: artifact for some in written for artifact in some}
+        await self.put(f"{folder}/{MANIFEST}", MANIFEST_TYPE.dump_json([artifacts[file.name] for file in files]))
+        return artifacts
+
+    def _write(self, folder: str, job_id: str, file: File) -> Artifact:
+        obstore.put(self.store, f"{folder}/{file.name}", file.data)
+        return described(job_id, file)
 
     async def manifest(self, job_id: str, attempt: int) -> list[Artifact]:
         """What an attempt wrote; empty if it never finished."""

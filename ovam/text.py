@@ -63,15 +63,15 @@ def encode_each(pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding 
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
     texts = [unicodedata.normalize("NFC", prompt) for prompt in prompts]
     models = _text_models(pipeline)
-    encodings = [[_tokenize(model, text, padding) for text in texts] for model in models]
+    encodings = [_tokenized(model, texts, padding) for model in models]
     for text, *each in zip(texts, *encodings, strict=True):
-        lengths = {len(encoding["input_ids"]) for encoding in each}
+        lengths = {len(encoding.ids) for encoding in each}
         if len(lengths) > 1:
             raise UnsupportedModelError(f"the tokenizers cut prompt {text!r} differently, into {sorted(lengths)} tokens")
     states = [_hidden_states(model, each) for model, each in zip(models, encodings, strict=True)]
     names = models[0].tokenizer.convert_ids_to_tokens
     return [
-        (torch.cat(rows, dim=-1), _tokens(text, encoding, names(encoding["input_ids"])))
+        (torch.cat(rows, dim=-1), _tokens(text, encoding, names(encoding.ids)))
         for text, encoding, *rows in zip(texts, encodings[0], *states, strict=True)
     ]
 
@@ -141,11 +141,23 @@ def _text_models(pipeline: Pipeline) -> list[_TextModel]:
     return models
 
 
-def _tokenize(model: _TextModel, prompt: str, padding: Padding) -> Any:  # noqa: ANN401 - a tokenizer's answer
-    """Turn a prompt into ids, with the characters that each stands for."""
+@dataclass(frozen=True)
+class _Encoding:
+    """A prompt in a tokenizer's ids."""
+
+    ids: list[int]
+    mask: list[int]
+    """1, and 0 for padding."""
+    special: list[int]
+    """1 for a start, end or padding token, else 0."""
+    spans: list[tuple[int, int]]
+
+
+def _tokenized(model: _TextModel, prompts: Sequence[str], padding: Padding) -> list[_Encoding]:
+    """Turn prompts into ids, with the characters that each stands for."""
     limit = min(model.tokenizer.model_max_length, model.encoder.config.max_position_embeddings)
-    encoded = model.tokenizer(
-        prompt,
+    found = model.tokenizer(
+        list(prompts),
         padding="max_length" if padding == "max_length" else False,
         max_length=limit,
         truncation=False,
@@ -153,32 +165,34 @@ def _tokenize(model: _TextModel, prompt: str, padding: Padding) -> Any:  # noqa:
         return_special_tokens_mask=True,
         verbose=False,
     )
-    count = len(encoded["input_ids"])
-    if count > limit:
-        raise PromptTooLongError(f"prompt {prompt!r} has {count} tokens with start and end; allowed: {limit}")
-    return encoded
+    parts = (found[part] for part in ("input_ids", "attention_mask", "special_tokens_mask", "offset_mapping"))
+    encodings = [_Encoding(*each) for each in zip(*parts, strict=True)]
+    for prompt, encoding in zip(prompts, encodings, strict=True):
+        if len(encoding.ids) > limit:
+            count = len(encoding.ids)
+            raise PromptTooLongError(f"prompt {prompt!r} has {count} tokens with start and end; allowed: {limit}")
+    return encodings
 
 
-def _tokens(prompt: str, encoding: Any, names: list[str]) -> tuple[Token, ...]:  # noqa: ANN401 - a tokenizer's answer
+def _tokens(prompt: str, encoding: _Encoding, names: list[str]) -> tuple[Token, ...]:
     """Say what each row of a prompt's embedding stands for."""
-    found = zip(names, encoding["special_tokens_mask"], encoding["offset_mapping"], strict=True)
     return tuple(
         Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
-        for index, (name, special, (start, stop)) in enumerate(found)
+        for index, (name, special, (start, stop)) in enumerate(zip(names, encoding.special, encoding.spans, strict=True))
     )
 
 
-def _hidden_states(model: _TextModel, encodings: Sequence[Any]) -> list[Float[Tensor, "_ width"]]:
+def _hidden_states(model: _TextModel, encodings: Sequence[_Encoding]) -> list[Float[Tensor, "_ width"]]:
     """Run a text encoder on several prompts' ids, filled up to the longest."""
-    encoder, lengths = model.encoder, [len(encoding["input_ids"]) for encoding in encodings]
+    encoder, longest = model.encoder, max(len(encoding.ids) for encoding in encodings)
 
-    def filled(field: str, value: int) -> Tensor:
-        rows = [[*encoding[field], *[value] * (max(lengths) - len(encoding[field]))] for encoding in encodings]
-        return torch.tensor(rows, device=encoder.device)
+    def filled(rows: list[list[int]], value: int) -> Tensor:
+        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=encoder.device)
 
     with torch.no_grad():
-        ids = filled("input_ids", model.tokenizer.pad_token_id)
-        mask = filled("attention_mask", 0) if getattr(encoder.config, "use_attention_mask", False) else None
-        output = encoder(ids, attention_mask=mask, output_hidden_states=model.state is not None)
+        ids = filled([encoding.ids for encoding in encodings], model.tokenizer.pad_token_id)
+        mask = filled([encoding.mask for encoding in encodings], 0)
+        uses_mask = getattr(encoder.config, "use_attention_mask", False)
+        output = encoder(ids, attention_mask=mask if uses_mask else None, output_hidden_states=model.state is not None)
     states = output[0] if model.state is None else output.hidden_states[model.state]
-    return [state[:length] for state, length in zip(states, lengths, strict=True)]
+    return [state[: len(encoding.ids)] for state, encoding in zip(states, encodings, strict=True)]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class Question:
         return counting(settings_of(self.method))
 
 
+@cache
 def method_cards() -> dict[str, MethodCard]:
     """The published methods, by name."""
     return {
