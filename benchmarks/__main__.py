@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.gateway import gateway_import
-from benchmarks.library import capture, heatmaps, optimisation
-from benchmarks.over_http import attribute, worker_memory
+from benchmarks.library import capture, heatmaps, optimisation, self_attention
+from benchmarks.over_http import attribute, targets, worker_memory
 from benchmarks.report import summarise, write
 from benchmarks.result import ROOT, Result, Setup, circumstances
 
 MEASURES: dict[str, Callable[[Setup], Result]] = {
     "capture": capture,
+    "self_attention": self_attention,
     "attribute": attribute,
+    "targets": targets,
     "optimisation": optimisation,
     "worker_memory": worker_memory,
     "gateway_import": gateway_import,

@@ -1,8 +1,9 @@
 """The library's own measurements: capture, heatmaps, optimisation."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from jaxtyping import Float
@@ -59,32 +60,61 @@ def generate(pipeline: StableDiffusionPipeline) -> None:
     pipeline(PROMPT, num_inference_steps=STEPS, generator=torch.Generator().manual_seed(0))
 
 
-def traced(pipeline: StableDiffusionPipeline) -> ovam.Trace:
+def traced(pipeline: StableDiffusionPipeline, *, self_attention: bool = False) -> ovam.Trace:
     """Draw one image and keep its trace."""
-    with ovam.capture(pipeline) as traces:
+    with ovam.capture(pipeline, self_attention=self_attention) as traces:
         generate(pipeline)
     return traces[0]
 
 
 def capture(setup: Setup) -> Result:
     """What keeping the queries costs a generation."""
+    return kept(setup, "capture", "capture", goal=1.05, self_attention=False)
+
+
+def self_attention(setup: Setup) -> Result:
+    """What keeping the self-attention as well costs a generation."""
+    return kept(setup, "self_attention", "capture of queries and self-attention", goal=1.25, self_attention=True)
+
+
+def kept(setup: Setup, name: str, what: str, *, goal: float, self_attention: bool) -> Result:
+    """How much longer a generation takes when something of it is kept."""
     pipeline = load(setup)
-    pairs = in_turn(lambda: generate(pipeline), lambda: traced(pipeline), setup.times(20), setup.seconds)
-    ratios = [kept / plain for plain, kept in pairs]
+    pairs = in_turn(
+        lambda: generate(pipeline), lambda: traced(pipeline, self_attention=self_attention), setup.times(20), setup.seconds
+    )
+    ratios = [longer / plain for plain, longer in pairs]
     return Result(
-        name="capture",
-        says=f"generation of one image, {STEPS} steps: time with capture over time without, median of pairs run in turn",
+        name=name,
+        says=f"generation of one image, {STEPS} steps: time with {what} over time without, median of pairs run in turn",
         value=median(ratios),
         unit="x",
-        goal=1.05,
+        goal=goal,
         samples=ratios,
         details={
             "seconds_without": median([plain for plain, _ in pairs]),
-            "seconds_with": median([kept for _, kept in pairs]),
+            "seconds_with": median([longer for _, longer in pairs]),
             "pairs": len(pairs),
             "torch_threads": torch.get_num_threads(),
         },
     )
+
+
+def targets_pairs(setup: Setup, words: Sequence[str]) -> list[tuple[float, float]]:
+    """Seconds from one word, and from all words in prompts of their own, to their masks."""
+    pipeline = load(setup)
+    trace = traced(pipeline).to(dtype=torch.float16)  # as the worker keeps it
+    image = np.zeros((*trace.image_size, 3), dtype=np.uint8)
+    method = ovam.method("daam")
+
+    def masks(some: Sequence[str]) -> list[np.ndarray]:
+        methods = [method] * len(some)
+        rows = ovam.rows_of(pipeline, [ovam.Words(f"a photograph of a {word}", word) for word in some], ["none"] * len(some))
+        heats = ovam.refined(ovam.target_heatmaps(trace, rows, methods), methods, trace.image_size)
+        return [ovam.cut(method, heat, image) for heat in heats]
+
+    with torch.inference_mode():
+        return in_turn(lambda: masks(words[:1]), lambda: masks(words), setup.times(40), setup.seconds)
 
 
 def optimisation(setup: Setup) -> Result:

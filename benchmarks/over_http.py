@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from benchmarks.library import in_turn, targets_pairs
 from benchmarks.result import Result, Setup, median, percentile
 from service.processes import inherited, running
 
@@ -17,7 +18,10 @@ MIB = 1 << 20
 REQUESTS = 40
 WARMING = 5
 PROMPT = "a photograph of a sun and a house"
-WORDS = ("sun", "house", "tree", "boat", "sky", "roof", "car", "flower")
+WORDS = (
+    "sun", "house", "tree", "boat", "sky", "roof", "car", "flower", "moon", "star",
+    "cat", "dog", "fish", "bird", "grass", "road", "cloud", "hill", "lake", "wheel",
+)  # fmt: skip
 
 
 @contextmanager
@@ -49,12 +53,13 @@ def generated(client: httpx2.Client) -> str:
     return finished(client, "/v1/generate", {"prompt": PROMPT, "seed": 0})["id"]
 
 
-def ask(client: httpx2.Client, job_id: str, number: int) -> float:
-    """Seconds of one attribute request; the words change, so that no answer is one that was given before."""
-    word, article = WORDS[number % len(WORDS)], ("a", "the")[number // len(WORDS) % 2]
-    prompt = f"a photograph of {article} {word}"
+def ask(client: httpx2.Client, job_id: str, number: int, targets: int = 1) -> float:
+    """Seconds of one attribute request; the prompts change, so that no answer is one that was given before."""
+    words = [WORDS[(number + place) % len(WORDS)] for place in range(targets)]
+    article = ("a", "the")[number // len(WORDS) % 2]
+    body = [{"label": word, "prompt": f"a photograph of {article} {word}", "word": word} for word in words]
     start = time.perf_counter()
-    finished(client, "/v1/attribute", {"job_id": job_id, "targets": [{"label": word, "prompt": prompt, "word": word}]})
+    finished(client, "/v1/attribute", {"job_id": job_id, "targets": body, "crf": False})
     return time.perf_counter() - start
 
 
@@ -77,6 +82,40 @@ def attribute(setup: Setup) -> Result:
         goal=150.0,
         samples=samples,
         details={"p95_ms": percentile(samples, 0.95), "requests": len(samples), "before_those": WARMING},
+    )
+
+
+def targets(setup: Setup) -> Result:
+    """What many targets, each of a prompt of its own, cost beside one."""
+    with service(setup) as (client, _):
+        job_id = generated(client)
+        for number in range(WARMING):
+            ask(client, job_id, number)
+        counts = iter(range(10**9))  # of requests
+        pairs = in_turn(
+            lambda: ask(client, job_id, next(counts)),
+            lambda: ask(client, job_id, next(counts), len(WORDS)),
+            setup.times(REQUESTS),
+            setup.seconds / 2,
+        )
+    library = targets_pairs(setup, WORDS)
+    ratios = [many / one for one, many in pairs]
+    return Result(
+        name="targets",
+        says=f"POST /v1/attribute with {len(WORDS)} targets of different prompts over one with a single target, no dCRF: "
+        "median of pairs run in turn",
+        value=median(ratios),
+        unit="x",
+        goal=3.0,
+        samples=ratios,
+        details={
+            "one_ms": 1000 * median([one for one, _ in pairs]),
+            "many_ms": 1000 * median([many for _, many in pairs]),
+            "pairs": len(pairs),
+            "library_ratio": median([many / one for one, many in library]),
+            "library_one_ms": 1000 * median([one for one, _ in library]),
+            "library_many_ms": 1000 * median([many for _, many in library]),
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from contracts.fields import (
     Artifact,
@@ -14,7 +14,6 @@ from contracts.fields import (
     Label,
     Name,
     Normalize,
-    Number,
     Padding,
     Request,
     Rle,
@@ -28,6 +27,13 @@ Threshold = Literal["share", "absolute", "otsu"]
 MethodName = Literal["ovam", "daam", "attn2mask"]
 Split = Literal["block", "evaluation", "head"]
 NEEDS_SELF_ATTENTION = ("attention", "affinity", "both")
+COUNTS_BESIDE = {  # a setting that counts only beside some values of another one
+    "alpha": ("refine", ("attention", "both")),
+    "sign": ("refine", ("attention", "both")),
+    "affinity_steps": ("refine", ("affinity", "both")),
+    "normalize": ("threshold", ("share",)),
+    "tau": ("threshold", ("share", "absolute")),
+}
 
 
 class CrfSettings(Request):
@@ -63,16 +69,12 @@ class Settings(Request):
     @model_validator(mode="after")
     def consistent(self) -> Self:
         """Choices that exclude each other are not both made."""
-        if self.threshold in ("absolute", "otsu") and self.normalize is not None:
-            raise ValueError(f"`normalize` belongs to threshold 'share', not to {self.threshold!r}")
-        if self.threshold == "otsu" and self.tau is not None:
-            raise ValueError("`tau` belongs to threshold 'share' or 'absolute', not to 'otsu'")
+        for field, (other, values) in COUNTS_BESIDE.items():
+            said = getattr(self, other)
+            if getattr(self, field) is not None and said is not None and said not in values:
+                raise ValueError(f"`{field}` belongs to {other} {' or '.join(map(repr, values))}, not to {said!r}")
         if self.threshold in (None, "share") and self.tau is not None and not 0 < self.tau <= 1:
             raise ValueError(f"`tau` is {self.tau}; allowed: above 0, at most 1, for a share")
-        if self.refine in ("none", "affinity") and (self.alpha is not None or self.sign is not None):
-            raise ValueError(f"`alpha` and `sign` belong to refine 'attention' or 'both', not to {self.refine!r}")
-        if self.refine in ("none", "attention") and self.affinity_steps is not None:
-            raise ValueError(f"`affinity_steps` belongs to refine 'affinity' or 'both', not to {self.refine!r}")
         return self
 
 
@@ -85,7 +87,7 @@ class Target(Request):
     occurrence: int | None = Field(None, ge=0, description="the n-th occurrence of the word (from 0); all without it")
     token: TokenRef | None = Field(None, description="a learned token: `cat@2`, or `cat` for its newest version")
     class_name: Text | None = Field(None, description="which class of a token that knows several; needed for those")
-    embedding: list[list[Number]] | None = Field(
+    embedding: list[list[float]] | None = Field(
         None, min_length=1, max_length=77, description="rows (tokens, text width) to take the softmax over"
     )
     rows: list[int] | None = Field(
@@ -109,19 +111,22 @@ class Target(Request):
             raise ValueError("`class_name` belongs to a `token`")
         if self.embedding is None and self.rows is not None:
             raise ValueError("`rows` belong to an `embedding`")
-        if self.embedding is not None and len({len(row) for row in self.embedding}) > 1:
-            raise ValueError(
-                f"the rows of `embedding` are {sorted({len(row) for row in self.embedding})} long; allowed: one width"
-            )
         return self
 
-    @field_validator("rows")
-    @classmethod
-    def rows_are_counted_from_0(cls, rows: list[int] | None) -> list[int] | None:
-        """Negative rows would be ambiguous beside an unknown length."""
-        if rows is not None and min(rows) < 0:
-            raise ValueError(f"`rows` are counted from 0; there is no row {min(rows)}")
-        return rows
+    @model_validator(mode="after")
+    def rows_of_one_embedding(self) -> Self:
+        """An embedding is a table, and what is looked for is in it."""
+        if self.embedding is None:
+            return self
+        widths, count = sorted({len(row) for row in self.embedding}), len(self.embedding)
+        if len(widths) > 1:
+            raise ValueError(f"the rows of `embedding` are {widths} long; allowed: one width")
+        if self.rows is None and count == 1:
+            raise ValueError("`embedding` has no row but the first; say which with `rows`")
+        outside = [row for row in self.rows or () if not 0 <= row < count]
+        if outside:
+            raise ValueError(f"`rows` has {outside}; allowed: 0 to {count - 1}")
+        return self
 
 
 class SemanticOptions(Request):
@@ -174,8 +179,12 @@ class SplitMaps(Frozen):
     """A target's heatmaps, part by part."""
 
     by: Split
-    parts: list[str] = Field(description="what the maps along the first axis are of")
-    file: Artifact = Field(description=".npy of (parts, height, width), float32; their mean, weighted by terms, is the heatmap")
+    parts: list[str] = Field(description="what the maps along the first axis are of: blocks by name, the others by position")
+    terms: list[int] = Field(description="how many maps of attention each is made of")
+    file: Artifact = Field(
+        description=".npy of (parts, height, width), float32; their mean weighted by terms (for reduction `sum`: their sum) "
+        "is the heatmap before it is resized to the image"
+    )
 
 
 class Segment(Region):

@@ -4,7 +4,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -37,7 +37,10 @@ class State(StrEnum):
 
 Kind = Literal["generate", "image", "attribute", "probe", "optimize", "import"]
 AnyRequest = GenerateRequest | ImageRequest | AttributeRequest | ProbeRequest | OptimizeRequest | ImportRequest
-AnyResult = GenerateResult | AttributeResult | ProbeResult | OptimizeResult | ImportResult
+# No data fits two of them, so the first fit is the right one; to look for a better one takes ten times as long.
+AnyResult = Annotated[
+    AttributeResult | GenerateResult | ProbeResult | OptimizeResult | ImportResult, Field(union_mode="left_to_right")
+]
 
 
 class Progress(Frozen):

@@ -1,10 +1,10 @@
 """Choices of blocks, evaluations and heads, held against what is there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from contracts.errors import Code, ServiceError
 from contracts.fields import Blocks, Evaluations, Indices, Span
-from contracts.generation import BlockInfo
+from contracts.generation import BlockInfo, GenerateResult
 
 
 def native(choice: Evaluations | Indices | None) -> float | list[int] | slice | None:
@@ -46,6 +46,21 @@ def chosen_blocks(choice: Blocks | None, blocks: Sequence[BlockInfo], *, field: 
             )
             raise invalid(detail, part, field)
     return [block for block in blocks if any(selects(part, block) for part in choice)]
+
+
+def check_kept(
+    result: GenerateResult,
+    blocks: Blocks | None,
+    evaluations: Evaluations | None,
+    heads: Indices | None,
+    fields: Mapping[str, str],
+) -> None:
+    """Raise selection-invalid for a choice outside of what was kept of a job's images; `fields` tells where each was made."""
+    if not result.blocks:
+        return  # an old record, which does not tell
+    positions(evaluations, result.evaluations, field=fields.get("evaluations", "evaluations"))
+    for block in chosen_blocks(blocks, result.blocks, field=fields.get("blocks", "blocks")):
+        positions(heads, block.heads, field=fields.get("heads", "heads"))
 
 
 def selects(part: str | int, block: BlockInfo) -> bool:

@@ -104,9 +104,10 @@ def area(mask: Bool[np.ndarray, "height width"]) -> int:
 def _corners(ring: np.ndarray) -> np.ndarray:
     """Move a ring from the doubled mask's pixels to the mask's pixel corners, without needless points."""
     corners = (ring + 1) // 2
-    corners = corners[np.any(corners != np.roll(corners, 1, axis=0), axis=1)]
-    into, out = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
-    return corners[np.any(into != out, axis=1)]
+    steps = np.diff(corners, axis=0, prepend=corners[-1:])
+    moved = steps.any(axis=1)
+    corners, steps = corners[moved], steps[moved]
+    return corners[np.diff(steps, axis=0, append=steps[:1]).any(axis=1)]
 
 
 def _joined(outer: np.ndarray, hole: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ class CrfParameters:
     gaussian_weight: float = 3.0
     gaussian_distance: float = 3.0
     """Standard deviation in pixels."""
-    iterations: float = 5.0
+    iterations: int = 5
 
 
 PAPER = CrfParameters()

@@ -26,6 +26,12 @@ class SelectionError(OvamError):
     code = "selection-invalid"
 
 
+class NoSelfAttentionError(OvamError):
+    """The trace holds no self-attention, by which a refinement was asked for."""
+
+    code = "no-self-attention"
+
+
 class UnsupportedModelError(OvamError):
     """The pipeline is of a kind whose attention cannot be read yet."""
 

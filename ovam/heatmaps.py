@@ -1,23 +1,21 @@
 """Heatmaps of any text over an image's pixels, from its trace (Eq. 3 to 5)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from ovam.attention import Share, Split, attention_sum, largest_grid, parted, resize, shares_of, summed, terms_of
 from ovam.errors import InvalidArgumentError
 from ovam.model import Pipeline
-from ovam.selection import Blocks, Indices, chosen_blocks, chosen_indices
+from ovam.selection import Blocks, Indices
 from ovam.text import Padding, encode, word_tokens
-from ovam.trace import Block, Trace
+from ovam.trace import Trace
 
 Reduction = Literal["mean", "sum"]
-
-# Scores computed at a time: few enough to stay in a CPU's cache, enough to make a small block one operation.
-_SCORES_AT_A_TIME = 1 << 18
 
 
 def heatmaps(
@@ -40,25 +38,43 @@ def heatmaps(
 
     Raises `SelectionError`, and `InvalidArgumentError` for an embedding of another width.
     """
-    if reduction not in get_args(Reduction):
-        raise InvalidArgumentError("reduction", reduction, "'mean' or 'sum'")
-    if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
-        raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")
-    names = chosen_blocks(blocks, {block.name: block.grid for block in trace.blocks})
-    steps = chosen_indices(evaluations, len(trace.evaluations), "evaluations")
-    with torch.set_grad_enabled(torch.is_grad_enabled() and embedding.requires_grad):
-        by_grid: dict[tuple[int, int], Tensor] = {}
-        terms = 0
-        for block in trace.blocks:
-            if block.name in names:
-                part, count = _block_sum(block, embedding, steps, heads)
-                by_grid[block.grid] = by_grid[block.grid] + part if block.grid in by_grid else part
-                terms += count
-        largest = max(by_grid, key=lambda grid: grid[0] * grid[1])
-        total = _sum(resize(maps, largest) for maps in by_grid.values())
-        if reduction == "mean":
-            total = total / terms
-        return total if size is None else resize(total, size)
+    require_fitting(trace, embedding)
+    shares = shares_of(trace, blocks, evaluations, heads)
+    maps = _reduced(shares, embedding, reduction, largest_grid(shares))
+    return maps if size is None else resize(maps, size)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitHeatmaps:
+    """Heatmaps part by part: of single blocks, evaluations or heads."""
+
+    names: tuple[str, ...]
+    """The parts: blocks by name, evaluations and heads by their position in the trace."""
+    terms: tuple[int, ...]
+    """How many maps of attention each part is made of."""
+    maps: Float[Tensor, "parts tokens height width"]
+    """On the largest grid of all parts; the mean weighted by ``terms``, for ``reduction="sum"`` the sum, is the heatmap."""
+
+
+def split_heatmaps(
+    trace: Trace,
+    embedding: Float[Tensor, "tokens text_width"],
+    by: Split,
+    *,
+    reduction: Reduction = "mean",
+    blocks: Blocks = None,
+    evaluations: Indices = None,
+    heads: Indices = None,
+) -> SplitHeatmaps:
+    """Compute `heatmaps` of every single block, evaluation or head among the chosen.
+
+    The n-th heads of all blocks are one part; a block with fewer heads has none in it.
+    """
+    require_fitting(trace, embedding)
+    shares = shares_of(trace, blocks, evaluations, heads)
+    parts = parted(shares, by)
+    maps = torch.stack([_reduced(part, embedding, reduction, largest_grid(shares)) for part in parts.values()])
+    return SplitHeatmaps(tuple(parts), tuple(terms_of(part) for part in parts.values()), maps)
 
 
 def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
@@ -88,59 +104,18 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     return (mean if size is None else resize(mean, size))[0]
 
 
-def resize(maps: Float[Tensor, "maps height width"], size: tuple[int, int]) -> Float[Tensor, "maps new_height new_width"]:
-    """Resize maps bilinearly to ``size`` (height, width), as ``align_corners=False`` does."""
-    if min(size) < 1:
-        raise InvalidArgumentError("size", size, "(height, width), each at least 1")
-    if tuple(maps.shape[1:]) == tuple(size):
-        return maps
-    return interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+def _reduced(
+    shares: Sequence[Share], embedding: Float[Tensor, "tokens text_width"], reduction: Reduction, size: tuple[int, int]
+) -> Float[Tensor, "tokens height width"]:
+    """Compute the sum or the mean of all maps of attention; a graph is kept only where the embedding asks for it."""
+    if reduction not in get_args(Reduction):
+        raise InvalidArgumentError("reduction", reduction, "'mean' or 'sum'")
+    with torch.set_grad_enabled(torch.is_grad_enabled() and embedding.requires_grad):
+        total = summed(shares, embedding, size, attention_sum)
+        return total if reduction == "sum" else total / terms_of(shares)
 
 
-def attention_sum(
-    queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
-) -> Float[Tensor, "tokens pixels"]:
-    """Sum over evaluations and heads the softmax over tokens of the scores (Eq. 3); ``keys`` come scaled.
-
-    The tokens lie before the pixels, because a softmax over a short last dimension is many times slower.
-    """
-    evaluations, heads, pixels, _ = queries.shape
-    tokens = keys.shape[1]
-    at_a_time = min(evaluations, max(1, _SCORES_AT_A_TIME // (heads * tokens * pixels)))
-    parts = queries.split(at_a_time)
-    if tokens == 2:
-        difference = keys[:, 1:] - keys[:, :1]
-        second = _sum(_scores(part, difference).sigmoid().sum(dim=(0, 1)) for part in parts)
-        return torch.cat([evaluations * heads - second, second])
-    return _sum(_scores(part, keys).softmax(dim=-2).sum(dim=(0, 1)) for part in parts)
-
-
-def _scores(
-    queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
-) -> Float[Tensor, "evaluations heads tokens pixels"]:
-    """Multiply every key with every pixel's query, and leave half precision before the exponential."""
-    if queries.dtype == torch.float16 and queries.device.type == "cpu":  # where fp16 products are slow
-        queries, keys = queries.float(), keys.float()
-    scores = keys @ queries.transpose(-1, -2)
-    return scores if scores.dtype == torch.float64 else scores.float()
-
-
-def _block_sum(
-    block: Block, embedding: Float[Tensor, "tokens text_width"], steps: tuple[int, ...], heads: Indices
-) -> tuple[Float[Tensor, "tokens height width"], int]:
-    """Sum one block's attention at its own grid, and count the terms."""
-    queries, keys = block.queries, block.keys(embedding) * block.scale
-    if len(steps) < queries.shape[0]:
-        queries = queries[list(steps)]
-    if heads is not None:
-        chosen = list(chosen_indices(heads, block.heads, f"heads of {block.name}"))
-        queries, keys = queries[:, chosen], keys[chosen]
-    return attention_sum(queries, keys).unflatten(-1, block.grid), queries.shape[0] * queries.shape[1]
-
-
-def _sum(parts: Iterable[Tensor]) -> Tensor:
-    """Sum tensors of one shape."""
-    first, *rest = parts
-    for part in rest:
-        first = first + part
-    return first
+def require_fitting(trace: Trace, embedding: Tensor) -> None:
+    """Raise `InvalidArgumentError` for an embedding without rows, or of another width than the trace's."""
+    if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
+        raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")

@@ -6,11 +6,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ovam.attention import resize
 from ovam.errors import InvalidArgumentError
-from ovam.heatmaps import resize
 from ovam.thresholds import Normalize, ShareOfMaximum, Threshold, min_max, reaches
 
-__all__ = ["Normalize", "binarize", "fill_holes", "min_max", "remove_small", "rescaled", "score", "weighed"]
+__all__ = [
+    "Normalize",
+    "binarize",
+    "fill_holes",
+    "min_max",
+    "remove_small",
+    "rescaled",
+    "score",
+    "stretched_and_weighed",
+    "weighed",
+]
 
 MORE, LESS = 1, -1
 """The signs of Eq. 8: more heat, or less, for pixels that receive much attention."""
@@ -42,13 +52,23 @@ def binarize(
         threshold = tau
     else:
         threshold = ShareOfMaximum(tau, normalize)
+    return reaches(stretched_and_weighed(heatmap, threshold, attention=attention, alpha=alpha, sign=sign), threshold)
+
+
+def stretched_and_weighed(
+    heatmap: Float[Tensor, "height width"],
+    threshold: Threshold,
+    *,
+    attention: Float[Tensor, "attention_height attention_width"] | None = None,
+    alpha: float = 0.85,
+    sign: int = MORE,
+) -> Float[Tensor, "height width"]:
+    """Bring heat to what a threshold cuts: min-max where it asks for that, then the weights of Eq. 8, see `binarize`."""
     _check_weights(alpha, sign)
     heat = checked(heatmap)
     if isinstance(threshold, ShareOfMaximum) and threshold.normalize == "minmax":
         heat = min_max(heat)
-    if attention is not None:
-        heat = weighed(heat, attention, alpha, sign)
-    return reaches(heat, threshold)
+    return heat if attention is None else weighed(heat, attention, alpha, sign)
 
 
 def weighed(

@@ -1,25 +1,23 @@
-"""The published methods as settings of the same functions, and how settings become a mask."""
+"""The published methods as settings: everything that decides what mask a target gets, as data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
-import numpy as np
-import torch
-from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
-
-from ovam.crf import CrfParameters, dense_crf
+from ovam.crf import CrfParameters
 from ovam.errors import InvalidArgumentError
-from ovam.heatmaps import Reduction, resize
-from ovam.masks import LESS, MORE, binarize, fill_holes, remove_small
-from ovam.refine import MOST_STEPS, Layer, affinity, attention_received
+from ovam.heatmaps import Reduction
+from ovam.masks import LESS, MORE
+from ovam.refine import MOST_STEPS
 from ovam.selection import Blocks, Indices
 from ovam.text import Padding
 from ovam.thresholds import Absolute, Normalize, Otsu, ShareOfMaximum, Threshold
 
 Refine = Literal["none", "attention", "affinity", "both"]
 Cutting = Literal["share", "absolute", "otsu"]
+
+ALL_BLOCKS: Final[list[str | int]] = ["."]
+"""All blocks, said outright: a dot is in the path of each."""
 
 _CLOSED = {"normalize": Normalize, "padding": Padding, "reduction": Reduction, "threshold": Cutting, "refine": Refine}
 
@@ -76,9 +74,32 @@ class Method:
             case "otsu":
                 return Otsu()
 
+    @property
+    def weighs(self) -> bool:
+        """Whether heat is weighed by the attention that pixels receive."""
+        return self.refine in ("attention", "both")
+
+    @property
+    def spreads(self) -> bool:
+        """Whether heat is spread along the self-attention."""
+        return self.refine in ("affinity", "both")
+
     def settings(self) -> dict[str, Any]:
-        """Write the effective settings as a plain dict, from which `method` makes the same again."""
-        return asdict(self)
+        """Write the effective settings as JSON, from which `method` makes the same again, whatever it starts from.
+
+        A range of indices is a dict of ``start``, ``stop`` and ``step``, ``{}`` for all; all blocks are
+        ``["."]``; no CRF is ``False``.
+        """
+        match self.blocks:
+            case None:
+                blocks: list[str | int] = ALL_BLOCKS
+            case str() | int():
+                blocks = [self.blocks]
+            case _:
+                blocks = list(self.blocks)
+        crf = False if self.crf is None else asdict(self.crf)
+        indices = {"evaluations": _written(self.evaluations), "heads": _written(self.heads)}
+        return {**vars(self), **indices, "blocks": blocks, "crf": crf}
 
 
 def _check_closed(settings: Mapping[str, Any]) -> None:
@@ -103,12 +124,19 @@ METHODS = (
 )
 """The settings of the paper's tables; Attn2Mask looks at evaluation 50 of the 100 of its generations."""
 
+SOURCES = {
+    "ovam": "Marcos-Manchón et al., Open-Vocabulary Attention Maps with Token Optimization, CVPR 2024, arXiv 2403.14291",
+    "daam": "Tang et al., What the DAAM: Interpreting Stable Diffusion Using Cross Attention, ACL 2023, arXiv 2210.04885",
+    "attn2mask": "Yoshihashi et al., Attention as Annotation: Generating Images and Pseudo-masks, arXiv 2309.01369",
+}
+"""Where each method was published."""
+
 
 def method(name: str, overrides: Mapping[str, Any] | None = None) -> Method:
     """Take a method by name and change some of its settings.
 
-    A kind of targets may be left out of the name: "ovam" is "ovam-words". ``crf`` may be a dict of
-    `CrfParameters`, so that what `Method.settings` wrote is an override, too.
+    A kind of targets may be left out of the name: "ovam" is "ovam-words". What `Method.settings` wrote are
+    overrides, too. Another kind of threshold takes no normalisation over.
 
     Raises `InvalidArgumentError` for an unknown method, an unknown setting or a value outside.
     """
@@ -120,43 +148,55 @@ def method(name: str, overrides: Mapping[str, Any] | None = None) -> Method:
     unknown = sorted(set(changes) - known)
     if unknown:
         raise InvalidArgumentError("settings", unknown, ", ".join(sorted(known)))
-    if isinstance(changes.get("crf"), Mapping):
-        try:
-            changes["crf"] = CrfParameters(**changes["crf"])
-        except TypeError as error:
-            raise InvalidArgumentError("crf", changes["crf"], ", ".join(asdict(CrfParameters()))) from error
     _check_closed(changes)
+    if changes.get("threshold", "share") != "share":
+        changes.setdefault("normalize", "max")
+    if changes.get("blocks") == ALL_BLOCKS:
+        changes["blocks"] = None
+    for field, read in (("evaluations", _read_indices), ("heads", _read_indices), ("crf", _read_crf)):
+        if field in changes:
+            changes[field] = read(field, changes[field])
     try:
         return replace(found, **changes)
     except TypeError as error:
         raise InvalidArgumentError("settings", changes, "values of the settings' types") from error
 
 
-def mask_of(
-    chosen: Method,
-    heatmap: Float[Tensor, "map_height map_width"],
-    image: UInt8[np.ndarray, "height width 3"],
-    layers: Sequence[Layer] = (),
-) -> Bool[np.ndarray, "height width"]:
-    """Make a target's mask at the size of its image, with every setting that comes after the heatmap.
+def _written(choice: Indices) -> Any:  # noqa: ANN401 - JSON
+    """Write a choice of indices as JSON."""
+    match choice:
+        case None:
+            return {}
+        case slice():
+            parts = {"start": choice.start, "stop": choice.stop, "step": choice.step}
+            return {part: value for part, value in parts.items() if value is not None}
+        case int() | float():
+            return choice
+        case _:
+            return list(choice)
 
-    In turn: affinity, resizing, weights, threshold, CRF, small regions, holes. ``layers`` are the captured
-    self-attentions; only methods that refine by them need any.
 
-    Raises `SelectionError` when they are missing, and what the single functions raise.
-    """
-    size = (image.shape[0], image.shape[1])
-    heat = heatmap[None]
-    with torch.no_grad():
-        if chosen.refine in ("affinity", "both"):
-            heat = affinity(heat, layers, steps=chosen.affinity_steps)
-        received = attention_received(layers) if chosen.refine in ("attention", "both") else None
-        heat = resize(heat, size)[0]
-        mask = binarize(heat, chosen.rule(), attention=received, alpha=chosen.alpha, sign=chosen.sign)
-    if chosen.crf is not None:
-        mask = torch.from_numpy(dense_crf(image, mask.cpu().numpy(), chosen.crf))
-    if chosen.minimum_area:
-        mask = remove_small(mask, chosen.minimum_area)
-    if chosen.fill_holes:
-        mask = fill_holes(mask)
-    return mask.cpu().numpy()
+def _read_indices(field: str, choice: Any) -> Indices:  # noqa: ANN401 - JSON
+    """Read what `_written` wrote."""
+    if not isinstance(choice, Mapping):
+        return choice
+    if set(choice) - {"start", "stop", "step"}:
+        raise InvalidArgumentError(field, choice, "start, stop and step")
+    span = slice(choice.get("start"), choice.get("stop"), choice.get("step"))
+    return None if span == slice(None) else span
+
+
+def _read_crf(field: str, choice: Any) -> CrfParameters | None:  # noqa: ANN401 - JSON
+    """Read the parameters of a CRF, its defaults (``True``), or that there is none."""
+    match choice:
+        case None | CrfParameters():
+            return choice
+        case bool():
+            return CrfParameters() if choice else None
+        case Mapping():
+            try:
+                return CrfParameters(**choice)
+            except TypeError as error:
+                raise InvalidArgumentError(field, choice, ", ".join(asdict(CrfParameters()))) from error
+        case _:
+            raise InvalidArgumentError(field, choice, "parameters, true or false")

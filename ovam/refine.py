@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from ovam.errors import InvalidArgumentError, SelectionError
-from ovam.heatmaps import resize
+from ovam.attention import resize
+from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 from ovam.selection import Indices, chosen_indices
 
 # Probabilities held at a time: 64 MiB in single precision.
@@ -48,7 +48,7 @@ def attention_received(
     evaluations and heads. (The published code multiplies the attention by ones from the other side, which
     sums rows and gives 1 everywhere.) At most 64 MiB of probabilities exist at a time.
 
-    Raises `SelectionError` for no layer or a choice outside of them.
+    Raises `NoSelfAttentionError` for no layer, `SelectionError` for a choice outside of them.
     """
     largest = _largest(layers)
     total: Tensor = torch.zeros(())
@@ -77,7 +77,7 @@ def affinity(
     own. No pixels x pixels matrix comes to be: heat is the value of the attention. What is constant stays
     as it is, and nothing leaves the range of the heat it is made of.
 
-    Raises `InvalidArgumentError` for ``steps`` outside 1 to 4, `SelectionError` as `attention_received`.
+    Raises `InvalidArgumentError` for ``steps`` outside 1 to 4, and what `attention_received` raises.
     """
     if not 1 <= steps <= MOST_STEPS:
         raise InvalidArgumentError("steps", steps, f"1 to {MOST_STEPS}")
@@ -150,7 +150,7 @@ def _chosen(layer: Layer, evaluations: Indices, heads: Indices) -> tuple[Tensor,
 
 
 def _largest(layers: Sequence[Layer]) -> tuple[int, int]:
-    """Find the largest grid. SelectionError when no self-attention was captured."""
+    """Find the largest grid. NoSelfAttentionError when no self-attention was captured."""
     if not layers:
-        raise SelectionError("the trace holds no self-attention; capture with it to refine by it")
+        raise NoSelfAttentionError("the trace holds no self-attention; capture with it to refine by it")
     return max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])

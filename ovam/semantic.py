@@ -39,13 +39,19 @@ def semantic_map(
     """
     if heat.ndim != 3 or not 1 <= heat.shape[0] <= MOST_TARGETS:
         raise InvalidArgumentError("heat", tuple(heat.shape), f"(1 to {MOST_TARGETS} targets, height, width)")
+    checked(heat)
+    return labels_of(torch.stack([_lead(one, background) for one in heat]), margin=margin)
+
+
+def labels_of(leads: Float[Tensor, "targets height width"], *, margin: float = 0.0) -> UInt8[np.ndarray, "height width"]:
+    """Label every pixel as `semantic_map` does, given how far each target is ahead of the background there."""
+    if not 1 <= leads.shape[0] <= MOST_TARGETS:
+        raise InvalidArgumentError("leads", tuple(leads.shape), f"(1 to {MOST_TARGETS} targets, height, width)")
     if not margin >= 0:
         raise InvalidArgumentError("margin", margin, "0 or more")
-    checked(heat)
-    leads = torch.stack([_lead(one, background) for one in heat])
     contest = torch.cat([leads, torch.zeros_like(leads[:1])])
     first, winner = contest.max(dim=0)
-    labels = torch.where(winner == heat.shape[0], BACKGROUND, winner + 1)
+    labels = torch.where(winner == leads.shape[0], BACKGROUND, winner + 1)
     if margin > 0:
         second = contest.topk(2, dim=0).values[1]
         labels = torch.where(first - second < margin, IGNORE, labels)

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -29,6 +30,10 @@ class Token:
     """``prompt[start:stop]`` of the NFC-normalised prompt; ``None`` for a start, end or padding token."""
 
 
+Encoded = tuple[Float[Tensor, "_ text_width"], tuple[Token, ...]]
+"""A prompt's embedding, and what each of its rows stands for."""
+
+
 def encode(
     pipeline: Pipeline,
     prompt: str,
@@ -46,30 +51,36 @@ def encode(
     tokenizers cut differently ("!!" is one token of the first and two of the second), `UnsupportedModelError`
     for other text encoders.
     """
+    return encode_each(pipeline, [prompt], padding=padding)[0]
+
+
+def encode_each(pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding = "none") -> list[Encoded]:
+    """Encode several attribution prompts as `encode` does, in one call of each text encoder.
+
+    Shorter prompts are filled up and cut again: what follows a token does not reach it, because the encoders
+    are causal.
+    """
     if padding not in get_args(Padding):
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
-    prompt = unicodedata.normalize("NFC", prompt)
+    texts = [unicodedata.normalize("NFC", prompt) for prompt in prompts]
     models = _text_models(pipeline)
-    encodings = [_tokenize(model, prompt, padding) for model in models]
-    lengths = {len(encoding["input_ids"]) for encoding in encodings}
-    if len(lengths) > 1:
-        raise InvalidArgumentError("prompt", prompt, f"what both tokenizers cut alike, not into {sorted(lengths)} tokens")
-    rows = [_hidden_state(model, encoding) for model, encoding in zip(models, encodings, strict=True)]
-    first = encodings[0]
-    names = models[0].tokenizer.convert_ids_to_tokens(first["input_ids"])
-    tokens = tuple(
-        Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
-        for index, (name, special, (start, stop)) in enumerate(
-            zip(names, first["special_tokens_mask"], first["offset_mapping"], strict=True)
-        )
-    )
-    return torch.cat(rows, dim=-1), tokens
+    encodings = [_tokenized(model, texts, padding) for model in models]
+    for text, *each in zip(texts, *encodings, strict=True):
+        lengths = {len(encoding.ids) for encoding in each}
+        if len(lengths) > 1:
+            raise InvalidArgumentError("prompt", text, f"what both tokenizers cut alike, not into {sorted(lengths)} tokens")
+    states = [_hidden_states(model, each) for model, each in zip(models, encodings, strict=True)]
+    names = models[0].tokenizer.convert_ids_to_tokens
+    return [
+        (torch.cat(rows, dim=-1), _tokens(text, encoding, names(encoding.ids)))
+        for text, encoding, *rows in zip(texts, encodings[0], *states, strict=True)
+    ]
 
 
 def require_short(pipeline: Pipeline, prompt: str) -> None:
     """Raise `PromptTooLongError` for a prompt that one of the pipeline's encoders would cut."""
     for model in _text_models(pipeline):
-        _tokenize(model, prompt, "none")
+        _tokenized(model, [prompt], "none")
 
 
 def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:
@@ -137,11 +148,23 @@ def _text_models(pipeline: Pipeline) -> list[_TextModel]:
     return models
 
 
-def _tokenize(model: _TextModel, prompt: str, padding: Padding) -> Any:  # noqa: ANN401 - a tokenizer's answer
-    """Turn a prompt into ids, with the characters that each stands for."""
+@dataclass(frozen=True)
+class _Encoding:
+    """A prompt in a tokenizer's ids."""
+
+    ids: list[int]
+    mask: list[int]
+    """1, and 0 for padding."""
+    special: list[int]
+    """1 for a start, end or padding token, else 0."""
+    spans: list[tuple[int, int]]
+
+
+def _tokenized(model: _TextModel, prompts: Sequence[str], padding: Padding) -> list[_Encoding]:
+    """Turn prompts into ids, with the characters that each stands for."""
     limit = min(model.tokenizer.model_max_length, model.encoder.config.max_position_embeddings)
-    encoded = model.tokenizer(
-        prompt,
+    found = model.tokenizer(
+        list(prompts),
         padding="max_length" if padding == "max_length" else False,
         max_length=limit,
         truncation=False,
@@ -149,18 +172,34 @@ def _tokenize(model: _TextModel, prompt: str, padding: Padding) -> Any:  # noqa:
         return_special_tokens_mask=True,
         verbose=False,
     )
-    count = len(encoded["input_ids"])
-    if count > limit:
-        raise PromptTooLongError(f"prompt {prompt!r} has {count} tokens with start and end; allowed: {limit}")
-    return encoded
+    parts = (found[part] for part in ("input_ids", "attention_mask", "special_tokens_mask", "offset_mapping"))
+    encodings = [_Encoding(*each) for each in zip(*parts, strict=True)]
+    for prompt, encoding in zip(prompts, encodings, strict=True):
+        if len(encoding.ids) > limit:
+            count = len(encoding.ids)
+            raise PromptTooLongError(f"prompt {prompt!r} has {count} tokens with start and end; allowed: {limit}")
+    return encodings
 
 
-def _hidden_state(model: _TextModel, encoded: Any) -> Float[Tensor, "tokens width"]:  # noqa: ANN401 - a tokenizer's answer
-    """Run a text encoder on one prompt's ids."""
-    encoder = model.encoder
+def _tokens(prompt: str, encoding: _Encoding, names: list[str]) -> tuple[Token, ...]:
+    """Say what each row of a prompt's embedding stands for."""
+    return tuple(
+        Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
+        for index, (name, special, (start, stop)) in enumerate(zip(names, encoding.special, encoding.spans, strict=True))
+    )
+
+
+def _hidden_states(model: _TextModel, encodings: Sequence[_Encoding]) -> list[Float[Tensor, "_ width"]]:
+    """Run a text encoder on several prompts' ids, filled up to the longest."""
+    encoder, longest = model.encoder, max(len(encoding.ids) for encoding in encodings)
+
+    def filled(rows: list[list[int]], value: int) -> Tensor:
+        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=encoder.device)
+
     with torch.no_grad():
-        ids = torch.tensor([encoded["input_ids"]], device=encoder.device)
-        mask = torch.tensor([encoded["attention_mask"]], device=encoder.device)
+        ids = filled([encoding.ids for encoding in encodings], model.tokenizer.pad_token_id)
+        mask = filled([encoding.mask for encoding in encodings], 0)
         uses_mask = getattr(encoder.config, "use_attention_mask", False)
         output = encoder(ids, attention_mask=mask if uses_mask else None, output_hidden_states=model.state is not None)
-    return (output[0] if model.state is None else output.hidden_states[model.state])[0]
+    states = output[0] if model.state is None else output.hidden_states[model.state]
+    return [state[: len(encoding.ids)] for state, encoding in zip(states, encodings, strict=True)]

@@ -54,9 +54,11 @@ ATTRIBUTE: Json = {
     "image": 0,
     "targets": [
         {"label": "car", "prompt": "a photograph of a car", "word": "car"},
-        {"label": "wheel", "prompt": "the wheel of a car", "word": "wheel"},
+        {"label": "wheel", "prompt": "the wheel of a car", "word": "wheel", "settings": {"tau": 0.7}},
         {"label": "learned car", "token": "car@1"},
     ],
+    "evaluations": {"start": 10},
+    "semantic": {"margin": 0.05},
 }
 OPTIMIZE: Json = {
     "name": "car",
@@ -96,10 +98,56 @@ SUCCEEDED: Json = QUEUED | {
 }
 CANCELED: Json = QUEUED | {"state": "canceled", "finished_at": "2026-11-22T10:00:01Z"}
 ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "request": ATTRIBUTE}
+CRF: Json = {
+    "bilateral_weight": 10.0,
+    "bilateral_distance": 80.0,
+    "bilateral_colour": 13.0,
+    "gaussian_weight": 3.0,
+    "gaussian_distance": 3.0,
+    "iterations": 5,
+}
+PLAIN: Json = {
+    "padding": "none",
+    "reduction": "mean",
+    "blocks": ["."],
+    "evaluations": {},
+    "heads": {},
+    "refine": "none",
+    "alpha": 0.85,
+    "sign": 1,
+    "affinity_steps": 1,
+    "threshold": "share",
+    "tau": 0.4,
+    "normalize": "max",
+    "crf": False,
+    "minimum_area": 0,
+    "fill_holes": False,
+}
+METHODS: list[Json] = [  # a test holds them to the library's
+    {
+        "name": "attn2mask",
+        "source": "Yoshihashi et al., Attention as Annotation: Generating Images and Pseudo-masks, arXiv 2309.01369",
+        "words": PLAIN | {"tau": 0.4, "normalize": "minmax", "evaluations": 0.5, "crf": CRF},
+        "tokens": PLAIN | {"tau": 0.6, "normalize": "minmax", "evaluations": 0.5, "crf": CRF},
+    },
+    {
+        "name": "daam",
+        "source": "Tang et al., What the DAAM: Interpreting Stable Diffusion Using Cross Attention, ACL 2023, arXiv 2210.04885",
+        "words": PLAIN,
+        "tokens": PLAIN | {"tau": 0.8},
+    },
+    {
+        "name": "ovam",
+        "source": "Marcos-Manchón et al., Open-Vocabulary Attention Maps with Token Optimization, CVPR 2024, arXiv 2403.14291",
+        "words": PLAIN | {"refine": "attention", "crf": CRF},
+        "tokens": PLAIN | {"refine": "attention", "tau": 0.8, "alpha": 0.95, "crf": CRF},
+    },
+]
 SEGMENT: Json = {
     "target": ATTRIBUTE["targets"][0],
-    "tau": 0.5,
-    "normalize": "minmax",
+    "method": "ovam",
+    "settings": {field: value for field, value in PLAIN.items() if field not in ("alpha", "sign", "affinity_steps")}
+    | {"evaluations": {"start": 10}, "tau": 0.5, "normalize": "minmax"},
     "score": 0.71,
     "area": 640,
     "bbox": [12, 24, 40, 22],
@@ -110,13 +158,18 @@ SEGMENT: Json = {
     "mask": artifact(ATTRIBUTION, "mask-0.png", size=214),
     "overlay": artifact(ATTRIBUTION, "overlay-0.png"),
 }
+SEMANTIC: Json = {
+    "map": artifact(ATTRIBUTION, "semantic.png", size=803),
+    "labels": {"0": "background", "1": "car", "255": "unsure"},
+    "areas": {"0": 3320, "1": 610, "255": 166},
+}
 ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
     "state": "succeeded",
     "request": ATTRIBUTE | {"targets": ATTRIBUTE["targets"][:1]},
     "started_at": "2026-11-22T10:00:10.004Z",
     "finished_at": "2026-11-22T10:00:10.060Z",
     "attempt": 1,
-    "result": {"model": "tiny", "height": 64, "width": 64, "padding": "none", "dcrf": False, "segments": [SEGMENT]},
+    "result": {"model": "tiny", "height": 64, "width": 64, "segments": [SEGMENT], "semantic": SEMANTIC},
 }
 IMAGE: Json = {"image": PNG, "prompt": "a car on the grass"}
 IMAGE_QUEUED: Json = QUEUED | {

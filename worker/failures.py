@@ -17,6 +17,7 @@ CODES: Final[dict[type[errors.OvamError], Code]] = {
     errors.CompiledModelError: Code.MODEL_FAILED_TO_LOAD,
     errors.InvalidArgumentError: Code.INVALID_REQUEST,
     errors.SelectionError: Code.SELECTION_INVALID,
+    errors.NoSelfAttentionError: Code.NO_SELF_ATTENTION,
     errors.UnusableMaskError: Code.MASK_UNREADABLE,
     errors.OptimizationError: Code.OPTIMIZATION_FAILED,
     errors.LabelMapError: Code.MASK_UNREADABLE,

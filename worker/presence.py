@@ -1,4 +1,4 @@
-"""What a worker tells the gateway of itself: that it lives, and which models it serves."""
+"""What a worker tells the gateway of itself: that it lives, which models it serves, and which methods it knows."""
 
 import asyncio
 import json
@@ -14,6 +14,7 @@ from contracts.errors import Code, ServiceError
 from contracts.jobs import utc_now
 from contracts.models import ModelCard
 from worker.cards import read_card, read_vocabulary
+from worker.questions import method_cards
 
 BEAT_SECONDS = 2.0
 LIFE_SECONDS = 10  # a worker that is silent for longer is gone
@@ -41,7 +42,7 @@ def read_offers(sources: Mapping[str, str], default: str) -> list[Offer]:
 
 
 async def beat_forever(redis: Redis, name: str, device: str, offers: list[Offer]) -> None:
-    """Publish the models and the heartbeat; a Redis that was emptied is told again."""
+    """Publish methods, models and the heartbeat; a Redis that was emptied is told again."""
     beat = json.dumps({
         "name": name,
         "device": device,
@@ -60,7 +61,8 @@ async def beat_forever(redis: Redis, name: str, device: str, offers: list[Offer]
 
 
 async def publish(redis: Redis, offers: list[Offer]) -> None:
-    """Write the cards and vocabularies, each pair at once."""
+    """Write the methods, then the cards and vocabularies, each pair at once."""
+    await redis.hset(keys.METHODS, mapping={name: card.model_dump_json() for name, card in method_cards().items()})
     for offer in offers:
         async with redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.TOKENIZERS, offer.card.name, offer.vocabulary)

@@ -1,5 +1,6 @@
 """Arrays as files: images, heatmaps, masks and overlays."""
 
+from functools import cache
 from io import BytesIO
 
 import cv2
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-COMPRESSION = 1  # of 9: most of the gain at a tenth of the time
+COMPRESSION = {"compress_level": 1, "compress_type": 3}  # runs alone: photographs get smaller than by searching, and sooner
 HEAT = 0.55  # weight of the heat's colours over the image
 OUTLINE = (255, 255, 255)
 
@@ -19,7 +20,7 @@ def png(pixels: UInt8[np.ndarray, "height width *channels"], notes: dict[str, st
     for name, text in (notes or {}).items():
         info.add_itxt(name, text)
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=COMPRESSION, pnginfo=info)
+    Image.fromarray(pixels).save(buffer, format="PNG", pnginfo=info, **COMPRESSION)
     return buffer.getvalue()
 
 
@@ -44,9 +45,15 @@ def overlay(
     """The image under the heat's colours (coolest pixel dark, hottest bright), the mask's border in white."""
     low, high = float(heat.min()), float(heat.max())
     share = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
-    colours = cv2.applyColorMap(np.rint(share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
-    blended = np.rint(image * (1 - HEAT) + colours * HEAT).astype(np.uint8)
+    colours = inferno()[np.rint(share * 255).astype(np.uint8)]
+    blended = cv2.addWeighted(image, 1 - HEAT, colours, HEAT, 0)
     solid = mask.astype(np.uint8)
     inside = cv2.erode(solid, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     blended[solid > inside] = OUTLINE
     return blended
+
+
+@cache
+def inferno() -> UInt8[np.ndarray, "256 3"]:
+    """The colours of heat, from dark to bright."""
+    return cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], cv2.COLORMAP_INFERNO)[0, :, ::-1].copy()

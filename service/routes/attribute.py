@@ -30,7 +30,13 @@ router = APIRouter(tags=["jobs"])
             Code.PROMPT_TOO_LONG,
             Code.WORD_NOT_IN_PROMPT,
             Code.UNKNOWN_TOKEN,
+            Code.UNKNOWN_CLASS,
             Code.TOKEN_OF_OTHER_MODEL,
+            Code.EMBEDDING_OF_OTHER_WIDTH,
+            Code.EMBEDDING_NOT_FINITE,
+            Code.SELECTION_INVALID,
+            Code.SETTINGS_CONTRADICT,
+            Code.NO_SELF_ATTENTION,
         ),
     },
 )

@@ -28,6 +28,7 @@ router = APIRouter(tags=["jobs"])
             *SUBMISSION,
             *SOURCE_IMAGE,
             Code.EXAMPLES_OF_OTHER_MODELS,
+            Code.SELECTION_INVALID,
             Code.MASK_NOT_AN_IMAGE,
             Code.MASK_UNREADABLE,
             Code.MASK_EMPTY,

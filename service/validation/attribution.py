@@ -1,31 +1,45 @@
 """Checks of the question where targets are."""
 
-from contracts.attribution import AttributeRequest, Target
-from contracts.errors import Code, ServiceError
+from tokenizers import Tokenizer
+
+from contracts.attribution import AttributeRequest, Settings, Target
 from contracts.models import ModelCard
+from contracts.selections import check_kept
 from contracts.sources import check_image
+from contracts.targets import check_embedding, effective
+from service.catalog import Catalog
 from service.prompts import check_word, fitting
 from service.validation.lookups import Lookups
 
 
 async def checked(request: AttributeRequest, lookups: Lookups) -> AttributeRequest:
-    """The request, if its job has the image and every target can be looked for in it."""
+    """The request, if its job has the image and every target can be looked for in it; tokens get their versions."""
     result = await lookups.images_of(request.job_id, field="job_id")
     check_image(result, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(result.model, field="job_id")
-    for place, target in enumerate(request.targets):
-        await check_target(target, card, lookups, field=f"targets.{place}")
-    return request
+    tokenizer = await lookups.catalog.tokenizer(card)
+    methods = {method.name: method for method in await lookups.catalog.methods()}
+    targets = [
+        await checked_target(target, card, tokenizer, lookups.catalog, field=f"targets.{number}")
+        for number, target in enumerate(request.targets)
+    ]
+    for number in range(len(targets)):
+        kept = result.self_attention or not result.blocks  # an old record does not tell
+        chosen = effective(request, number, card, methods, self_attention=kept)
+        settings = Settings.model_validate(chosen.settings)
+        check_kept(result, settings.blocks, settings.evaluations, settings.heads, chosen.fields)
+    return request.model_copy(update={"targets": targets})
 
 
-async def check_target(target: Target, card: ModelCard, lookups: Lookups, *, field: str) -> None:
-    """Check that a target's word is in its prompt, or that its token is one of the model's."""
+async def checked_target(target: Target, card: ModelCard, tokenizer: Tokenizer, catalog: Catalog, *, field: str) -> Target:
+    """The target, if its word is in its prompt, its token one of the model's, or its embedding of its width."""
+    if target.embedding is not None:
+        check_embedding(target.embedding, card, field=f"{field}.embedding")
     if target.token is not None:
-        token = await lookups.catalog.token(target.token, field=f"{field}.token")
-        if token.model != card.name:
-            detail = f"token {token.name!r} belongs to model {token.model!r}; the job's model is {card.name!r}"
-            raise ServiceError(Code.TOKEN_OF_OTHER_MODEL, detail, field=f"{field}.token", value=token.name)
+        token = (await catalog.token(target.token, field=f"{field}.token")).on(card, field=f"{field}.token")
+        token.row(target.class_name, field=f"{field}.class_name")
+        return target.model_copy(update={"token": token.reference})
     if target.prompt is not None:
-        tokenizer = await lookups.catalog.tokenizer(card)
         prompt = fitting(tokenizer, target.prompt, card.max_tokens, field=f"{field}.prompt")
         check_word(prompt, target.word or target.prompt, target.occurrence, field=field)
+    return target

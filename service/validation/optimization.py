@@ -7,6 +7,7 @@ from contracts.errors import Code, ServiceError
 from contracts.generation import GenerateResult
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeRequest, Start
+from contracts.selections import check_kept
 from contracts.sources import check_image
 from service.prompts import fitting
 from service.validation.lookups import Lookups
@@ -33,6 +34,7 @@ async def source_of(request: OptimizeRequest, place: int, lookups: Lookups) -> G
     example, field = request.examples[place], f"examples.{place}"
     result = await lookups.images_of(example.job_id, field=f"{field}.job_id")
     check_image(result, example.image, example.job_id, field=f"{field}.image")
+    check_kept(result, request.blocks, request.evaluations, None, {})
     return result
 
 

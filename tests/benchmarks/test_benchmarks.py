@@ -1,5 +1,6 @@
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,19 @@ def test_the_plain_equations_and_the_library_agree() -> None:
     torch.testing.assert_close(ovam.heatmaps(traces[0], embedding, reduction="sum"), plain, rtol=1e-4, atol=1e-5)
 
 
-def test_capture_is_measured_in_turn(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("measure", [library.capture, library.self_attention])
+def test_capture_is_measured_in_turn(measure: Callable[[Setup], Result], setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "STEPS", 2)
-    result = library.capture(setup)
+    result = measure(setup)
     assert len(result.samples) == 1
     assert result.value > 0
+
+
+def test_one_target_and_many_are_measured_in_turn(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "STEPS", 2)
+    ((one, many),) = library.targets_pairs(setup, ["cat", "dog", "tree"])
+    assert one > 0
+    assert many > 0
 
 
 def test_two_ways_take_turns_in_being_first() -> None:
@@ -74,7 +83,9 @@ def test_a_result_is_written_with_its_circumstances_and_shown_on_the_page(setup:
 
 
 def test_the_goals_are_those_of_the_service() -> None:
-    assert set(MEASURES) == {"capture", "attribute", "optimisation", "worker_memory", "gateway_import", "heatmaps"}
+    assert set(MEASURES) == {
+        "capture", "self_attention", "attribute", "targets", "optimisation", "worker_memory", "gateway_import", "heatmaps",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["--model", "nowhere"], ["--repeats", "0"]])

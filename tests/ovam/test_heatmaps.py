@@ -8,8 +8,8 @@ from diffusers import StableDiffusionPipeline
 from torch.nn.functional import interpolate
 
 import ovam
+from ovam.attention import attention_sum
 from ovam.errors import InvalidArgumentError, SelectionError
-from ovam.heatmaps import attention_sum
 
 
 def embedding_of(pipeline: StableDiffusionPipeline, prompt: str = "a cat on a tree") -> torch.Tensor:

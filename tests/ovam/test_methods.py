@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ovam
-from ovam.errors import InvalidArgumentError, SelectionError
+from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 from tests.ovam.test_reference import LAYERS
 
 HEAT = torch.linspace(0, 1, 24).view(4, 6)
@@ -48,7 +48,7 @@ def test_a_mask_can_be_made_again_from_its_settings(name: str) -> None:
 def test_every_setting_can_be_overridden() -> None:
     changed = {
         "name": "own", "tau": 0.2, "alpha": 0.1, "normalize": "minmax", "evaluations": [3], "blocks": ["up"], "heads": 0,
-        "crf": {"iterations": 2.0},
+        "crf": {"iterations": 2},
         "padding": "max_length", "reduction": "sum", "threshold": "share", "refine": "both", "sign": -1, "affinity_steps": 4,
         "minimum_area": 9, "fill_holes": True,
     }  # fmt: skip
@@ -87,5 +87,5 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
 
 def test_refining_without_self_attention_is_refused() -> None:
     for refine in ("attention", "affinity", "both"):
-        with pytest.raises(SelectionError, match="no self-attention"):
+        with pytest.raises(NoSelfAttentionError, match="no self-attention"):
             ovam.mask_of(ovam.method("daam", {"refine": refine}), HEAT, IMAGE)

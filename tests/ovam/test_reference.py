@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import ovam
-from ovam.errors import InvalidArgumentError, SelectionError
+from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 from ovam.losses import bce, cross_entropy_minmax
 from tests.ovam import reference
 
@@ -116,9 +116,9 @@ def test_chosen_evaluations_and_heads_are_those_alone() -> None:
 
 
 def test_refining_needs_self_attention_and_one_to_four_steps() -> None:
-    with pytest.raises(SelectionError, match="no self-attention"):
+    with pytest.raises(NoSelfAttentionError, match="no self-attention"):
         ovam.attention_received([])
-    with pytest.raises(SelectionError, match="no self-attention"):
+    with pytest.raises(NoSelfAttentionError, match="no self-attention"):
         ovam.affinity(HEAT, [])
     for steps in (0, 5):
         with pytest.raises(InvalidArgumentError, match=r"^steps is "):

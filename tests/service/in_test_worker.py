@@ -9,7 +9,7 @@ from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 
 from contracts import keys
-from contracts.attribution import AttributeResult
+from contracts.attribution import AttributeResult, MethodCard
 from contracts.errors import Code, Failure
 from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult, ImageRequest
 from contracts.jobs import JobRecord, Progress, new_job_id, utc_now
@@ -20,9 +20,14 @@ from contracts.probing import ProbeRequest, ProbeResult
 from contracts.registry import NewToken, enter, numbered
 from contracts.store import ArtifactStore, File
 from contracts.tokens import TokenFacts
+from service import examples
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8
+BLOCKS = [
+    BlockInfo(name=f"{place}.attentions.0.transformer_blocks.0.attn2", grid=grid, heads=heads)
+    for place, grid, heads in (("down_blocks.0", (8, 6), 2), ("up_blocks.0", (4, 3), 4), ("up_blocks.1", (8, 6), 2))
+]
 
 
 def letters() -> Tokenizer:
@@ -82,6 +87,8 @@ class InTestWorker:
         return Ledger(self.redis)
 
     async def publish(self, *cards: ModelCard) -> None:
+        methods = {method["name"]: MethodCard.model_validate(method).model_dump_json() for method in examples.METHODS}
+        await self.redis.hset(keys.METHODS, mapping=methods)
         for each in cards:
             await self.redis.hset(keys.MODELS, each.name, each.model_dump_json())
             await self.redis.hset(keys.TOKENIZERS, each.name, letters().to_str())
@@ -151,6 +158,7 @@ class InTestWorker:
                     guidance_scale=request.guidance_scale or 0,
                     evaluations=request.num_inference_steps,
                     blocks=card().blocks,
+                    self_attention=bool(request.capture.self_attention),
                     images=images,
                 )
             case ImageRequest() as request:

@@ -1,41 +1,22 @@
-"""Where in a generated image is what? A heatmap and a mask for every target."""
+"""Where in an image is what? A heatmap and a mask for every target."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 import ovam
-from contracts.attribution import AttributeRequest, AttributeResult, Segment, Target
-from contracts.fields import Artifact, Rle
-from contracts.models import Choice, ModelCard
+from contracts.attribution import AttributeRequest, AttributeResult
 from contracts.store import File
-from ovam.heatmaps import resize
-from worker import tokens
+from ovam.attention import resize
 from worker.attempts import Attempt
+from worker.findings import SEMANTIC, Finding, Heat, finding_of, labels_of, semantic_map_of
 from worker.gpu import Priority
 from worker.models import Model
-from worker.rendering import grey, npy, overlay, png
+from worker.questions import Question, learned_tokens, questions_of
 from worker.resources import Resources
 from worker.traces import Scene, scene_of, source_of
-
-BINARY = "application/octet-stream"
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """What was found of one target."""
-
-    target: Target
-    cut: Choice
-    score: float
-    mask: np.ndarray
-    """bool, (height, width)."""
-    files: tuple[File, File, File, File]
-    """Heatmap PNG, heatmap .npy, mask PNG, overlay PNG."""
 
 
 async def attribute(attempt: Attempt, request: AttributeRequest, resources: Resources) -> AttributeResult:
@@ -43,113 +24,50 @@ async def attribute(attempt: Attempt, request: AttributeRequest, resources: Reso
     record, source = await source_of(resources.ledger, request.job_id, request.image, field="job_id")
     model = await resources.models.get(source.model)
     scene = await scene_of(record, request.image, model, cache=resources.scenes, store=resources.store)
-    learned = await learned_tokens(request, model, resources)
-    heats = await attempt.on_device(Priority.ATTRIBUTE, lambda: heatmaps_of(attempt, model, scene, request, learned))
-    cuts = [cut_of(target, request, model.card) for target in request.targets]
-    findings = await asyncio.gather(
-        *(
-            asyncio.to_thread(finding_of, number, target, heat, scene.image, cut, dcrf=request.dcrf)
-            for number, (target, heat, cut) in enumerate(zip(request.targets, heats, cuts, strict=True))
-        )
-    )
-    attempt.check()
+    learned = await learned_tokens(request, model.card, resources)
+    questions = questions_of(request, model, learned, self_attention=bool(scene.trace.self_attention))
+    heats = await attempt.on_device(Priority.ATTRIBUTE, lambda: heats_of(model, scene, request, questions))
+    findings = await asyncio.to_thread(lambda: [*findings_of(attempt, request, scene, questions, heats)])
     files = [file for finding in findings for file in finding.files]
+    labels = None if request.semantic is None else await asyncio.to_thread(labels_of, questions, heats, request.semantic)
+    if labels is not None:
+        files.append(File(SEMANTIC, "image/png", ovam.indexed_png(labels)))
+    attempt.check()
     artifacts = await resources.store.commit(attempt.job_id, attempt.number, files)
     height, width = scene.image.shape[:2]
     return AttributeResult(
         model=source.model,
         height=height,
         width=width,
-        padding=request.padding,
-        dcrf=request.dcrf,
-        segments=[segment_of(finding, artifacts) for finding in findings],
+        segments=[finding.segment(artifacts) for finding in findings],
+        semantic=None if labels is None else semantic_map_of(labels, questions, artifacts),
     )
-
-
-async def learned_tokens(request: AttributeRequest, model: Model, resources: Resources) -> dict[str, Tensor]:
-    """The embeddings of all tokens that are asked for, by name."""
-    fields = {target.token: f"targets.{number}.token" for number, target in enumerate(request.targets) if target.token}
-    found = await asyncio.gather(
-        *(tokens.embedding_of(resources.redis, resources.store, name, model.card, field=field) for name, field in fields.items())
-    )
-    return dict(zip(fields, found, strict=True))
 
 
 @torch.inference_mode()
-def heatmaps_of(
-    attempt: Attempt, model: Model, scene: Scene, request: AttributeRequest, learned: dict[str, Tensor]
-) -> list[Float[np.ndarray, "height width"]]:
-    """A mean heatmap at the image's size for every target; prompts that several targets share are attributed once."""
+def heats_of(model: Model, scene: Scene, request: AttributeRequest, questions: Sequence[Question]) -> list[Heat]:
+    """Where each target is hot; what targets share is computed once."""
     trace = scene.trace.to(device=model.device)
     size = (scene.image.shape[0], scene.image.shape[1])
-    shared: dict[str, tuple[Tensor, tuple[ovam.Token, ...]]] = {}
-    heats = []
-    for target in request.targets:
+    methods = [question.method for question in questions]
+    rows = ovam.rows_of(model.pipeline, [question.sought for question in questions], [method.padding for method in methods])
+    maps = ovam.target_heatmaps(trace, rows, methods)
+    refined = ovam.refined(maps, methods, size, trace.self_attention)
+    parts = {by: ovam.split_target_heatmaps(trace, rows, methods, by) for by in request.maps}
+    return [
+        Heat(
+            heatmap=resize(heatmap[None], size)[0].cpu(),
+            refined=heat.cpu(),
+            parts={by: replace(splits[number], maps=splits[number].maps.cpu()) for by, splits in parts.items()},
+        )
+        for number, (heatmap, heat) in enumerate(zip(maps, refined, strict=True))
+    ]
+
+
+def findings_of(
+    attempt: Attempt, request: AttributeRequest, scene: Scene, questions: Sequence[Question], heats: Sequence[Heat]
+) -> Iterator[Finding]:
+    """What was found of each target. They come one after the other: what is slow in them holds Python's lock anyway."""
+    for number, (question, heat) in enumerate(zip(questions, heats, strict=True)):
         attempt.check()
-        if target.prompt is None:
-            heat = ovam.heatmaps(trace, learned[target.token or ""])[1:]
-        else:
-            if target.prompt not in shared:
-                embedding, words = ovam.encode(model.pipeline, target.prompt, padding=request.padding)
-                shared[target.prompt] = ovam.heatmaps(trace, embedding), words
-            maps, words = shared[target.prompt]
-            heat = maps[rows_of(target, words)].mean(dim=0, keepdim=True)
-        heats.append(resize(heat, size)[0].cpu().numpy())
-    return heats
-
-
-def rows_of(target: Target, words: tuple[ovam.Token, ...]) -> list[int]:
-    """The rows of a target's word in its prompt's embedding; of all words, if it names none."""
-    if target.word is None:
-        return [token.index for token in words if token.span is not None]
-    found = ovam.word_tokens(words, target.prompt or "", target.word, occurrence=target.occurrence)
-    return [token.index for token in found]
-
-
-def cut_of(target: Target, request: AttributeRequest, card: ModelCard) -> Choice:
-    """Where the target's mask is cut: as the request says, and where it says nothing as the model is used best."""
-    own = card.word_defaults if target.token is None else card.token_defaults
-    return own.model_copy(update={"tau": request.tau or own.tau or 0.4, "normalize": request.normalize or own.normalize or "max"})
-
-
-def finding_of(
-    number: int,
-    target: Target,
-    heat: Float[np.ndarray, "height width"],
-    image: np.ndarray,
-    cut: Choice,
-    *,
-    dcrf: bool,
-) -> Finding:
-    """Make a mask of a heatmap, and files of both."""
-    values = torch.from_numpy(heat)
-    mask = ovam.binarize(values, cut.tau, normalize=cut.normalize).numpy()
-    if dcrf:
-        mask = ovam.dense_crf(image, mask)
-    files = (
-        File(f"heatmap-{number}.png", "image/png", png(grey(heat))),
-        File(f"heatmap-{number}.npy", BINARY, npy(heat)),
-        File(f"mask-{number}.png", "image/png", png(mask.astype(np.uint8) * 255)),
-        File(f"overlay-{number}.png", "image/png", png(overlay(image, heat, mask))),
-    )
-    return Finding(target, cut, ovam.score(values, torch.from_numpy(mask)), mask, files)
-
-
-def segment_of(finding: Finding, artifacts: dict[str, Artifact]) -> Segment:
-    """What the answer says of a target."""
-    heatmap, heatmap_npy, mask, overlaid = (artifacts[file.name] for file in finding.files)
-    runs = ovam.coco.encode_run_lengths(finding.mask)
-    return Segment(
-        target=finding.target,
-        tau=finding.cut.tau,
-        normalize=finding.cut.normalize,
-        score=finding.score,
-        area=ovam.coco.area(finding.mask),
-        bbox=ovam.coco.bounding_box(finding.mask),
-        rle=Rle(size=(runs["size"][0], runs["size"][1]), counts=runs["counts"]),
-        polygons=ovam.coco.polygons(finding.mask),
-        heatmap=heatmap,
-        heatmap_npy=heatmap_npy,
-        mask=mask,
-        overlay=overlaid,
-    )
+        yield finding_of(number, question, heat, scene.image, request.instances)

@@ -16,6 +16,7 @@ from contracts.jobs import Progress, utc_now
 from contracts.masks import IGNORE, annotations
 from contracts.models import ModelCard
 from contracts.optimization import ConstantRate, CosineRate, OptimizeRequest, OptimizeResult, StepRate
+from contracts.selections import native
 from contracts.store import File
 from contracts.tokens import TokenExample, TokenFacts
 from ovam.schedules import Schedule, share_of_rate
@@ -26,7 +27,6 @@ from worker.gpu import Priority
 from worker.models import Model
 from worker.rendering import png
 from worker.resources import Resources
-from worker.selection import indices_of
 from worker.traces import scene_of, source_of
 
 CURVE, LOSSES = "curve.png", "losses.json"
@@ -137,7 +137,7 @@ def learn(
         schedule=schedule_of(request.schedule),
         patience=request.patience,
         blocks=request.blocks,
-        evaluations=indices_of(request.evaluations),
+        evaluations=native(request.evaluations),
         on_epoch=epoch_ended,
     )
     ious = [iou for trace, labels in examples for iou in ious_of(trace, labels, fit.embedding, request, model.card)]
@@ -167,7 +167,7 @@ def ious_of(
     size = (labels.shape[0], labels.shape[1])
     chosen = card.token_defaults.model_dump(include={"tau", "normalize", "threshold"}, exclude_none=True)
     cut = ovam.method(f"{card.token_defaults.method}-optimized", chosen).rule()
-    maps = ovam.heatmaps(trace, embedding, size=size, blocks=request.blocks, evaluations=indices_of(request.evaluations))
+    maps = ovam.heatmaps(trace, embedding, size=size, blocks=request.blocks, evaluations=native(request.evaluations))
     found = []
     for label, heat in enumerate(maps[1:].cpu(), start=1):
         truth, mask = labels == label, ovam.binarize(heat, cut) & (labels != IGNORE)

@@ -1,0 +1,149 @@
+"""The arithmetic of a heatmap: which maps of attention take part, and their sum (Eq. 3 and 5)."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ovam.errors import InvalidArgumentError
+from ovam.selection import Blocks, Indices, chosen_blocks, chosen_indices
+from ovam.trace import Block, Trace
+
+Split = Literal["block", "evaluation", "head"]
+
+# Scores computed at a time: few enough to stay in a CPU's cache, enough to make a small block one operation.
+_SCORES_AT_A_TIME = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What of a block takes part in a heatmap."""
+
+    block: Block
+    evaluations: tuple[int, ...]
+    heads: tuple[int, ...]
+
+    def queries(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
+        """Take the queries that take part."""
+        return _taken(_taken(self.block.queries, 0, self.evaluations), 1, self.heads)
+
+    def keys(self, embedding: Float[Tensor, "tokens text_width"]) -> Float[Tensor, "heads tokens head_dim"]:
+        """Project an embedding to keys, scaled, for the heads that take part."""
+        return _taken(self.block.keys(embedding) * self.block.scale, 0, self.heads)
+
+
+def shares_of(trace: Trace, blocks: Blocks, evaluations: Indices, heads: Indices) -> list[Share]:
+    """Choose what of a trace takes part. SelectionError when that is nothing, or outside of the trace."""
+    names = chosen_blocks(blocks, {block.name: block.grid for block in trace.blocks})
+    steps = chosen_indices(evaluations, len(trace.evaluations), "evaluations")
+    return [
+        Share(block, steps, chosen_indices(heads, block.heads, f"heads of {block.name}"))
+        for block in trace.blocks
+        if block.name in names
+    ]
+
+
+def parted(shares: Sequence[Share], by: Split) -> dict[str, list[Share]]:
+    """Part what takes part, by name: blocks have theirs, evaluations and heads their position in the trace.
+
+    The n-th heads of all blocks are one part, in which a block with fewer heads has none.
+    """
+    match by:
+        case "block":
+            return {share.block.name: [share] for share in shares}
+        case "evaluation":
+            steps = shares[0].evaluations
+            return {str(step): [replace(share, evaluations=(step,)) for share in shares] for step in steps}
+        case "head":
+            heads = sorted({head for share in shares for head in share.heads})
+            return {str(head): [replace(share, heads=(head,)) for share in shares if head in share.heads] for head in heads}
+        case _:
+            raise InvalidArgumentError("by", by, "'block', 'evaluation' or 'head'")
+
+
+def terms_of(shares: Sequence[Share]) -> int:
+    """Count the maps of attention that take part."""
+    return sum(len(share.evaluations) * len(share.heads) for share in shares)
+
+
+def largest_grid(shares: Sequence[Share]) -> tuple[int, int]:
+    """Find the grid with the most pixels."""
+    return max((share.block.grid for share in shares), key=lambda grid: grid[0] * grid[1])
+
+
+Attend = Callable[
+    [Float[Tensor, "evaluations heads pixels head_dim"], Float[Tensor, "heads tokens head_dim"]], Float[Tensor, "maps pixels"]
+]
+
+
+def summed(
+    shares: Sequence[Share], embedding: Float[Tensor, "tokens text_width"], size: tuple[int, int], attend: Attend
+) -> Float[Tensor, "maps height width"]:
+    """Add up all maps of attention, as ``attend`` makes them of queries and keys, resized to ``size`` (Eq. 5).
+
+    Resizing is linear, so that it comes last, once a grid.
+    """
+    by_grid: dict[tuple[int, int], Tensor] = {}
+    for share in shares:
+        grid = share.block.grid
+        maps = attend(share.queries(), share.keys(embedding)).unflatten(-1, grid)
+        by_grid[grid] = by_grid[grid] + maps if grid in by_grid else maps
+    return _sum(resize(maps, size) for maps in by_grid.values())
+
+
+def attention_sum(
+    queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
+) -> Float[Tensor, "tokens pixels"]:
+    """Sum over evaluations and heads the softmax over tokens of the scores (Eq. 3); ``keys`` come scaled.
+
+    The tokens lie before the pixels, because a softmax over a short last dimension is many times slower. That of
+    two tokens is a sigmoid of the difference of their scores.
+    """
+    evaluations, heads, _, _ = queries.shape
+    if keys.shape[1] == 2:
+        difference = keys[:, 1:] - keys[:, :1]
+        second = _sum(scores.sigmoid().sum(dim=(0, 1)) for scores in score_parts(queries, difference))
+        return torch.cat([evaluations * heads - second, second])
+    return _sum(scores.softmax(dim=-2).sum(dim=(0, 1)) for scores in score_parts(queries, keys))
+
+
+def score_parts(
+    queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
+) -> Iterator[Float[Tensor, "_ heads tokens pixels"]]:
+    """Multiply every key with every pixel's query, some evaluations at a time; in single precision at least."""
+    evaluations, heads, pixels, _ = queries.shape
+    if queries.dtype == torch.float16 and queries.device.type == "cpu":  # where fp16 products are slow
+        keys = keys.float()
+    at_a_time = min(evaluations, max(1, _SCORES_AT_A_TIME // (heads * keys.shape[1] * pixels)))
+    for part in queries.split(at_a_time):
+        scores = keys @ part.to(keys.dtype).transpose(-1, -2)
+        yield scores if scores.dtype == torch.float64 else scores.float()
+
+
+def resize(maps: Float[Tensor, "maps height width"], size: tuple[int, int]) -> Float[Tensor, "maps new_height new_width"]:
+    """Resize maps bilinearly to ``size`` (height, width), as ``align_corners=False`` does."""
+    if min(size) < 1:
+        raise InvalidArgumentError("size", size, "(height, width), each at least 1")
+    if tuple(maps.shape[1:]) == tuple(size):
+        return maps
+    return interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _taken(tensor: Tensor, dim: int, indices: tuple[int, ...]) -> Tensor:
+    """Take some of a dimension, without a copy where they lie side by side."""
+    first, last = indices[0], indices[-1]
+    if last - first + 1 == len(indices):
+        return tensor.narrow(dim, first, len(indices))
+    return tensor.index_select(dim, torch.tensor(indices, device=tensor.device))
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    """Sum tensors of one shape."""
+    first, *rest = parts
+    for part in rest:
+        first = first + part
+    return first

@@ -1,0 +1,181 @@
+"""What is looked for in an image, and the heatmap of each target by its own method."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ovam.attention import Share, Split, attention_sum, largest_grid, parted, score_parts, shares_of, summed, terms_of
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError
+from ovam.heatmaps import SplitHeatmaps, require_fitting
+from ovam.methods import Method
+from ovam.model import Pipeline
+from ovam.text import Encoded, Padding, Token, encode_each, word_tokens
+from ovam.trace import Trace
+
+# Rows attended to at a time: at SDXL's size, an evaluation's scores for so many are a gigabyte.
+_ROWS_AT_A_TIME = 512
+
+
+@dataclass(frozen=True)
+class Words:
+    """A word or phrase of an attribution prompt; without one all words of it."""
+
+    prompt: str
+    word: str | None = None
+    occurrence: int | None = None
+    """The n-th occurrence of the word, from 0; ``None`` for all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of an embedding, such as a learned token's, whose maps are averaged; without a choice all but the first."""
+
+    embedding: Float[Tensor, "tokens text_width"]
+    rows: tuple[int, ...] | None = None
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The rows. InvalidArgumentError for none, or one that is not there."""
+        count = self.embedding.shape[0]
+        rows = tuple(range(1, count)) if self.rows is None else self.rows
+        if not rows or not all(0 <= row < count for row in rows):
+            raise InvalidArgumentError("rows", rows, f"one or more of 0 to {count - 1}")
+        return rows
+
+
+Target = Words | Rows
+
+
+def rows_of(pipeline: Pipeline, targets: Sequence[Target], paddings: Sequence[Padding]) -> list[Rows]:
+    """Find each target's rows; prompts are encoded together, and one that several targets share is encoded once.
+
+    Raises what `ovam.encode` and `ovam.word_tokens` raise.
+    """
+    asked = {(target.prompt, padding) for target, padding in zip(targets, paddings, strict=True) if isinstance(target, Words)}
+    encoded: dict[tuple[str, Padding], Encoded] = {}
+    for padding in sorted({padding for _, padding in asked}):
+        prompts = sorted(prompt for prompt, other in asked if other == padding)
+        for prompt, each in zip(prompts, encode_each(pipeline, prompts, padding=padding), strict=True):
+            encoded[prompt, padding] = each
+    return [
+        _rows_of_words(target, *encoded[target.prompt, padding]) if isinstance(target, Words) else target
+        for target, padding in zip(targets, paddings, strict=True)
+    ]
+
+
+def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method]) -> list[Float[Tensor, "_ _"]]:
+    """Compute each target's heatmap by its own method, on the largest grid of the method's blocks.
+
+    It is the mean of the rows' `ovam.heatmaps`. Targets of one selection are done together: the queries are
+    read once, and a row that several embeddings share is attended to once.
+
+    Raises `EmbeddingNotFiniteError` for rows that are no numbers or too large for the model, and what
+    `ovam.heatmaps` raises.
+    """
+    for target in targets:
+        require_fitting(trace, target.embedding)
+    found: dict[int, Tensor] = {}
+    for numbers in _together(targets, methods):
+        method = methods[numbers[0]]
+        shares = shares_of(trace, method.blocks, method.evaluations, method.heads)
+        maps = _mean_maps([targets[number] for number in numbers], shares, largest_grid(shares))
+        for number, one in zip(numbers, maps, strict=True):
+            found[number] = one if methods[number].reduction == "sum" else one / terms_of(shares)
+    return [found[number] for number in range(len(targets))]
+
+
+def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method], by: Split) -> list[SplitHeatmaps]:
+    """Compute the parts of each target's heatmap, see `ovam.split_heatmaps`: maps of (parts, 1, height, width)."""
+    for target in targets:
+        require_fitting(trace, target.embedding)
+    found: dict[int, SplitHeatmaps] = {}
+    for numbers in _together(targets, methods):
+        method, some = methods[numbers[0]], [targets[number] for number in numbers]
+        shares = shares_of(trace, method.blocks, method.evaluations, method.heads)
+        parts = parted(shares, by)
+        sums = torch.stack([_mean_maps(some, part, largest_grid(shares)) for part in parts.values()], dim=1)
+        terms = torch.tensor([terms_of(part) for part in parts.values()], device=sums.device)
+        for number, maps in zip(numbers, sums, strict=True):
+            scaled = maps if methods[number].reduction == "sum" else maps / terms[:, None, None]
+            found[number] = SplitHeatmaps(tuple(parts), tuple(terms.tolist()), scaled[:, None])
+    return [found[number] for number in range(len(targets))]
+
+
+def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[int]]:
+    """Group targets of one selection, as many as fit."""
+    groups: list[list[int]] = []
+    latest: dict[str, tuple[list[int], int]] = {}
+    for number, (target, method) in enumerate(zip(targets, methods, strict=True)):
+        selection = str((method.blocks, method.evaluations, method.heads))
+        group, rows = latest.get(selection, ([], _ROWS_AT_A_TIME))
+        if rows + len(target.embedding) > _ROWS_AT_A_TIME:
+            group, rows = [], 0
+            groups.append(group)
+        group.append(number)
+        latest[selection] = group, rows + len(target.embedding)
+    return groups
+
+
+def _mean_maps(targets: Sequence[Rows], shares: Sequence[Share], size: tuple[int, int]) -> Float[Tensor, "targets height width"]:
+    """Sum the mean attention to each target's rows over all that takes part.
+
+    A softmax stays the same when all scores of a text are lowered by that of its first row, the start token's.
+    Then texts can share their powers, and a target's attention is the ratio of two weighted sums of powers.
+    Where a power overflows, which takes a row that outweighs the first by 88, every text has its own softmax.
+    """
+    rows, firsts, weights = _weighted(targets)
+    largest: list[Tensor] = []
+
+    def attend(queries: Tensor, keys: Tensor) -> Tensor:
+        total = torch.zeros((), device=queries.device)
+        for scores in score_parts(queries, keys - keys[:, firsts]):
+            wanted, whole = (weights.to(scores) @ scores.exp_()).chunk(2, dim=-2)
+            largest.append(whole.amax())
+            total = total + (wanted / whole).sum(dim=(0, 1))
+        return total
+
+    with torch.no_grad():
+        maps = summed(shares, rows, size, attend)
+        if not torch.stack(largest).isfinite().all():
+            maps = torch.stack([
+                summed(shares, target.embedding, size, attention_sum)[list(target.chosen)].mean(dim=0) for target in targets
+            ])  # fmt: skip
+    if not maps.isfinite().all():
+        raise EmbeddingNotFiniteError("an embedding holds values that are no numbers, or too large for the model's attention")
+    return maps
+
+
+def _weighted(
+    targets: Sequence[Rows],
+) -> tuple[Float[Tensor, "rows text_width"], list[int], Float[Tensor, "sums rows"]]:
+    """Lay the rows of all texts side by side, equal ones once.
+
+    Returns them, for each row the first one of its text, and the weights of the powers: a line for each target,
+    the mean of those that are wanted, then a line for each, the sum of all.
+    """
+    places: dict[tuple[bytes, bytes], int] = {}
+    rows: list[Tensor] = []
+    members: list[list[int]] = []
+    for target in targets:
+        values = [row.tobytes() for row in target.embedding.float().cpu().numpy()]
+        for value, row in zip(values, target.embedding, strict=True):
+            if places.setdefault((values[0], value), len(rows)) == len(rows):
+                rows.append(row)
+        members.append([places[values[0], value] for value in values])
+    weights = np.zeros((2, len(targets), len(rows)), dtype=np.float32)
+    for number, (target, own) in enumerate(zip(targets, members, strict=True)):
+        np.add.at(weights[0, number], [own[row] for row in target.chosen], 1 / len(target.chosen))
+        np.add.at(weights[1, number], own, 1)
+    return torch.stack(rows), [places[first, first] for first, _ in places], torch.from_numpy(weights).flatten(0, 1)
+
+
+def _rows_of_words(target: Words, embedding: Float[Tensor, "tokens text_width"], tokens: tuple[Token, ...]) -> Rows:
+    """Find a target's words in its prompt."""
+    if target.word is None:
+        return Rows(embedding, tuple(token.index for token in tokens if token.span is not None))
+    found = word_tokens(tokens, target.prompt, target.word, occurrence=target.occurrence)
+    return Rows(embedding, tuple(token.index for token in found))
