@@ -53,7 +53,8 @@ def lent(model: Model, scheduler: str | None = None) -> Iterator[Pipeline]:
     try:
         yield pipeline
     finally:
-        pipeline.vae.to(dtype=dtype)  # SDXL decodes half precision in float32, and after an error would leave it so
+        if pipeline.vae.dtype != dtype:  # SDXL decodes half precision in float32, and after an error would leave it so
+            pipeline.vae.to(dtype=dtype)
 
 
 class Models:

@@ -85,7 +85,7 @@ async def test_a_trace_from_the_store_answers_as_one_in_memory(client: Client, w
 
 async def test_a_dense_crf_and_a_threshold_are_applied_when_asked_for(client: Client) -> None:
     source = await client.generated()
-    record = await client.run(AttributeRequest(job_id=source.id, targets=[CAT], tau=0.9, normalize="minmax", dcrf=True))
+    record = await client.run(AttributeRequest(job_id=source.id, targets=[CAT], tau=0.9, normalize="minmax", crf=True))
     assert isinstance(record.result, AttributeResult), record.error
     assert (record.result.dcrf, record.result.segments[0].tau) == (True, 0.9)
 
