@@ -116,6 +116,32 @@ def slow_heatmaps(
     return np.array(scaled if size is None else [resized(one, size) for one in scaled])
 
 
+def slow_parts(
+    blocks: Sequence[tuple[tuple[int, int], float, np.ndarray, np.ndarray]], embedding: np.ndarray, by: str
+) -> tuple[list[int], list[np.ndarray]]:
+    """Terms and mean maps of every single block, evaluation or head, on the largest grid of all blocks."""
+    largest = max((block[0] for block in blocks), key=lambda grid: grid[0] * grid[1])
+    evaluations, heads = len(blocks[0][2]), max(len(block[3]) for block in blocks)
+    match by:
+        case "block":
+            parts = [[block] for block in blocks]
+        case "evaluation":
+            parts = [[(grid, scale, q[step : step + 1], k) for grid, scale, q, k in blocks] for step in range(evaluations)]
+        case _:
+            parts = [
+                [(grid, scale, q[:, head : head + 1], k[head : head + 1]) for grid, scale, q, k in blocks if head < len(k)]
+                for head in range(heads)
+            ]
+    terms = [sum(len(q) * len(k) for _, _, q, k in part) for part in parts]
+    maps = []
+    for part, count in zip(parts, terms, strict=True):
+        total: Any = 0
+        for block in part:
+            total = total + slow_heatmaps([block], embedding, "sum", largest)
+        maps.append(total / count)
+    return terms, maps
+
+
 def self_attention(layer: Any) -> list[list[list[float]]]:
     """Every evaluation's and head's matrix: rows look, columns are looked at."""
     matrices = []
@@ -186,3 +212,40 @@ def slow_otsu(values: list[float]) -> float:
         if between > best * (1 + 1e-12):
             best, level = between, cut
     return level
+
+
+def slow_refined(heat: np.ndarray, method: Any, layers: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
+    """What is cut: spread, resized, stretched, weighed."""
+    if method.refine in ("affinity", "both"):
+        heat = slow_affinity(heat[None], layers, method.affinity_steps)[0]
+    found = np.array(resized(heat.tolist(), size))
+    if method.threshold == "share" and method.normalize == "minmax":
+        found = (found - found.min()) / (found.max() - found.min())
+    if method.refine in ("attention", "both"):
+        found = found * slow_weights(slow_received(layers), size, method.alpha, method.sign)
+    return found
+
+
+def slow_level(heat: np.ndarray, method: Any) -> float:
+    """The least heat that is inside."""
+    match method.threshold:
+        case "share":
+            return method.tau * float(heat.max())
+        case "absolute":
+            return method.tau
+        case _:
+            return slow_otsu(heat.flatten().tolist())
+
+
+def slow_labels(heats: Sequence[np.ndarray], methods: Sequence[Any], margin: float) -> np.ndarray:
+    """Pixel by pixel: who is ahead of its own threshold by most, in shares of its own maximum."""
+    levels = [slow_level(heat, method) for heat, method in zip(heats, methods, strict=True)]
+    labels = np.zeros(heats[0].shape, dtype=np.uint8)
+    for place in np.ndindex(labels.shape):
+        leads = [(float(heat[place]) - level) / float(heat.max()) for heat, level in zip(heats, levels, strict=True)]
+        order = sorted([*leads, 0.0], reverse=True)
+        if margin > 0 and order[0] - order[1] < margin:
+            labels[place] = 255
+        elif max(leads) >= 0:
+            labels[place] = 1 + leads.index(max(leads))
+    return labels

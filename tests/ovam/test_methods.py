@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ovam
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError
@@ -45,6 +47,52 @@ def test_a_mask_can_be_made_again_from_its_settings(name: str) -> None:
     assert masks[0].shape == (32, 48)
 
 
+INDICES = st.one_of(
+    st.none(),
+    st.integers(-9, 9),
+    st.lists(st.integers(-9, 9), min_size=1, max_size=4),
+    st.builds(slice, st.none() | st.integers(-9, 9), st.none() | st.integers(-9, 9), st.none() | st.integers(1, 3)),
+)
+ANY_METHOD = st.fixed_dictionaries(
+    {},
+    optional={
+        "tau": st.floats(0.01, 1),
+        "alpha": st.floats(0, 1),
+        "blocks": st.one_of(st.none(), st.just("up"), st.integers(1, 64), st.lists(st.sampled_from(["down", 16]), min_size=1)),
+        "evaluations": INDICES | st.floats(0, 0.99),
+        "heads": INDICES,
+        "crf": st.none() | st.booleans() | st.builds(ovam.CrfParameters, iterations=st.integers(1, 9)),
+        "padding": st.sampled_from(["none", "max_length"]),
+        "reduction": st.sampled_from(["mean", "sum"]),
+        "threshold": st.sampled_from(["share", "absolute", "otsu"]),
+        "refine": st.sampled_from(["none", "attention", "affinity", "both"]),
+        "sign": st.sampled_from([1, -1]),
+        "affinity_steps": st.integers(1, 4),
+        "minimum_area": st.integers(0, 99),
+        "fill_holes": st.booleans(),
+    },
+)
+
+
+@given(ANY_METHOD, st.sampled_from(ovam.METHODS), st.sampled_from(ovam.METHODS))
+def test_settings_come_back_from_json_whatever_they_are_laid_over(
+    changes: dict[str, object], method: ovam.Method, other: ovam.Method
+) -> None:
+    written = ovam.method(method.name, changes).settings()
+    again = ovam.method(other.name, json.loads(json.dumps(written)))
+    assert again.settings() == written
+    assert again.rule() == ovam.method(method.name, changes).rule()
+
+
+def test_ranges_all_blocks_and_no_crf_are_said_outright() -> None:
+    """Over HTTP a null says nothing, so that what is meant by it would be another method's."""
+    settings = ovam.method("daam", {"evaluations": slice(None, -2), "heads": slice(0, 9, 2)}).settings()
+    assert (settings["evaluations"], settings["heads"]) == ({"stop": -2}, {"start": 0, "stop": 9, "step": 2})
+    assert (settings["blocks"], settings["crf"]) == (["."], False)
+    everything = ovam.method("attn2mask", {"evaluations": {}, "blocks": ["."], "crf": False})
+    assert (everything.evaluations, everything.blocks, everything.crf) == (None, None, None)
+
+
 def test_every_setting_can_be_overridden() -> None:
     changed = {
         "name": "own", "tau": 0.2, "alpha": 0.1, "normalize": "minmax", "evaluations": [3], "blocks": ["up"], "heads": 0,
@@ -73,6 +121,8 @@ def test_every_setting_can_be_overridden() -> None:
         ({"minimum_area": -1}, "minimum_area"),
         ({"temperature": 1}, "settings"),
         ({"crf": {"weight": 1}}, "crf"),
+        ({"crf": "on"}, "crf"),
+        ({"evaluations": {"from": 1}}, "evaluations"),
     ],
 )
 def test_settings_outside_unknown_or_contradictory_are_named(changes: dict[str, object], field: str) -> None:

@@ -66,6 +66,47 @@ def test_heatmaps_agree(
     assert np.allclose(maps.numpy(), expected, **TOLERANCE)
 
 
+def plain_blocks(trace: ovam.Trace, steps: list[int]) -> list[tuple[tuple[int, int], float, np.ndarray, np.ndarray]]:
+    """A trace as the reference takes it."""
+    weights = [block.to_k.weight.detach().double().unflatten(0, (block.heads, 4)).numpy() for block in trace.blocks]
+    return [
+        (block.grid, block.scale, block.queries.double()[steps].numpy(), weight)
+        for block, weight in zip(trace.blocks, weights, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("tokens", [2, 4])
+@pytest.mark.parametrize("by", ["block", "evaluation", "head"])
+def test_maps_of_the_parts_agree(by: str, tokens: int) -> None:
+    trace, embedding = small_trace(), noise(tokens, 5, seed=7)
+    terms, expected = reference.slow_parts(plain_blocks(trace, [0, 2]), embedding.double().numpy(), by)
+    found = ovam.split_heatmaps(trace, embedding, by, evaluations=[0, 2])
+    assert list(found.terms) == terms
+    assert np.allclose(found.maps.numpy(), np.stack(expected), **TOLERANCE)
+
+
+@pytest.mark.parametrize(("share", "step"), [(0.0, 0), (0.3, 0), (0.34, 1), (0.5, 1), (0.67, 2), (0.99, 2)])
+def test_the_evaluation_at_a_share_of_the_way_agrees(share: float, step: int) -> None:
+    trace, embedding = small_trace(), noise(3, 5, seed=8)
+    expected = reference.slow_heatmaps(plain_blocks(trace, [step]), embedding.double().numpy(), "mean", None)
+    assert np.allclose(ovam.heatmaps(trace, embedding, evaluations=share).numpy(), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_targets_together_agree(reduction: str) -> None:
+    trace, rows = small_trace(), noise(6, 5, seed=9)
+    targets = [
+        ovam.Rows(rows[:4], (1, 3)),
+        ovam.Rows(rows[[0, 2, 5]], (2,)),
+        ovam.Rows(rows[4:]),
+        ovam.Rows(rows[[0, 0, 1]], (0,)),
+    ]
+    method = ovam.method("daam", {"reduction": reduction, "evaluations": slice(1, None)})
+    for target, found in zip(targets, ovam.target_heatmaps(trace, targets, [method] * 4), strict=True):
+        maps = reference.slow_heatmaps(plain_blocks(trace, [1, 2]), target.embedding.double().numpy(), reduction, None)
+        assert np.allclose(found.numpy(), maps[list(target.chosen)].mean(axis=0), **TOLERANCE)
+
+
 @pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:]], ids=["two grids", "one"])
 def test_attention_received_agrees(layers: tuple[Layer, ...]) -> None:
     assert np.allclose(ovam.attention_received(layers).numpy(), reference.slow_received(layers), **TOLERANCE)
@@ -152,3 +193,33 @@ def test_losses_agree(ignored: bool) -> None:  # noqa: FBT001 - a test's paramet
     given = (maps, target, counted if ignored else None)
     assert float(bce(*given)) == pytest.approx(reference.slow_bce(*plain), rel=1e-5)
     assert float(cross_entropy_minmax(*given)) == pytest.approx(reference.slow_cross_entropy(*plain), rel=1e-5)
+
+
+CUTS = [
+    {"tau": 0.45},
+    {"tau": 0.45, "normalize": "minmax", "refine": "attention", "alpha": 0.4},
+    {"threshold": "absolute", "tau": 0.8, "refine": "affinity", "affinity_steps": 3},
+    {"threshold": "otsu", "refine": "both", "sign": -1, "alpha": 0.6, "affinity_steps": 2},
+    {"threshold": "otsu"},
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("cut", CUTS, ids=str)
+def test_masks_agree(cut: dict[str, object], seed: int) -> None:
+    method, heat = ovam.method("daam", cut), noise(4, 6, seed=seed).abs()
+    expected = reference.slow_refined(heat.double().numpy(), method, LAYERS, (9, 7))
+    (found,) = ovam.refined([heat], [method], (9, 7), LAYERS)
+    assert np.allclose(found.numpy(), expected, **TOLERANCE)
+    mask = ovam.mask_of(method, heat, np.zeros((9, 7, 3), dtype=np.uint8), LAYERS)
+    assert np.array_equal(mask, expected >= reference.slow_level(expected, method) * (1 - 1e-6))
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05, 0.3])
+def test_labels_of_targets_with_methods_of_their_own_agree(margin: float) -> None:
+    methods = [ovam.method("daam", cut) for cut in CUTS]
+    heats = [noise(4, 6, seed=seed).abs() for seed in range(len(methods))]
+    plain = [reference.slow_refined(h.double().numpy(), m, LAYERS, (9, 7)) for h, m in zip(heats, methods, strict=True)]
+    found = ovam.refined(heats, methods, (9, 7), LAYERS)
+    leads = torch.stack([ovam.lead(method, heat) for method, heat in zip(methods, found, strict=True)])
+    assert np.array_equal(ovam.labels_of(leads, margin=margin), reference.slow_labels(plain, methods, margin))

@@ -140,7 +140,7 @@ BAD_OPTIONS = [
     ({"blocks": []}, "invalid-request", "blocks"),
     ({"blocks": ["up["]}, "invalid-request", "blocks.0"),
     ({"blocks": [64]}, "selection-invalid", "blocks"),
-    ({"blocks": ["up", "mid"]}, "selection-invalid", "blocks"),
+    ({"blocks": ["up", "side"]}, "selection-invalid", "blocks"),
     ({"evaluations": 30}, "selection-invalid", "evaluations"),
     ({"evaluations": [0, -31]}, "selection-invalid", "evaluations"),
     ({"evaluations": {"start": 30}}, "selection-invalid", "evaluations"),

@@ -113,14 +113,28 @@ OVERRIDES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("target", [CAT, ROW], ids=["words", "tokens"])
 @pytest.mark.parametrize("method", ["ovam", "daam", "attn2mask"])
-async def test_settings_sent_again_give_bitwise_the_same_mask(client: Client, whole: str, method: str) -> None:
+async def test_settings_sent_again_give_bitwise_the_same_mask(client: Client, whole: str, method: str, target: Target) -> None:
     for overrides in OVERRIDES:
-        record, result = await asked(client, whole, CAT, ROW, method=method, **overrides)
-        for number, segment in enumerate(result.segments):
-            again, repeated = await asked(client, whole, segment.target, **as_request(segment))
-            assert repeated.segments[0].settings == segment.settings
-            assert await client.artifact(again, "mask-0.png") == await client.artifact(record, f"mask-{number}.png")
+        record, result = await asked(client, whole, target, method=method, **overrides)
+        again, repeated = await asked(client, whole, target, **as_request(result.segments[0]))
+        assert repeated.segments[0].settings == result.segments[0].settings
+        assert await client.artifact(again, "mask-0.png") == await client.artifact(record, "mask-0.png")
+
+
+async def test_settings_sent_again_for_each_of_several_targets_give_bitwise_the_same_masks(client: Client, whole: str) -> None:
+    targets = [
+        target.model_copy(update={"label": f"{target.label} {number}", "settings": Settings(**overrides)})
+        for number, overrides in enumerate(OVERRIDES)
+        for target in (CAT, ROW, DOG)
+    ]
+    record, result = await asked(client, whole, *targets)
+    settled = [segment.target.model_copy(update={"settings": Settings(**as_request(segment))}) for segment in result.segments]
+    again, repeated = await asked(client, whole, *settled, method="attn2mask")
+    for number, (one, other) in enumerate(zip(result.segments, repeated.segments, strict=True)):
+        assert one.settings == other.settings
+        assert await client.artifact(record, f"mask-{number}.png") == await client.artifact(again, f"mask-{number}.png")
 
 
 async def test_a_targets_own_settings_go_before_those_of_the_request(client: Client, source: str) -> None:
