@@ -15,7 +15,7 @@ from torch import Tensor
 import ovam
 from experiments.tinyworld.shapes import CLASS_NAMES
 
-FIRST_SEED = 600_000
+FIRST_SEED = 40_000
 GUIDANCE = 3.0
 SIZE = (64, 64)
 KEPT = (torch.float16, torch.bfloat16)
