@@ -12,7 +12,7 @@ from ovam.crf import CrfParameters, dense_crf
 from ovam.errors import OvamError
 from ovam.heatmaps import heatmaps, word_heatmap
 from ovam.masks import binarize, fill_holes, remove_small, score, weighed
-from ovam.methods import METHODS, Method, mask_of, method
+from ovam.methods import METHODS, Method, cut, mask_of, method
 from ovam.refine import affinity, attention_received
 from ovam.schedules import Constant, Cosine, StepDecay
 from ovam.semantic import indexed_png, instances, read_indexed_png, semantic_map, voc_palette
@@ -44,6 +44,7 @@ __all__ = [
     "binarize",
     "capture",
     "coco",
+    "cut",
     "dense_crf",
     "encode",
     "errors",

@@ -145,14 +145,28 @@ def mask_of(
 
     Raises `SelectionError` when they are missing, and what the single functions raise.
     """
-    size = (image.shape[0], image.shape[1])
-    heat = heatmap[None]
+    heat, received = heatmap, None
     with torch.no_grad():
         if chosen.refine in ("affinity", "both"):
-            heat = affinity(heat, layers, steps=chosen.affinity_steps)
-        received = attention_received(layers) if chosen.refine in ("attention", "both") else None
-        heat = resize(heat, size)[0]
-        mask = binarize(heat, chosen.rule(), attention=received, alpha=chosen.alpha, sign=chosen.sign)
+            heat = affinity(heat[None], layers, steps=chosen.affinity_steps)[0]
+        if chosen.refine in ("attention", "both"):
+            received = attention_received(layers)
+    return cut(chosen, heat, image, received)
+
+
+def cut(
+    chosen: Method,
+    heat: Float[Tensor, "map_height map_width"],
+    image: UInt8[np.ndarray, "height width 3"],
+    received: Float[Tensor, "attention_height attention_width"] | None = None,
+) -> Bool[np.ndarray, "height width"]:
+    """Make a mask of heat that affinity has spread already: what `mask_of` does from the resizing on.
+
+    ``received`` is the image's self-attention map, see `ovam.attention_received`; ``None``: no weights.
+    """
+    with torch.no_grad():
+        resized = resize(heat[None], (image.shape[0], image.shape[1]))[0]
+        mask = binarize(resized, chosen.rule(), attention=received, alpha=chosen.alpha, sign=chosen.sign)
     if chosen.crf is not None:
         mask = torch.from_numpy(dense_crf(image, mask.cpu().numpy(), chosen.crf))
     if chosen.minimum_area:
