@@ -85,11 +85,19 @@ class ArtifactStore:
 
     async def commit(self, job_id: str, attempt: int, files: Sequence[File]) -> dict[str, Artifact]:
         """Write an attempt's files, then its manifest; returns the artifacts by name."""
-        folder = attempt_folder(job_id, attempt)
-        artifacts = await asyncio.to_thread(lambda: [described(job_id, file) for file in files])  # hashing takes its time
-        await asyncio.gather(*(self.put(f"{folder}/{file.name}", file.data) for file in files))
-        await self.put(f"{folder}/{MANIFEST}", MANIFEST_TYPE.dump_json(artifacts))
+        artifacts = await asyncio.gather(*(self.write(job_id, attempt, file) for file in files))
+        await self.seal(job_id, attempt, artifacts)
         return {artifact.name: artifact for artifact in artifacts}
+
+    async def write(self, job_id: str, attempt: int, file: File) -> Artifact:
+        """Write one of an attempt's files; it does not count before `seal`."""
+        artifact = await asyncio.to_thread(described, job_id, file)  # hashing takes its time
+        await self.put(f"{attempt_folder(job_id, attempt)}/{file.name}", file.data)
+        return artifact
+
+    async def seal(self, job_id: str, attempt: int, artifacts: Sequence[Artifact]) -> None:
+        """Write the manifest: all that the attempt wrote counts."""
+        await self.put(f"{attempt_folder(job_id, attempt)}/{MANIFEST}", MANIFEST_TYPE.dump_json([*artifacts]))
 
     async def manifest(self, job_id: str, attempt: int) -> list[Artifact]:
         """What an attempt wrote; empty if it never finished."""

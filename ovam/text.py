@@ -42,8 +42,9 @@ def encode(
     tokens with start and end, as published; ``"max_length"`` pads to the encoder's limit (77), the very
     attention of generation. The two give different maps.
 
-    Raises `PromptTooLongError` instead of cutting the prompt, `UnsupportedModelError` for other text
-    encoders.
+    Raises `PromptTooLongError` instead of cutting the prompt, `InvalidArgumentError` for one that SDXL's two
+    tokenizers cut differently ("!!" is one token of the first and two of the second), `UnsupportedModelError`
+    for other text encoders.
     """
     if padding not in get_args(Padding):
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
@@ -52,7 +53,7 @@ def encode(
     encodings = [_tokenize(model, prompt, padding) for model in models]
     lengths = {len(encoding["input_ids"]) for encoding in encodings}
     if len(lengths) > 1:
-        raise UnsupportedModelError(f"the tokenizers cut prompt {prompt!r} differently, into {sorted(lengths)} tokens")
+        raise InvalidArgumentError("prompt", prompt, f"what both tokenizers cut alike, not into {sorted(lengths)} tokens")
     rows = [_hidden_state(model, encoding) for model, encoding in zip(models, encodings, strict=True)]
     first = encodings[0]
     names = models[0].tokenizer.convert_ids_to_tokens(first["input_ids"])
@@ -63,6 +64,12 @@ def encode(
         )
     )
     return torch.cat(rows, dim=-1), tokens
+
+
+def require_short(pipeline: Pipeline, prompt: str) -> None:
+    """Raise `PromptTooLongError` for a prompt that one of the pipeline's encoders would cut."""
+    for model in _text_models(pipeline):
+        _tokenize(model, prompt, "none")
 
 
 def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:

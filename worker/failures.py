@@ -16,7 +16,7 @@ CODES: Final[dict[type[errors.OvamError], Code]] = {
     errors.UnsupportedModelError: Code.MODEL_FAILED_TO_LOAD,
     errors.CompiledModelError: Code.MODEL_FAILED_TO_LOAD,
     errors.InvalidArgumentError: Code.INVALID_REQUEST,
-    errors.SelectionError: Code.INVALID_REQUEST,
+    errors.SelectionError: Code.SELECTION_INVALID,
     errors.UnusableMaskError: Code.INVALID_REQUEST,
     errors.OptimizationError: Code.INVALID_REQUEST,
     errors.LabelMapError: Code.MASK_NOT_AN_IMAGE,

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from contracts import keys
 from contracts.jobs import utc_now
 from contracts.models import ModelCard
-from worker.models import read_card, read_vocabulary
+from worker.cards import read_card, read_vocabulary
 
 BEAT_SECONDS = 2.0
 LIFE_SECONDS = 10  # a worker that is silent for longer is gone

@@ -3,8 +3,9 @@
 from contracts.attribution import AttributeRequest, Target
 from contracts.errors import Code, ServiceError
 from contracts.models import ModelCard
+from contracts.sources import check_image
 from service.prompts import check_word, fitting
-from service.validation.lookups import Lookups, check_image
+from service.validation.lookups import Lookups
 
 
 async def checked(request: AttributeRequest, lookups: Lookups) -> AttributeRequest:

@@ -11,11 +11,12 @@ from tokenizers.processors import TemplateProcessing
 from contracts import keys
 from contracts.attribution import AttributeResult
 from contracts.errors import Code, Failure
-from contracts.generation import GeneratedImage, GenerateRequest, GenerateResult
+from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult, ImageRequest
 from contracts.jobs import JobRecord, Progress, utc_now
 from contracts.ledger import Ledger
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeResult
+from contracts.probing import ProbeRequest, ProbeResult
 from contracts.store import ArtifactStore, File
 from contracts.tokens import TokenCard, TokenExample
 
@@ -46,6 +47,13 @@ def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
         default_width=48,
         size_multiple=16,
         default_guidance_scale=5.0,
+        default_scheduler="DDIMScheduler",
+        schedulers=["DDIMScheduler", "EulerDiscreteScheduler"],
+        blocks=[
+            BlockInfo(name="down_blocks.0.attentions.0.transformer_blocks.0.attn2", grid=(8, 6), heads=2),
+            BlockInfo(name="mid_block.attentions.0.transformer_blocks.0.attn2", grid=(4, 3), heads=4),
+            BlockInfo(name="up_blocks.0.attentions.0.transformer_blocks.0.attn2", grid=(4, 3), heads=3),
+        ],
         default=default,
     )
 
@@ -101,7 +109,7 @@ class InTestWorker:
             record = await self.begin(job_id)
         return await self.ledger.succeed(job_id, record.attempt, await self.result(record))
 
-    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | OptimizeResult:
+    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | ProbeResult | OptimizeResult:
         match record.request:
             case GenerateRequest() as request:
                 names = [f"image-{index}.png" for index in range(request.num_images)]
@@ -119,10 +127,25 @@ class InTestWorker:
                     num_inference_steps=request.num_inference_steps,
                     guidance_scale=request.guidance_scale or 0,
                     evaluations=request.num_inference_steps,
+                    blocks=card().blocks,
                     images=images,
                 )
+            case ImageRequest() as request:
+                files = await self.store.commit(record.id, record.attempt, [File("image-0.png", "image/png", IMAGE)])
+                return GenerateResult(
+                    model=request.model,
+                    height=request.height,
+                    width=request.width,
+                    num_inference_steps=9,
+                    guidance_scale=1.0,
+                    evaluations=9,
+                    blocks=card().blocks,
+                    images=[GeneratedImage(index=0, seed=request.seed, image=files["image-0.png"], trace_bytes=1)],
+                )
+            case ProbeRequest() as request:
+                return ProbeResult(model="tiny", prompt=request.attribution_prompt, words=[])
             case _:
-                return AttributeResult(model="tiny", height=64, width=48, padding="none", dcrf=False, segments=[])
+                return AttributeResult(model="tiny", height=64, width=48, segments=[])
 
     async def fail(self, job_id: str, detail: str) -> None:
         record = await self.begin(job_id)
