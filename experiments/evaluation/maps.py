@@ -1,4 +1,4 @@
-"""A target's heat split by block and evaluation, of which every selection's heatmap is a sum."""
+"""A target's heat split by block and evaluation, of which every selection's heatmap is a sum; and how heat spreads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from torch import Tensor
 
 import ovam
 from ovam.heatmaps import resize
+from ovam.refine import Layer
 from ovam.selection import Blocks, Indices, chosen_blocks, chosen_indices
 
 
@@ -49,3 +50,28 @@ def heat_of(parts: Parts, blocks: Blocks = None, evaluations: Indices = None) ->
         terms += len(steps) * part.heads
     largest = max(by_grid, key=lambda grid: grid[0] * grid[1])
     return torch.stack([resize(total[None], largest)[0] for total in by_grid.values()]).sum(dim=0) / terms
+
+
+def affinity_matrix(layers: Sequence[Layer]) -> Float[Tensor, "pixels pixels"]:
+    """Average the self-attention over layers of one grid, evaluations and heads.
+
+    Small images have few pixels: one matrix serves every map and step of `ovam.affinity`, and its column sums are
+    `ovam.attention_received`.
+    """
+    total = torch.zeros(())
+    terms = 0
+    for layer in layers:
+        keys = layer.keys.transpose(-1, -2) * layer.scale
+        for query, key in zip(layer.queries, keys, strict=True):
+            total = total + (query @ key).softmax(dim=-1).sum(dim=0)
+        terms += layer.queries.shape[0] * layer.queries.shape[1]
+    return total / terms
+
+
+def spread(
+    heat: Float[Tensor, "height width"], matrix: Float[Tensor, "pixels pixels"], grid: tuple[int, int]
+) -> Float[Tensor, "height width"]:
+    """Take one step of `ovam.affinity`."""
+    size = (heat.shape[0], heat.shape[1])
+    values = resize(heat[None], grid)[0].flatten()
+    return resize((matrix @ values).view(1, *grid), size)[0]

@@ -1,7 +1,8 @@
 """How the masks of many settings overlap with the truth of one image, computing once what they share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,83 +11,88 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import ovam
-from experiments.evaluation.images import Made, Mask
-from experiments.evaluation.maps import Parts, heat_of, parts_of
-from experiments.evaluation.settings import Asked, Setting
+from experiments.evaluation.asking import Asked, Target
+from experiments.evaluation.images import Made, Mask, Seconds, clock
+from experiments.evaluation.maps import Parts, affinity_matrix, heat_of, parts_of, spread
+from experiments.evaluation.settings import Grid, Setting, Settings
 from ovam import Method
 from ovam.heatmaps import resize
 from ovam.masks import min_max, weighed
+from ovam.trace import Half
 
 Counts = NDArray[np.int64]  # (thresholds, 2): pixels of the intersection and of the union
+OTHERS = 0.01  # share of the image that other objects must cover to tell how much heat they get
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
-    """The rows of an embedding whose maps are averaged."""
-
-    embedding: Float[Tensor, "tokens width"]
-    rows: tuple[int, ...]
-
-
 class Heats:
-    """The heat of an image under every setting; what several settings need is made once."""
+    """The heat of an image under every setting, without its post-processing."""
 
-    def __init__(self, made: Made, targets: Mapping[Asked, Target], settings: Sequence[Setting]) -> None:
-        asked = {setting.asked for setting in settings}
-        self._parts: dict[Asked, Parts] = {
-            name: parts_of(made.trace, target.embedding, target.rows) for name, target in targets.items() if name in asked
+    parts: Mapping[tuple[Asked, Half], Parts]
+    matrix: Float[Tensor, "pixels pixels"] | None
+    """The mean self-attention, if a setting has use for it."""
+    grid: tuple[int, int]
+    """Of the matrix's pixels."""
+    made: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
+    """What was computed before."""
+
+    @classmethod
+    def of(cls, made: Made, targets: Mapping[Asked, Target], settings: Settings) -> "Heats":
+        """Attend to everything that is asked for, once."""
+        wanted = dict.fromkeys((setting.asked, setting.half) for setting in settings)
+        parts = {
+            (asked, half): parts_of(made.traces[half], targets[asked].embedding, targets[asked].rows) for asked, half in wanted
         }
-        self._layers = made.trace.self_attention
-        attends = any(setting.method.refine in ("attention", "both") for setting in settings)
-        self._received = ovam.attention_received(self._layers) if attends else None
-        self._heats = self._spread(settings)
+        layers = made.trace.self_attention
+        matrix = affinity_matrix(layers) if any(setting.method.refine != "none" for setting in settings) else None
+        return cls(parts, matrix, layers[0].grid)
 
     def heat(self, setting: Setting) -> Float[Tensor, "height width"]:
         """The heat, spread if the method does."""
-        return self._heats[setting.key]
+        method = setting.method
+        steps = method.affinity_steps if method.refine in ("affinity", "both") else 0
+        return self._spread((setting.asked, setting.half), method, steps)
 
     def received(self, method: Method) -> Float[Tensor, "height width"] | None:
         """The weights of Eq. 8, if the method has them."""
-        return self._received if method.refine in ("attention", "both") else None
+        if method.refine not in ("attention", "both") or self.matrix is None:
+            return None
+        return self.matrix.sum(dim=0).view(self.grid)
 
-    def _plain(self, setting: Setting) -> Float[Tensor, "height width"]:
-        return heat_of(self._parts[setting.asked], setting.method.blocks, setting.method.evaluations)
-
-    def _spread(self, settings: Sequence[Setting]) -> dict[str, Tensor]:
-        """Spread, step by step, all heats of one grid in one product."""
-        found: dict[str, Tensor] = {}
-        waiting: dict[tuple[int, ...], list[tuple[Setting, Tensor]]] = {}
-        for setting in settings:
-            heat = self._plain(setting)
-            if setting.method.refine in ("affinity", "both"):
-                waiting.setdefault(tuple(heat.shape), []).append((setting, heat))
+    def _spread(self, asked: tuple[Asked, Half], method: Method, steps: int) -> Float[Tensor, "height width"]:
+        """The heat of a method's blocks and evaluations after some steps, from the step before."""
+        name = (asked, str(method.blocks), str(method.evaluations), steps)
+        if name not in self.made:
+            if steps and self.matrix is not None:
+                self.made[name] = spread(self._spread(asked, method, steps - 1), self.matrix, self.grid)
             else:
-                found[setting.key] = heat
-        for group in waiting.values():
-            maps = torch.stack([heat for _, heat in group])
-            for step in range(1, 1 + max(setting.method.affinity_steps for setting, _ in group)):
-                maps = ovam.affinity(maps, self._layers)
-                found |= {s.key: heat for (s, _), heat in zip(group, maps, strict=True) if s.method.affinity_steps == step}
-        return found
+                self.made[name] = heat_of(self.parts[asked], method.blocks, method.evaluations)
+        return self.made[name]
 
 
 def measured(
-    made: Made, targets: Mapping[Asked, Target], settings: Sequence[Setting], grid: Sequence[float] | None
-) -> dict[str, Counts]:
-    """Count intersection and union of every setting's mask with the truth, at every threshold of a grid or its own."""
-    heats = Heats(made, targets, settings)
-    found = {}
-    for setting in settings:
-        masks = cuts(setting.method, heats, setting, made, grid)
-        found[setting.key] = counted(masks, made.truth)
-    return found
+    made: Made, targets: Mapping[Asked, Target], settings: Settings, *, sweep: bool
+) -> tuple[dict[str, Counts], dict[str, list[float]], Seconds]:
+    """Count every setting's mask against the truth, at its own threshold or at every one of its grid.
+
+    Returns the counts; how hot the class, other objects and the ground are by what is asked for, if there are
+    other objects; and the CPU time.
+    """
+    seconds: Seconds = {}
+    with clock(seconds, "attribution"):
+        heats = Heats.of(made, targets, settings)
+        for setting in settings:
+            heats.heat(setting)
+    with clock(seconds, "masks"):
+        found = {
+            setting.key: counted(cuts(heats, setting, made, setting.grid if sweep else None), made.truth) for setting in settings
+        }
+    return found, warmth(made, heats), seconds
 
 
-def cuts(
-    method: Method, heats: Heats, setting: Setting, made: Made, grid: Sequence[float] | None
-) -> Bool[np.ndarray, "thresholds height width"]:
-    """The masks of one setting."""
-    heat, received = heats.heat(setting), heats.received(method)
+def cuts(heats: Heats, setting: Setting, made: Made, grid: Grid | None) -> Bool[np.ndarray, "thresholds height width"]:
+    """The masks of one setting, at every threshold of a grid or at its own."""
+    method, heat, received = setting.method, heats.heat(setting), heats.received(setting.method)
     if grid is None:
         return ovam.cut(method, heat, made.image, received)[None]
     masks = swept(method, heat, made.truth.shape, received, grid)
@@ -121,6 +127,20 @@ def counted(masks: Bool[np.ndarray, "thresholds height width"], truth: Mask) -> 
     return np.stack([(masks & truth).sum(axis=(1, 2)), (masks | truth).sum(axis=(1, 2))], axis=1)
 
 
-def at(setting: Setting, tau: float) -> Setting:
-    """The setting with another threshold."""
-    return replace(setting, method=replace(setting.method, tau=tau))
+def warmth(made: Made, heats: Heats) -> dict[str, list[float]]:
+    """Mean heat on the class, on other objects and on the ground, by what is asked for."""
+    others = (made.labels > 0) & ~made.truth
+    if made.case.group != "generated" or others.mean() < OTHERS or not (made.labels == 0).any():
+        return {}
+    regions = [torch.from_numpy(region) for region in (made.truth, others, made.labels == 0)]
+    found: dict[str, list[float]] = {}
+    for (asked, half), parts in heats.parts.items():
+        if half == "conditional":
+            heat = resize(heat_of(parts)[None], made.truth.shape)[0]
+            found[asked] = [float(heat[region].mean()) for region in regions]
+    return found
+
+
+def as_json(counts: Mapping[str, Counts]) -> dict[str, Any]:
+    """Counts as they are written."""
+    return {key: count.tolist() for key, count in counts.items()}
