@@ -84,9 +84,7 @@ class Studio:
             made.append(Made(case, images[index], traces, labels[index], truth, share))
         return made
 
-    def _batch(
-        self, cases: Sequence[Case], *, both_halves: bool
-    ) -> tuple[NDArray[np.uint8], list[ovam.Trace], list[ovam.Trace]]:
+    def _batch(self, cases: Sequence[Case], *, both_halves: bool) -> tuple[NDArray[np.uint8], list[ovam.Trace], list[ovam.Trace]]:
         """Images (n, height, width, 3) and the traces of their conditional and unconditional halves."""
         options = {"guidance_scale": GUIDANCE_SCALE, "num_inference_steps": cases[0].steps, "output_type": "np"}
         generators = [torch.Generator().manual_seed(case.seed) for case in cases]

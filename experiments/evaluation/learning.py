@@ -100,6 +100,8 @@ def fitted(
         [(made.traces[recipe.half], mask) for made, mask in examples],
         ovam.initial_tokens(studio.pipeline, *words),
         optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        schedule=recipe.schedule,
         epochs=recipe.epochs,
     )
     return told(recipe, kinds, examples, fit, time.process_time() - start)

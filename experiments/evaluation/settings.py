@@ -88,12 +88,16 @@ def grids_of(resolutions: Sequence[int]) -> list[tuple[int, ...]]:
     return [(high,), (middle,), (low,), (high, middle), (high, low), (middle, low)]
 
 
+def named_blocks(grids: Sequence[int]) -> str:
+    """What a row of Table 5 is called."""
+    return f"blocks {' + '.join(map(str, grids))}"
+
+
 def at_resolutions(resolutions: Sequence[int]) -> Iterator[Setting]:
     """Table 5, where "ovam" has all blocks."""
     words, tokens = ovam.method("ovam-words"), ovam.method("ovam-optimized")
     for grids in grids_of(resolutions):
-        name = f"blocks {' + '.join(map(str, grids))}"
-        yield from pair(name, replace(words, blocks=grids), replace(tokens, blocks=grids))
+        yield from pair(named_blocks(grids), replace(words, blocks=grids), replace(tokens, blocks=grids))
 
 
 Selection = Literal["single", "first", "last"]
@@ -142,7 +146,7 @@ def asked_otherwise() -> Iterator[Setting]:
         if asked not in ("words", PUBLISHED_RECIPE):
             yield Setting("min-max", asked, MIN_MAX)
             yield Setting("affinity 1", asked, AFFINITY)
-        if asked == VOCABULARY or asked in RECIPES and asked != PUBLISHED_RECIPE:
+        if asked == VOCABULARY or (asked in RECIPES and asked != PUBLISHED_RECIPE):
             yield Setting("affinity 1 + dCRF", asked, FULL)
     yield Setting("daam", "words, padded", PLAIN)
     yield Setting("daam", "own prompt", PLAIN)

@@ -1,4 +1,4 @@
-"""The stages of the evaluation: learn tokens, choose thresholds, measure. Each is a list of tasks that several processes share."""
+"""The stages of the evaluation: learn tokens, choose thresholds, measure. Each is a list of tasks for several processes."""
 
 import hashlib
 import json
@@ -20,6 +20,7 @@ from experiments.tinyworld.shapes import CLASS_NAMES
 
 IMAGES_A_TASK = 10
 TUNING, REPORTING, LONG = ("voc-sim-tuning", "coco-cap-tuning"), ("voc-sim", "coco-cap"), "voc-sim-100"
+SHORT = "voc-sim, the images of voc-sim-100"
 Stage = Callable[[], list[Task]]
 
 
@@ -35,9 +36,7 @@ class Scale:
     """Whether all settings and recipes take part, or those of the published methods."""
 
 
-FULL = Scale(
-    images={name: DATASETS[name].images for name in (*TUNING, *REPORTING, LONG)}, renders={"tuning": 5, "reporting": 20}
-)
+FULL = Scale(images={name: DATASETS[name].images for name in (*TUNING, *REPORTING, LONG)}, renders={"tuning": 5, "reporting": 20})
 QUICK = Scale(images={"voc-sim-tuning": 2, "coco-cap-tuning": 2, "voc-sim": 4, "coco-cap": 5}, renders={}, everything=False)
 
 
@@ -115,7 +114,7 @@ class Plan:
     @cached_property
     def chosen(self) -> dict[str, Settings]:
         """All settings with the thresholds that were chosen."""
-        found = {}
+        found: dict[str, Settings] = {}
         for group, several in self.settings.items():
             taus = self.choices["generated" if group == LONG else group]
             found[group] = tuple(one.at(taus[one.key].tau) if one.tuned else one for one in several)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.evaluation.lines import Line, by_dataset, counts_of
 from experiments.evaluation.scores import mean_iou
 from experiments.evaluation.settings import Setting
-from experiments.evaluation.lines import Line, by_dataset, counts_of
 
 Taus = dict[str, float]
 
