@@ -115,6 +115,8 @@ Attn2Mask is defined for generations of 100 steps; some are drawn for it from th
 
 RENDERS = {"tuning": 0, "tokens": 10_000, "reporting": 20_000}
 """The first seeds of the renders of every purpose."""
+RENDER_SETS: dict[Group, str] = {"things": "renders", "parts": "render-parts", "grounds": "render-grounds"}
+"""What is reported on them."""
 
 
 @cache
@@ -131,11 +133,11 @@ def renders(purpose: str, images: int) -> Iterator[Case]:
         seed, round_ = RENDERS[purpose] + number, number // len(CLASS_NAMES)
         drawing = render(seed)
         kind = drawing.scene.things[0].shape.name
-        yield Case(f"renders{end}", "things", kind, round_, "", seed, 0)
+        yield Case(f"{RENDER_SETS['things']}{end}", "things", kind, round_, "", seed, 0)
         for part in SAID_PARTS[kind]:
             if f"{kind}/{part}" in drawing.parts:
-                yield Case(f"render-parts{end}", "parts", f"{kind}/{part}", round_, "", seed, 0)
-        yield Case(f"render-grounds{end}", "grounds", drawing.scene.ground_name, round_, "", seed, 0)
+                yield Case(f"{RENDER_SETS['parts']}{end}", "parts", f"{kind}/{part}", round_, "", seed, 0)
+        yield Case(f"{RENDER_SETS['grounds']}{end}", "grounds", drawing.scene.ground_name, round_, "", seed, 0)
 
 
 GROUND_NAMES = tuple(ground.name for ground in GROUNDS)

@@ -65,11 +65,13 @@ def made(scores: Results) -> str:
 
 {sets}
 
-Images without a clear object (at least 3 % of the image) are left out, as in the paper. mIoU is the mean over classes of the IoU
-pooled over a class's images, in %; small figures are the 95 % interval of a bootstrap over images, drawn again within every class.
-The paper's figures are in brackets. **Thresholds** are chosen for every row, with words and with tokens apart, by one rule: of a
-grid from 0.04 to 0.98 by 0.02 (by 0.08 where a dCRF follows) the one with the highest mean of the mIoU on both tuning sets, whose
-seeds are used for nothing else. Differences are of the same images; a sign *holds* if the interval of the difference excludes 0.
+Images without a clear object (at least 3 % of the image) are left out, as in the paper. mIoU is the mean over classes of
+the IoU pooled over a class's images, in %; small figures are the 95 % interval of a bootstrap over images, drawn again
+within every class. The paper's figures are in brackets.
+
+**Thresholds** are chosen for every row, with words and with tokens apart, by one rule: of a grid from 0.04 to 0.98 by 0.02
+(by 0.08 where a dCRF follows) the one with the highest mean of the mIoU on both tuning sets, whose seeds are used for nothing
+else. Differences are of the same images; a sign *holds* if the interval of the difference excludes 0.
 """
 
 

@@ -15,7 +15,7 @@ from experiments.evaluation.images import GUIDANCE_SCALE
 from experiments.evaluation.lines import Line, by_dataset, counts_of, read_lines
 from experiments.evaluation.scores import Counts, score
 from experiments.evaluation.settings import Setting
-from experiments.evaluation.stages import LONG, Plan
+from experiments.evaluation.stages import LONG, SHORT, Plan
 from experiments.tinyworld.annotator import Annotator, measured
 
 Json = dict[str, Any]
@@ -26,7 +26,7 @@ STAGES = ("generation", "annotation", "optimisation", "attribution", "masks")
 def summarise(plan: Plan, command: str) -> dict[str, Json]:
     """The contents of all results, by file; every one says where it comes from."""
     lines = plan.lines()
-    sets = by_dataset(lines)
+    sets = with_short(by_dataset(lines))
     counts = {name: counted(of_set) for name, of_set in sets.items()}
     kinds = {name: [line["kind"] for line in of_set] for name, of_set in sets.items()}
     stated = chain(
@@ -55,6 +55,14 @@ def summarise(plan: Plan, command: str) -> dict[str, Json]:
     }
     source = provenance(plan, command)
     return {name: {"provenance": source, **content} for name, content in contents.items()}
+
+
+def with_short(sets: dict[str, list[Line]]) -> dict[str, list[Line]]:
+    """Add to the sets the images of 30 steps that were also made in 100."""
+    long = {(line["kind"], line["number"]) for line in sets.get(LONG, ())}
+    if not long:
+        return sets
+    return sets | {SHORT: [line for line in sets["voc-sim"] if (line["kind"], line["number"]) in long]}
 
 
 def counted(lines: list[Line]) -> dict[str, Counts]:

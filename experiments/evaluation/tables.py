@@ -6,7 +6,7 @@ from typing import Any
 from experiments.evaluation import paper
 from experiments.evaluation.asking import VOCABULARY, WORDINGS
 from experiments.evaluation.claims import BOTH, SETS
-from experiments.evaluation.datasets import Group
+from experiments.evaluation.datasets import RENDER_SETS
 from experiments.evaluation.recipes import ASKED_OF_RENDERS, RECIPES, UNCONDITIONAL
 from experiments.evaluation.settings import METHODS, POINTS, grids_of, key, named_blocks
 from experiments.evaluation.stages import LONG, SHORT
@@ -135,9 +135,8 @@ def other_choices(scores: Results) -> str:
 
 def real_images(scores: Results) -> str:
     """Renders: things, parts and grounds with exact masks."""
-    sets: dict[Group, str] = {"things": "renders", "parts": "render-parts", "grounds": "render-grounds"}
     rows = []
-    for group, dataset in sets.items():
+    for group, dataset in RENDER_SETS.items():
         for asked in ASKED_OF_RENDERS[group]:
             cells = [figure(scores, dataset, key(name, asked)) for name in ("daam", "min-max", "affinity 1", "affinity 1 + dCRF")]
             rows.append([f"{group}, {asked}", *cells])
