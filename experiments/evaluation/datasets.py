@@ -1,6 +1,6 @@
 """Which images the evaluation is made on: prompts and seeds, as data."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -55,9 +55,9 @@ class DataSet:
     first_seed: int
     steps: int = 30
 
-    def cases(self, images: int | None = None) -> tuple[Case, ...]:
-        """All images, or the first `images` of every class, classes in turn so that any beginning is balanced."""
-        return tuple(self.case(kind, number) for number in range(images or self.images) for kind in CLASS_NAMES)
+    def cases(self, images: int, kinds: Sequence[str] = CLASS_NAMES) -> tuple[Case, ...]:
+        """The first `images` of every class, classes in turn so that any beginning is balanced."""
+        return tuple(self.case(kind, number) for number in range(images) for kind in kinds)
 
     def case(self, kind: str, number: int) -> Case:
         """Image `number` of a class."""

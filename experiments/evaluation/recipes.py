@@ -22,7 +22,7 @@ class Recipe:
     joint: bool = False
     """Whether all classes' tokens are learned together, with one background."""
     optimizer: Optimizer = "sgd"
-    learning_rate: float = 100
+    learning_rate: float = 100.0
     schedule: Schedule = PUBLISHED_SCHEDULE
     epochs: int = 500
     half: Half = "conditional"

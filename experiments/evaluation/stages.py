@@ -34,6 +34,8 @@ class Scale:
     """Of every class, by purpose; none: real images are left out."""
     everything: bool = True
     """Whether all settings and recipes take part, or those of the published methods."""
+    kinds: tuple[str, ...] = CLASS_NAMES
+    """The classes that are looked for."""
 
 
 FULL = Scale(images={name: DATASETS[name].images for name in (*TUNING, *REPORTING, LONG)}, renders={"tuning": 5, "reporting": 20})
@@ -88,7 +90,7 @@ class Plan:
             for recipe in sorted(recipes, key=lambda recipe: -recipe.images)
             if recipe.joint
         ]
-        tasks += [(kind, 200 * len(alone), partial(work.class_tokens, self.model, kind, alone)) for kind in CLASS_NAMES]
+        tasks += [(kind, 200 * len(alone), partial(work.class_tokens, self.model, kind, alone)) for kind in self.scale.kinds]
         if self.scale.renders:
             for kinds in learning.render_kinds():
                 made = partial(work.render_tokens, self.model, kinds)
@@ -145,7 +147,7 @@ class Plan:
         found = []
         for name in sets:
             if name in self.scale.images:
-                cases = DATASETS[name].cases(self.scale.images[name])
+                cases = DATASETS[name].cases(self.scale.images[name], self.scale.kinds)
                 starts = range(0, len(cases), IMAGES_A_TASK)
                 found += [(f"{name}-{start:04d}", cases[start : start + IMAGES_A_TASK]) for start in starts]
         if purpose in self.scale.renders:
