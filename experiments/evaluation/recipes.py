@@ -55,7 +55,7 @@ RECIPES: dict[str, Recipe] = {
 """Learned from generated images and the annotator's masks; the first is the paper's (section 4.1)."""
 
 RENDER_RECIPES: dict[str, Recipe] = {
-    each.name: each for each in (Recipe("tokens of a render", "renders"), fast("tokens of 4 renders", "renders", 4))
+    each.name: each for each in (fast("tokens of a render", "renders"), fast("tokens of 4 renders", "renders", 4))
 }
 """Learned from renders and exact masks."""
 

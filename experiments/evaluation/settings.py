@@ -16,7 +16,7 @@ from ovam.trace import Half
 Grid = tuple[float, ...]
 GRID: Grid = tuple(float(tau) for tau in np.arange(0.04, 0.99, 0.02).round(2))
 """The thresholds that are tried."""
-CRF_GRID: Grid = GRID[1::4]
+CRF_GRID: Grid = GRID[1::5]
 """Those that are tried where every one of them costs a CRF."""
 METHODS = ("daam", "attn2mask", "ovam")
 
@@ -109,9 +109,9 @@ POINTS: dict[Selection, tuple[int, ...]] = {
 """Of 30 evaluations."""
 
 
-def chosen(selection: Selection, point: int) -> int | slice:
+def chosen(selection: Selection, point: int) -> tuple[int, ...]:
     """The evaluations of a point of Fig. 6."""
-    return {"single": point, "first": slice(point), "last": slice(-point, None)}[selection]
+    return {"single": (point,), "first": tuple(range(point)), "last": tuple(range(-point, 0))}[selection]
 
 
 def over_time() -> Iterator[Setting]:
@@ -152,7 +152,7 @@ def asked_otherwise() -> Iterator[Setting]:
     yield Setting("daam", "own prompt", PLAIN)
 
 
-LATE, MIDDLE_UP = slice(15, None), "up_blocks.1"
+LATE, MIDDLE_UP = tuple(range(15, 30)), "up_blocks.1"
 
 
 def where_classes_part() -> Iterator[Setting]:

@@ -1,6 +1,7 @@
 """What a task does: learn tokens, or make images and measure every setting on them. Its answer is JSON, a line each."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,17 +21,26 @@ TokenFiles = tuple[Path, ...]
 
 def class_tokens(model: Path, kind: str, recipes: Sequence[Recipe]) -> str:
     """Learn the tokens of one class."""
-    return as_text(learning.learn_class(studio(model), kind, recipes))
+    return _timed(learning.learn_class(studio(model), kind, recipes))
 
 
 def joint_tokens(model: Path, recipe: Recipe) -> str:
     """Learn the tokens of all classes together."""
-    return as_text(learning.learn_jointly(studio(model), recipe))
+    return _timed(learning.learn_jointly(studio(model), recipe))
 
 
 def render_tokens(model: Path, kinds: Sequence[str]) -> str:
     """Learn the tokens of a thing and its parts, or of a ground."""
-    return as_text(learning.learn_renders(studio(model), kinds))
+    return _timed(learning.learn_renders(studio(model), kinds))
+
+
+def _timed(fits: Iterable[dict[str, Any]]) -> str:
+    """Fits as JSON; what they took beside optimisation, which is making the images, is told in the first."""
+    start = time.process_time()
+    found = list(fits)
+    spent = time.process_time() - start - sum(fit["seconds"]["optimisation"] for fit in found)
+    found[0]["seconds"]["generation"] = round(spent, 3)
+    return as_text(found)
 
 
 def images(model: Path, cases: Sequence[Case], settings: Mapping[str, Settings], files: TokenFiles, *, sweep: bool) -> str:
