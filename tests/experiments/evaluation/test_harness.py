@@ -1,7 +1,6 @@
 """The whole chain on a handful of images with the bundled model."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -23,10 +22,10 @@ SMALL = Scale({"voc-sim-tuning": 1, "coco-cap-tuning": 1, "voc-sim": 1, "coco-ca
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     plan = Plan(MODEL, tmp_path_factory.mktemp("work"), SMALL)
     everything(plan)
-    yield plan
+    return plan
 
 
 def test_every_method_has_a_figure_with_words_and_with_tokens_on_both_sets(plan: Plan) -> None:
