@@ -29,10 +29,10 @@ export TMPDIR := $(CACHE)/tmp
 $(shell mkdir -p '$(CACHE)/tmp')
 endif
 
-.PHONY: help install dev demo test check lint types imports bench clean
+.PHONY: help install dev demo test check lint types imports bench eval eval-quick clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 install: $(RUNTIME) ## make .venv with everything the service runs on
 
@@ -58,6 +58,12 @@ imports: $(DEV) ## which folder may import which
 
 bench: $(RUNTIME) ## measure speed and memory, write benchmarks/results/ (ARGS="...")
 	@$(RUN) $(PY) -m benchmarks $(ARGS)
+
+eval: $(DEV) ## make the paper's evaluation again, write experiments/results/ and docs/results.md (ARGS="...")
+	@$(RUN) $(PY) -m experiments evaluate --processes $(WORKERS) $(ARGS)
+
+eval-quick: $(RUNTIME) ## the published methods on a few images, rows of JSON on stdout (ARGS="...")
+	@$(RUN) $(PY) -m experiments quick --processes $(WORKERS) $(ARGS)
 
 clean: ## remove what was made here: .venv, caches, demo/, build leftovers; data/ stays
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo build dist *.egg-info

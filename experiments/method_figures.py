@@ -19,7 +19,7 @@ import ovam
 from experiments.client import overlap
 from experiments.figures import Cell, sheet
 from experiments.tinyworld.annotator import Annotator
-from ovam.heatmaps import resize
+from ovam.attention import resize
 
 FOLDER = Path("docs/method")
 MODEL = Path("models/tiny")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import ovam
 from experiments.tinyworld.annotator import Annotator
 from experiments.tinyworld.shapes import CLASS_NAMES
-from ovam.heatmaps import resize
+from ovam.attention import resize
 from ovam.probe import ranked
 
 FIRST_SEED = 20_000

@@ -19,7 +19,7 @@ import ovam
 from experiments.client import overlap
 from experiments.tinyworld.render import REAL_IMAGES, example
 from experiments.tinyworld.shapes import CLASS_NAMES
-from ovam.heatmaps import resize
+from ovam.attention import resize
 
 GRID = range(100, 901, 100)  # timesteps
 STEPS = 15  # of the inversion

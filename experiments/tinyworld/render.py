@@ -12,7 +12,7 @@ from experiments.tinyworld.scene import Drawing, draw, sample
 from experiments.tinyworld.shapes import CLASS_NAMES
 
 # One seed space a purpose, so that what is learned from never meets what is judged on.
-TRAINING, ANNOTATOR_TRAINING, ANNOTATOR_TEST, SHEET = range(4)
+TRAINING, ANNOTATOR_TRAINING, ANNOTATOR_TEST, SHEET, EVALUATION_CAPTIONS, EVALUATION_RENDERS = range(6)
 REAL_IMAGES = 100  # tuning of how real images are looked at
 
 

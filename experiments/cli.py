@@ -1,0 +1,83 @@
+"""The `ovam-experiments` command."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from experiments.evaluation import stages, summary
+from experiments.evaluation.quick import quick_rows
+from experiments.evaluation.run import WorkFailedError, run
+from experiments.evaluation.stages import Plan
+
+app = typer.Typer(help="The paper's evaluation on a world with known truth.", no_args_is_help=True)
+Model = Annotated[Path, typer.Option(help="the pipeline to evaluate", exists=True, file_okay=False)]
+Work = Annotated[Path, typer.Option(help="folder for what is under way; delete it to start over")]
+Processes = Annotated[int, typer.Option(min=1, help="of one thread each; start more elsewhere at will")]
+Results = Annotated[Path, typer.Option(help="folder for the results' JSON")]
+Docs = Annotated[Path, typer.Option(help="folder for results.md, and results/ with its pictures")]
+MODEL, WORK, RESULTS, DOCS = Path("models/tiny"), Path("runs/evaluation"), Path("experiments/results"), Path("docs")
+
+
+@app.command()
+def evaluate(
+    model: Model = MODEL, work: Work = WORK, processes: Processes = 2, results: Results = RESULTS, docs: Docs = DOCS
+) -> None:
+    """Learn tokens, choose thresholds, measure everything, write results and their page. Goes on where it stopped."""
+    plan = Plan(model, work)
+    through(plan, processes)
+    conclude(plan, results, docs)
+
+
+def conclude(plan: Plan, results: Path, docs: Path) -> None:
+    """Write everything that comes of a plan's work."""
+    from experiments.evaluation import gallery  # noqa: PLC0415  # other commands need no model
+
+    summary.write(summary.summarise(plan, command()), results)
+    summary.write_images(plan.lines(), results / "images.jsonl")
+    gallery.draw(plan, docs / "results")
+    report(results, docs)
+
+
+@app.command()
+def report(results: Results = RESULTS, docs: Docs = DOCS) -> None:
+    """Write the page and the plots of results that are there."""
+    from experiments.evaluation import page, plots  # noqa: PLC0415  # plots take a package of the checks
+
+    found = page.read(results)
+    plots.draw(found["scores"], docs / "results")
+    (docs / "results.md").write_text(page.page(found, "results"))
+    print(f"wrote {docs / 'results.md'}")
+
+
+@app.command()
+def quick(model: Model = MODEL, work: Work = WORK, processes: Processes = 2) -> None:
+    """Measure the published methods and ours on a few images; rows of JSON on standard output."""
+    plan = Plan(model, work, stages.QUICK)
+    through(plan, processes)
+    for row in quick_rows(plan):
+        print(json.dumps(row))
+
+
+def command() -> str:
+    """The command line that this process was started with."""
+    return shlex.join(["python", "-m", "experiments", *sys.argv[1:]])
+
+
+def through(plan: Plan, processes: int) -> None:
+    """Do all work, or end with what went wrong."""
+    try:
+        run(plan, processes)
+    except WorkFailedError as error:
+        end(str(error))
+    except KeyboardInterrupt:
+        end("stopped; what is done is kept, the same command goes on")
+
+
+def end(message: str) -> NoReturn:
+    """Print why it ends and leave."""
+    print(message, file=sys.stderr)
+    raise typer.Exit(1)

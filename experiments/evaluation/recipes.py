@@ -1,0 +1,67 @@
+"""The ways in which tokens are learned, as data."""
+
+from dataclasses import dataclass
+
+from experiments.evaluation.datasets import Group
+from ovam.schedules import Cosine, Schedule, StepDecay
+from ovam.tokens import Optimizer
+from ovam.trace import Half
+
+PUBLISHED_SCHEDULE = StepDecay()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """From how many annotated images of which set, and how."""
+
+    name: str
+    dataset: str
+    """A data set of generated images, or "renders"."""
+    images: int = 1
+    """Of every class."""
+    joint: bool = False
+    """Whether all classes' tokens are learned together, with one background."""
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = 100.0
+    schedule: Schedule = PUBLISHED_SCHEDULE
+    epochs: int = 500
+    half: Half = "conditional"
+
+
+def fast(name: str, dataset: str, images: int = 1, *, joint: bool = False) -> Recipe:
+    """A recipe with Adam, which comes as far on other images in an eighth of the epochs."""
+    return Recipe(name, dataset, images, joint, "adam", 0.5, Cosine(), epochs=60)
+
+
+PUBLISHED_RECIPE = "tokens"
+UNCONDITIONAL = "tokens of the unconditional half"
+ONE_IMAGE = "tokens, Adam"
+COUNTS = {1: ONE_IMAGE, **{count: f"tokens, Adam, {count} images" for count in (2, 4, 8)}}
+"""Recipes that differ in the number of images alone."""
+
+RECIPES: dict[str, Recipe] = {
+    each.name: each
+    for each in (
+        Recipe(PUBLISHED_RECIPE, "tokens"),
+        Recipe(UNCONDITIONAL, "tokens", half="unconditional"),
+        *(fast(name, "tokens", count) for count, name in COUNTS.items()),
+        Recipe("tokens of a scene", "token-scenes"),
+        fast("tokens of 8 scenes", "token-scenes", 8),
+        fast("joint tokens", "tokens", joint=True),
+        fast("joint tokens of scenes", "token-scenes", joint=True),
+        fast("joint tokens of 4 scenes", "token-scenes", 4, joint=True),
+    )
+}
+"""Learned from generated images and the annotator's masks; the first is the paper's (section 4.1)."""
+
+RENDER_RECIPES: dict[str, Recipe] = {
+    each.name: each for each in (fast("tokens of a render", "renders"), fast("tokens of 4 renders", "renders", 4))
+}
+"""Learned from renders and exact masks."""
+
+ASKED_OF_RENDERS: dict[Group, tuple[str, ...]] = {
+    "things": ("words", PUBLISHED_RECIPE, *RENDER_RECIPES),
+    "parts": ("words", *RENDER_RECIPES),
+    "grounds": ("words", *RENDER_RECIPES),
+}
+"""What is asked for on renders; tokens of generated images exist for classes alone."""

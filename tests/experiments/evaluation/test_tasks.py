@@ -1,0 +1,81 @@
+import multiprocessing
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from experiments.evaluation.tasks import Progress, Task, attempt, claimed, work_through
+
+
+def noted(folder: Path, name: str) -> str:
+    (folder / f"made-{name}-{os.getpid()}").touch()
+    time.sleep(0.02)
+    return name
+
+
+def tasks(folder: Path, count: int = 20) -> list[Task]:
+    return [Task(folder / "out" / f"{name}.txt", 1, partial(noted, folder, str(name))) for name in range(count)]
+
+
+def do_all(folder: Path) -> None:
+    work_through(tasks(folder))
+
+
+def forever(folder: Path) -> None:
+    def stuck() -> str:
+        (folder / "begun").touch()
+        time.sleep(60)
+        return "late"
+
+    attempt(Task(folder / "out" / "0.txt", 1, stuck))
+
+
+def test_two_processes_share_the_tasks_and_do_none_twice(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=do_all, args=(tmp_path,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=30)
+    made = [path.name.split("-")[1] for path in tmp_path.glob("made-*")]
+    assert sorted(made, key=int) == [str(name) for name in range(20)]
+    assert len({path.name.split("-")[2] for path in tmp_path.glob("made-*")}) == 2
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    all_of_them = tasks(tmp_path, 4)
+    work_through(all_of_them[:2])
+    for path in tmp_path.glob("made-*"):
+        path.unlink()
+    work_through(all_of_them)
+    assert sorted(path.name.split("-")[1] for path in tmp_path.glob("made-*")) == ["2", "3"]
+    assert [task.path.read_text() for task in all_of_them] == ["0", "1", "2", "3"]
+
+
+def test_a_task_whose_process_was_killed_is_taken_up_again_and_leaves_no_half_file(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=forever, args=(tmp_path,))
+    worker.start()
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    again = tasks(tmp_path, 1)[0]
+    assert not attempt(again)
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    worker.join()
+    assert not again.done
+    assert attempt(again)
+    assert again.path.read_text() == "0"
+
+
+def test_a_claim_is_held_by_one_alone(tmp_path: Path) -> None:
+    with claimed(tmp_path / "a") as mine, claimed(tmp_path / "a") as other:
+        assert mine
+        assert not other
+    with claimed(tmp_path / "a") as mine:
+        assert mine
+
+
+def test_time_left_is_told_by_the_pace_of_this_run() -> None:
+    progress = Progress(whole=100, at_start=50, started=time.monotonic() - 60)
+    assert "75.0 %  1:00 so far, 1:00 left" in progress.line("tuning", 75)
+    assert "time left unknown" in progress.line("tuning", 50)
