@@ -109,9 +109,15 @@ POINTS: dict[Selection, tuple[int, ...]] = {
 """Of 30 evaluations."""
 
 
-def chosen(selection: Selection, point: int) -> tuple[int, ...]:
+def chosen(selection: Selection, point: int) -> int | slice:
     """The evaluations of a point of Fig. 6."""
-    return {"single": (point,), "first": tuple(range(point)), "last": tuple(range(-point, 0))}[selection]
+    match selection:
+        case "single":
+            return point
+        case "first":
+            return slice(point)
+        case "last":
+            return slice(-point, None)
 
 
 def over_time() -> Iterator[Setting]:
@@ -152,7 +158,7 @@ def asked_otherwise() -> Iterator[Setting]:
     yield Setting("daam", "own prompt", PLAIN)
 
 
-LATE, MIDDLE_UP = tuple(range(15, 30)), "up_blocks.1"
+LATE, MIDDLE_UP = slice(15, None), "up_blocks.1"
 
 
 def where_classes_part() -> Iterator[Setting]:
