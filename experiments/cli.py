@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.evaluation import stages, summary
+from experiments.evaluation import adopting, stages, summary
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.stages import Plan
@@ -60,6 +60,20 @@ def report(results: Results = RESULTS, docs: Docs = DOCS) -> None:
     plots.draw(found["scores"], docs / "results")
     (docs / "results.md").write_text(page.page(found, "results"))
     print(f"wrote {docs / 'results.md'}")
+
+
+@app.command()
+def adopt(model: Model = MODEL, results: Results = RESULTS, docs: Docs = DOCS) -> None:
+    """Make the best settings the model's defaults where they are better in tuning and in reporting, and say so on the page."""
+    try:
+        found = adopting.adopt(results, model)
+    except adopting.NotMeasuredError as error:
+        end(str(error))
+    for change in found:
+        gains = ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in change.gains.items())
+        verb = "takes the place of" if change.better else "does not replace"
+        print(f"{change.field}: {change.best} {verb} {change.now} ({gains})")
+    report(results, docs)
 
 
 @app.command()

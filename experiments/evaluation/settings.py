@@ -40,6 +40,8 @@ class Setting:
     @property
     def grid(self) -> Grid:
         """The thresholds to try."""
+        if not self.tuned:
+            return (self.method.tau,)
         return GRID if self.method.crf is None else CRF_GRID
 
     def at(self, tau: float) -> "Setting":
@@ -130,6 +132,7 @@ def over_time() -> Iterator[Setting]:
 def refined() -> Iterator[Setting]:
     """Beyond the paper: min-max, and heat spread along the self-attention."""
     yield from pair("min-max", MIN_MAX)
+    yield from pair("half of the range", replace(MIN_MAX, tau=0.5), tuned=False)
     for steps in range(1, 5):
         yield from pair(f"affinity {steps}", replace(AFFINITY, affinity_steps=steps))
     yield from pair("affinity 1, share of the maximum", replace(AFFINITY, normalize="max"))

@@ -125,7 +125,7 @@ class Plan:
         found: dict[str, Settings] = {}
         for group, several in self.settings.items():
             taus = self.choices["generated" if group == LONG else group]
-            found[group] = tuple(one.at(taus[one.key].tau) if one.tuned else one for one in several)
+            found[group] = tuple(one.at(taus[one.key].tau) for one in several)
         return found
 
     def lines(self) -> list[Line]:
