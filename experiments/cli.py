@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.evaluation import adopting, stages, summary
+from experiments.evaluation import adopting, folder, stages, summary
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.stages import Plan
@@ -83,9 +83,15 @@ def quick(
     processes: Processes = 2,
     service: Url = "",
     images: Annotated[Images, typer.Option(help="of every set")] = Images.FEW,
+    dataset: Annotated[Path | None, typer.Option(help="a folder of annotated images, all of which are taken")] = None,
 ) -> None:
     """Measure the published methods and ours on a few images; rows of JSON on standard output."""
-    plan = Plan(model, work, stages.QUICK if images is Images.FEW else stages.HEADLINE, service)
+    scale = stages.QUICK if images is Images.FEW else stages.HEADLINE
+    try:
+        scale = stages.scale_of(folder.read(dataset)) if dataset else scale
+    except folder.BadDataSetError as error:
+        end(str(error))
+    plan = Plan(model, work, scale, service, dataset)
     through(plan, processes)
     for row in quick_rows(plan):
         print(json.dumps(row))

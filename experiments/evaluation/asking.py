@@ -52,7 +52,8 @@ def plainly(case: Case) -> tuple[str, str]:
         case "grounds":
             return f"a photograph of the {case.kind}", case.kind
         case _:
-            return f"a photograph of {article(case.kind)}", case.kind
+            word = case.word or case.kind
+            return f"a photograph of {article(word)}", word
 
 
 def by_synonym(case: Case) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from experiments.tinyworld.render import EVALUATION_CAPTIONS, EVALUATION_RENDERS
 from experiments.tinyworld.scene import Drawing, draw, sample
 from experiments.tinyworld.shapes import BY_NAME, CLASS_NAMES
 
+GUIDANCE_SCALE = 3.0  # of the bundled model
 SEEDS_A_CLASS = 1000  # room between the first seeds of two classes
 
 Source = Literal["generated", "render"]
@@ -31,6 +32,11 @@ class Case:
     prompt: str
     seed: int
     steps: int
+    guidance_scale: float = GUIDANCE_SCALE
+    word: str = ""
+    """By which it is looked for; none: by the kind's name."""
+    mask: str = ""
+    """The file of its annotation; none: the annotator's, or the drawing's own."""
 
     @property
     def source(self) -> Source:
@@ -58,6 +64,10 @@ class DataSet:
     def cases(self, images: int, kinds: Sequence[str] = CLASS_NAMES) -> tuple[Case, ...]:
         """The first `images` of every class, classes in turn so that any beginning is balanced."""
         return tuple(self.case(kind, number) for number in range(images) for kind in kinds)
+
+    def of_kind(self, kind: str) -> tuple[Case, ...]:
+        """A class's images."""
+        return tuple(self.case(kind, number) for number in range(self.images))
 
     def case(self, kind: str, number: int) -> Case:
         """Image `number` of a class."""

@@ -14,6 +14,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
+from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 import ovam
@@ -23,7 +24,6 @@ from experiments.tinyworld.annotator import Annotator
 from experiments.tinyworld.shapes import CLASS_NAMES
 from ovam.trace import Half
 
-GUIDANCE_SCALE = 3.0
 CLEAR = {"generated": 0.03, "things": 0.03, "parts": 0.004, "grounds": 0.03}
 """Share of the image that what is looked for must cover, else the image is left out."""
 
@@ -61,7 +61,7 @@ class Maker(Protocol):
     """Whatever makes images."""
 
     def make(self, cases: Sequence[Case], *, both_halves: bool = False) -> list[Made]:
-        """Make the images of cases of one source and one number of steps."""
+        """Make the images of cases of one source, number of steps and guidance scale."""
         ...
 
 
@@ -73,7 +73,7 @@ class Studio:
     annotator: Annotator
 
     def make(self, cases: Sequence[Case], *, both_halves: bool = False) -> list[Made]:
-        """Make the images of cases of one source and one number of steps."""
+        """Make the images of cases of one source, number of steps and guidance scale."""
         if cases[0].source == "render":
             return list(self._looked_at(cases))
         return self._generated(cases, both_halves=both_halves)
@@ -84,19 +84,19 @@ class Studio:
         with clock(seconds, "generation"):
             images, kept, left = self._batch(cases, both_halves=both_halves)
         with clock(seconds, "annotation"):
-            labels = self.annotator.labels(images)
+            annotated = [annotation(case, image, self.annotator) for case, image in zip(cases, images, strict=True)]
         share = {stage: spent / len(cases) for stage, spent in seconds.items()}
         made = []
         for index, case in enumerate(cases):
             traces: dict[Half, ovam.Trace] = {"conditional": kept[index]}
             if both_halves:
                 traces["unconditional"] = left[index]
-            made.append(Made(case, images[index], traces, labels[index], mask_of_kind(labels[index], case.kind), share))
+            made.append(Made(case, images[index], traces, *annotated[index], share))
         return made
 
     def _batch(self, cases: Sequence[Case], *, both_halves: bool) -> tuple[NDArray[np.uint8], list[ovam.Trace], list[ovam.Trace]]:
         """Images (n, height, width, 3) and the traces of their conditional and unconditional halves."""
-        options = {"guidance_scale": GUIDANCE_SCALE, "num_inference_steps": cases[0].steps, "output_type": "np"}
+        options = {"guidance_scale": cases[0].guidance_scale, "num_inference_steps": cases[0].steps, "output_type": "np"}
         generators = [torch.Generator().manual_seed(case.seed) for case in cases]
         prompts = [case.prompt for case in cases]
         left: list[ovam.Trace] = []
@@ -127,9 +127,15 @@ class Studio:
             yield Made(case, drawing.image, {"conditional": traces[case.seed]}, drawing.labels(), truth, seconds)
 
 
-def mask_of_kind(labels: Labels, kind: str) -> Mask:
-    """Where the annotator saw a class."""
-    return labels == CLASS_NAMES.index(kind) + 1
+def annotation(case: Case, image: NDArray[np.uint8], annotator: Annotator) -> tuple[Labels, Mask]:
+    """The labels of an image, and where what is looked for is: as its file says, or as the annotator sees it."""
+    if case.mask:
+        with Image.open(case.mask) as file:
+            height, width = image.shape[:2]
+            mask = np.array(file.convert("L").resize((width, height), Image.Resampling.NEAREST)) > 127
+        return mask.astype(np.uint8), mask
+    labels = annotator.labels(image[None])[0]
+    return labels, labels == CLASS_NAMES.index(case.kind) + 1
 
 
 @contextmanager
@@ -150,7 +156,7 @@ def studio(model: Path) -> Studio:
         model, dtype=torch.float32, local_files_only=True, safety_checker=None, requires_safety_checker=False
     )
     pipeline.set_progress_bar_config(disable=True)
-    return Studio(pipeline, Annotator.load())
+    return Studio(pipeline.to("cuda" if torch.cuda.is_available() else "cpu"), Annotator.load())
 
 
 def weights_hash(model: Path) -> str:

@@ -19,6 +19,7 @@ from experiments.tinyworld.shapes import CLASS_NAMES
 from ovam.tokens import TokenFit
 
 Line = dict[str, Any]  # what is kept of a fit, as JSON
+ByDataset = Mapping[str, Sequence[Case]]
 RENDERS_TO_LEARN_FROM = 16  # of every class
 
 
@@ -37,27 +38,22 @@ def clear_images(studio: Maker, cases: Sequence[Case], wanted: int, *, both_halv
     raise TooFewImagesError(f"{cases[0].kind}: {len(found)} of {len(cases)} images are clear, {wanted} are needed")
 
 
-def of_class(dataset: str, kind: str) -> list[Case]:
-    """The images that a class's tokens may be learned from."""
-    return [DATASETS[dataset].case(kind, number) for number in range(DATASETS[dataset].images)]
-
-
-def learn_class(studio: Studio, kind: str, recipes: Iterable[Recipe]) -> Iterator[Line]:
-    """Learn a class's tokens by several recipes, making the images of a data set once."""
+def learn_class(studio: Studio, kind: str, recipes: Iterable[Recipe], cases: ByDataset) -> Iterator[Line]:
+    """Learn a class's tokens by several recipes from the cases of their data sets, making the images of each once."""
     by_set: dict[str, list[Recipe]] = {}
     for recipe in recipes:
         by_set.setdefault(recipe.dataset, []).append(recipe)
     for dataset, several in by_set.items():
         wanted = max(recipe.images for recipe in several)
         both = any(recipe.half == "unconditional" for recipe in several)
-        made = clear_images(studio, of_class(dataset, kind), wanted, both_halves=both)
+        made = clear_images(studio, cases[dataset], wanted, both_halves=both)
         for recipe in several:
             yield fitted(studio, recipe, (kind,), [kind], [(one, one.truth) for one in made[: recipe.images]])
 
 
 def learn_jointly(studio: Studio, recipe: Recipe) -> Iterator[Line]:
     """Learn the tokens of all classes together, from maps of labels."""
-    made = [one for kind in CLASS_NAMES for one in clear_images(studio, of_class(recipe.dataset, kind), recipe.images)]
+    made = [one for kind in CLASS_NAMES for one in clear_images(studio, DATASETS[recipe.dataset].of_kind(kind), recipe.images)]
     examples = [(one, one.labels.astype(np.int64)) for one in made]
     yield fitted(studio, recipe, CLASS_NAMES, list(CLASS_NAMES), examples)
 

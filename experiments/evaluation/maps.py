@@ -33,7 +33,7 @@ def parts_of(trace: ovam.Trace, embedding: Float[Tensor, "tokens width"], rows: 
         for block in trace.blocks:
             scores = block.keys(embedding) * block.scale @ block.queries.transpose(-1, -2)
             kept = scores.softmax(dim=-2).sum(dim=1)[:, list(rows)].mean(dim=1)
-            found[block.name] = Part(block.grid, block.heads, kept.unflatten(-1, block.grid))
+            found[block.name] = Part(block.grid, block.heads, kept.unflatten(-1, block.grid).cpu())
     return found
 
 
@@ -65,7 +65,7 @@ def affinity_matrix(layers: Sequence[Layer]) -> Float[Tensor, "pixels pixels"]:
         for query, key in zip(layer.queries, keys, strict=True):
             total = total + (query @ key).softmax(dim=-1).sum(dim=0)
         terms += layer.queries.shape[0] * layer.queries.shape[1]
-    return total / terms
+    return total.cpu() / terms
 
 
 def spread(

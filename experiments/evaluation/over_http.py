@@ -17,8 +17,8 @@ from contracts.targets import counting
 from experiments.client import Record, Service, png_base64
 from experiments.evaluation.asking import WORDINGS, Asked
 from experiments.evaluation.datasets import Case
-from experiments.evaluation.images import GUIDANCE_SCALE, Made, Seconds, mask_of_kind
-from experiments.evaluation.learning import clear_images, of_class
+from experiments.evaluation.images import Made, Seconds, annotation
+from experiments.evaluation.learning import ByDataset, clear_images
 from experiments.evaluation.lines import Line, line_of, read_lines
 from experiments.evaluation.measure import counted
 from experiments.evaluation.recipes import Recipe
@@ -60,19 +60,18 @@ class RemoteStudio:
             "prompt": case.prompt,
             "seed": case.seed,
             "num_inference_steps": case.steps,
-            "guidance_scale": GUIDANCE_SCALE,
+            "guidance_scale": case.guidance_scale,
             "capture": {"self_attention": True},
         }
         seconds: Seconds = {}
         with stopwatch(seconds, "generation"):
             record = self.service.run("generate", body)
             image = self.service.picture(record["result"]["images"][0]["image"])
-        labels = self.annotator.labels(image[None])[0]
-        return Made(case, image, {}, labels, mask_of_kind(labels, case.kind), seconds, job=record["id"])
+        return Made(case, image, {}, *annotation(case, image, self.annotator), seconds, job=record["id"])
 
-    def learn(self, kind: str, recipe: Recipe) -> Line:
+    def learn(self, kind: str, recipe: Recipe, cases: Sequence[Case]) -> Line:
         """Learn a class's token by a recipe."""
-        made = clear_images(self, of_class(recipe.dataset, kind), recipe.images)
+        made = clear_images(self, cases, recipe.images)
         seconds: Seconds = {}
         with stopwatch(seconds, "optimisation"):
             result = self.service.run("optimize", lesson(kind, recipe, made))["result"]
@@ -141,10 +140,10 @@ def as_request(setting: Setting) -> dict[str, Any]:
     return counting({field: written[field] for field in SettingsOfRequests.model_fields})
 
 
-def class_tokens(address: Address, kind: str, recipes: Iterable[Recipe]) -> str:
+def class_tokens(address: Address, kind: str, recipes: Iterable[Recipe], cases: ByDataset) -> str:
     """Learn the tokens of one class."""
     with connected(address) as studio:
-        return as_text([studio.learn(kind, recipe) for recipe in recipes])
+        return as_text([studio.learn(kind, recipe, cases[recipe.dataset]) for recipe in recipes])
 
 
 def images(address: Address, cases: Sequence[Case], settings: Mapping[str, Settings], files: TokenFiles, *, sweep: bool) -> str:

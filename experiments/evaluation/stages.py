@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from experiments.evaluation import learning, over_http, work
+from experiments.evaluation import folder, learning, over_http, work
 from experiments.evaluation import settings as rows
-from experiments.evaluation.datasets import DATASETS, Case, renders
+from experiments.evaluation.datasets import DATASETS, Case, DataSet, renders
+from experiments.evaluation.folder import FolderSet
 from experiments.evaluation.images import annotator_hash, weights_hash
 from experiments.evaluation.lines import Line, read_lines
 from experiments.evaluation.over_http import Address
@@ -46,6 +47,12 @@ HEADLINE = Scale(images={name: DATASETS[name].images for name in (*TUNING, *REPO
 QUICK = Scale(images={"voc-sim-tuning": 2, "coco-cap-tuning": 2, "voc-sim": 4, "coco-cap": 5}, renders={}, everything=False)
 
 
+def scale_of(sets: Mapping[str, FolderSet]) -> Scale:
+    """Tables 1 and 2 with all that a folder has."""
+    images = {name: one.images for name, one in sets.items() if name != "tokens"}
+    return Scale(images, {}, everything=False, kinds=folder.kinds(sets))
+
+
 @dataclass(frozen=True)
 class Plan:
     """All work that a model's evaluation takes, and where its results lie."""
@@ -56,6 +63,8 @@ class Plan:
     scale: Scale = FULL
     service: str = ""
     """The URL of a service that serves the model and is asked for everything; none: all is done in process."""
+    annotated: Path | None = None
+    """A folder of annotated images; none: the data sets of the bundled world."""
 
     @property
     def stages(self) -> dict[str, Stage]:
@@ -80,6 +89,16 @@ class Plan:
         return tuple(unet["sample_size"] >> level for level, kind in levels if "CrossAttn" in kind)
 
     @cached_property
+    def datasets(self) -> Mapping[str, DataSet | FolderSet]:
+        """Where images come from, by name."""
+        return folder.read(self.annotated) if self.annotated else DATASETS
+
+    @cached_property
+    def source_hash(self) -> str:
+        """SHA-256 of what counts as true."""
+        return folder.contents_hash(self.annotated) if self.annotated else self.annotator_hash
+
+    @cached_property
     def settings(self) -> dict[str, Settings]:
         """What is measured, by group of sets; what is measured at 100 steps under that set's name."""
         if not self.scale.everything:
@@ -101,8 +120,8 @@ class Plan:
             for kinds in learning.render_kinds():
                 made = partial(work.render_tokens, self.model, kinds)
                 tasks.append((f"render {kinds[0]}", 100 * len(kinds), made))
-        folder = self._folder("tokens", recipes, RENDER_RECIPES if self.scale.renders else {})
-        return [Task(folder / f"{name}.jsonl", cost, make) for name, cost, make in tasks]
+        place = self._folder("tokens", recipes, RENDER_RECIPES if self.scale.renders else {})
+        return [Task(place / f"{name}.jsonl", cost, make) for name, cost, make in tasks]
 
     def tuning(self) -> list[Task]:
         """Measure every setting at every threshold of its grid."""
@@ -140,19 +159,20 @@ class Plan:
     def _measuring(self, stage: str, sets: Sequence[str], settings: dict[str, Settings], *, sweep: bool) -> list[Task]:
         """The tasks of measuring some sets of generated images, and the renders of the stage's purpose."""
         files = tuple(task.path for task in self.learning())
-        folder = self._folder(stage, settings, files)
+        place = self._folder(stage, settings, files)
         purpose = "tuning" if sweep else "reporting"
         found = []
         for name, cases in self._batches(sets, purpose):
             make = self._measure(cases, settings, files, sweep=sweep)
-            found.append(Task(folder / f"{name}.jsonl", sum(case.steps or 10 for case in cases) * (1.5 if sweep else 1.0), make))
+            found.append(Task(place / f"{name}.jsonl", sum(case.steps or 10 for case in cases) * (1.5 if sweep else 1.0), make))
         return found
 
     def _learn(self, kind: str, recipes: Sequence[Recipe]) -> Callable[[], str]:
         """How a class's tokens are learned."""
+        cases = {recipe.dataset: self.datasets[recipe.dataset].of_kind(kind) for recipe in recipes}
         if self.service:
-            return partial(over_http.class_tokens, self._address, kind, recipes)
-        return partial(work.class_tokens, self.model, kind, recipes)
+            return partial(over_http.class_tokens, self._address, kind, recipes, cases)
+        return partial(work.class_tokens, self.model, kind, recipes, cases)
 
     def _measure(
         self, cases: Sequence[Case], settings: dict[str, Settings], files: work.TokenFiles, *, sweep: bool
@@ -172,9 +192,9 @@ class Plan:
         found = []
         for name in sets:
             if name in self.scale.images:
-                cases = DATASETS[name].cases(self.scale.images[name], self.scale.kinds)
-                starts = range(0, len(cases), IMAGES_A_TASK)
-                found += [(f"{name}-{start:04d}", cases[start : start + IMAGES_A_TASK]) for start in starts]
+                cases = self.datasets[name].cases(self.scale.images[name], self.scale.kinds)
+                size = 1 if self.annotated else IMAGES_A_TASK  # large traces, and each with steps of its own
+                found += [(f"{name}-{start:04d}", cases[start : start + size]) for start in range(0, len(cases), size)]
         if purpose in self.scale.renders:
             cases = tuple(renders(purpose, self.scale.renders[purpose]))
             rounds = sorted({case.number for case in cases})
@@ -183,5 +203,5 @@ class Plan:
 
     def _folder(self, stage: str, *what: object) -> Path:
         """Where the results of a stage lie: elsewhere whenever anything is asked otherwise."""
-        digest = hashlib.sha256(repr((self.annotator_hash, self.service, what)).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(repr((self.source_hash, self.service, what)).encode()).hexdigest()[:8]
         return self.work / self.model_hash[:12] / f"{stage}-{digest}"

@@ -10,8 +10,7 @@ from typing import Any
 
 from experiments.evaluation import claims
 from experiments.evaluation.best import improvements, leaders
-from experiments.evaluation.datasets import DATASETS, RENDERS
-from experiments.evaluation.images import GUIDANCE_SCALE
+from experiments.evaluation.datasets import DATASETS, GUIDANCE_SCALE, RENDERS
 from experiments.evaluation.lines import Line, by_dataset, counts_of, read_lines
 from experiments.evaluation.scores import Counts, score
 from experiments.evaluation.settings import Setting

@@ -19,9 +19,9 @@ from experiments.evaluation.settings import Settings
 TokenFiles = tuple[Path, ...]
 
 
-def class_tokens(model: Path, kind: str, recipes: Sequence[Recipe]) -> str:
+def class_tokens(model: Path, kind: str, recipes: Sequence[Recipe], cases: learning.ByDataset) -> str:
     """Learn the tokens of one class."""
-    return _timed(learning.learn_class(studio(model), kind, recipes))
+    return _timed(learning.learn_class(studio(model), kind, recipes, cases))
 
 
 def joint_tokens(model: Path, recipe: Recipe) -> str:

@@ -17,6 +17,7 @@ from ovam import Method
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 MODEL, KIND = Path("models/tiny"), "car"
 CASES = [DATASETS[name].case(KIND, 0) for name in ("voc-sim-tuning", "coco-cap-tuning")]
+LESSONS = {"tokens": DATASETS["tokens"].of_kind(KIND)}
 SETTINGS = {"generated": quick()}
 CLOSE = 0.02  # of IoU: the service keeps traces in half precision
 
@@ -38,8 +39,8 @@ def address(service_url: str) -> Address:
 
 def test_masks_of_words_and_of_tokens_overlap_with_the_truth_as_in_process(address: Address, tmp_path: Path) -> None:
     here, there = (tmp_path / "here.jsonl",), (tmp_path / "there.jsonl",)
-    here[0].write_text(work.class_tokens(MODEL, KIND, [RECIPES[PUBLISHED_RECIPE]]))
-    there[0].write_text(over_http.class_tokens(address, KIND, [RECIPES[PUBLISHED_RECIPE]]))
+    here[0].write_text(work.class_tokens(MODEL, KIND, [RECIPES[PUBLISHED_RECIPE]], LESSONS))
+    there[0].write_text(over_http.class_tokens(address, KIND, [RECIPES[PUBLISHED_RECIPE]], LESSONS))
     ours = work.images(MODEL, CASES, SETTINGS, here, sweep=False)
     theirs = over_http.images(address, CASES, SETTINGS, there, sweep=False)
     assert [line["clear"] for line in lines(ours)] == [line["clear"] for line in lines(theirs)]

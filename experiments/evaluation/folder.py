@@ -1,0 +1,127 @@
+"""Data sets that somebody else annotated, read from a folder: a line of JSON for every image, and a mask for each.
+
+`images.jsonl` has in every line what `Annotated` says; masks are PNGs beside it, above 127 inside. Images are made again from
+prompt and seed.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated as Typed
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from experiments.evaluation.datasets import Case
+
+LIST = "images.jsonl"
+SD_GUIDANCE_SCALE = 7.5  # what Stable Diffusion's images are made with unless a line says otherwise
+SetName = Literal["tokens", "voc-sim-tuning", "coco-cap-tuning", "voc-sim", "coco-cap"]
+Text = Typed[str, Field(min_length=1)]
+
+
+class BadDataSetError(Exception):
+    """A folder that is no data set; the message says where and why."""
+
+
+class Annotated(BaseModel):
+    """An image and what is annotated in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: SetName = Field(alias="set")
+    kind: Text = Field(alias="class")
+    word: str = Field("", description="that the class is looked for by; the class itself without it")
+    prompt: Text
+    seed: int = Field(ge=0)
+    mask: Text = Field(description="path of a PNG, from the folder")
+    steps: int = Field(30, ge=1)
+    guidance_scale: float = Field(SD_GUIDANCE_SCALE, ge=0)
+
+
+@dataclass(frozen=True)
+class FolderSet:
+    """The images of one set, class by class."""
+
+    by_kind: Mapping[str, tuple[Case, ...]]
+
+    @property
+    def images(self) -> int:
+        """Of the class that has most."""
+        return max(len(cases) for cases in self.by_kind.values())
+
+    def of_kind(self, kind: str) -> tuple[Case, ...]:
+        """A class's images."""
+        return self.by_kind.get(kind, ())
+
+    def cases(self, images: int, kinds: Sequence[str]) -> tuple[Case, ...]:
+        """The first `images` of every class, classes in turn."""
+        return tuple(case for number in range(images) for kind in kinds for case in self.of_kind(kind)[number : number + 1])
+
+
+def read(folder: Path) -> dict[str, FolderSet]:
+    """The sets of a folder. BadDataSetError when a line or a mask is unusable, or a kind of set is missing."""
+    path = folder / LIST
+    if not path.is_file():
+        raise BadDataSetError(f"{path} is not there; a data set has a line of JSON for every image in it")
+    found: dict[str, dict[str, list[Case]]] = {}
+    for number, text in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            line = Annotated.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadDataSetError(f"{path}, line {number}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        if not (folder / line.mask).is_file():
+            raise BadDataSetError(f"{path}, line {number}: the mask {line.mask} is not there")
+        of_kind = found.setdefault(line.dataset, {}).setdefault(line.kind, [])
+        of_kind.append(case_of(line, folder, len(of_kind)))
+    sets = {name: FolderSet({kind: tuple(cases) for kind, cases in by_kind.items()}) for name, by_kind in found.items()}
+    check_complete(path, sets)
+    return sets
+
+
+def case_of(line: Annotated, folder: Path, number: int) -> Case:
+    """An image of the folder, the `number`-th of its class in its set."""
+    return Case(
+        dataset=line.dataset,
+        group="generated",
+        kind=line.kind,
+        number=number,
+        prompt=line.prompt,
+        seed=line.seed,
+        steps=line.steps,
+        guidance_scale=line.guidance_scale,
+        word=line.word,
+        mask=str(folder / line.mask),
+    )
+
+
+def check_complete(path: Path, sets: Mapping[str, FolderSet]) -> None:
+    """Raise BadDataSetError unless tokens can be learned, thresholds chosen and something reported, from seeds apart."""
+    for names in (("tokens",), ("voc-sim-tuning", "coco-cap-tuning"), ("voc-sim", "coco-cap")):
+        if not sets.keys() & set(names):
+            raise BadDataSetError(f"{path} has no image of the set {' or '.join(names)}")
+    without = sorted(set(kinds(sets)) - set(sets["tokens"].by_kind))
+    if without:
+        raise BadDataSetError(f"{path} has no image of the set tokens for {', '.join(without)}")
+    purposes: dict[tuple[str, int], str] = {}
+    for name, one in sets.items():
+        purpose = "tuning" if name.endswith("-tuning") else "tokens" if name == "tokens" else "reporting"
+        for case in (case for cases in one.by_kind.values() for case in cases):
+            other = purposes.setdefault((case.prompt, case.seed), purpose)
+            if other != purpose:
+                raise BadDataSetError(f"{path}: the image of seed {case.seed}, {case.prompt!r}, is for {other} and for {purpose}")
+
+
+def kinds(sets: Mapping[str, FolderSet]) -> tuple[str, ...]:
+    """All classes."""
+    return tuple(dict.fromkeys(kind for one in sets.values() for kind in one.by_kind))
+
+
+def contents_hash(folder: Path) -> str:
+    """SHA-256 over the list and the masks."""
+    digest = hashlib.sha256((folder / LIST).read_bytes())
+    for path in sorted(folder.rglob("*.png")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,93 @@
+"""Images that somebody else annotated are measured by their own masks."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.evaluation.asking import plainly
+from experiments.evaluation.datasets import DATASETS, GUIDANCE_SCALE
+from experiments.evaluation.folder import BadDataSetError, contents_hash, read
+from experiments.evaluation.images import Studio
+from experiments.evaluation.quick import quick_rows
+from experiments.evaluation.run import everything
+from experiments.evaluation.stages import Plan, scale_of
+from tests.experiments.evaluation.conftest import MODEL
+
+SETS = ("tokens", "voc-sim-tuning", "voc-sim")
+
+
+@pytest.fixture
+def annotated(artist: Studio, tmp_path: Path) -> Path:
+    lines = []
+    for name in SETS:
+        case = next(case for case in DATASETS[name].of_kind("sun") if artist.make([case])[0].clear)
+        Image.fromarray(artist.make([case])[0].truth).save(tmp_path / f"{name}.png")
+        lines.append(
+            {"set": name, "class": "star of the day", "word": "sun", "prompt": case.prompt, "seed": case.seed}
+            | {"mask": f"{name}.png", "guidance_scale": GUIDANCE_SCALE}
+        )
+    write(tmp_path, lines)
+    return tmp_path
+
+
+def write(folder: Path, lines: list[dict[str, object]]) -> None:
+    (folder / "images.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def lines_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
+
+
+def test_classes_come_from_the_folder_and_are_looked_for_by_their_words(annotated: Path) -> None:
+    (case,) = read(annotated)["voc-sim"].of_kind("star of the day")
+    assert plainly(case) == ("a photograph of a sun", "sun")
+
+
+def test_the_masks_of_the_folder_are_the_truth(annotated: Path, artist: Studio) -> None:
+    (case,) = read(annotated)["voc-sim"].of_kind("star of the day")
+    truth = artist.make([replace(case, kind="sun", mask="")])[0].truth
+    assert np.array_equal(artist.make([case])[0].truth, truth)
+    Image.fromarray(~truth).resize((128, 128), Image.Resampling.NEAREST).save(case.mask)
+    assert np.array_equal(artist.make([case])[0].truth, ~truth)
+
+
+def test_the_whole_chain_runs_on_a_folder(annotated: Path, tmp_path: Path) -> None:
+    plan = Plan(MODEL, tmp_path / "work", scale_of(read(annotated)), annotated=annotated)
+    everything(plan)
+    rows = {row["method"]: row for row in quick_rows(plan)}
+    assert rows["ovam"]["set"] == "voc-sim"
+    assert rows["daam"]["tokens"] > 50
+
+
+def test_another_mask_is_another_data_set(annotated: Path) -> None:
+    before = contents_hash(annotated)
+    Image.fromarray(np.zeros((8, 8), bool)).save(annotated / "voc-sim.png")
+    assert contents_hash(annotated) != before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, r"line 1, seed: Input should be greater"),
+        ({"set": "other"}, r"line 1, set: "),
+        ({"mask": "none.png"}, r"line 1: the mask none\.png is not there"),
+        ({"set": "voc-sim"}, r"no image of the set tokens"),
+        ({"class": "moon"}, r"no image of the set tokens for star of the day"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_refused_with_the_line(annotated: Path, change: dict[str, object], message: str) -> None:
+    first, *others = lines_of(annotated)
+    write(annotated, [first | change, *others])
+    with pytest.raises(BadDataSetError, match=message):
+        read(annotated)
+
+
+def test_an_image_for_two_purposes_is_refused(annotated: Path) -> None:
+    first, second, third = lines_of(annotated)
+    write(annotated, [first, second, third | {"seed": first["seed"], "prompt": first["prompt"]}])
+    with pytest.raises(BadDataSetError, match="is for tokens and for reporting"):
+        read(annotated)
