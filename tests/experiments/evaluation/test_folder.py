@@ -1,7 +1,6 @@
 """Images that somebody else annotated are measured by their own masks."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 from experiments.evaluation.asking import plainly
 from experiments.evaluation.datasets import DATASETS, GUIDANCE_SCALE
 from experiments.evaluation.folder import BadDataSetError, contents_hash, read
-from experiments.evaluation.images import Studio
+from experiments.evaluation.images import Made, Studio, annotation
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import everything
 from experiments.evaluation.stages import Plan, scale_of
@@ -20,15 +19,21 @@ from tests.experiments.evaluation.conftest import MODEL
 SETS = ("tokens", "voc-sim-tuning", "voc-sim")
 
 
+@pytest.fixture(scope="module")
+def made(artist: Studio) -> list[Made]:
+    """A clear image of every set."""
+    return [next(made for case in DATASETS[name].of_kind("sun") if (made := artist.make([case])[0]).clear) for name in SETS]
+
+
 @pytest.fixture
-def annotated(artist: Studio, tmp_path: Path) -> Path:
+def annotated(made: list[Made], tmp_path: Path) -> Path:
     lines = []
-    for name in SETS:
-        case = next(case for case in DATASETS[name].of_kind("sun") if artist.make([case])[0].clear)
-        Image.fromarray(artist.make([case])[0].truth).save(tmp_path / f"{name}.png")
+    for one in made:
+        case, mask = one.case, f"{one.case.dataset}.png"
+        Image.fromarray(one.truth).save(tmp_path / mask)
         lines.append(
-            {"set": name, "class": "star of the day", "word": "sun", "prompt": case.prompt, "seed": case.seed}
-            | {"mask": f"{name}.png", "guidance_scale": GUIDANCE_SCALE}
+            {"set": case.dataset, "class": "star of the day", "word": "sun", "prompt": case.prompt, "seed": case.seed}
+            | {"mask": mask, "guidance_scale": GUIDANCE_SCALE}
         )
     write(tmp_path, lines)
     return tmp_path
@@ -47,12 +52,12 @@ def test_classes_come_from_the_folder_and_are_looked_for_by_their_words(annotate
     assert plainly(case) == ("a photograph of a sun", "sun")
 
 
-def test_the_masks_of_the_folder_are_the_truth(annotated: Path, artist: Studio) -> None:
+def test_the_masks_of_the_folder_are_the_truth(annotated: Path, made: list[Made], artist: Studio) -> None:
     (case,) = read(annotated)["voc-sim"].of_kind("star of the day")
-    truth = artist.make([replace(case, kind="sun", mask="")])[0].truth
-    assert np.array_equal(artist.make([case])[0].truth, truth)
-    Image.fromarray(~truth).resize((128, 128), Image.Resampling.NEAREST).save(case.mask)
-    assert np.array_equal(artist.make([case])[0].truth, ~truth)
+    one = next(one for one in made if one.case.dataset == "voc-sim")
+    assert np.array_equal(annotation(case, one.image, artist.annotator)[1], one.truth)
+    Image.fromarray(~one.truth).resize((128, 128), Image.Resampling.NEAREST).save(case.mask)
+    assert np.array_equal(annotation(case, one.image, artist.annotator)[1], ~one.truth)
 
 
 def test_the_whole_chain_runs_on_a_folder(annotated: Path, tmp_path: Path) -> None:
