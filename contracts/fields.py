@@ -2,7 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
@@ -56,17 +64,38 @@ class Span(Request):
     step: Annotated[int, Field(ge=1)] | None = None
 
 
+def one_of(allowed: str) -> WrapValidator:
+    """One error for a value that is of no kind of a union, instead of one for every kind."""
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise ValueError(f"allowed: {allowed}") from error
+
+    return WrapValidator(check)
+
+
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Several = Annotated[list[int], Field(min_length=1, max_length=1000)]
-Indices = Annotated[int | Several | Span, Field(description="one index, several, or a range; negative ones count from the end")]
+Indices = Annotated[
+    int | Several | Span,
+    one_of('an index, a list of up to 1000, or a range as {"start": 0, "stop": 5, "step": 1}'),
+    Field(description="one index, several, or a range; negative ones count from the end"),
+]
 Evaluations = Annotated[
     int | Share | Several | Span,
+    one_of('an index, a list of up to 1000, a range as {"start": 0, "stop": 5, "step": 1}, or a share from 0 to below 1'),
     Field(
         description="UNet evaluations, from 0: one, several, a range, or the one at a share of the way (0.5: the middle); "
         "negative ones count from the end"
     ),
 ]
+Block = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")],
+    one_of("a resolution, at least 1, or a part of a name: 1 to 200 of A-Z, a-z, 0-9, _ and ."),
+]
 Blocks = Annotated[
-    list[Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]],
+    list[Block],
     Field(min_length=1, max_length=200, description='by part of the name ("up", "down_blocks.1") or by resolution (16)'),
 ]

@@ -30,7 +30,7 @@ class GenerateRequest(Request):
     negative_prompt: Annotated[str, StringConstraints(max_length=2000)] = ""
     model: Name | None = Field(None, description="a name from GET /v1/models; the deployment's default without it")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="image k is drawn from seed + k; random without it")
-    num_inference_steps: int = Field(30, ge=1)
+    num_inference_steps: int = Field(30, ge=1, le=TIMESTEPS)
     guidance_scale: float | None = Field(None, ge=0, le=50, allow_inf_nan=False, description="the model's own default without it")
     height: int | None = Field(None, ge=8, description="pixels; the model's native size without it")
     width: int | None = Field(None, ge=8, description="pixels; the model's native size without it")
@@ -41,11 +41,29 @@ class GenerateRequest(Request):
     capture: CaptureOptions = CaptureOptions()
 
 
+class FilledCapture(CaptureOptions):
+    """The same with nothing left to the model."""
+
+    self_attention: bool
+
+
+class FilledRequest(GenerateRequest):
+    """The same with nothing left to the model or to chance: run again, it gives the same images."""
+
+    model: Name
+    seed: int = Field(ge=0)
+    guidance_scale: float
+    height: int
+    width: int
+    scheduler: str
+    capture: FilledCapture
+
+
 class ImageOptions(Request):
     """How a real image is encoded, noised, and looked at by the UNet."""
 
     prompt: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)] = Field(
-        "", description="what is in the image; helps, but need not be said"
+        "", description="what is in the image; need not be said"
     )
     model: Name | None = Field(None, description="a name from GET /v1/models; the deployment's default without it")
     height: int | None = Field(None, ge=8, description="pixels the image is resized to; near the model's native size without it")
@@ -55,9 +73,9 @@ class ImageOptions(Request):
         "none", description="add noise at each timestep, or follow the deterministic path of DDIM from the image"
     )
     timesteps: list[Annotated[int, Field(ge=0, lt=TIMESTEPS)]] | None = Field(
-        None, min_length=1, max_length=TIMESTEPS, description="where noise is added; a choice that was measured without it"
+        None, min_length=1, max_length=TIMESTEPS, description="where noise is added; 900, 800 ... 100 without it"
     )
-    num_inference_steps: int | None = Field(None, ge=1, description="steps of the DDIM inversion; 30 without it")
+    num_inference_steps: int | None = Field(None, ge=1, le=TIMESTEPS, description="steps of the DDIM inversion; 30 without it")
     capture: CaptureOptions = CaptureOptions()
 
     @model_validator(mode="after")
@@ -89,8 +107,12 @@ class Upload(Frozen):
 
 
 class ImageRequest(ImageOptions):
-    """The same as it is kept: the image itself is in the store."""
+    """The same as it is kept: nothing left to the model, and the image itself in the store."""
 
+    model: Name
+    height: int
+    width: int
+    capture: FilledCapture
     upload: Upload
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from contracts.attribution import MethodName, Settings
 from contracts.fields import Frozen
+from contracts.generation import BlockInfo
 
 Family = Literal["sd1", "sd2", "sdxl"]
 
@@ -30,6 +31,10 @@ class ModelCard(Frozen):
     default_guidance_scale: float
     default_scheduler: str = ""
     schedulers: list[str] = Field([], description="diffusers classes that `scheduler` of a generation may name")
+    guidance_embedded: bool = Field(
+        False, description="whether the UNet is told the guidance scale and draws no unconditional half"
+    )
+    blocks: list[BlockInfo] = Field([], description="its cross-attentions, as they are at its default size")
     default_self_attention: bool = Field(False, description="whether self-attention is kept when a request does not say")
     word_defaults: Choice = Field(Choice(), description="how words are looked for when a request names no method")
     token_defaults: Choice = Field(Choice(), description="how learned tokens are looked for when a request names no method")

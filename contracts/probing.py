@@ -24,7 +24,7 @@ class ProbeOptions(Request):
         | None
     ) = Field(None, description="x, y, width, height in pixels")
     words: list[Text] | None = Field(None, min_length=1, max_length=MAX_WORDS, description="all words of the prompt without them")
-    prompt: Text | None = Field(None, description="the attribution prompt; the words themselves, joined, without it")
+    prompt: Text | None = Field(None, description="the attribution prompt; a sentence of the words without it")
     padding: Padding = "none"
     blocks: Blocks | None = None
     evaluations: Evaluations | None = None
@@ -41,11 +41,22 @@ class ProbeOptions(Request):
             raise ValueError("`words` names a word twice")
         return self
 
+    @property
+    def attribution_prompt(self) -> str:
+        """The prompt, or a sentence of the words, which names things better than the words in a row."""
+        return self.prompt or f"a photograph of {', '.join(f'a {word}' for word in self.words or ())}"
+
 
 class ProbeRequest(ProbeOptions):
     """The same, with the job that made the image."""
 
     job_id: JobId
+
+    @property
+    def region(self) -> tuple[int, int, int, int]:
+        """The place as x, y, width, height."""
+        x, y = self.point or (0, 0)
+        return self.box or (x, y, 1, 1)
 
 
 class RankedWord(Frozen):
@@ -54,7 +65,8 @@ class RankedWord(Frozen):
     word: str
     attention: float = Field(description="mean attention of the place to the word, 0..1")
     share: float = Field(description="of the attention that all the words get there")
-    lift: float = Field(description="its attention there over its attention in the whole image, 1 on average")
+    gain: float = Field(description="its attention there less its attention in the whole image; the order is by it")
+    lift: float = Field(description="its attention there over its attention in the whole image")
 
 
 class ProbeResult(Frozen):

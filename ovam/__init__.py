@@ -1,8 +1,9 @@
 """Open-vocabulary attention maps: find any text, or a learned token, in a generated image.
 
-Phase one, costly: `capture` keeps the pixel queries of a generation in a `Trace`. Phase two, cheap and
-repeatable: `heatmaps` and `word_heatmap` attribute any text to the pixels, `binarize` and `dense_crf` make
-masks of it, and `optimize_tokens` learns tokens from masks. After "Open-Vocabulary Attention Maps with
+Phase one, costly: `capture` keeps the pixel queries of a generation in a `Trace`, `trace_image` those of a real
+image. Phase two, cheap and repeatable: `heatmaps` and `word_heatmap` attribute any text to the pixels,
+`rank_words` the words to a place, `binarize` and `dense_crf` make masks of it, and `optimize_tokens` learns
+tokens from masks. After "Open-Vocabulary Attention Maps with
 Token Optimization for Semantic Segmentation in Diffusion Models", CVPR 2024.
 """
 
@@ -11,8 +12,10 @@ from ovam.capture import capture
 from ovam.crf import CrfParameters, dense_crf
 from ovam.errors import OvamError
 from ovam.heatmaps import SplitHeatmaps, heatmaps, split_heatmaps, word_heatmap
+from ovam.images import trace_image
 from ovam.masks import binarize, fill_holes, remove_small, score, weighed
 from ovam.methods import METHODS, SOURCES, Method, method
+from ovam.probe import RankedWord, rank_words
 from ovam.pseudo_masks import cut, lead, mask_of, refined
 from ovam.refine import affinity, attention_received
 from ovam.schedules import Constant, Cosine, StepDecay
@@ -36,6 +39,7 @@ __all__ = [
     "Method",
     "Otsu",
     "OvamError",
+    "RankedWord",
     "Rows",
     "SelfAttention",
     "ShareOfMaximum",
@@ -65,6 +69,7 @@ __all__ = [
     "mask_of",
     "method",
     "optimize_tokens",
+    "rank_words",
     "read_indexed_png",
     "refined",
     "remove_small",
@@ -76,6 +81,7 @@ __all__ = [
     "split_target_heatmaps",
     "target_heatmaps",
     "token_files",
+    "trace_image",
     "voc_palette",
     "weighed",
     "word_heatmap",

@@ -47,8 +47,9 @@ def encode(
     tokens with start and end, as published; ``"max_length"`` pads to the encoder's limit (77), the very
     attention of generation. The two give different maps.
 
-    Raises `PromptTooLongError` instead of cutting the prompt, `UnsupportedModelError` for other text
-    encoders.
+    Raises `PromptTooLongError` instead of cutting the prompt, `InvalidArgumentError` for one that SDXL's two
+    tokenizers cut differently ("!!" is one token of the first and two of the second), `UnsupportedModelError`
+    for other text encoders.
     """
     return encode_each(pipeline, [prompt], padding=padding)[0]
 
@@ -67,13 +68,19 @@ def encode_each(pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding 
     for text, *each in zip(texts, *encodings, strict=True):
         lengths = {len(encoding.ids) for encoding in each}
         if len(lengths) > 1:
-            raise UnsupportedModelError(f"the tokenizers cut prompt {text!r} differently, into {sorted(lengths)} tokens")
+            raise InvalidArgumentError("prompt", text, f"what both tokenizers cut alike, not into {sorted(lengths)} tokens")
     states = [_hidden_states(model, each) for model, each in zip(models, encodings, strict=True)]
     names = models[0].tokenizer.convert_ids_to_tokens
     return [
         (torch.cat(rows, dim=-1), _tokens(text, encoding, names(encoding.ids)))
         for text, encoding, *rows in zip(texts, encodings[0], *states, strict=True)
     ]
+
+
+def require_short(pipeline: Pipeline, prompt: str) -> None:
+    """Raise `PromptTooLongError` for a prompt that one of the pipeline's encoders would cut."""
+    for model in _text_models(pipeline):
+        _tokenized(model, [prompt], "none")
 
 
 def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:

@@ -11,7 +11,7 @@ from service import openapi, problems
 from service.middleware import BodyLimit, Observed
 from service.observability import Metrics
 from service.resources import Resources, opened
-from service.routes import attribute, generate, health, jobs, methods, models, optimize, tokens
+from service.routes import attribute, generate, health, images, jobs, methods, models, optimize, probe, tokens
 from service.settings import GatewaySettings
 
 VERSION = "0.1.0"
@@ -45,7 +45,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         generate_unique_id_function=operation_id,
         telemetry={"tracing": False},
     )
-    for routes in (generate, attribute, optimize, jobs, tokens, models, methods, health):
+    for routes in (generate, images, attribute, probe, optimize, jobs, tokens, models, methods, health):
         app.include_router(routes.router)
     problems.install(app)
     openapi.describe(app)

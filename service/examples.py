@@ -6,6 +6,8 @@ Json = dict[str, Any]
 
 GENERATION = "01ksy0k3vrm8f6h2p9t4w7x1ab"
 ATTRIBUTION = "01ksy0kzq4c5d7e9g1j3n5r8st"
+IMAGE_TAKING = "01ksy0kc7m2b4d6f8h0j2n4q6s"
+PROBING = "01ksy0m1x8z3b5d7f9h2k4m6np"
 OPTIMIZATION = "01ksy0n9b2d4f6h8k0m2p4r6tv"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 PNG = (
@@ -31,7 +33,17 @@ GENERATE_FILLED: Json = GENERATE | {
     "guidance_scale": 3.0,
     "height": 64,
     "width": 64,
+    "scheduler": "DDIMScheduler",
+    "capture": {
+        "half": "conditional",
+        "blocks": None,
+        "mid_block": False,
+        "evaluations": None,
+        "heads": None,
+        "self_attention": False,
+    },
 }
+BLOCK: Json = {"name": "up_blocks.0.attentions.0.transformer_blocks.0.attn2", "grid": [4, 4], "heads": 5}
 ATTRIBUTE: Json = {
     "job_id": GENERATION,
     "image": 0,
@@ -71,7 +83,11 @@ SUCCEEDED: Json = QUEUED | {
         "width": 64,
         "num_inference_steps": 30,
         "guidance_scale": 3.0,
+        "scheduler": "DDIMScheduler",
         "evaluations": 30,
+        "timesteps": [float(step) for step in range(958, 0, -33)],
+        "blocks": [BLOCK],
+        "self_attention": False,
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
 }
@@ -150,6 +166,57 @@ ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
     "attempt": 1,
     "result": {"model": "tiny", "height": 64, "width": 64, "segments": [SEGMENT], "semantic": SEMANTIC},
 }
+IMAGE: Json = {"image": PNG, "prompt": "a car on the grass"}
+IMAGE_QUEUED: Json = QUEUED | {
+    "id": IMAGE_TAKING,
+    "kind": "image",
+    "request": {
+        "prompt": "a car on the grass",
+        "model": "tiny",
+        "height": 64,
+        "width": 64,
+        "capture": {"half": "conditional", "mid_block": False, "self_attention": False},
+        "upload": {"media_type": "image/png", "size": 95, "sha256": SHA256, "height": 64, "width": 64},
+    },
+}
+IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
+    "state": "succeeded",
+    "started_at": "2026-11-22T10:00:05.020Z",
+    "finished_at": "2026-11-22T10:00:05.400Z",
+    "attempt": 1,
+    "progress": {"done": 9, "total": 9, "unit": "evaluation"},
+    "result": {
+        "model": "tiny",
+        "height": 64,
+        "width": 64,
+        "num_inference_steps": 9,
+        "guidance_scale": 1.0,
+        "evaluations": 9,
+        "timesteps": [900.0, 800.0, 700.0, 600.0, 500.0, 400.0, 300.0, 200.0, 100.0],
+        "images": [{"index": 0, "seed": 0, "image": artifact(IMAGE_TAKING, "image-0.png"), "trace_bytes": 552960}],
+    },
+}
+PROBE: Json = {"point": [30, 40], "words": ["car", "grass", "sky"]}
+PROBE_QUEUED: Json = QUEUED | {
+    "id": PROBING,
+    "kind": "probe",
+    "request": PROBE | {"job_id": GENERATION, "prompt": "a photograph of a car, a grass, a sky"},
+}
+PROBE_SUCCEEDED: Json = PROBE_QUEUED | {
+    "state": "succeeded",
+    "started_at": "2026-11-22T10:00:20.004Z",
+    "finished_at": "2026-11-22T10:00:20.050Z",
+    "attempt": 1,
+    "result": {
+        "model": "tiny",
+        "prompt": "a photograph of a car, a grass, a sky",
+        "words": [
+            {"word": "car", "attention": 0.21, "share": 0.44, "gain": 0.07, "lift": 1.5},
+            {"word": "sky", "attention": 0.12, "share": 0.25, "gain": 0.0, "lift": 1.0},
+            {"word": "grass", "attention": 0.15, "share": 0.31, "gain": -0.05, "lift": 0.75},
+        ],
+    },
+}
 OPTIMIZE_QUEUED: Json = QUEUED | {"id": OPTIMIZATION, "kind": "optimize", "request": OPTIMIZE}
 OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
     "state": "succeeded",
@@ -179,6 +246,11 @@ MODEL: Json = {
     "default_width": 64,
     "size_multiple": 16,
     "default_guidance_scale": 3.0,
+    "guidance_embedded": False,
+    "default_scheduler": "DDIMScheduler",
+    "schedulers": ["DDIMScheduler", "EulerDiscreteScheduler", "PNDMScheduler"],
+    "blocks": [BLOCK],
+    "default_self_attention": False,
     "word_defaults": {"method": "ovam", "refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"},
     "token_defaults": {"method": "ovam", "refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"},
     "default": True,

@@ -42,19 +42,22 @@ def fitting(tokenizer: Tokenizer, prompt: str, limit: int, *, field: str) -> Pro
 
 def check_word(prompt: Prompt, word: str, occurrence: int | None, *, field: str) -> None:
     """Raise word-not-in-prompt unless whole words of the prompt are `word`, and there are enough of them."""
-    places = occurrences(prompt.text, unicodedata.normalize("NFC", word))
+    places = occurrences(prompt.text, word)
     if occurrence is not None and occurrence >= len(places):
         detail = f"word {word!r} occurs {len(places)} times in prompt {prompt.text!r}; `occurrence` {occurrence} counts from 0"
         raise ServiceError(Code.WORD_NOT_IN_PROMPT, detail, field=f"{field}.occurrence", value=occurrence)
-    wanted = places if occurrence is None else [places[occurrence]]
-    if not any(overlap(span, place) for span in prompt.spans for place in wanted):
-        detail = f"word {word!r} is not in prompt {prompt.text!r}"
-        raise ServiceError(Code.WORD_NOT_IN_PROMPT, detail, field=f"{field}.word", value=word)
+    check_tokens(prompt, word, places if occurrence is None else [places[occurrence]], field=f"{field}.word")
+
+
+def check_tokens(prompt: Prompt, word: str, places: list[Span], *, field: str) -> None:
+    """Raise word-not-in-prompt unless there are tokens at the word's places."""
+    if not any(overlap(span, place) for span in prompt.spans for place in places):
+        raise ServiceError(Code.WORD_NOT_IN_PROMPT, f"word {word!r} is not in prompt {prompt.text!r}", field=field, value=word)
 
 
 def occurrences(prompt: str, word: str) -> list[Span]:
     """Where a word or phrase stands between characters that are no letters or digits, whatever its case."""
-    phrase = r"\s+".join(re.escape(part) for part in word.split())
+    phrase = r"\s+".join(re.escape(part) for part in unicodedata.normalize("NFC", word).split())
     if not phrase:
         return []
     return [match.span() for match in re.finditer(rf"(?<![^\W_]){phrase}(?![^\W_])", prompt, re.IGNORECASE)]

@@ -15,6 +15,7 @@ from contracts.errors import Code, ServiceError
 from contracts.fields import Request
 from contracts.jobs import AnyRequest, JobRecord, State, kind_of, new_job_id, utc_now
 from contracts.ledger import Ledger, event_of, life_of, text
+from contracts.store import ArtifactStore
 
 RETRY_AFTER = 5  # seconds, when the queue is full
 REPLAYED_FOR = timedelta(hours=24)
@@ -70,16 +71,19 @@ class Once:
 class Queue:
     """Puts jobs where workers find them."""
 
-    def __init__(self, redis: Redis, dockets: dict[str, Docket], *, max_queued: int, job_ttl: timedelta) -> None:
+    def __init__(
+        self, redis: Redis, dockets: dict[str, Docket], store: ArtifactStore, *, max_queued: int, job_ttl: timedelta
+    ) -> None:
         self.redis = redis
         self.ledger = Ledger(redis)
         self.dockets = dockets
+        self.store = store
         self.max_queued = max_queued
         self.job_ttl = job_ttl
         self.script = redis.register_script(SUBMIT)
 
-    async def submit(self, request: AnyRequest, once: Once | None) -> tuple[str, bool]:
-        """File a job for a request; returns its id and whether it is new.
+    async def submit(self, request: AnyRequest, once: Once | None, upload: bytes | None = None) -> tuple[str, bool]:
+        """File a job for a request, its upload first; returns its id and whether it is new.
 
         Raises queue-full, idempotency-key-reused or idempotency-key-in-flight.
         """
@@ -92,7 +96,18 @@ class Queue:
             created_at=now,
             expires_at=now + self.job_ttl,
         )
-        outcome, job_id = await self._run(once, record)
+        if upload is not None:
+            await self.store.put(keys.upload(record.id), upload)
+        outcome, job_id = "", ""
+        try:
+            outcome, job_id = await self._run(once, record)
+        except ServiceError:
+            outcome = "refused"
+            raise
+        finally:
+            # Nobody knows what became of a submission that Redis did not answer; the sweep removes what no job has.
+            if upload is not None and outcome not in ("created", ""):
+                await self.store.delete(keys.upload(record.id))
         if outcome == "full":
             detail = f"{self.max_queued} jobs are waiting already; try again later"
             raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)

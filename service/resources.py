@@ -62,13 +62,14 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
         dockets = {name: await stack.enter_async_context(docket(name, settings.redis_url)) for name in keys.DOCKETS}
         ledger, catalog = Ledger(redis), Catalog(redis)
         life = timedelta(seconds=settings.job_ttl_seconds)
-        queue = Queue(redis, dockets, max_queued=settings.max_queued, job_ttl=life)
+        store = ArtifactStore.at(settings.store)
+        queue = Queue(redis, dockets, store, max_queued=settings.max_queued, job_ttl=life)
         await stack.enter_async_context(background(queue))
         yield Resources(
             settings=settings,
             redis=redis,
             patient=patient,
-            store=ArtifactStore.at(settings.store),
+            store=store,
             ledger=ledger,
             catalog=catalog,
             queue=queue,

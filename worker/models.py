@@ -1,31 +1,35 @@
 """The models a worker serves: loaded from the hub or a folder, the least recently used one dropped."""
 
 import asyncio
-import json
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
-from math import lcm
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
-from transformers import CLIPTextConfig, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 import ovam
 from contracts.errors import Code, ServiceError
-from contracts.models import ModelCard
+from contracts.models import Family, ModelCard
+from ovam.model import Pipeline
+from worker import schedulers
+from worker.cards import read_card
 from worker.gpu import GpuGate, Priority
 
-GUIDANCE_SCALE = 7.5  # Stable Diffusion's own default
-CARD_FILE = "ovam.json"  # beside model_index.json: what a model's own files cannot say
-PIXEL_MULTIPLE = 8  # the pipelines take no other sizes
+UNCHECKED: Final = {"safety_checker": None, "requires_safety_checker": False}
+UNMARKED: Final = {"add_watermarker": False}
+KINDS: Final[dict[Family, tuple[Any, dict[str, Any]]]] = {
+    "sd1": (StableDiffusionPipeline, UNCHECKED),
+    "sd2": (StableDiffusionPipeline, UNCHECKED),
+    "sdxl": (StableDiffusionXLPipeline, UNMARKED),
+}
+"""The pipeline of each family, and how it is loaded: images come as they are drawn."""
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +39,21 @@ class Model:
     """A loaded model."""
 
     card: ModelCard
-    pipeline: StableDiffusionPipeline
+    pipeline: Pipeline
+    """Shared by all jobs, which must leave it as it is; see `lent`."""
     device: torch.device
+
+
+@contextmanager
+def lent(model: Model, scheduler: str | None = None) -> Iterator[Pipeline]:
+    """A pipeline for one job: the model's own weights, with a scheduler and a state that no other job sees."""
+    pipeline = copy(model.pipeline)
+    pipeline.scheduler = schedulers.made(scheduler or model.card.default_scheduler, model.pipeline.scheduler)
+    dtype = pipeline.vae.dtype
+    try:
+        yield pipeline
+    finally:
+        pipeline.vae.to(dtype=dtype)  # SDXL decodes half precision in float32, and after an error would leave it so
 
 
 class Models:
@@ -86,7 +103,7 @@ class Models:
         try:
             # Loading sets defaults of the whole process for a while, so nothing else may work with tensors meanwhile.
             return await asyncio.wrap_future(self._gate.submit(Priority.ATTRIBUTE, lambda: self._load(name, source)))
-        except (torch.OutOfMemoryError, MemoryError):
+        except (torch.OutOfMemoryError, MemoryError, ServiceError):
             raise
         except Exception as error:
             log.exception("model %s does not load from %s", name, source)
@@ -113,10 +130,12 @@ def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def load_model(name: str, source: str, *, device: torch.device, dtype: torch.dtype, default: bool) -> Model:
-    """Load a Stable Diffusion pipeline from a hub id or a folder."""
-    pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=dtype, safety_checker=None, requires_safety_checker=False)
+    """Load a text to image pipeline from a hub id or a folder."""
+    card = read_card(name, source, default=default)
+    kind, options = KINDS[card.family]
+    pipeline = kind.from_pretrained(source, dtype=dtype, **options)
     pipeline.set_progress_bar_config(disable=True)
-    return Model(read_card(name, source, default=default), pipeline.to(device), device)
+    return Model(card, pipeline.to(device), device)
 
 
 def hide_progress_bars() -> None:
@@ -134,48 +153,11 @@ def loader(device: torch.device, dtype: torch.dtype, default: str) -> Callable[[
     return load
 
 
-def read_card(name: str, source: str, *, default: bool) -> ModelCard:
-    """Describe a model by its configuration files alone."""
-    unet = _config(UNet2DConditionModel, source, "unet")
-    vae = _config(AutoencoderKL, source, "vae")
-    text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder")
-    factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    halvings = len(unet["block_out_channels"]) - 1
-    size = unet["sample_size"]
-    own = _extras(source)
-    height, width = (size, size) if isinstance(size, int) else size
-    return ModelCard(
-        name=name,
-        source=source,
-        family="sd1",
-        text_width=unet["cross_attention_dim"],
-        max_tokens=min(read_tokenizer(source).model_max_length, text.max_position_embeddings),
-        default_height=height * factor,
-        default_width=width * factor,
-        size_multiple=lcm(PIXEL_MULTIPLE, factor * 2**halvings),
-        default=default,
-        **{"default_guidance_scale": GUIDANCE_SCALE, **own},
-    )
-
-
-def read_tokenizer(source: str) -> CLIPTokenizer:
-    """The model's tokenizer."""
-    return CLIPTokenizer.from_pretrained(source, subfolder="tokenizer")
-
-
-def read_vocabulary(source: str) -> str:
-    """The model's tokenizer.json, which neither cuts nor pads."""
-    tokenizer = read_tokenizer(source).backend_tokenizer
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer.to_str()
-
-
 def warm(model: Model) -> None:
     """Generate and attribute once, so that the first job does not pay for what happens only once."""
     card = model.card
-    with ovam.capture(model.pipeline) as traces:
-        model.pipeline(
+    with lent(model) as pipeline, ovam.capture(pipeline) as traces:
+        pipeline(
             "a photograph",
             height=card.default_height,
             width=card.default_width,
@@ -184,18 +166,3 @@ def warm(model: Model) -> None:
         )
     embedding, _ = ovam.encode(model.pipeline, "a photograph")
     ovam.heatmaps(traces[0], embedding)
-
-
-def _config(kind: Any, source: str, subfolder: str) -> dict[str, Any]:  # noqa: ANN401  # diffusers' mixins are untyped
-    return dict(kind.load_config(source, subfolder=subfolder))
-
-
-def _extras(source: str) -> dict[str, Any]:
-    """What the model says of itself in ovam.json, if it has one."""
-    path = Path(source) / CARD_FILE
-    if not Path(source).is_dir():
-        try:
-            path = Path(hf_hub_download(source, CARD_FILE))
-        except (EntryNotFoundError, OSError):
-            return {}
-    return json.loads(path.read_text()) if path.is_file() else {}

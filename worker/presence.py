@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from contracts import keys
 from contracts.jobs import utc_now
 from contracts.models import ModelCard
-from worker.models import read_card, read_vocabulary
+from worker.cards import read_card, read_vocabulary
 from worker.questions import method_cards
 
 BEAT_SECONDS = 2.0

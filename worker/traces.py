@@ -11,8 +11,9 @@ from PIL import Image
 from contracts import keys
 from contracts.errors import Code, ServiceError
 from contracts.generation import GenerateResult
-from contracts.jobs import JobRecord, State
+from contracts.jobs import JobRecord
 from contracts.ledger import Ledger
+from contracts.sources import check_image, images_of
 from contracts.store import ArtifactStore
 from ovam import Trace
 from worker.models import Model
@@ -23,7 +24,7 @@ SceneKey = tuple[str, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A generated image and its trace."""
+    """An image and its trace."""
 
     trace: Trace
     image: np.ndarray
@@ -75,20 +76,11 @@ class SceneCache:
 
 
 async def source_of(ledger: Ledger, job_id: str, image: int, *, field: str) -> tuple[JobRecord, GenerateResult]:
-    """The generate job that an image comes from; a ServiceError when there is no such image (any more)."""
+    """The job that an image comes from; a ServiceError when there is no such image (any more)."""
     record = await ledger.get(job_id, field=field)
-    if record.kind != "generate":
-        raise ServiceError(Code.WRONG_JOB_KIND, f"job {job_id} is of kind {record.kind}, not generate", field=field, value=job_id)
-    if record.state is State.EXPIRED:
-        raise ServiceError(Code.JOB_EXPIRED, f"job {job_id} has expired and its images are gone", field=field, value=job_id)
-    if not record.state.final:
-        raise ServiceError(Code.JOB_NOT_FINISHED, f"job {job_id} is still {record.state}", field=field, value=job_id)
-    if not isinstance(record.result, GenerateResult):
-        raise ServiceError(Code.JOB_NOT_SUCCESSFUL, f"job {job_id} has {record.state}", field=field, value=job_id)
-    if image >= len(record.result.images):
-        detail = f"job {job_id} has {len(record.result.images)} images, counted from 0; there is no image {image}"
-        raise ServiceError(Code.IMAGE_INDEX, detail, field=field.replace("job_id", "image"), value=image)
-    return record, record.result
+    result = images_of(record, field=field)
+    check_image(result, image, job_id, field=field.replace("job_id", "image"))
+    return record, result
 
 
 async def scene_of(record: JobRecord, image: int, model: Model, *, cache: SceneCache, store: ArtifactStore) -> Scene:

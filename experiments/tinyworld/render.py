@@ -13,6 +13,7 @@ from experiments.tinyworld.shapes import CLASS_NAMES
 
 # One seed space a purpose, so that what is learned from never meets what is judged on.
 TRAINING, ANNOTATOR_TRAINING, ANNOTATOR_TEST, SHEET = range(4)
+REAL_IMAGES = 100  # tuning of how real images are looked at
 
 
 def example(purpose: int, seed: int, classes: tuple[str, ...] | None = None) -> tuple[Drawing, str]:

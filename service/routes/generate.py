@@ -31,6 +31,9 @@ router = APIRouter(tags=["jobs"])
             Code.SIZE_TOO_LARGE,
             Code.TOO_MANY_STEPS,
             Code.TOO_MANY_IMAGES,
+            Code.UNKNOWN_SCHEDULER,
+            Code.SETTINGS_CONTRADICT,
+            Code.SELECTION_INVALID,
         ),
     },
 )

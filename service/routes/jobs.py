@@ -13,11 +13,11 @@ from contracts import keys
 from contracts.errors import Code, Failure, ServiceError
 from contracts.fields import JobId
 from contracts.jobs import JobRecord, Kind, Progress, State
+from contracts.sources import check_alive
 from service import artifacts, examples
 from service.events import START, follow
 from service.openapi import example, problems
 from service.resources import With
-from service.validation.lookups import check_alive
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 BINARY = {"schema": {"type": "string", "format": "binary"}}

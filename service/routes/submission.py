@@ -1,4 +1,4 @@
-"""What the three ways to ask for a job have in common: media type, idempotency, and waiting for the answer."""
+"""What all ways to ask for a job have in common: media type, idempotency, and waiting for the answer."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -52,14 +52,20 @@ def asked_wait(prefer: str | None) -> int:
 
 
 async def accept(
-    request: R, check: Callable[[R, Lookups], Awaitable[AnyRequest]], resources: Resources, key: str | None, prefer: str | None
+    request: R,
+    check: Callable[[R, Lookups], Awaitable[AnyRequest]],
+    resources: Resources,
+    key: str | None,
+    prefer: str | None,
+    *,
+    upload: bytes | None = None,
 ) -> Response:
-    """Check a request, file its job and answer with the job's record."""
+    """Check a request, file its job, with a file that came with it, and answer with the job's record."""
     wait = asked_wait(prefer)
     once = Once.of(key, request, wait) if key else None
     job_id, new = (await resources.queue.replay(once) if once else None), False
     if job_id is None:
-        job_id, new = await resources.queue.submit(await check(request, resources.lookups), once)
+        job_id, new = await resources.queue.submit(await check(request, resources.lookups), once, upload)
     try:
         record = await finished(resources.patient, job_id, wait) if wait else await resources.ledger.get(job_id)
     finally:

@@ -2,14 +2,14 @@
 
 from tokenizers import Tokenizer
 
-from contracts.attribution import AttributeRequest, Settings, Target
+from contracts.attribution import AttributeRequest, Target
 from contracts.errors import Code, ServiceError
 from contracts.models import ModelCard
-from contracts.targets import check_embedding, effective
+from contracts.sources import check_image
+from contracts.targets import check_embedding, effective, selected
 from service.catalog import Catalog
 from service.prompts import check_word, fitting
-from service.validation.lookups import Lookups, check_image
-from service.validation.selections import check_selection
+from service.validation.lookups import Lookups
 
 
 async def checked(request: AttributeRequest, lookups: Lookups) -> AttributeRequest:
@@ -23,8 +23,8 @@ async def checked(request: AttributeRequest, lookups: Lookups) -> AttributeReque
         await check_target(target, card, tokenizer, lookups.catalog, field=f"targets.{number}")
         kept = result.self_attention or not result.blocks  # an old record does not tell
         chosen = effective(request, number, card, methods, self_attention=kept)
-        settings = Settings.model_validate(chosen.settings)
-        check_selection(result, settings.blocks, settings.evaluations, settings.heads, chosen.fields)
+        if result.blocks:
+            selected(chosen, result.blocks, result.evaluations)
     return request
 
 

@@ -4,9 +4,10 @@ import asyncio
 
 from contracts.errors import Code, ServiceError
 from contracts.optimization import Example, OptimizeRequest
+from contracts.sources import check_image
 from service.masks import check_mask
 from service.prompts import fitting
-from service.validation.lookups import Lookups, check_image
+from service.validation.lookups import Lookups
 
 
 async def checked(request: OptimizeRequest, lookups: Lookups) -> OptimizeRequest:

@@ -62,8 +62,10 @@ async def test_what_is_committed_can_be_read_whole_and_in_part(store: ArtifactSt
 
 
 async def test_files_without_a_manifest_do_not_count(store: ArtifactStore) -> None:
-    await store.put(f"jobs/{JOB}/1/a.png", b"half")
+    artifacts = [await store.write(JOB, 1, file) for file in FILES]
     assert await store.manifest(JOB, 1) == []
+    await store.seal(JOB, 1, artifacts)
+    assert await store.manifest(JOB, 1) == artifacts
     assert await store.manifest(JOB, 2) == []
 
 

@@ -11,21 +11,18 @@ from tokenizers.processors import TemplateProcessing
 from contracts import keys
 from contracts.attribution import AttributeResult, MethodCard
 from contracts.errors import Code, Failure
-from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult
+from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult, ImageRequest
 from contracts.jobs import JobRecord, Progress, utc_now
 from contracts.ledger import Ledger
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeResult
+from contracts.probing import ProbeRequest, ProbeResult
 from contracts.store import ArtifactStore, File
 from contracts.tokens import TokenCard, TokenExample
 from service import examples
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8
-BLOCKS = [
-    BlockInfo(name=f"{place}.attentions.0.transformer_blocks.0.attn2", grid=grid, heads=heads)
-    for place, grid, heads in (("down_blocks.0", (8, 6), 2), ("up_blocks.0", (4, 3), 4), ("up_blocks.1", (8, 6), 2))
-]
 
 
 def letters() -> Tokenizer:
@@ -51,6 +48,13 @@ def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
         default_width=48,
         size_multiple=16,
         default_guidance_scale=5.0,
+        default_scheduler="DDIMScheduler",
+        schedulers=["DDIMScheduler", "EulerDiscreteScheduler"],
+        blocks=[
+            BlockInfo(name="down_blocks.0.attentions.0.transformer_blocks.0.attn2", grid=(8, 6), heads=2),
+            BlockInfo(name="mid_block.attentions.0.transformer_blocks.0.attn2", grid=(4, 3), heads=4),
+            BlockInfo(name="up_blocks.0.attentions.0.transformer_blocks.0.attn2", grid=(4, 3), heads=3),
+        ],
         default=default,
     )
 
@@ -108,7 +112,7 @@ class InTestWorker:
             record = await self.begin(job_id)
         return await self.ledger.succeed(job_id, record.attempt, await self.result(record))
 
-    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | OptimizeResult:
+    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | ProbeResult | OptimizeResult:
         match record.request:
             case GenerateRequest() as request:
                 names = [f"image-{index}.png" for index in range(request.num_images)]
@@ -126,10 +130,24 @@ class InTestWorker:
                     num_inference_steps=request.num_inference_steps,
                     guidance_scale=request.guidance_scale or 0,
                     evaluations=request.num_inference_steps,
-                    blocks=BLOCKS,
+                    blocks=card().blocks,
                     self_attention=bool(request.capture.self_attention),
                     images=images,
                 )
+            case ImageRequest() as request:
+                files = await self.store.commit(record.id, record.attempt, [File("image-0.png", "image/png", IMAGE)])
+                return GenerateResult(
+                    model=request.model,
+                    height=request.height,
+                    width=request.width,
+                    num_inference_steps=9,
+                    guidance_scale=1.0,
+                    evaluations=9,
+                    blocks=card().blocks,
+                    images=[GeneratedImage(index=0, seed=request.seed, image=files["image-0.png"], trace_bytes=1)],
+                )
+            case ProbeRequest() as request:
+                return ProbeResult(model="tiny", prompt=request.attribution_prompt, words=[])
             case _:
                 return AttributeResult(model="tiny", height=64, width=48, segments=[])
 

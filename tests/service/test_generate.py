@@ -16,6 +16,7 @@ async def test_a_job_is_accepted_with_its_place_and_a_complete_request(client: h
     assert (record["state"], record["kind"], record["attempt"]) == ("queued", "generate", 0)
     request = GenerateRequest.model_validate(record["request"])
     assert (request.model, request.height, request.width, request.guidance_scale) == ("tiny", 64, 48, 5.0)
+    assert (request.scheduler, request.capture.self_attention) == ("DDIMScheduler", False)
     assert request.seed is not None
 
 
@@ -30,6 +31,52 @@ async def test_what_the_client_says_is_kept(client: httpx2.AsyncClient, worker: 
     said = {"prompt": "a car", "seed": 7, "height": 32, "width": 80, "guidance_scale": 0, "model": "other", "num_images": 2}
     answer = await client.post("/v1/generate", json=said)
     assert said.items() <= answer.json()["request"].items()
+
+
+CAPTURE = {
+    "half": "unconditional",
+    "blocks": ["mid", 8],
+    "mid_block": True,
+    "evaluations": {"start": -5, "stop": None, "step": 2},
+    "heads": [0, -1],
+    "self_attention": True,
+}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_every_choice_of_what_is_kept_is_kept_in_the_record(client: httpx2.AsyncClient) -> None:
+    said = {"prompt": "a car", "scheduler": "EulerDiscreteScheduler", "capture": CAPTURE}
+    answer = await client.post("/v1/generate", json=said)
+    assert answer.status_code == 202, answer.text
+    assert said.items() <= answer.json()["request"].items()
+
+
+async def test_a_record_asked_for_again_is_the_same_request(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    await worker.publish(card().model_copy(update={"default_self_attention": True}))
+    first = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["request"]
+    second = (await client.post("/v1/generate", json=first)).json()["request"]
+    assert first == second
+    assert first["capture"]["self_attention"] is True
+
+
+async def test_a_resolution_is_that_of_the_images_own_size(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    await worker.publish(card())
+    body = {"prompt": "a car", "height": 64, "width": 128, "capture": {"blocks": [16]}}
+    assert (await client.post("/v1/generate", json=body)).status_code == 202
+    found = assert_problem(
+        await client.post("/v1/generate", json=body | {"width": 48}), 422, "selection-invalid", "capture.blocks"
+    )
+    assert found["detail"] == (
+        "`capture.blocks` 16 selects no block; resolutions: 8, 4; names begin with: down_blocks.0, up_blocks.0"
+    )
+
+
+async def test_a_model_that_is_told_its_guidance_has_no_unconditional_half(
+    client: httpx2.AsyncClient, worker: InTestWorker
+) -> None:
+    await worker.publish(card().model_copy(update={"guidance_embedded": True}))
+    body = {"prompt": "a car", "guidance_scale": 8, "capture": {"half": "unconditional"}}
+    assert_problem(await client.post("/v1/generate", json=body), 422, "settings-contradict", "capture.half")
 
 
 @pytest.mark.usefixtures("worker")
@@ -48,6 +95,23 @@ BAD = [
     ({"prompt": "a car", "num_images": 9}, 422, "too-many-images", "num_images"),
     ({"prompt": "long " * 20}, 422, "prompt-too-long", "prompt"),
     ({"prompt": "a car", "negative_prompt": "long " * 20}, 422, "prompt-too-long", "negative_prompt"),
+    ({"prompt": "a car", "scheduler": "PNDMScheduler"}, 422, "unknown-scheduler", "scheduler"),
+    ({"prompt": "a car", "scheduler": ""}, 422, "unknown-scheduler", "scheduler"),
+    ({"prompt": "a car", "scheduler": "S" * 65}, 422, "invalid-request", "scheduler"),
+    ({"prompt": "a car", "guidance_scale": 1, "capture": {"half": "unconditional"}}, 422, "settings-contradict", "capture.half"),
+    ({"prompt": "a car", "capture": {"half": "both"}}, 422, "invalid-request", "capture.half"),
+    ({"prompt": "a car", "capture": {"blocks": ["left"]}}, 422, "selection-invalid", "capture.blocks"),
+    ({"prompt": "a car", "capture": {"blocks": ["up", 64]}}, 422, "selection-invalid", "capture.blocks"),
+    ({"prompt": "a car", "capture": {"blocks": ["mid_block"]}}, 422, "selection-invalid", "capture.blocks"),
+    ({"prompt": "a car", "capture": {"blocks": []}}, 422, "invalid-request", "capture.blocks"),
+    ({"prompt": "a car", "capture": {"heads": 2}}, 422, "selection-invalid", "capture.heads"),
+    ({"prompt": "a car", "capture": {"heads": [0, -3]}}, 422, "selection-invalid", "capture.heads"),
+    ({"prompt": "a car", "capture": {"heads": {"start": 1, "stop": 1}}}, 422, "selection-invalid", "capture.heads"),
+    ({"prompt": "a car", "capture": {"evaluations": 1.5}}, 422, "invalid-request", "capture.evaluations"),
+    ({"prompt": "a car", "capture": {"evaluations": {"from": 1}}}, 422, "invalid-request", "capture.evaluations"),
+    ({"prompt": "a car", "capture": {"heads": []}}, 422, "invalid-request", "capture.heads"),
+    ({"prompt": "a car", "capture": {"blocks": ["up", "[a-z]"]}}, 422, "invalid-request", "capture.blocks.1"),
+    ({"prompt": "a car", "num_inference_steps": 1001}, 422, "invalid-request", "num_inference_steps"),
     ({"prompt": "a car", "num_inference_steps": 0}, 422, "invalid-request", "num_inference_steps"),
     ({"prompt": "a car", "num_images": 0}, 422, "invalid-request", "num_images"),
     ({"prompt": "a car", "seed": -1}, 422, "invalid-request", "seed"),

@@ -5,10 +5,11 @@ import pytest
 
 from contracts.attribution import AttributeRequest
 from contracts.errors import Code
-from contracts.generation import GenerateRequest
+from contracts.generation import GenerateRequest, ImageUpload
 from contracts.jobs import JobRecord
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeRequest
+from contracts.probing import ProbeOptions
 from contracts.tokens import TokenCard
 from service import examples
 from service.app import create_app
@@ -23,7 +24,7 @@ NAMES = [operation["operationId"] for _, _, operation in OPERATIONS]
 
 
 def test_operations_have_short_names_of_their_own() -> None:
-    assert len(set(NAMES)) == len(NAMES) == 18
+    assert len(set(NAMES)) == len(NAMES) == 20
     assert all(re.fullmatch(r"[a-z_]+", name) for name in NAMES)
 
 
@@ -57,6 +58,10 @@ def test_every_refusal_is_a_documented_problem_with_its_codes(path: str, operati
 def test_the_examples_are_what_the_service_speaks() -> None:
     GenerateRequest.model_validate(examples.GENERATE)
     AttributeRequest.model_validate(examples.ATTRIBUTE)
+    ImageUpload.model_validate(examples.IMAGE)
+    ProbeOptions.model_validate(examples.PROBE)
+    for record in (examples.IMAGE_QUEUED, examples.IMAGE_SUCCEEDED, examples.PROBE_QUEUED, examples.PROBE_SUCCEEDED):
+        JobRecord.model_validate(record)
     request = OptimizeRequest.model_validate(examples.OPTIMIZE)
     records = (examples.QUEUED, examples.SUCCEEDED, examples.CANCELED, examples.ATTRIBUTE_QUEUED, examples.ATTRIBUTE_SUCCEEDED)
     for record in (*records, examples.OPTIMIZE_QUEUED, examples.OPTIMIZE_SUCCEEDED):

@@ -25,7 +25,7 @@ async def attribute(attempt: Attempt, request: AttributeRequest, resources: Reso
     model = await resources.models.get(source.model)
     scene = await scene_of(record, request.image, model, cache=resources.scenes, store=resources.store)
     learned = await learned_tokens(request, model.card, resources)
-    questions = questions_of(request, model, learned, self_attention=bool(scene.trace.self_attention))
+    questions = questions_of(request, model, scene.trace, learned)
     heats = await attempt.on_device(Priority.ATTRIBUTE, lambda: heats_of(model, scene, request, questions))
     findings = await asyncio.to_thread(lambda: [*findings_of(attempt, request, scene, questions, heats)])
     files = [file for finding in findings for file in finding.files]

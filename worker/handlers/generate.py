@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,18 @@ from PIL.Image import Image
 
 import ovam
 from contracts import keys
+from contracts.capabilities import check, filled
 from contracts.errors import Code, ServiceError
-from contracts.generation import MAX_SEED, GeneratedImage, GenerateRequest, GenerateResult
+from contracts.fields import Artifact
+from contracts.generation import FilledRequest, GeneratedImage, GenerateRequest, GenerateResult
 from contracts.jobs import Progress
+from contracts.selections import positions
 from contracts.store import File
+from ovam.model import Pipeline
 from worker.attempts import Attempt
+from worker.choices import blocks_of, kept
 from worker.gpu import Priority
-from worker.models import Model
+from worker.models import Model, lent
 from worker.rendering import png
 from worker.resources import Resources
 from worker.traces import Scene
@@ -27,40 +30,118 @@ from worker.traces import Scene
 BINARY = "application/octet-stream"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A request with every default filled in."""
-
-    model: str
-    prompt: str
-    negative_prompt: str
-    seeds: tuple[int, ...]
-    steps: int
-    guidance_scale: float
-    height: int
-    width: int
-    self_attention: bool
-
-
 async def generate(attempt: Attempt, request: GenerateRequest, resources: Resources) -> GenerateResult:
     """Draw the images, commit them with their traces, and keep the traces at hand."""
     model = await resources.models.get(request.model or resources.settings.default)
-    plan = planned(request, model)
-    batch = resources.settings.batch_images
-    scenes = await attempt.on_device(Priority.GENERATE, lambda: list(draw(attempt, model, plan, batch)))
-    files = await asyncio.gather(*(asyncio.to_thread(files_of, scene, plan, index) for index, scene in enumerate(scenes)))
+    run = filled(request, model.card)
+    check(run, model.card)
+    scenes = await attempt.on_device(Priority.GENERATE, lambda: list(draw(attempt, model, run, resources.settings.batch_images)))
+    artifacts: dict[str, Artifact] = {}
+    for index, scene in enumerate(scenes):  # one at a time: a file is as large as its trace
+        attempt.check()
+        for file in await asyncio.to_thread(files_of, scene, run, index):
+            artifacts[file.name] = await resources.store.write(attempt.job_id, attempt.number, file)
     attempt.check()
-    artifacts = await resources.store.commit(attempt.job_id, attempt.number, [file for pair in files for file in pair])
+    await resources.store.seal(attempt.job_id, attempt.number, [*artifacts.values()])
     for index, scene in enumerate(scenes):
         resources.scenes.keep((attempt.job_id, attempt.number, index), model.card.name, scene)
+    return result_of(run, scenes[0].trace, artifacts)
+
+
+def draw(attempt: Attempt, model: Model, request: FilledRequest, batch: int) -> Iterator[Scene]:
+    """Run the pipeline, a batch of images at a time; image k depends on its own seed alone."""
+    with lent(model, request.scheduler) as pipeline:
+        require_short(pipeline, model.card.max_tokens, request)
+        evaluations = kept_evaluations(pipeline, request)
+        choice = kept(request.capture, model.card, (request.height, request.width))
+        seeds = seeds_of(request)
+        groups = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
+        for number, group in enumerate(groups):
+            attempt.breathe()
+            with ovam.capture(pipeline, half=request.capture.half, evaluations=evaluations, **choice) as traces:
+                images = run_pipeline(attempt, pipeline, request, group, (number, len(groups)))
+            for image, trace in zip(images, traces, strict=True):
+                yield Scene(trace.to(device="cpu", dtype=torch.float16), np.asarray(image))
+
+
+def run_pipeline(
+    attempt: Attempt, pipeline: Pipeline, request: FilledRequest, seeds: Sequence[int], group: tuple[int, int]
+) -> list[Image]:
+    """Draw one batch, telling of every step. The noise is drawn on the CPU, so that a seed means the same everywhere."""
+    number, groups = group
+
+    def step_ended(running: Pipeline, step: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+        steps = running.num_timesteps
+        attempt.report(Progress(done=number * steps + step + 1, total=groups * steps, unit="step"))
+        attempt.breathe()
+        return tensors
+
+    return pipeline(
+        prompt=[request.prompt] * len(seeds),
+        # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
+        negative_prompt=[request.negative_prompt] * len(seeds) if request.negative_prompt else None,
+        height=request.height,
+        width=request.width,
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        callback_on_step_end=step_ended,
+        callback_on_step_end_tensor_inputs=[],
+    ).images
+
+
+def require_short(pipeline: Pipeline, limit: int, request: FilledRequest) -> None:
+    """Refuse a text that the pipeline would silently cut. ServiceError: prompt-too-long."""
+    tokenizers = [pipeline.tokenizer, getattr(pipeline, "tokenizer_2", pipeline.tokenizer)]
+    for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
+        tokens = max(len(tokenizer(text, verbose=False)["input_ids"]) for tokenizer in tokenizers)
+        if tokens > limit:
+            detail = f"{field} has {tokens} tokens, start and end included; allowed: {limit}"
+            raise ServiceError(Code.PROMPT_TOO_LONG, detail, field=field, value=text)
+
+
+def kept_evaluations(pipeline: Pipeline, request: FilledRequest) -> list[int]:
+    """The UNet evaluations to be kept, of as many as the scheduler makes of the steps.
+
+    ServiceError: settings-contradict when the scheduler does not take so many or so few steps, selection-invalid.
+    """
+    steps = request.num_inference_steps
+    try:
+        pipeline.scheduler.set_timesteps(steps)
+    except ValueError as error:
+        detail = f"{request.scheduler} does not take {steps} steps: {error}"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="num_inference_steps", value=steps) from error
+    return positions(request.capture.evaluations, len(pipeline.scheduler.timesteps), field="capture.evaluations")
+
+
+def seeds_of(request: FilledRequest) -> range:
+    """The seed of every image."""
+    return range(request.seed, request.seed + request.num_images)
+
+
+def files_of(scene: Scene, request: FilledRequest, index: int) -> tuple[File, File]:
+    """An image with all that draws it again as text chunks, and its trace."""
+    texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    settings = request.model_dump(mode="json", exclude={*texts, "num_images"}) | {"seed": seeds_of(request)[index]}
+    return (
+        File(f"image-{index}.png", "image/png", png(scene.image, texts | {"settings": json.dumps(settings)})),
+        File(keys.trace(index), BINARY, scene.trace.to_bytes()),
+    )
+
+
+def result_of(request: FilledRequest, trace: ovam.Trace, artifacts: Mapping[str, Artifact]) -> GenerateResult:
+    """What was drawn, and what is kept of it: the traces of a job's images are alike."""
     return GenerateResult(
-        model=plan.model,
-        height=plan.height,
-        width=plan.width,
-        num_inference_steps=plan.steps,
-        guidance_scale=plan.guidance_scale,
-        evaluations=len(scenes[0].trace.evaluations),
-        self_attention=plan.self_attention,
+        model=request.model,
+        height=request.height,
+        width=request.width,
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        scheduler=request.scheduler,
+        evaluations=len(trace.evaluations),
+        timesteps=[*trace.timesteps],
+        blocks=blocks_of(trace),
+        self_attention=bool(trace.self_attention),
         images=[
             GeneratedImage(
                 index=index,
@@ -68,87 +149,6 @@ async def generate(attempt: Attempt, request: GenerateRequest, resources: Resour
                 image=artifacts[f"image-{index}.png"],
                 trace_bytes=artifacts[keys.trace(index)].size,
             )
-            for index, seed in enumerate(plan.seeds)
+            for index, seed in enumerate(seeds_of(request))
         ],
-    )
-
-
-def planned(request: GenerateRequest, model: Model) -> Plan:
-    """Fill in the model's defaults. ServiceError: prompt-too-long, size-not-divisible."""
-    card = model.card
-    first = secrets.randbelow(MAX_SEED) if request.seed is None else request.seed
-    plan = Plan(
-        model=card.name,
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        seeds=tuple(first + index for index in range(request.num_images)),
-        steps=request.num_inference_steps,
-        guidance_scale=card.default_guidance_scale if request.guidance_scale is None else request.guidance_scale,
-        height=request.height or card.default_height,
-        width=request.width or card.default_width,
-        self_attention=bool(request.capture.self_attention),
-    )
-    for field, size in (("height", plan.height), ("width", plan.width)):
-        if size % card.size_multiple:
-            detail = f"{field} is {size}; allowed for model {card.name!r}: multiples of {card.size_multiple}"
-            raise ServiceError(Code.SIZE_NOT_DIVISIBLE, detail, field=field, value=size)
-    return plan
-
-
-def draw(attempt: Attempt, model: Model, plan: Plan, batch: int) -> Iterator[Scene]:
-    """Run the pipeline, a batch of images at a time; image k depends on its own seed alone."""
-    for field, text in (("prompt", plan.prompt), ("negative_prompt", plan.negative_prompt)):
-        require_short(model, field, text)
-    groups = [plan.seeds[start : start + batch] for start in range(0, len(plan.seeds), batch)]
-    for number, seeds in enumerate(groups):
-        attempt.breathe()
-        with ovam.capture(model.pipeline, self_attention=plan.self_attention) as traces:
-            images = run_pipeline(attempt, model, plan, seeds, (number, len(groups)))
-        for image, trace in zip(images, traces, strict=True):
-            yield Scene(trace.to(device="cpu", dtype=torch.float16), np.asarray(image))
-
-
-def run_pipeline(attempt: Attempt, model: Model, plan: Plan, seeds: tuple[int, ...], group: tuple[int, int]) -> list[Image]:
-    """Draw one batch, telling of every step. The noise is drawn on the CPU, so that a seed means the same everywhere."""
-    number, groups = group
-
-    def step_ended(pipeline: Any, step: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-        steps = pipeline.num_timesteps
-        attempt.report(Progress(done=number * steps + step + 1, total=groups * steps, unit="step"))
-        attempt.breathe()
-        return tensors
-
-    return model.pipeline(
-        prompt=[plan.prompt] * len(seeds),
-        negative_prompt=[plan.negative_prompt] * len(seeds),
-        height=plan.height,
-        width=plan.width,
-        num_inference_steps=plan.steps,
-        guidance_scale=plan.guidance_scale,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        callback_on_step_end=step_ended,
-        callback_on_step_end_tensor_inputs=[],
-    ).images
-
-
-def require_short(model: Model, field: str, text: str) -> None:
-    """Refuse a text that the pipeline would silently cut. ServiceError: prompt-too-long."""
-    tokens = len(model.pipeline.tokenizer(text, verbose=False)["input_ids"])
-    if tokens > model.card.max_tokens:
-        detail = f"{field} has {tokens} tokens, start and end included; allowed: {model.card.max_tokens}"
-        raise ServiceError(Code.PROMPT_TOO_LONG, detail, field=field, value=text)
-
-
-def files_of(scene: Scene, plan: Plan, index: int) -> tuple[File, File]:
-    """An image with its settings as text chunks, and its trace."""
-    settings = {
-        "model": plan.model,
-        "seed": plan.seeds[index],
-        "num_inference_steps": plan.steps,
-        "guidance_scale": plan.guidance_scale,
-    }
-    notes = {"prompt": plan.prompt, "negative_prompt": plan.negative_prompt, "settings": json.dumps(settings)}
-    return (
-        File(f"image-{index}.png", "image/png", png(scene.image, notes)),
-        File(keys.trace(index), BINARY, scene.trace.to_bytes()),
     )

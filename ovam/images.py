@@ -1,0 +1,209 @@
+"""Keeping the pixel queries of a real image: it is noised as in training, and the UNet looks at it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from ovam.errors import InvalidArgumentError, UnsupportedModelError
+from ovam.model import Pipeline, plain_unet
+from ovam.recorder import Choice, Evaluation, recording
+from ovam.selection import Blocks, Indices
+from ovam.text import require_short
+from ovam.trace import Trace
+
+Inversion = Literal["none", "ddim"]
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+Latent = Float[Tensor, "1 channels latent_height latent_width"]
+
+TIMESTEPS = (900, 800, 700, 600, 500, 400, 300, 200, 100)
+"""Where noise is added by default, of 1000: the best set that ``python -m experiments.real_images`` found."""
+STEPS = 30
+"""Steps of an inversion by default."""
+AESTHETIC_SCORE = 6.0  # what SDXL's refiner is told of an image's looks, diffusers' default
+
+
+def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
+    pipeline: Pipeline,
+    image: UInt8[np.ndarray, "height width 3"],
+    *,
+    prompt: str = "",
+    timesteps: Sequence[int] | None = None,
+    inversion: Inversion = "none",
+    num_inference_steps: int = STEPS,
+    seed: int = 0,
+    blocks: Blocks = None,
+    evaluations: Indices = None,
+    heads: Indices = None,
+    mid_block: bool = False,
+    self_attention: bool = False,
+    on_evaluation: Callable[[int, int], None] | None = None,
+) -> Trace:
+    """Keep the queries with which a UNet looks at a real image (Eq. 1 for images that it did not make).
+
+    The image is encoded by the VAE, and evaluated at each of ``timesteps`` (by default `TIMESTEPS`) under as
+    much noise as belongs there; every evaluation has noise of its own, drawn in turn from ``seed``.
+    ``inversion="ddim"`` goes without noise: from the image along the deterministic path of DDIM, in
+    ``num_inference_steps`` even steps, each of which is an evaluation. There is no guidance; ``prompt`` says
+    what is in the image, or nothing. The trace has an evaluation a timestep, in the order given, or from the
+    image towards noise. ``on_evaluation`` is called with how many evaluations are done, and of how many. All
+    other choices are those of `ovam.capture`.
+
+    Raises `InvalidArgumentError` for an image whose sides the VAE cannot halve or a timestep outside,
+    `PromptTooLongError`, and what `ovam.capture` raises; `UnsupportedModelError` also for schedulers without
+    ``alphas_cumprod`` (flow matching) and UNets that take more than a latent (inpainting).
+    """
+    diffusion = Diffusion.of(pipeline.scheduler)
+    steps = _steps(diffusion, timesteps, inversion, num_inference_steps)
+    latent = _encoded(pipeline, image)
+    look = _looking(pipeline, prompt, (image.shape[0], image.shape[1]))
+    random = torch.Generator().manual_seed(seed)
+    choice = Choice("conditional", blocks, evaluations, heads, mid_block, self_attention)
+    evaluation = Evaluation(torch.tensor(steps), len(steps), slice(None))
+    with torch.no_grad(), recording(pipeline, choice, lambda _: evaluation) as recorder:
+        sample = latent
+        for done, step in enumerate(steps, start=1):
+            if inversion == "none":
+                sample = diffusion.noised(latent, torch.randn(latent.shape, generator=random).to(latent), step)
+            prediction = look(sample, step)
+            if inversion == "ddim" and done < len(steps):
+                sample = diffusion.moved(sample, prediction, step, steps[done])
+            if on_evaluation is not None:
+                on_evaluation(done, len(steps))
+        return next(recorder.traces())
+
+
+@dataclass(frozen=True, eq=False)
+class Diffusion:
+    """How much of a latent is image and how much is noise, and what the UNet says of it."""
+
+    alphas: Float[Tensor, " timesteps"]
+    """Share of the image's variance at every timestep."""
+    prediction: Prediction
+
+    @classmethod
+    def of(cls, scheduler: Any) -> "Diffusion":  # noqa: ANN401 - any scheduler of diffusers
+        """Read what any scheduler of the model knows, whatever its steps and its scaling are.
+
+        Raises `UnsupportedModelError`.
+        """
+        alphas = getattr(scheduler, "alphas_cumprod", None)
+        prediction = scheduler.config.get("prediction_type", "epsilon")
+        if alphas is None or prediction not in get_args(Prediction):
+            raise UnsupportedModelError(
+                f"scheduler {type(scheduler).__name__} predicts {prediction!r}; allowed: "
+                f"one of {get_args(Prediction)}, with alphas_cumprod"
+            )
+        return cls(alphas.double(), prediction)
+
+    def noised(self, latent: Latent, noise: Latent, step: int) -> Latent:
+        """Mix a latent with noise as in training; this is what every scheduler's ``scale_model_input`` gives."""
+        image, rest = self._weights(step)
+        return image * latent + rest * noise
+
+    def moved(self, sample: Latent, prediction: Latent, step: int, other: int) -> Latent:
+        """Move a latent from one timestep to another along DDIM's path (Song et al. 2021, Eq. 13)."""
+        image, rest = self._weights(step)
+        match self.prediction:
+            case "epsilon":
+                latent, noise = (sample - rest * prediction) / image, prediction
+            case "v_prediction":
+                latent, noise = image * sample - rest * prediction, image * prediction + rest * sample
+            case "sample":
+                latent, noise = prediction, (sample - image * prediction) / rest
+        return self.noised(latent, noise, other)
+
+    def _weights(self, step: int) -> tuple[float, float]:
+        """Factors of the image and of the noise."""
+        return float(self.alphas[step].sqrt()), float((1 - self.alphas[step]).sqrt())
+
+
+def _steps(diffusion: Diffusion, timesteps: Sequence[int] | None, inversion: Inversion, count: int) -> list[int]:
+    """List the timesteps that the UNet is told, one an evaluation.
+
+    An inversion begins at 0, where there is next to no noise, so that every latent has the noise of its timestep.
+    """
+    possible = len(diffusion.alphas)
+    if inversion not in get_args(Inversion):
+        raise InvalidArgumentError("inversion", inversion, "'none' or 'ddim'")
+    if inversion == "ddim":
+        if timesteps is not None:
+            raise InvalidArgumentError("timesteps", timesteps, "left out with inversion='ddim'")
+        if not 1 <= count <= possible:
+            raise InvalidArgumentError("num_inference_steps", count, f"1 to {possible}")
+        return [number * possible // count for number in range(count)]
+    steps = [step * possible // 1000 for step in TIMESTEPS] if timesteps is None else [*timesteps]
+    if not steps or not all(0 <= step < possible for step in steps):
+        raise InvalidArgumentError("timesteps", steps, f"at least one, each from 0 to {possible - 1}")
+    return steps
+
+
+def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable[[Latent, int], Latent]:
+    """Make the UNet's prediction for a latent at a timestep, everything else of it fixed."""
+    unet: Any = plain_unet(pipeline)
+    if unet.config.in_channels != pipeline.vae.config.latent_channels:
+        raise UnsupportedModelError(
+            f"the UNet takes {unet.config.in_channels} channels; allowed: the {pipeline.vae.config.latent_channels} of a latent"
+        )
+    require_short(pipeline, prompt)
+    with torch.no_grad():
+        conditions = _conditions(pipeline, prompt, size)
+
+    def look(latent: Latent, step: int) -> Latent:
+        timestep = torch.tensor(step, device=latent.device)
+        return unet(latent.to(unet.dtype), timestep, **conditions, return_dict=False)[0].to(latent.dtype)
+
+    return look
+
+
+def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[str, Any]:
+    """Gather what the UNet is told beside latent and timestep, as the pipeline would tell it of an image of ``size``."""
+    unet: Any = plain_unet(pipeline)
+    options = {"device": unet.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    embeddings = pipeline.encode_prompt(prompt=prompt, **options)
+    conditions: dict[str, Any] = {"encoder_hidden_states": embeddings[0]}
+    if unet.config.time_cond_proj_dim is not None:  # guidance of 1, embedded, counts from 0
+        strength = pipeline.get_guidance_scale_embedding(torch.zeros(1), embedding_dim=unet.config.time_cond_proj_dim)
+        conditions["timestep_cond"] = strength.to(unet.device, unet.dtype)
+    if hasattr(pipeline, "text_encoder_2"):
+        looks = pipeline.config.get("requires_aesthetics_score", False)
+        facts = (*size, 0, 0, AESTHETIC_SCORE) if looks else (*size, 0, 0, *size)
+        ids = torch.tensor([facts], device=unet.device, dtype=unet.dtype)
+        conditions["added_cond_kwargs"] = {"text_embeds": embeddings[2], "time_ids": ids}
+    return conditions
+
+
+def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> Latent:
+    """Encode an image: the mean of the VAE's posterior, as the UNet knows latents."""
+    multiple, shape = pipeline.vae_scale_factor, image.shape
+    if image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not image.size or any(np.mod(shape[:2], multiple)):
+        raise InvalidArgumentError("image", (image.dtype, shape), f"uint8, (height, width, 3) in multiples of {multiple}")
+    config = pipeline.vae.config
+    with torch.no_grad(), _exact(pipeline.vae) as vae:
+        pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+        latent = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mean.float()
+    if config.latents_mean is not None and config.latents_std is not None:
+        mean, deviation = (
+            torch.tensor(values, device=latent.device).view(1, -1, 1, 1) for values in (config.latents_mean, config.latents_std)
+        )
+        return (latent - mean) / deviation * config.scaling_factor
+    return (latent - (config.shift_factor or 0.0)) * config.scaling_factor
+
+
+@contextmanager
+def _exact(vae: Any) -> Iterator[Any]:  # noqa: ANN401 - an autoencoder
+    """Compute in single precision inside the ``with`` where the VAE's own half precision overflows, as SDXL's does."""
+    before = vae.dtype
+    overflows = before == torch.float16 and vae.config.force_upcast
+    if overflows:
+        nn.Module.to(vae, torch.float32)
+    try:
+        yield vae
+    finally:
+        if overflows:
+            nn.Module.to(vae, before)

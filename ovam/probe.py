@@ -1,0 +1,93 @@
+"""What is at a place of an image? The words that it attends to, ranked."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ovam.errors import InvalidArgumentError, WordNotInPromptError
+from ovam.heatmaps import heatmaps, resize
+from ovam.model import Pipeline
+from ovam.selection import Blocks, Indices
+from ovam.text import Padding, encode, word_tokens
+from ovam.trace import Trace
+
+Box = tuple[int, int, int, int]
+"""Left, top, width, height in pixels; a single pixel is a box of 1 by 1."""
+
+
+@dataclass(frozen=True)
+class RankedWord:
+    """How much a place attends to a word."""
+
+    word: str
+    attention: float
+    """Mean attention of the place to the word, 0 to 1."""
+    share: float
+    """Of the attention that all the words get there; the shares add up to 1."""
+    gain: float
+    """Its attention there less its attention in the whole image; the order is by it."""
+    lift: float
+    """Its attention there over its attention in the whole image."""
+
+
+def rank_words(  # noqa: PLR0913 - every choice of the method is one keyword
+    trace: Trace,
+    pipeline: Pipeline,
+    prompt: str,
+    words: Sequence[str] | None = None,
+    *,
+    box: Box,
+    padding: Padding = "none",
+    blocks: Blocks = None,
+    evaluations: Indices = None,
+    heads: Indices = None,
+) -> tuple[RankedWord, ...]:
+    """Rank words of an attribution prompt by how much more a place attends to them than the image does.
+
+    One softmax over one prompt, so that the words compete: ``words`` are words or phrases of it, all of its
+    words without them. The order is by `RankedWord.gain`: every word's map has a floor of its own, so that the
+    plain attention orders the words much the same everywhere (`experiments.probing` measures it).
+
+    Raises `InvalidArgumentError` for a box outside of the image, `WordNotInPromptError`, and what `ovam.encode`
+    and `ovam.heatmaps` raise.
+    """
+    _require_inside(box, trace.image_size)
+    embedding, tokens = encode(pipeline, prompt, padding=padding)
+    asked = words_of(prompt) if words is None else [*words]
+    if not asked:
+        raise WordNotInPromptError(f"there is no word to rank in prompt {prompt!r}")
+    rows = [[token.index for token in word_tokens(tokens, prompt, word)] for word in asked]
+    maps = heatmaps(trace, embedding, blocks=blocks, evaluations=evaluations, heads=heads)
+    return ranked(asked, resize(torch.stack([maps[own].mean(dim=0) for own in rows]), trace.image_size), box)
+
+
+def ranked(words: Sequence[str], maps: Float[Tensor, "words height width"], box: Box) -> tuple[RankedWord, ...]:
+    """Rank words by their maps in a box."""
+    left, top, width, height = box
+    here = maps[:, top : top + height, left : left + width].mean(dim=(1, 2)).tolist()
+    everywhere = maps.mean(dim=(1, 2)).tolist()
+    found = [
+        RankedWord(word, attention, attention / sum(here), attention - usual, attention / usual)
+        for word, attention, usual in zip(words, here, everywhere, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda one: (one.gain, one.attention), reverse=True))
+
+
+def words_of(prompt: str) -> list[str]:
+    """List the words of a prompt, each once, whatever its case."""
+    first: dict[str, str] = {}
+    for word in re.findall(r"[^\W_]+", unicodedata.normalize("NFC", prompt)):
+        first.setdefault(word.casefold(), word)
+    return list(first.values())
+
+
+def _require_inside(box: Box, size: tuple[int, int]) -> None:
+    """Refuse a box that is empty or leaves the image of ``size`` (height, width)."""
+    left, top, width, height = box
+    if min(left, top) < 0 or min(width, height) < 1 or left + width > size[1] or top + height > size[0]:
+        raise InvalidArgumentError("box", box, f"(left, top, width, height) inside of {size[1]} x {size[0]} pixels")

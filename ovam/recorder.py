@@ -1,0 +1,188 @@
+"""Hooks that see every evaluation of a UNet, and sort what it projects by call."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ovam.errors import CaptureError
+from ovam.model import (
+    Pipeline,
+    Projection,
+    cross_attentions,
+    module_of,
+    plain_unet,
+    require_known,
+    require_plain_call,
+    require_uncompiled,
+    self_attentions,
+)
+from ovam.recording import Call, Wanted, grid_of
+from ovam.selection import Blocks, Indices, chosen_blocks, chosen_indices
+from ovam.trace import Half, Trace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is kept of a generation, or of a real image; see `ovam.capture`."""
+
+    half: Half = "conditional"
+    blocks: Blocks = None
+    evaluations: Indices = None
+    heads: Indices = None
+    mid_block: bool = False
+    self_attention: bool = False
+
+    def wanted(self, unet: nn.Module) -> list[Wanted]:
+        """List the projections that may be kept; resolutions are known after the first evaluation only.
+
+        Raises `SelectionError`.
+        """
+        found = cross_attentions(unet)
+        found = {name: module for name, module in found.items() if self.mid_block or not name.startswith("mid_block")}
+        possible = chosen_blocks(self.blocks, dict.fromkeys(found))
+        wanted = [
+            Wanted(name, found[name], "queries", chosen_indices(self.heads, found[name].heads, "heads")) for name in possible
+        ]
+        if self.self_attention:
+            wanted += [
+                Wanted(name, module, projection, tuple(range(module.heads)))
+                for name, module in self_attentions(unet).items()
+                for projection in get_args(Projection)
+            ]
+        return wanted
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Where an evaluation that is about to start belongs."""
+
+    schedule: Tensor
+    """The timesteps of its call: another tensor, another call."""
+    expected: int
+    """How many evaluations its call makes."""
+    rows: slice
+    """Which rows of the UNet's batch are wanted, one an image."""
+
+
+@contextmanager
+def recording(pipeline: Pipeline, choice: Choice, belongs: Callable[[int], Evaluation]) -> Iterator["Recorder"]:
+    """Record the evaluations of a pipeline's UNet inside the ``with``; no hook outlives it.
+
+    ``belongs`` is asked before each, with the number of rows in the UNet's batch.
+
+    Raises `UnsupportedModelError`, `CompiledModelError` and `SelectionError`.
+    """
+    unet = plain_unet(pipeline)
+    require_known(pipeline)
+    require_uncompiled(pipeline)
+    with ExitStack() as hooks:
+        recorder = Recorder(choice, choice.wanted(unet), pipeline.vae_scale_factor, belongs)
+        hooks.callback(recorder.close)
+        hooks.callback(unet.register_forward_pre_hook(recorder.before, with_kwargs=True).remove)
+        hooks.callback(unet.register_forward_hook(recorder.after).remove)
+        yield recorder
+
+
+class Recorder:
+    """Sees every evaluation of the UNet and sorts what it projects by call.
+
+    Hooks stay on the same modules as long as these are the ones in use: an adapter that is loaded
+    meanwhile replaces some, and `torch.compile` must not meet new hooks at every evaluation.
+    """
+
+    def __init__(
+        self, choice: Choice, wanted: list[Wanted], pixels_per_latent: int, belongs: Callable[[int], Evaluation]
+    ) -> None:
+        self._choice = choice
+        self._wanted = wanted
+        self._pixels_per_latent = pixels_per_latent
+        self._belongs = belongs
+        self._calls: list[Call] = []
+        self._running: Call | None = None
+        self._hooked: dict[Wanted, tuple[nn.Module, Any]] = {}
+        self._follow()
+
+    @torch.compiler.disable
+    def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Make ready for one evaluation, the first of a call or a further one."""
+        self._running = None
+        require_plain_call(unet, kwargs)
+        sample = args[0] if args else kwargs["sample"]
+        evaluation = self._belongs(sample.shape[0])
+        images = len(range(*evaluation.rows.indices(sample.shape[0])))
+        call = self._call(evaluation, images, (sample.shape[-2], sample.shape[-1]))
+        call.rows = None
+        if call.started in call.evaluations:
+            call.timesteps.append(args[1] if len(args) > 1 else kwargs["timestep"])
+            call.rows = evaluation.rows
+        call.started += 1
+        self._follow()
+        self._running = call
+
+    @torch.compiler.disable
+    def after(self, _unet: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
+        """Check that a finished evaluation called every projection; after the first, the grids decide what stays."""
+        call = self._calls[-1]
+        self._running = None
+        call.finished += 1
+        for wanted in call.kept:
+            if call.seen[wanted] != call.finished:
+                message = f"block {wanted.name} gave {call.seen[wanted]} {wanted.projection} in {call.finished} evaluations"
+                raise CaptureError(message)
+        if call.finished == 1:
+            call.settle(self._choice.blocks)
+
+    def close(self) -> None:
+        """Take all hooks away; one that a compiled UNet still calls does nothing."""
+        self._running = None
+        for _, handle in self._hooked.values():
+            handle.remove()
+        self._hooked.clear()
+
+    def traces(self) -> Iterator[Trace]:
+        """Hand out a trace per image of every call that made all its evaluations."""
+        for call in self._calls:
+            if call.complete:
+                yield from call.traces(self._choice.half, self._pixels_per_latent)
+
+    def _follow(self) -> None:
+        """Hook the modules that make the wanted projections now."""
+        for wanted in self._wanted:
+            module, part, parts = module_of(wanted.attention, wanted.projection)
+            hooked, handle = self._hooked.get(wanted, (None, None))
+            if hooked is not module:
+                if handle is not None:
+                    handle.remove()
+                self._hooked[wanted] = module, module.register_forward_hook(self._keeping(wanted, part, parts))
+
+    def _keeping(self, wanted: Wanted, part: int, parts: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+        """Make a hook that keeps a copy of the wanted rows and channels; the copy frees the others."""
+
+        @torch.compiler.disable
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+            call = self._running
+            if call is None or wanted not in call.kept:
+                return
+            call.seen[wanted] += 1
+            call.grids[wanted.name] = grid_of(output.shape[1], call.latent_size)
+            if call.rows is not None:
+                rows = output.detach().unflatten(-1, (parts, -1))[call.rows, :, part]
+                if not wanted.all_heads:
+                    rows = rows.unflatten(-1, (wanted.attention.heads, -1))[:, :, list(wanted.heads)].flatten(-2)
+                call.kept[wanted].append(rows.clone(memory_format=torch.contiguous_format))
+
+        return hook
+
+    def _call(self, evaluation: Evaluation, images: int, latent_size: tuple[int, int]) -> Call:
+        """Return the call that the evaluation about to start belongs to."""
+        schedule, expected = evaluation.schedule, evaluation.expected
+        if not self._calls or self._calls[-1].schedule is not schedule:
+            self._calls = [call for call in self._calls if call.complete]
+            evaluations = chosen_indices(self._choice.evaluations, expected, "evaluations")
+            kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}
+            self._calls.append(Call(schedule, expected, evaluations, latent_size, images, kept))
+        return self._calls[-1]

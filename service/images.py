@@ -1,0 +1,74 @@
+"""Images that clients send, checked before anything is queued. Their header is judged before a pixel is unpacked."""
+
+import base64
+import binascii
+import hashlib
+import io
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from PIL import ExifTags, Image
+
+from contracts.errors import Code, ServiceError
+from contracts.generation import Upload
+
+MAX_PIXELS = 25_000_000  # 75 MB unpacked
+MediaType = Literal["image/png", "image/jpeg", "image/webp"]
+FORMATS: Mapping[str, MediaType] = MappingProxyType({"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"})
+SEVERAL_IN_ONE = "MPO"  # a JPEG with more JPEGs behind it, as phones make them: the first is the picture
+OTHERS = MappingProxyType({b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"<svg": "an SVG"})
+SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF whose picture lies on its side
+TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def decoded(encoded: str, *, field: str) -> bytes:
+    """The bytes that base64 stands for; image-unreadable if it is none."""
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        detail = f"`{field}` is not base64; send the bytes of a PNG, JPEG or WebP, base64 in one line"
+        raise ServiceError(Code.IMAGE_UNREADABLE, detail, field=field, value=encoded[:40]) from error
+
+
+def inspected(data: bytes, *, field: str) -> Upload:
+    """What an image is, once all of it could be unpacked. Raises image-unreadable, image-too-large or image-unsupported."""
+    try:
+        with Image.open(io.BytesIO(data), formats=list(FORMATS)) as image:
+            check_pixels(image.width, image.height, field=field)
+            check_still(image, field=field)
+            image.load()
+            sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+            height, width = (image.width, image.height) if sideways else (image.height, image.width)
+            kind = FORMATS["JPEG" if image.format == SEVERAL_IN_ONE else str(image.format)]
+    except ServiceError:
+        raise
+    except TOO_LARGE as error:
+        raise ServiceError(Code.IMAGE_TOO_LARGE, f"`{field}`: {error}", field=field) from error
+    except Exception as error:  # Pillow's decoders raise many kinds; each means the same here
+        check_kind(data, field=field)
+        detail = f"`{field}` is no whole PNG, JPEG or WebP: {str(error) or type(error).__name__}"
+        raise ServiceError(Code.IMAGE_UNREADABLE, detail, field=field, value=repr(data[:8])) from error
+    return Upload(media_type=kind, size=len(data), sha256=hashlib.sha256(data).hexdigest(), height=height, width=width)
+
+
+def check_pixels(width: int, height: int, *, field: str) -> None:
+    """Raise image-too-large for more pixels than are unpacked."""
+    if width * height > MAX_PIXELS:
+        detail = f"`{field}` has {width} x {height} pixels; allowed: {MAX_PIXELS:,} in all"
+        raise ServiceError(Code.IMAGE_TOO_LARGE, detail, field=field, value=width * height)
+
+
+def check_still(image: Image.Image, *, field: str) -> None:
+    """Raise image-unsupported for an animation."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != SEVERAL_IN_ONE:
+        raise ServiceError(Code.IMAGE_UNSUPPORTED, f"`{field}` has {frames} frames; allowed: one", field=field, value=frames)
+
+
+def check_kind(data: bytes, *, field: str) -> None:
+    """Raise image-unsupported for an image in a format that is known, but not taken."""
+    found = next((name for beginning, name in OTHERS.items() if data.startswith(beginning)), None)
+    if found or data[4:8] == b"ftyp":
+        detail = f"`{field}` is {found or 'an AVIF or HEIF'}; allowed: PNG, JPEG, WebP"
+        raise ServiceError(Code.IMAGE_UNSUPPORTED, detail, field=field, value=repr(data[:8]))

@@ -1,0 +1,51 @@
+"""`POST /v1/images`."""
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from contracts.errors import Code
+from contracts.generation import ImageUpload
+from contracts.jobs import JobRecord
+from service import examples
+from service.images import decoded
+from service.openapi import SUBMISSION, body, example, problems
+from service.resources import With
+from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+from service.validation import images
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/v1/images",
+    status_code=202,
+    response_model=JobRecord,
+    dependencies=[JSON_ONLY],
+    responses={
+        201: example(examples.IMAGE_SUCCEEDED, "finished within `Prefer: wait`", model=JobRecord),
+        202: example(examples.IMAGE_QUEUED, "queued; follow `Location`"),
+        **problems(
+            *SUBMISSION,
+            Code.PROMPT_TOO_LONG,
+            Code.SIZE_NOT_DIVISIBLE,
+            Code.SIZE_TOO_LARGE,
+            Code.TOO_MANY_STEPS,
+            Code.SELECTION_INVALID,
+            Code.IMAGE_UNREADABLE,
+            Code.IMAGE_TOO_LARGE,
+            Code.IMAGE_UNSUPPORTED,
+            Code.STORE_UNAVAILABLE,
+        ),
+    },
+)
+async def take_image(
+    request: Annotated[ImageUpload, body(examples.IMAGE)],
+    resources: With,
+    key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Take a real image and keep what is needed to ask where things are in it, as in a generated one."""
+    file = decoded(request.image, field="image")
+    return await accept(request, partial(images.checked, file=file), resources, key, prefer, upload=file)

@@ -1,0 +1,92 @@
+"""What a worker says of a model, from its configuration files alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import ovam
+from contracts.capabilities import kept_blocks
+from contracts.errors import Code, ServiceError
+from contracts.generation import CaptureOptions
+from tests.families import generate, tiny_family
+from worker.cards import read_card
+from worker.presence import read_offers
+
+FAMILIES = {"sd1": (32, 7.5), "sd2": (32, 7.5), "sdxl": (64, 5.0)}
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def saved(family: str, folder: Path, **unet: object) -> str:
+    tiny_family(family, **unet).save_pretrained(folder)
+    return str(folder)
+
+
+@every_family
+def test_a_card_tells_what_a_family_takes(family: str, tmp_path: Path) -> None:
+    card = read_card("it", saved(family, tmp_path), default=True)
+    assert (card.family, card.text_width, card.default_guidance_scale) == (family, *FAMILIES[family])
+    assert (card.max_tokens, card.default_height, card.default_width, card.size_multiple) == (77, 64, 64, 32)
+    assert (card.default_scheduler, card.schedulers[0], card.guidance_embedded) == ("DDIMScheduler", "DDIMScheduler", False)
+    assert len(card.schedulers) == len(set(card.schedulers)) == 12
+
+
+@every_family
+@pytest.mark.parametrize("size", [(64, 64), (128, 96), (32, 256)])
+def test_a_cards_blocks_are_those_of_a_trace_at_any_size(family: str, size: tuple[int, int], tmp_path: Path) -> None:
+    pipeline = tiny_family(family)
+    card = read_card("it", saved(family, tmp_path), default=True)
+    for mid_block in (False, True):
+        with ovam.capture(pipeline, mid_block=mid_block) as traces:
+            generate(pipeline, family, size=size)
+        expected = [(block.name, block.grid, block.heads) for block in traces[0].blocks]
+        kept = kept_blocks(CaptureOptions(mid_block=mid_block), card, size)
+        assert [(block.name, block.grid, block.heads) for block in kept] == expected
+
+
+def test_a_model_says_of_itself_what_its_parts_cannot(tmp_path: Path) -> None:
+    source = saved("sd1", tmp_path)
+    (tmp_path / "ovam.json").write_text(json.dumps({"default_self_attention": True, "default_guidance_scale": 2.5}))
+    card = read_card("it", source, default=False)
+    assert (card.default_self_attention, card.default_guidance_scale) == (True, 2.5)
+
+
+def test_an_older_configuration_means_its_class_defaults(tmp_path: Path) -> None:
+    source = saved("sd1", tmp_path)
+    place = tmp_path / "unet" / "config.json"
+    known = json.loads(place.read_text())
+    place.write_text(
+        json.dumps({name: known[name] for name in known if name not in ("use_linear_projection", "time_cond_proj_dim")})
+    )
+    assert read_card("it", source, default=False).family == "sd1"
+
+
+def test_a_model_that_is_told_its_guidance_says_so(tmp_path: Path) -> None:
+    assert read_card("it", saved("sd1", tmp_path, time_cond_proj_dim=16), default=False).guidance_embedded
+
+
+@pytest.mark.parametrize("family", ["img2img", "inpaint", "controlnet", "sdxl-img2img"])
+def test_a_pipeline_that_needs_more_than_a_prompt_is_refused_by_its_name(
+    family: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = saved(family, tmp_path)
+    kind = type(tiny_family(family)).__name__
+    with pytest.raises(
+        ServiceError, match=rf"is a {kind}; allowed: StableDiffusionPipeline, StableDiffusionXLPipeline"
+    ) as caught:
+        read_card("it", source, default=False)
+    assert caught.value.code is Code.MODEL_FAILED_TO_LOAD
+    assert read_offers({"it": source}, "it") == []
+    assert kind in caplog.text
+
+
+def test_a_unet_that_draws_from_more_than_latents_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="takes 9 channels; allowed: the 4 of its latents"):
+        read_card("it", saved("sd1", tmp_path, in_channels=9), default=False)
+
+
+def test_a_folder_that_lacks_a_part_is_not_offered_and_others_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = saved("sd1", tmp_path / "good"), saved("sd2", tmp_path / "bad")
+    (tmp_path / "bad" / "unet" / "config.json").unlink()
+    assert [offer.card.name for offer in read_offers({"bad": bad, "good": good}, "good")] == ["good"]
+    assert "model bad cannot be read" in caplog.text

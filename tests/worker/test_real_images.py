@@ -1,0 +1,187 @@
+"""Real images through a worker: from the upload to a trace, and questions about it."""
+
+import hashlib
+import json
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ovam
+from contracts import keys
+from contracts.errors import Code
+from contracts.generation import FilledCapture, GenerateResult, ImageRequest, Upload
+from contracts.jobs import JobRecord, State
+from contracts.probing import ProbeRequest, ProbeResult
+from ovam.images import TIMESTEPS
+from tests.families import picture, tiny_family
+from tests.worker.client import Client
+from worker.pictures import read_picture
+from worker.resources import Resources
+from worker.settings import WorkerSettings
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+FAMILIES = ("sd1", "sd2", "sdxl")
+
+
+@pytest.fixture(scope="session")
+def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("families")
+    for name in FAMILIES:
+        tiny_family(name).save_pretrained(folder / name)
+    return {name: str(folder / name) for name in FAMILIES}
+
+
+@pytest.fixture
+def settings(settings: WorkerSettings, family_folders: dict[str, str]) -> WorkerSettings:
+    return settings.model_copy(update={"models": family_folders, "default_model": "sd1", "max_loaded_models": 3})
+
+
+def upload(size: tuple[int, int] = (50, 70)) -> bytes:
+    buffer = BytesIO()
+    picture(*size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def request(data: bytes, **options: Any) -> ImageRequest:
+    """A request as the gateway fills it."""
+    told = Upload(media_type="image/png", size=len(data), sha256=hashlib.sha256(data).hexdigest(), height=50, width=70)
+    capture = FilledCapture(**({"self_attention": False} | options.pop("capture", {})))
+    return ImageRequest(**({"model": "sd1", "height": 64, "width": 96, "upload": told, "capture": capture} | options))
+
+
+async def taken(client: Client, **options: Any) -> JobRecord:
+    """An image job that ended, submitted as the gateway does."""
+    data = upload()
+    record = await client.record(request(data, **options))
+    await client.store.put(keys.upload(record.id), data)
+    await client.dockets[keys.docket_of("image")].add(keys.TASK, key=record.id)(record.id)
+    return await client.ended(record.id)
+
+
+async def trace_of(client: Client, worker: Resources, record: JobRecord) -> ovam.Trace:
+    model = await worker.models.get(record.result.model)
+    return ovam.Trace.from_bytes(await client.artifact(record, keys.trace(0)), model.pipeline)
+
+
+WAYS: list[dict[str, Any]] = [
+    {"prompt": "a cat", "seed": 3},
+    {"timesteps": [600, 300, 300], "capture": {"evaluations": [0, -1], "heads": 0, "blocks": ["up", 6], "self_attention": True}},
+    {"inversion": "ddim", "num_inference_steps": 4, "capture": {"mid_block": True}},
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("options", WAYS)
+async def test_the_trace_is_the_librarys_of_the_picture_that_is_shown(
+    client: Client, worker: Resources, family: str, options: dict[str, Any]
+) -> None:
+    record = await taken(client, model=family, **options)
+    assert record.state is State.SUCCEEDED, record.error
+    with Image.open(BytesIO(await client.artifact(record, "image-0.png"))) as image:
+        pixels = np.asarray(image)
+    assert (pixels == read_picture(upload(), (64, 96))).all()
+
+    found = await trace_of(client, worker, record)
+    choices = {name: value for name, value in options.items() if name != "capture"} | options.get("capture", {})
+    pipeline = (await worker.models.get(family)).pipeline
+    expected = ovam.trace_image(pipeline, pixels, **choices)
+    assert (found.timesteps, found.evaluations, found.image_size) == (expected.timesteps, expected.evaluations, (64, 96))
+    for block, same in zip(found.blocks, expected.blocks, strict=True):
+        assert (block.name, block.grid) == (same.name, same.grid)
+        assert torch.allclose(block.queries, same.queries.half(), rtol=1e-2, atol=1e-2)
+    assert len(found.self_attention) == len(expected.self_attention)
+
+    result = record.result
+    assert isinstance(result, GenerateResult)
+    assert (result.model, result.height, result.width, result.guidance_scale) == (family, 64, 96, 1.0)
+    assert (result.evaluations, result.timesteps) == (len(found.timesteps), [*found.timesteps])
+    assert [(block.name, block.grid, block.heads) for block in result.blocks] == [
+        (block.name, block.grid, block.heads) for block in found.blocks
+    ]
+    assert result.self_attention == bool(found.self_attention)
+    assert result.images[0].seed == options.get("seed", 0)
+
+
+async def test_an_image_is_looked_at_where_it_was_measured_to_be_best(client: Client) -> None:
+    record = await taken(client)
+    assert record.result.timesteps == [float(step) for step in TIMESTEPS]
+    assert record.result.num_inference_steps == len(TIMESTEPS)
+    events = await client.events(record.id)
+    assert {"done": 9, "total": 9, "unit": "evaluation", "loss": None} in [event["progress"] for event in events]
+
+
+async def test_the_picture_tells_how_it_was_looked_at(client: Client) -> None:
+    record = await taken(client, prompt="a cat", timesteps=[5])
+    with Image.open(BytesIO(await client.artifact(record, "image-0.png"))) as image:
+        assert image.text["prompt"] == "a cat"
+        assert json.loads(image.text["settings"])["timesteps"] == [5]
+
+
+async def test_the_same_seed_gives_the_same_trace(client: Client) -> None:
+    one, again, other = [await taken(client, seed=seed) for seed in (1, 1, 2)]
+    files = [await client.artifact(record, keys.trace(0)) for record in (one, again, other)]
+    assert files[0] == files[1] != files[2]
+
+
+async def test_a_job_that_is_canceled_stops_at_its_next_evaluation(client: Client) -> None:
+    data = upload()
+    record = await client.record(request(data, inversion="ddim", num_inference_steps=900))
+    await client.store.put(keys.upload(record.id), data)
+    await client.dockets[keys.docket_of("image")].add(keys.TASK, key=record.id)(record.id)
+    await client.when(record.id, lambda seen: seen.progress is not None)
+    await client.ledger.cancel(record.id)
+    ended = await client.ended(record.id)
+    assert ended.state is State.CANCELED
+    assert ended.progress.done < 900
+    assert await client.stored(keys.attempt_folder(record.id, 1)) == []
+
+
+async def test_an_image_that_is_gone_is_told_of(client: Client) -> None:
+    record = await client.run(request(upload()))
+    assert (record.error.code, record.error.field) == (Code.IMAGE_UNREADABLE, "image")
+
+
+@pytest.mark.parametrize("capture", [{"evaluations": 9}, {"evaluations": [-10]}])
+async def test_an_evaluation_that_is_not_made_is_refused_before_anything_is(client: Client, capture: dict[str, Any]) -> None:
+    record = await taken(client, capture=capture)
+    assert (record.error.code, record.error.field) == (Code.SELECTION_INVALID, "capture.evaluations")
+    assert record.progress is None
+
+
+PLACES: list[dict[str, Any]] = [
+    {"point": (5, 60), "words": ["cat", "dog"], "prompt": "a cat and a dog"},
+    {"box": (10, 4, 20, 30), "prompt": "a cat and a dog"},
+    {"box": (0, 0, 64, 64), "words": ["cat", "a tree"], "padding": "max_length", "heads": 1, "evaluations": 0.5},
+    {"point": (0, 0), "words": ["cat", "hat"], "blocks": ["up_blocks.1", 4]},
+]
+
+
+@pytest.mark.parametrize("asked", PLACES)
+async def test_a_probe_ranks_words_as_the_library_does(client: Client, worker: Resources, asked: dict[str, Any]) -> None:
+    source = await client.generated()
+    record = await client.run(ProbeRequest(job_id=source.id, **asked))
+    result = record.result
+    assert isinstance(result, ProbeResult), record.error
+    trace = await trace_of(client, worker, source)
+    choices = {name: asked[name] for name in ("padding", "heads", "evaluations", "blocks") if name in asked}
+    box = asked.get("box") or (*asked["point"], 1, 1)
+    pipeline = (await worker.models.get("sd1")).pipeline
+    expected = ovam.rank_words(trace, pipeline, result.prompt, asked.get("words"), box=box, **choices)
+    assert [word.word for word in result.words] == [word.word for word in expected]
+    for word, same in zip(result.words, expected, strict=True):
+        assert (word.attention, word.share) == (pytest.approx(same.attention), pytest.approx(same.share))
+        assert (word.gain, word.lift) == (pytest.approx(same.gain, abs=1e-7), pytest.approx(same.lift))
+
+
+async def test_a_real_image_is_probed_from_memory_and_from_the_store_alike(client: Client, worker: Resources) -> None:
+    source = await taken(client)
+    asked = ProbeRequest(job_id=source.id, point=(90, 60), words=["cat", "dog"])
+    warm = await client.run(asked)
+    assert warm.result.prompt == "a photograph of a cat, a dog"
+    worker.scenes.forget_model("sd1")
+    assert (await client.run(asked)).result == warm.result

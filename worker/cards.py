@@ -1,0 +1,154 @@
+"""What a model is, read from its configuration files alone: no weights are loaded."""
+
+import json
+from math import lcm
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from transformers import CLIPTextConfig, CLIPTokenizer
+
+from contracts.errors import Code, ServiceError
+from contracts.generation import BlockInfo
+from contracts.models import Family, ModelCard
+from ovam.model import cross_attentions
+from worker import schedulers
+
+TEXT_TO_IMAGE: Final = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+GUIDANCE_SCALE: Final[dict[Family, float]] = {"sd1": 7.5, "sd2": 7.5, "sdxl": 5.0}  # diffusers' own defaults
+CARD_FILE = "ovam.json"  # beside model_index.json: what a model's own files cannot say
+PIXEL_MULTIPLE = 8  # the pipelines take no other sizes
+
+Json = dict[str, Any]
+
+
+def read_card(name: str, source: str, *, default: bool) -> ModelCard:
+    """Describe a model. ServiceError (model-failed-to-load) for a pipeline of another kind than text to image."""
+    index = read_index(source)
+    require_text_to_image(name, source, index["_class_name"])
+    unet, vae = without_weights(UNet2DConditionModel, source, "unet"), without_weights(AutoencoderKL, source, "vae")
+    require_latents_alone(name, source, unet.config.in_channels, vae.config.latent_channels)
+    family = family_of(index["_class_name"], unet)
+    factor, levels = 2 ** (len(vae.config.block_out_channels) - 1), len(unet.config.block_out_channels)
+    size = unet.config.sample_size
+    latent = (size, size) if isinstance(size, int) else (size[0], size[1])
+    scheduler = schedulers.read_scheduler(source, index["scheduler"][1])
+    described = {
+        "name": name,
+        "source": source,
+        "family": family,
+        "text_width": unet.config.cross_attention_dim,
+        "max_tokens": max_tokens(source, index),
+        "default_height": latent[0] * factor,
+        "default_width": latent[1] * factor,
+        "size_multiple": lcm(PIXEL_MULTIPLE, factor * 2 ** (levels - 1)),
+        "default_guidance_scale": GUIDANCE_SCALE[family],
+        "guidance_embedded": unet.config.time_cond_proj_dim is not None,
+        "default_scheduler": type(scheduler).__name__,
+        "schedulers": schedulers.names(scheduler),
+        "blocks": blocks_of(unet, latent),
+        "default": default,
+    }
+    return ModelCard.model_validate(described | extras(source))
+
+
+def read_index(source: str) -> Json:
+    """The pipeline's model_index.json: its class and those of its parts."""
+    return dict(DiffusionPipeline.load_config(source))
+
+
+def require_text_to_image(name: str, source: str, kind: str) -> None:
+    """Refuse a pipeline that draws from something else than a prompt alone."""
+    if kind not in TEXT_TO_IMAGE:
+        detail = f"model {name!r} ({source}) is a {kind}; allowed: {', '.join(TEXT_TO_IMAGE)}"
+        raise ServiceError(Code.MODEL_FAILED_TO_LOAD, detail, field="model", value=name)
+
+
+def require_latents_alone(name: str, source: str, channels: int, latents: int) -> None:
+    """Refuse a UNet that draws from more than latents, as those for inpainting do."""
+    if channels != latents:
+        detail = f"the UNet of model {name!r} ({source}) takes {channels} channels; allowed: the {latents} of its latents"
+        raise ServiceError(Code.MODEL_FAILED_TO_LOAD, detail, field="model", value=name)
+
+
+def family_of(kind: str, unet: UNet2DConditionModel) -> Family:
+    """The family of a text to image model; the second Stable Diffusion is the first with linear projections."""
+    if kind == "StableDiffusionXLPipeline":
+        return "sdxl"
+    return "sd2" if unet.config.use_linear_projection else "sd1"
+
+
+def blocks_of(unet: UNet2DConditionModel, latent: tuple[int, int]) -> list[BlockInfo]:
+    """The cross-attentions of a UNet, with their grids for latents of (height, width)."""
+    levels = len(unet.config.block_out_channels)
+    return [
+        BlockInfo(name=name, grid=(latent[0] >> level, latent[1] >> level), heads=attention.heads)
+        for name, attention in cross_attentions(unet).items()
+        for level in [level_of(name, levels)]
+    ]
+
+
+def level_of(name: str, levels: int) -> int:
+    """How often the latent is halved where a module of the UNet stands."""
+    part, number = name.split(".")[:2]
+    match part:
+        case "down_blocks":
+            return int(number)
+        case "up_blocks":
+            return levels - 1 - int(number)
+        case _:
+            return levels - 1
+
+
+def max_tokens(source: str, index: Json) -> int:
+    """The longest text that every tokenizer and every encoder takes whole."""
+    encoders = [part for part in ("text_encoder", "text_encoder_2") if present(index, part)]
+    configs = [CLIPTextConfig.from_pretrained(source, subfolder=part) for part in encoders]
+    tokenizers = read_tokenizers(source, index)
+    return min(*(each.max_position_embeddings for each in configs), *(each.model_max_length for each in tokenizers))
+
+
+def read_tokenizers(source: str, index: Json) -> list[CLIPTokenizer]:
+    """A model's tokenizers. ValueError when they do not share a vocabulary, as attribution needs it."""
+    parts = [part for part in ("tokenizer", "tokenizer_2") if present(index, part)]
+    found = [CLIPTokenizer.from_pretrained(source, subfolder=part) for part in parts]
+    if any(tokenizer.get_vocab() != found[0].get_vocab() for tokenizer in found):
+        raise ValueError("its two tokenizers have different vocabularies; allowed: the same")
+    return found
+
+
+def read_vocabulary(source: str) -> str:
+    """The model's tokenizer.json, which neither cuts nor pads.
+
+    SDXL's two tokenizers share a vocabulary; its second takes every "!" for a token of its own, and so never makes
+    fewer tokens of a text than its first.
+    """
+    tokenizer = read_tokenizers(source, read_index(source))[-1].backend_tokenizer
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer.to_str()
+
+
+def present(index: Json, part: str) -> bool:
+    """Whether a pipeline has a part: those it could have but lacks are named without a class."""
+    return index.get(part, (None, None))[-1] is not None
+
+
+def without_weights(kind: Any, source: str, part: str) -> Any:  # noqa: ANN401  # diffusers' mixins are untyped
+    """A part as its configuration describes it, with its class' defaults for what an older file does not say."""
+    with torch.device("meta"):
+        return kind.from_config(kind.load_config(source, subfolder=part))
+
+
+def extras(source: str) -> Json:
+    """What the model says of itself in ovam.json, if it has one."""
+    path = Path(source) / CARD_FILE
+    if not Path(source).is_dir():
+        try:
+            path = Path(hf_hub_download(source, CARD_FILE))
+        except (EntryNotFoundError, OSError):
+            return {}
+    return json.loads(path.read_text()) if path.is_file() else {}
