@@ -59,15 +59,30 @@ def trace(image: int) -> str:
 
 
 def token(name: str) -> str:
-    """Hash: version -> TokenCard of the token of a name."""
+    """Hash: version -> TokenFacts of the token of a name."""
     return f"ovam:token:{name}"
 
 
+def token_id(job_id: str, attempt: int, number: int = 0) -> str:
+    """The id of the n-th token of an attempt at a job: no attempt can touch another's files."""
+    return f"{job_id}-{attempt}-{number}"
+
+
+def token_folder(token_id: str) -> str:
+    """Objects of a token; its id never changes, its name may."""
+    return f"tokens/{token_id}"
+
+
 def token_object(token_id: str, form: str) -> str:
-    """Object: a token's rows, background first, as a file of a form; a token's id never changes, its name may."""
-    return f"tokens/{token_id}/{TOKEN_FILES[form]}"
+    """Object: a token's rows, background first, as a file of a form."""
+    return f"{token_folder(token_id)}/{TOKEN_FILES[form]}"
 
 
 def upload(job_id: str) -> str:
     """Object: the image that came with a job's request, as it came."""
     return f"jobs/{job_id}/upload"
+
+
+def text(value: bytes | str) -> str:
+    """What Redis answered, as text."""
+    return value.decode() if isinstance(value, bytes) else value

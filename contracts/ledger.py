@@ -5,7 +5,7 @@ appends to the job's event stream in the same transaction. A worker's changes ar
 that was believed dead and wakes up again changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from redis.asyncio import Redis
@@ -15,6 +15,10 @@ from redis.exceptions import WatchError
 from contracts import keys
 from contracts.errors import Code, Failure, ServiceError
 from contracts.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
+from contracts.keys import text
+from contracts.optimization import OptimizeResult
+from contracts.registry import NewToken, enter, numbered
+from contracts.tokens import ImportResult, TokenCard
 
 REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
 MAX_EVENTS = 2000  # per job
@@ -23,6 +27,10 @@ PAGE = 100  # records read at once for a listing
 
 class LostJob(Exception):  # noqa: N818  # not an error: the work is simply no longer wanted
     """The attempt no longer holds the job: it was canceled, deleted, or given to another worker."""
+
+
+class CancelRequested(LostJob):
+    """The attempt still holds the job, but its client wants it to stop."""
 
 
 class Ledger:
@@ -81,33 +89,40 @@ class Ledger:
         return record
 
     async def report(self, job_id: str, attempt: int, progress: Progress) -> None:
-        """Say how far an attempt is; LostJob when it should stop."""
+        """Say how far an attempt is; LostJob, or its CancelRequested, when it should stop."""
 
         def advance(record: JobRecord) -> JobRecord:
-            held(record, attempt)
-            if record.cancel_requested:
-                raise LostJob(job_id)
-            return record.changed(progress=progress)
+            return wanted(record, attempt).changed(progress=progress)
 
         await self.change(job_id, advance)
 
-    async def succeed(self, job_id: str, attempt: int, result: AnyResult) -> JobRecord:
-        """The attempt's result becomes the job's."""
-        return await self.change(job_id, lambda record: finished(held(record, attempt), State.SUCCEEDED, result=result))
+    async def succeed(self, job_id: str, attempt: int, result: AnyResult, *, tokens: Sequence[NewToken] = ()) -> JobRecord:
+        """The attempt's result becomes the job's, and its tokens are entered in the registry."""
+        return await self.change(
+            job_id, lambda record: finished(held(record, attempt), State.SUCCEEDED, result=result), tokens=tokens
+        )
 
     async def fail(self, job_id: str, attempt: int, error: Failure) -> JobRecord:
         """The attempt's failure becomes the job's."""
         return await self.change(job_id, lambda record: finished(held(record, attempt), State.FAILED, error=error))
 
-    async def canceled(self, job_id: str, attempt: int, result: AnyResult | None = None) -> JobRecord:
+    async def canceled(
+        self, job_id: str, attempt: int, result: AnyResult | None = None, *, tokens: Sequence[NewToken] = ()
+    ) -> JobRecord:
         """The attempt has stopped because it was asked to; what it has kept so far, if anything, is its result."""
-        return await self.change(job_id, lambda record: finished(held(record, attempt), State.CANCELED, result=result))
+        return await self.change(
+            job_id, lambda record: finished(held(record, attempt), State.CANCELED, result=result), tokens=tokens
+        )
 
     async def hand_back(self, job_id: str, attempt: int) -> JobRecord:
-        """The attempt ends before its time, with its worker: the job waits again, and is offered to its docket at once."""
-        return await self.change(
-            job_id, lambda record: held(record, attempt).changed(state=State.QUEUED, started_at=None, progress=None)
-        )
+        """The attempt ends before its time, with its worker: the job waits again, unless its client wants it to stop."""
+
+        def wait_again(record: JobRecord) -> JobRecord:
+            if held(record, attempt).cancel_requested:
+                return finished(record, State.CANCELED)
+            return record.changed(state=State.QUEUED, started_at=None, progress=None)
+
+        return await self.change(job_id, wait_again)
 
     async def cancel(self, job_id: str) -> JobRecord:
         """Ask for a job to be stopped: at once if it waits, at its next step if it runs. A final job: job-finished."""
@@ -129,18 +144,25 @@ class Ledger:
             pipe.zrem(keys.QUEUED, job_id)
             await pipe.execute()
 
-    async def change(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
-        """Replace a record by `change` of it, again if somebody else was faster; LostJob if it is gone."""
+    async def change(
+        self, job_id: str, change: Callable[[JobRecord], JobRecord], *, tokens: Sequence[NewToken] = ()
+    ) -> JobRecord:
+        """Replace a record by `change` of it, again if somebody else was faster; LostJob if it is gone.
+
+        Tokens are entered in the registry in the same transaction, and named in the record's result.
+        """
         async with self.redis.pipeline(transaction=True) as pipe:
             while True:
                 try:
-                    await pipe.watch(keys.job(job_id))
+                    await pipe.watch(keys.job(job_id), *([keys.TOKENS] if tokens else []))
                     data = await pipe.get(keys.job(job_id))
                     if data is None:
                         raise LostJob(job_id)
-                    record = change(JobRecord.model_validate_json(data))
+                    cards = await numbered(pipe, tokens)
+                    record = naming(change(JobRecord.model_validate_json(data)), cards)
                     pipe.multi()
                     write(pipe, record)
+                    enter(pipe, cards)
                     await pipe.execute()
                 except WatchError:
                     continue
@@ -178,6 +200,25 @@ def held(record: JobRecord, attempt: int) -> JobRecord:
     return record
 
 
+def wanted(record: JobRecord, attempt: int) -> JobRecord:
+    """The record, if the attempt still holds it and should go on."""
+    if held(record, attempt).cancel_requested:
+        raise CancelRequested(record.id)
+    return record
+
+
+def naming(record: JobRecord, cards: Sequence[TokenCard]) -> JobRecord:
+    """The record with the numbers of its tokens in its result."""
+    references = [card.reference for card in cards]
+    match record.result:
+        case OptimizeResult() as result if references:
+            return record.changed(result=result.model_copy(update={"token": references[0]}))
+        case ImportResult() as result if references:
+            return record.changed(result=result.model_copy(update={"tokens": references}))
+        case _:
+            return record
+
+
 def finished(
     record: JobRecord,
     state: State,
@@ -189,8 +230,3 @@ def finished(
     now: datetime = utc_now()
     life = record.expires_at - record.created_at
     return record.changed(state=state, result=result, error=error, finished_at=now, expires_at=now + life)
-
-
-def text(value: bytes | str) -> str:
-    """What Redis answered, as text."""
-    return value.decode() if isinstance(value, bytes) else value

@@ -2,28 +2,52 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from contracts.fields import Artifact, Base64, Blocks, Evaluations, Frozen, JobId, Name, Number, Request, Rle, Text, TokenRef
+from contracts.fields import (
+    Artifact,
+    Base64,
+    Blocks,
+    Evaluations,
+    Frozen,
+    JobId,
+    Label,
+    Name,
+    Number,
+    Request,
+    Rle,
+    Text,
+    TokenRef,
+)
+from contracts.tokens import MAX_CLASSES
 
-MAX_CLASSES = 32
 MAX_EXAMPLES = 64
+OTHER_MASK = "a mask is a PNG in base64, run lengths `{size, counts}`, or polygons `[[x0, y0, x1, y1, ...]]`"
 Polygons = Annotated[list[Annotated[list[Number], Field(min_length=6, max_length=20_000)]], Field(min_length=1, max_length=1000)]
+MASK_FORMS = {str: "png", dict: "rle", Rle: "rle", list: "polygons"}
 Mask = Annotated[
-    Base64 | Rle | Polygons,
-    Field(description="a PNG in base64 (bright pixels, or those of a palette's index 1), COCO run lengths, or COCO polygons"),
+    Annotated[Base64, Tag("png")] | Annotated[Rle, Tag("rle")] | Annotated[Polygons, Tag("polygons")],
+    Discriminator(lambda mask: MASK_FORMS.get(type(mask)), custom_error_type="mask", custom_error_message=OTHER_MASK),
+    Field(
+        description="a PNG in base64 (pixels above 127 of its grey form belong to the class) or COCO's compressed run lengths, "
+        "of the image's size or resized to it by the nearest pixel; or COCO polygons in the image's pixels"
+    ),
 ]
 
 
 class Example(Request):
-    """One annotated image: `mask` for a token of one class, or a map of labels; `masks` names a mask a class."""
+    """One annotated image: a `mask` for a token of one class, `masks` by the names of their classes, or a map of `labels`."""
 
     job_id: JobId = Field(description="a job that made or took images, and succeeded")
     image: int = Field(0, ge=0)
     mask: Mask | None = None
-    masks: dict[Text, Mask] | None = Field(None, min_length=1, max_length=MAX_CLASSES)
+    masks: dict[Label, Mask] | None = Field(
+        None, min_length=1, max_length=MAX_CLASSES, description="by class; pixels that two of them claim do not count"
+    )
     labels: Base64 | None = Field(
-        None, description="an indexed or grey PNG, base64: 0 is the background, k the k-th class, 255 does not count"
+        None,
+        description="an indexed or 8-bit grey PNG, base64: 0 is the background, k the k-th class, 255 does not count; "
+        "one of another size than the image is resized by the nearest pixel",
     )
 
     @model_validator(mode="after")
@@ -39,8 +63,12 @@ class Start(Request):
 
     word: Text | None = Field(None, description='its last sub-token in "A photograph of a <word>"')
     embedding: list[Number] | None = Field(None, min_length=1, max_length=8192)
-    token: TokenRef | None = None
-    class_name: Text | None = Field(None, description="which class of a token that knows several")
+    token: TokenRef | None = Field(
+        None,
+        description="a learned token: `cat@2`, or `cat` for its newest version; "
+        "the first one's background is what the background starts from",
+    )
+    class_name: Text | None = Field(None, description="which class of a token that knows several; needed for those")
 
     @model_validator(mode="after")
     def one_start(self) -> Self:
@@ -80,7 +108,7 @@ class OptimizeRequest(Request):
     """Learn a token of one or several classes from annotated images (OVAM, section 3.3)."""
 
     name: Name = Field(description="the token is asked for by this name later; a name in use gets a new version")
-    classes: list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]] = Field(
+    classes: list[Label] = Field(
         min_length=1, max_length=MAX_CLASSES, description="their names; by default also the words they start from"
     )
     examples: list[Example] = Field(min_length=1, max_length=MAX_EXAMPLES)
@@ -119,7 +147,7 @@ class OptimizeRequest(Request):
 class OptimizeResult(Frozen):
     """The token that was learned."""
 
-    token: str = Field(description="name and version")
+    token: str = Field(description="name and version, as they were then")
     model: str
     width: int = Field(description="of the embedding")
     classes: list[str]

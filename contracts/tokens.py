@@ -1,13 +1,15 @@
 """Learned tokens as the registry keeps them, and files of tokens that come and go."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contracts.errors import Code, ServiceError
 from contracts.fields import Base64, Frozen, Label, Name, Request
+from contracts.models import ModelCard
 
+MAX_CLASSES = 32
 TokenFormat = Literal["safetensors", "textual-inversion", "npy"]
 
 
@@ -18,15 +20,13 @@ class TokenExample(Frozen):
     image: int
 
 
-class TokenCard(Frozen):
-    """A learned token: class rows with their own background row, valid together only. A version never changes."""
+class TokenFacts(Frozen):
+    """What is known of a learned token, whatever it is called. It never changes."""
 
     id: str = Field(description="the same for ever, whatever the token is called")
-    name: str
-    version: int
     model: str
     width: int
-    classes: list[str]
+    classes: list[str] = Field(description="what its rows stand for; a row of their own for the background comes before them")
     origin: Literal["optimize", "import"]
     examples: list[TokenExample] = Field([])
     settings: dict[str, Any] = Field({}, description="how it was learned, as the request can say it again")
@@ -37,20 +37,43 @@ class TokenCard(Frozen):
     job_id: str
     created_at: datetime
 
+
+class TokenCard(TokenFacts):
+    """A version of a token: class rows with their own background row, valid together only."""
+
+    name: str
+    version: int
+
     @property
     def reference(self) -> str:
         """Name and version."""
         return f"{self.name}@{self.version}"
 
-    def row_of(self, class_name: str | None, *, field: str) -> int:
-        """The row of a class, after the background's; unknown-class for another one, or none where there are several."""
+    def on(self, model: ModelCard, *, field: str) -> Self:
+        """The token, if it was learned on a model, and on this build of it. ServiceError: token-of-other-model."""
+        if (self.model, self.width) != (model.name, model.text_width):
+            detail = (
+                f"token {self.reference!r} is of model {self.model!r} and {self.width} wide; "
+                f"it is asked for on {model.name!r}, which takes {model.text_width}"
+            )
+            raise ServiceError(Code.TOKEN_OF_OTHER_MODEL, detail, field=field, value=self.reference)
+        return self
+
+    def row(self, class_name: str | None, *, field: str) -> int:
+        """The row of a class; without a name that of the only class. ServiceError: unknown-class."""
         if class_name is None and len(self.classes) == 1:
             return 1
-        if class_name not in self.classes:
-            wrong = "needs a `class_name`" if class_name is None else f"has no class {class_name!r}"
-            detail = f"token {self.reference!r} {wrong}; its classes: {', '.join(self.classes)}"
-            raise ServiceError(Code.UNKNOWN_CLASS, detail, field=field, value=class_name)
-        return 1 + self.classes.index(class_name)
+        if class_name in self.classes:
+            return 1 + self.classes.index(class_name)
+        said = "knows several classes; name one" if class_name is None else f"has no class {class_name!r}; it knows"
+        detail = f"token {self.reference!r} {said}: {', '.join(self.classes)}"
+        raise ServiceError(Code.UNKNOWN_CLASS, detail, field=field, value=class_name)
+
+
+class TokenListing(TokenCard):
+    """The newest version of a name."""
+
+    versions: int = Field(description="how many versions the name has")
 
 
 class RenameRequest(Request):
@@ -65,10 +88,25 @@ class ImportRequest(Request):
     file: Base64 = Field(description="the file's bytes, base64")
     format: Literal["safetensors", "textual-inversion", "npy", "published"]
     name: Name | None = Field(
-        None, description="the token's name; of a published dict, what goes before the names of its classes, joined by `-`"
+        None,
+        description="the token's name, one in use gets a new version; "
+        "of a published dict, what goes before the names of its classes, joined by `-`",
     )
     model: Name | None = Field(None, description="the model it was learned on; the deployment's default without it")
-    classes: list[Label] | None = Field(None, min_length=1, max_length=32, description="names of the rows of a `.npy`")
+    classes: list[Label] | None = Field(
+        None, min_length=1, max_length=MAX_CLASSES, description="names of the rows of a `.npy`, the background's left out"
+    )
+
+    @model_validator(mode="after")
+    def named(self) -> Self:
+        """One token needs a name, and only files without names of classes take any."""
+        if self.name is None and self.format != "published":
+            raise ValueError(f"a file of format {self.format!r} holds one token, which needs a `name`")
+        if self.classes is not None and self.format != "npy":
+            raise ValueError(f"`classes` belong to format 'npy'; a file of format {self.format!r} names its own")
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("every class needs a name of its own in `classes`")
+        return self
 
 
 class ImportResult(Frozen):
@@ -76,4 +114,4 @@ class ImportResult(Frozen):
 
     model: str
     width: int
-    tokens: list[str] = Field(description="names with versions")
+    tokens: list[str] = Field(description="names with versions, as they were then")

@@ -142,8 +142,8 @@ def learn_and_apply(service: Service, annotator: Annotator, out: Path) -> list[l
     """Learn a token from one annotated image and compare it with the word on another; rows of the sheet."""
     print("2. learn a token from one annotated image")
     taught, other = scenes(service, annotator, PLAIN_PROMPT, 2)
-    token = learn(service, taught, f"{CLASS}-{taught.record['id'][-6:]}")
-    print(f"   best loss {token['best_loss']:.4f} at epoch {token['best_epoch']} of {token['epochs']}")
+    token = learn(service, taught, CLASS)
+    print(f"   {token['token']}: best loss {token['best_loss']:.4f} at epoch {token['best_epoch']} of {token['epochs']}")
     print("3. ask another image for the word and for the token")
     Image.fromarray(other.image).save(out / "other.png")
     asked = [{"label": "word", "prompt": PLAIN_PROMPT, "word": CLASS}, {"label": "token", "token": token["token"]}]

@@ -101,7 +101,7 @@ def from_textual_inversion(data: bytes) -> LearnedTokens:
         header = json.loads(metadata.get("tokens", "{}"))
         names = header.get("names") or _numbered(placeholder.strip("<>"), rows.shape[0] - 1)
         return _made(rows.float(), tuple(str(name) for name in names), dict(header.get("metadata", {})))
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise TokenFileError(f"the token file garbles a field: {error!r}") from error
 
 

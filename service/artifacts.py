@@ -1,7 +1,8 @@
 """Artifacts over HTTP: entity tags, ranges, and bytes in pieces."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
@@ -49,11 +50,18 @@ def matches(header: str | None, tag: str) -> bool:
 
 
 async def answer(
-    store: ArtifactStore, key: str, artifact: Artifact, *, known: str | None, wanted: str | None, if_range: str | None
+    store: ArtifactStore,
+    key: str,
+    artifact: Artifact,
+    *,
+    known: str | None,
+    wanted: str | None,
+    if_range: str | None,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
-    """An artifact, a part of it, or the word that the client has it already."""
+    """An artifact, a part of it, or the word that the client has it already; with `more` headers, or others."""
     tag = f'"{artifact.sha256}"'
-    headers = {"ETag": tag, "Cache-Control": FOREVER, "Accept-Ranges": "bytes"}
+    headers = {"ETag": tag, "Cache-Control": FOREVER, "Accept-Ranges": "bytes", **more}
     if matches(known, tag):
         return Response(status_code=304, headers=headers)
     part = asked_range(wanted, artifact.size) if if_range in (None, tag) else None

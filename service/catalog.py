@@ -1,4 +1,4 @@
-"""What the workers have published: models, their tokenizers, methods, and learned tokens."""
+"""What the workers have published: models, their tokenizers, and methods; and the learned tokens."""
 
 from redis.asyncio import Redis
 from tokenizers import Tokenizer
@@ -7,6 +7,7 @@ from contracts import keys
 from contracts.attribution import MethodCard
 from contracts.errors import Code, ServiceError
 from contracts.models import ModelCard
+from contracts.registry import Registry
 from contracts.tokens import TokenCard
 
 RETRY_AFTER = 10  # seconds, while no worker has published a model
@@ -17,6 +18,7 @@ class Catalog:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
+        self.registry = Registry(redis)
         self.parsed: dict[str, tuple[tuple[ModelCard, int], Tokenizer]] = {}
 
     async def models(self) -> list[ModelCard]:
@@ -57,22 +59,6 @@ class Catalog:
         cards = await self.redis.hvals(keys.METHODS)
         return sorted((MethodCard.model_validate_json(card) for card in cards), key=lambda card: card.name)
 
-    async def tokens(self) -> list[TokenCard]:
-        """Every learned token, by name."""
-        cards = await self.redis.hvals(keys.TOKENS)
-        return sorted((TokenCard.model_validate_json(card) for card in cards), key=lambda card: card.name)
-
-    async def token(self, name: str, *, field: str | None = None) -> TokenCard:
-        """The token of a name."""
-        card = await self.redis.hget(keys.TOKENS, name)
-        if card is None:
-            raise ServiceError(Code.UNKNOWN_TOKEN, f"there is no token {name!r}; see GET /v1/tokens", field=field, value=name)
-        return TokenCard.model_validate_json(card)
-
-    async def has_token(self, name: str) -> bool:
-        """Whether a token of this name exists."""
-        return bool(await self.redis.hexists(keys.TOKENS, name))
-
-    async def forget_token(self, name: str) -> None:
-        """Take a token's card away."""
-        await self.redis.hdel(keys.TOKENS, name)
+    async def token(self, reference: str, *, field: str | None = None) -> TokenCard:
+        """The token of `name@version`, or the newest of `name`: its `reference` says which. ServiceError: unknown-token."""
+        return await self.registry.get(reference, field=field)

@@ -9,10 +9,15 @@ ATTRIBUTION = "01ksy0kzq4c5d7e9g1j3n5r8st"
 IMAGE_TAKING = "01ksy0kc7m2b4d6f8h0j2n4q6s"
 PROBING = "01ksy0m1x8z3b5d7f9h2k4m6np"
 OPTIMIZATION = "01ksy0n9b2d4f6h8k0m2p4r6tv"
+IMPORTATION = "01ksy0q2xk5c7e9g1j3n5r8t2v"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4CAAAAJklEQVR42u3MMQ0AAAgDsPk3DQpIuOBpBTQBgEEtCQ"
     "QCgeAiAHjV6slsvmp6USEAAAAASUVORK5CYII="
+)
+NPY = (  # two rows of two numbers: a model's are longer
+    "k05VTVBZAQB2AHsnZGVzY3InOiAnPGYyJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZSwgJ3NoYXBlJzogKDIsIDIpLCB9ICAgICAg"
+    "ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoAAAAAADwAvA=="
 )
 
 
@@ -50,13 +55,13 @@ ATTRIBUTE: Json = {
     "targets": [
         {"label": "car", "prompt": "a photograph of a car", "word": "car"},
         {"label": "wheel", "prompt": "the wheel of a car", "word": "wheel", "settings": {"tau": 0.7}},
-        {"label": "learned car", "token": "car-1"},
+        {"label": "learned car", "token": "car@1"},
     ],
     "evaluations": {"start": 10},
     "semantic": {"margin": 0.05},
 }
 OPTIMIZE: Json = {
-    "name": "car-1",
+    "name": "car",
     "classes": ["car"],
     "examples": [{"job_id": GENERATION, "image": 0, "mask": PNG}],
     "epochs": 300,
@@ -225,13 +230,18 @@ OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
     "attempt": 1,
     "progress": {"done": 300, "total": 300, "unit": "epoch", "loss": 0.081},
     "result": {
-        "token": "car-1",
+        "token": "car@1",
         "model": "tiny",
         "width": 96,
+        "classes": ["car"],
         "epochs": 300,
         "best_epoch": 291,
         "best_loss": 0.081,
+        "ended": "epochs",
+        "example_iou": 0.87,
         "losses": [0.69, 0.35, 0.12, 0.081],
+        "curve": artifact(OPTIMIZATION, "curve.png", size=18_204),
+        "curve_json": artifact(OPTIMIZATION, "losses.json", "application/json", 16_830),
     },
 }
 SUMMARY: Json = {key: value for key, value in SUCCEEDED.items() if key not in ("request", "result", "cancel_requested")}
@@ -256,20 +266,31 @@ MODEL: Json = {
     "default": True,
 }
 TOKEN: Json = {
-    "name": "car-1",
+    "id": f"{OPTIMIZATION}-1-0",
+    "name": "car",
+    "version": 1,
     "model": "tiny",
     "width": 96,
     "classes": ["car"],
+    "origin": "optimize",
     "examples": [{"job_id": GENERATION, "image": 0}],
-    "optimizer": "adam",
-    "learning_rate": 0.05,
-    "loss": "bce",
+    "settings": {"optimizer": "adam", "learning_rate": 0.1, "loss": "bce", "epochs": 300, "patience": 60, "seed": 0},
     "epochs": 300,
     "best_epoch": 291,
     "best_loss": 0.081,
     "example_iou": 0.87,
     "job_id": OPTIMIZATION,
     "created_at": "2026-11-22T10:01:04.500Z",
+}
+TOKENS: Json = {"tokens": [TOKEN | {"versions": 1}], "next": None}
+IMPORT: Json = {"name": "dog", "format": "npy", "classes": ["dog"], "file": NPY}
+IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"model": "tiny"}}
+IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
+    "state": "succeeded",
+    "started_at": "2026-11-22T10:02:00.004Z",
+    "finished_at": "2026-11-22T10:02:00.020Z",
+    "attempt": 1,
+    "result": {"model": "tiny", "width": 2, "tokens": ["dog@1"]},
 }
 EVENTS = """event: progress
 data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"running","progress":{"done":12,"total":30,"unit":"step"},"error":null}

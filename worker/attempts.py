@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from contracts.jobs import JobRecord, Progress, State
-from contracts.ledger import Ledger, LostJob
+from contracts.jobs import JobRecord, Progress
+from contracts.ledger import CancelRequested, Ledger, LostJob, wanted
 from worker.gpu import GpuGate, Priority
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from contracts.registry import NewToken
 
 LOOK_SECONDS = 0.25  # how soon a cancel is seen when there is no progress to report
 REPORT_SECONDS = 0.03  # least time between two reports
@@ -40,6 +42,10 @@ class Attempt:
         self._outcome: Future[Any] | None = None
         self._reason: Exception | None = None
         self._ending = False
+        self.keeps = False
+        """Whether there is something worth keeping: a cancel is then seen in `canceled`, and stops nothing by itself."""
+        self.tokens: list[NewToken] = []
+        """What is entered in the registry when the attempt ends well; their files are in the store."""
 
     @property
     def job_id(self) -> str:
@@ -51,6 +57,11 @@ class Attempt:
         """Which attempt at the job this is, from 1."""
         return self.record.attempt
 
+    @property
+    def canceled(self) -> bool:
+        """Whether the job's client wants it to stop."""
+        return isinstance(self._reason, CancelRequested)
+
     def report(self, progress: Progress) -> None:
         """Say how far the work is, without waiting: of several reports at once the latest wins."""
         self._latest = progress
@@ -58,7 +69,7 @@ class Attempt:
 
     def check(self) -> None:
         """Raise LostJob or HandedBack when the work is to stop."""
-        if self._reason is not None:
+        if self._reason is not None and not (self.canceled and self.keeps):
             raise self._reason
 
     def breathe(self) -> None:
@@ -67,8 +78,12 @@ class Attempt:
         self._gate.breathe()
 
     def stop(self, reason: Exception) -> None:
-        """Stop the work: at once if it waits for the device, else at its next `check`."""
-        self._reason = self._reason or reason
+        """Stop the work: at once if it waits for the device, else at its next `check`.
+
+        The first reason counts. But work that was canceled may still be at what it keeps, and that can be lost as well.
+        """
+        if self._reason is None or (self.canceled and type(reason) is LostJob):
+            self._reason = reason
         if self._outcome is not None:
             self._outcome.cancel()
 
@@ -104,6 +119,8 @@ class Attempt:
                     await self._ledger.report(self.job_id, self.number, progress)
                 elif not self._ending:
                     await self._look()
+            except CancelRequested as wish:
+                self.stop(wish)
             except LostJob as lost:
                 self.stop(lost)
                 return
@@ -121,8 +138,8 @@ class Attempt:
         self._news.clear()
 
     async def _look(self) -> None:
-        """LostJob if the job is no longer this attempt's to do."""
+        """LostJob, or its CancelRequested, if the job is no longer this attempt's to do."""
         record = await self._ledger.find(self.job_id)
-        running = record is not None and record.state is State.RUNNING and record.attempt == self.number
-        if record is None or not running or record.cancel_requested:
+        if record is None:
             raise LostJob(self.job_id)
+        wanted(record, self.number)

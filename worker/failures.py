@@ -18,14 +18,14 @@ CODES: Final[dict[type[errors.OvamError], Code]] = {
     errors.InvalidArgumentError: Code.INVALID_REQUEST,
     errors.SelectionError: Code.SELECTION_INVALID,
     errors.NoSelfAttentionError: Code.NO_SELF_ATTENTION,
-    errors.UnusableMaskError: Code.INVALID_REQUEST,
-    errors.OptimizationError: Code.INVALID_REQUEST,
-    errors.LabelMapError: Code.MASK_NOT_AN_IMAGE,
+    errors.UnusableMaskError: Code.MASK_UNREADABLE,
+    errors.OptimizationError: Code.OPTIMIZATION_FAILED,
+    errors.LabelMapError: Code.MASK_UNREADABLE,
     errors.ExamplesOfOtherModelsError: Code.EXAMPLES_OF_OTHER_MODELS,
     errors.EmbeddingNotFiniteError: Code.EMBEDDING_NOT_FINITE,
-    errors.TokenFileError: Code.INVALID_REQUEST,
-    errors.UnsafePickleError: Code.INVALID_REQUEST,
-    errors.TokenWidthError: Code.TOKEN_OF_OTHER_MODEL,
+    errors.TokenFileError: Code.TOKEN_FILE_UNREADABLE,
+    errors.UnsafePickleError: Code.TOKEN_FILE_UNSAFE,
+    errors.TokenWidthError: Code.EMBEDDING_OF_OTHER_WIDTH,
 }
 HOST_OUT_OF_MEMORY = "can't allocate memory"  # PyTorch's words; the exception is a plain RuntimeError
 
@@ -46,6 +46,11 @@ def failure_of(error: Exception) -> Failure:
         case _:
             detail = f"the worker met an unexpected {type(error).__name__}; its log has the details under this job's id"
             return Failure(code=Code.INTERNAL, detail=detail)
+
+
+def problem_of(error: errors.OvamError, *, field: str) -> ServiceError:
+    """An error of the library as the problem of a field."""
+    return ServiceError(CODES.get(type(error), Code.INTERNAL), str(error), field=field)
 
 
 def out_of_memory() -> Failure:

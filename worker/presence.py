@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts import keys
+from contracts.errors import Code, ServiceError
 from contracts.jobs import utc_now
 from contracts.models import ModelCard
 from worker.cards import read_card, read_vocabulary
@@ -67,3 +68,11 @@ async def publish(redis: Redis, offers: list[Offer]) -> None:
             pipe.hset(keys.TOKENIZERS, offer.card.name, offer.vocabulary)
             pipe.hset(keys.MODELS, offer.card.name, offer.card.model_dump_json())
             await pipe.execute()
+
+
+async def offered(redis: Redis, name: str) -> ModelCard:
+    """The card of a model, as it was published: to know it, it need not be loaded. ServiceError: unknown-model."""
+    card = await redis.hget(keys.MODELS, name)
+    if card is None:
+        raise ServiceError(Code.UNKNOWN_MODEL, f"no worker serves a model {name!r}", field="model", value=name)
+    return ModelCard.model_validate_json(card)

@@ -88,7 +88,7 @@ def sought_by(target: Target, model: Model, learned: Learned, *, field: str) -> 
         return ovam.Words(target.prompt, target.word, target.occurrence)
     if target.token is not None:
         card, rows = learned[target.token]
-        return ovam.Rows(rows, (card.row_of(target.class_name, field=f"{field}.class_name"),))
+        return ovam.Rows(rows, (card.row(target.class_name, field=f"{field}.class_name"),))
     rows = target.embedding or []
     check_embedding(rows, model.card, field=f"{field}.embedding")
     return ovam.Rows(torch.tensor(rows, dtype=torch.float32), None if target.rows is None else tuple(target.rows))

@@ -12,10 +12,9 @@ from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 
 from contracts import keys
-from contracts.jobs import State
+from contracts.jobs import AnyResult, JobRecord
 from contracts.ledger import LostJob
-from contracts.optimization import OptimizeRequest
-from worker import tokens
+from contracts.optimization import OptimizeResult
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of
 from worker.handlers import handle
@@ -79,8 +78,8 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     try:
         async with attempt.followed():
             result = await handle(attempt, resources)
-        await resources.ledger.succeed(attempt.job_id, attempt.number, result)
-        log.info("%s: succeeded", label)
+        record = await finish(attempt, result, resources)
+        log.info("%s: %s", label, record.state)
     except LostJob:
         log.info("%s: no longer wanted", label)
         await clean(attempt, resources)
@@ -101,20 +100,18 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
         await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
 
 
+async def finish(attempt: Attempt, result: AnyResult, resources: Resources) -> JobRecord:
+    """Write a result down, and with it the tokens that were learned; a canceled job may have one, too."""
+    canceled = isinstance(result, OptimizeResult) and result.ended == "canceled"
+    end = resources.ledger.canceled if canceled else resources.ledger.succeed
+    return await end(attempt.job_id, attempt.number, result, tokens=attempt.tokens)
+
+
 async def clean(attempt: Attempt, resources: Resources) -> None:
-    """Remove what an attempt that did not succeed has left; a store that does not answer is left to the sweep."""
+    """Remove what an attempt that did not end well has left; a store that does not answer is left to the sweep."""
     try:
         await resources.store.delete_folder(keys.attempt_folder(attempt.job_id, attempt.number))
-        request = attempt.record.request
-        if isinstance(request, OptimizeRequest) and not await continued(attempt, resources):
-            await tokens.withdraw(resources.redis, resources.store, request.name, attempt.job_id)
-    except RedisError:
-        raise
+        for token in attempt.tokens:
+            await resources.store.delete_folder(keys.token_folder(token.facts.id))
     except Exception:  # whatever it is must not hide how the job ended
         log.exception("job %s, attempt %d: something was left in the store", attempt.job_id, attempt.number)
-
-
-async def continued(attempt: Attempt, resources: Resources) -> bool:
-    """Whether another attempt has the job now, or has succeeded with it."""
-    record = await resources.ledger.find(attempt.job_id)
-    return record is not None and (record.attempt != attempt.number or record.state is State.SUCCEEDED)

@@ -127,7 +127,7 @@ async def get_artifact(
     if not record.state.final:
         detail = f"job {record.id} is {record.state}; its files come when it has succeeded"
         raise ServiceError(Code.JOB_NOT_FINISHED, detail, field="job_id", value=record.id, retry_after=1)
-    files = await resources.store.manifest(record.id, record.attempt) if record.state is State.SUCCEEDED else []
+    files = await resources.store.manifest(record.id, record.attempt) if record.result is not None else []
     found = next((artifact for artifact in files if artifact.name == name), None)
     if found is None:
         detail = f"job {record.id} has no artifact {name!r}; it has {', '.join(file.name for file in files) or 'none'}"
@@ -144,7 +144,7 @@ async def get_artifact(
     },
 )
 async def cancel_job(record: LiveRecord, resources: With) -> JobRecord:
-    """Stop a job: at once if it waits, at its next step if it runs."""
+    """Stop a job: at once if it waits, at its next step if it runs. One that learns keeps its best token so far."""
     return await resources.queue.cancel(record.id)
 
 

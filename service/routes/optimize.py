@@ -27,13 +27,18 @@ router = APIRouter(tags=["jobs"])
         **problems(
             *SUBMISSION,
             *SOURCE_IMAGE,
-            Code.TOKEN_EXISTS,
             Code.EXAMPLES_OF_OTHER_MODELS,
-            Code.PROMPT_TOO_LONG,
             Code.MASK_NOT_AN_IMAGE,
             Code.MASK_UNREADABLE,
             Code.MASK_EMPTY,
             Code.MASK_FULL,
+            Code.IMAGE_TOO_LARGE,
+            Code.PROMPT_TOO_LONG,
+            Code.UNKNOWN_TOKEN,
+            Code.TOKEN_OF_OTHER_MODEL,
+            Code.UNKNOWN_CLASS,
+            Code.EMBEDDING_OF_OTHER_WIDTH,
+            Code.EMBEDDING_NOT_FINITE,
         ),
     },
 )
@@ -43,5 +48,5 @@ async def optimize(
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Learn a token from annotated images; attribute finds it by its name in any image of the model."""
+    """Learn a token of one or several classes from annotated images; attribute finds them in any image of the model."""
     return await accept(request, optimization.checked, resources, key, prefer)

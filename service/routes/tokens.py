@@ -1,46 +1,142 @@
-"""`/v1/tokens`."""
+"""`/v1/tokens`: list, look, fetch, take in, rename, delete."""
 
+import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Path
-from pydantic import BaseModel
+from fastapi import APIRouter, Header, Path, Query, Response
+from pydantic import BaseModel, Field
 
 from contracts import keys
 from contracts.errors import Code
-from contracts.tokens import TokenCard
-from service import examples
-from service.openapi import example, problems
+from contracts.fields import Artifact, Name, TokenRef
+from contracts.jobs import JobRecord
+from contracts.registry import unknown
+from contracts.tokens import ImportRequest, RenameRequest, TokenCard, TokenFormat, TokenListing
+from service import artifacts, examples
+from service.openapi import BODY, SUBMISSION, body, example, problems
 from service.resources import With
+from service.routes.jobs import BINARY
+from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+from service.validation import imports
 
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"])
-TokenName = Annotated[str, Path(examples=["car-1"])]
+TokenName = Annotated[Name, Path(examples=["car"])]
+Reference = Annotated[TokenRef, Path(examples=["car@1"], description="`name@version`, or `name`")]
+REVALIDATED = "private, no-cache"  # a name may come to mean another token
+ENDINGS: dict[TokenFormat, str] = {
+    "safetensors": ".safetensors",
+    "textual-inversion": ".textual-inversion.safetensors",
+    "npy": ".npy",
+}
 
 
 class TokenList(BaseModel, frozen=True):
-    """Every learned token."""
+    """A page of learned tokens: the newest version of every name."""
 
-    tokens: list[TokenCard]
+    tokens: list[TokenListing]
+    next: str | None = Field(description="`cursor` of the next page; null on the last")
 
 
-@router.get("", responses={200: example({"tokens": [examples.TOKEN]}, "every token"), **problems()})
-async def list_tokens(resources: With) -> TokenList:
+class VersionList(BaseModel, frozen=True):
+    """Every version of a token, the newest first."""
+
+    versions: list[TokenCard]
+
+
+@router.get("", responses={200: example(examples.TOKENS, "a page of tokens"), **problems()})
+async def list_tokens(
+    resources: With,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[Name | None, Query(description="`next` of the page before")] = None,
+) -> TokenList:
     """List the learned tokens, by name."""
-    return TokenList(tokens=await resources.catalog.tokens())
+    found = await resources.catalog.registry.page(cursor or "", limit + 1)
+    return TokenList(tokens=found[:limit], next=found[limit - 1].name if len(found) > limit else None)
 
 
-@router.get("/{name}", responses={200: example(examples.TOKEN, "the token"), **problems(Code.UNKNOWN_TOKEN)})
-async def get_token(name: TokenName, resources: With) -> TokenCard:
-    """Look at a token: its model, where it was learned, and how well."""
-    return await resources.catalog.token(name, field="name")
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobRecord,
+    dependencies=[JSON_ONLY],
+    responses={
+        201: example(examples.IMPORT_SUCCEEDED, "finished within `Prefer: wait`", model=JobRecord),
+        202: example(examples.IMPORT_QUEUED, "queued; follow `Location`"),
+        **problems(*SUBMISSION, Code.TOKEN_FILE_UNREADABLE),
+    },
+)
+async def import_tokens(
+    request: Annotated[ImportRequest, body(examples.IMPORT)],
+    resources: With,
+    key: IdempotencyKey = None,
+    prefer: Prefer = None,
+) -> Response:
+    """Take tokens from a file: ours, a textual inversion, a `.npy`, or the pickled dict of many that was published."""
+    return await accept(request, imports.checked, resources, key, prefer)
+
+
+@router.get("/{reference}", responses={200: example(examples.TOKEN, "the token"), **problems(Code.UNKNOWN_TOKEN)})
+async def get_token(reference: Reference, resources: With) -> TokenCard:
+    """Look at a version of a token, or at its newest: its model, where it was learned, and how well."""
+    return await resources.catalog.token(reference, field="reference")
+
+
+@router.get(
+    "/{name}/versions",
+    responses={200: example({"versions": [examples.TOKEN]}, "every version"), **problems(Code.UNKNOWN_TOKEN)},
+)
+async def list_versions(name: TokenName, resources: With) -> VersionList:
+    """List the versions of a token, the newest first."""
+    return VersionList(versions=await resources.catalog.registry.versions(name, field="name"))
+
+
+@router.get(
+    "/{reference}/file",
+    response_class=Response,
+    responses={
+        200: {"description": "the file", "content": {"application/octet-stream": BINARY}},
+        206: {"description": "the part that `Range` asked for", "content": {"application/octet-stream": BINARY}},
+        304: {"description": "the client has it already"},
+        **problems(Code.UNKNOWN_TOKEN, Code.RANGE_NOT_SATISFIABLE, Code.STORE_UNAVAILABLE),
+    },
+)
+async def get_token_file(
+    reference: Reference,
+    resources: With,
+    form: Annotated[TokenFormat, Query(alias="format")] = "safetensors",
+    known: Annotated[str | None, Header(alias="If-None-Match")] = None,
+    wanted: Annotated[str | None, Header(alias="Range")] = None,
+    if_range: Annotated[str | None, Header(alias="If-Range")] = None,
+) -> Response:
+    """Fetch a token as a file: its rows, the background's first."""
+    card = await resources.catalog.token(reference, field="reference")
+    key = keys.token_object(card.id, form)
+    data = await resources.store.get(key)
+    if data is None:  # it was deleted in this moment
+        raise unknown(reference, "reference")
+    name = f"{card.reference}{ENDINGS[form]}"
+    digest = hashlib.sha256(data).hexdigest()
+    file = Artifact(name=name, media_type="application/octet-stream", size=len(data), sha256=digest, url="")
+    more = {"Cache-Control": REVALIDATED, "Content-Disposition": f'attachment; filename="{name}"'}
+    return await artifacts.answer(resources.store, key, file, known=known, wanted=wanted, if_range=if_range, more=more)
+
+
+@router.patch(
+    "/{name}",
+    dependencies=[JSON_ONLY],
+    responses={200: example(examples.TOKEN, "renamed"), **problems(*BODY, Code.UNKNOWN_TOKEN, Code.TOKEN_EXISTS)},
+)
+async def rename_token(name: TokenName, request: Annotated[RenameRequest, body({"name": "car"})], resources: With) -> TokenCard:
+    """Give a token another name; its versions keep their numbers."""
+    return await resources.catalog.registry.rename(name, request.name)
 
 
 @router.delete(
-    "/{name}",
+    "/{reference}",
     status_code=204,
     responses={204: {"description": "gone"}, **problems(Code.UNKNOWN_TOKEN, Code.STORE_UNAVAILABLE)},
 )
-async def delete_token(name: TokenName, resources: With) -> None:
-    """Delete a token; its name is free again."""
-    card = await resources.catalog.token(name, field="name")
-    await resources.catalog.forget_token(name)
-    await resources.store.delete(keys.token_object(name, card.job_id))
+async def delete_token(reference: Reference, resources: With) -> None:
+    """Delete a version of a token; with a bare name all of them, after which the name is free again."""
+    for card in await resources.catalog.registry.remove(reference, field="reference"):
+        await resources.store.delete_folder(keys.token_folder(card.id))

@@ -127,35 +127,43 @@ def test_a_start_may_be_a_word_a_row_or_a_token(pipeline: StableDiffusionPipelin
         ovam.initial_tokens(pipeline, "cat", noise=-1.0)
 
 
+SOFT = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(4)).softmax(dim=0)
+"""How much of each pixel belongs to each class."""
+
+
+@pytest.mark.parametrize("mask", [LABELS, SOFT], ids=["labels of which some do not count", "weights"])
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy_minmax"])
-def test_the_first_step_of_descent_is_the_gradient_of_finite_differences(trace: ovam.Trace, loss: str) -> None:
-    """In double precision; the labels have three classes and pixels that do not count."""
+def test_the_first_step_of_descent_is_the_gradient_of_finite_differences(
+    trace: ovam.Trace, loss: str, mask: np.ndarray | torch.Tensor
+) -> None:
+    """In double precision, three classes."""
     exact = double(trace)
     init = torch.randn(3, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    fit = ovam.optimize_tokens([(exact, LABELS)], init, loss=loss, learning_rate=1e-9, epochs=2, patience=None)
-    moved = ovam.optimize_tokens([(exact, LABELS)], init, loss=loss, learning_rate=1.0, epochs=2, patience=None)
-    (one,) = annotations([(exact, LABELS)], 3)
+    fit = ovam.optimize_tokens([(exact, mask)], init, loss=loss, learning_rate=1e-9, epochs=2, patience=None)
+    moved = ovam.optimize_tokens([(exact, mask)], init, loss=loss, learning_rate=1.0, epochs=2, patience=None)
+    (one,) = annotations([(exact, mask)], 3)
     loss_of = getattr(ovam.losses, loss)
 
     def value(tokens: torch.Tensor) -> float:
         return float(loss_of(ovam.heatmaps(exact, tokens, size=(64, 96)), one.target.double(), one.counted))
 
     assert fit.losses[0] == pytest.approx(value(init), rel=1e-12)
-    if moved.best_epoch == 1:  # one step of rate 1 is the gradient itself
-        gradient = init - moved.embedding
-        for row, column in ((0, 0), (1, 7), (2, 31)):
-            nudge = torch.zeros_like(init)
-            nudge[row, column] = 1e-6
-            assert (value(init + nudge) - value(init - nudge)) / 2e-6 == pytest.approx(
-                float(gradient[row, column]), rel=1e-4, abs=1e-9
-            )
-    else:
-        pytest.fail("a step down the gradient did not lower the loss")
+    assert moved.best_epoch == 1  # one step of rate 1 is the gradient itself
+    gradient = init - moved.embedding
+    for row, column in ((0, 0), (1, 7), (2, 31)):
+        nudge = torch.zeros_like(init)
+        nudge[row, column] = 1e-6
+        slope = (value(init + nudge) - value(init - nudge)) / 2e-6
+        assert slope == pytest.approx(float(gradient[row, column]), rel=1e-4, abs=1e-9)
 
 
-def test_two_classes_keep_their_sum_exactly_in_double_precision(trace: ovam.Trace) -> None:
+@pytest.mark.parametrize("mask", [LABELS == 1, np.where(LABELS == 2, 0, LABELS), SOFT[0]], ids=["mask", "labels", "weights"])
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy_minmax"])
+def test_two_classes_keep_their_sum_exactly_in_double_precision(
+    trace: ovam.Trace, loss: str, mask: np.ndarray | torch.Tensor
+) -> None:
     init = torch.randn(2, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    fit = ovam.optimize_tokens([(double(trace), LABELS == 1)], init, epochs=5, learning_rate=10.0)
+    fit = ovam.optimize_tokens([(double(trace), mask)], init, loss=loss, epochs=5, learning_rate=10.0)
     assert fit.best_epoch > 0
     assert torch.allclose(fit.embedding.sum(dim=0), init.sum(dim=0), rtol=0, atol=1e-12)
 

@@ -228,6 +228,14 @@ def test_safetensors_that_hold_no_tokens_are_refused(read: Any) -> None:
             read(bad)
 
 
+@pytest.mark.parametrize("header", ["[" * 100_000, "[]", "null", "7", '{"names": 7}', '{"names": ["a"], "metadata": [1]}'])
+def test_metadata_that_is_garbled_or_nested_too_deeply_is_refused(header: str) -> None:
+    parts = {"background": ROWS[0].clone(), "classes": ROWS[1:].clone()}
+    for read, tensors in ((from_safetensors, parts), (from_textual_inversion, {"<cat>": ROWS})):
+        with pytest.raises(TokenFileError):
+            read(save(tensors, metadata={"tokens": header}))
+
+
 def test_tokens_that_are_no_numbers_or_have_no_names_are_refused() -> None:
     with pytest.raises(EmbeddingNotFiniteError):
         from_published(pickle.dumps({"cat": ARRAYS["cat"] * np.nan}))

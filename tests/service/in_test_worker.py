@@ -12,13 +12,14 @@ from contracts import keys
 from contracts.attribution import AttributeResult, MethodCard
 from contracts.errors import Code, Failure
 from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult, ImageRequest
-from contracts.jobs import JobRecord, Progress, utc_now
+from contracts.jobs import JobRecord, Progress, new_job_id, utc_now
 from contracts.ledger import Ledger
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeResult
 from contracts.probing import ProbeRequest, ProbeResult
+from contracts.registry import NewToken, enter, numbered
 from contracts.store import ArtifactStore, File
-from contracts.tokens import TokenCard, TokenExample
+from contracts.tokens import TokenFacts
 from service import examples
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -59,23 +60,17 @@ def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
     )
 
 
-def token(name: str, model: str = "tiny", classes: tuple[str, ...] = ("car",)) -> TokenCard:
-    return TokenCard(
-        id=name,
-        name=name,
-        version=1,
+def token(name: str, model: str = "tiny", classes: tuple[str, ...] = ("car",)) -> NewToken:
+    facts = TokenFacts(
+        id=f"{new_job_id()}-1-0",
         model=model,
         width=8,
         classes=list(classes),
         origin="optimize",
-        examples=[TokenExample(job_id="0" * 26, image=0)],
-        epochs=1,
-        best_epoch=0,
-        best_loss=0.5,
-        example_iou=0.9,
         job_id="1" * 26,
         created_at=utc_now(),
     )
+    return NewToken(name, facts)
 
 
 @dataclass(frozen=True)
@@ -95,9 +90,17 @@ class InTestWorker:
             await self.redis.hset(keys.TOKENIZERS, each.name, letters().to_str())
         await self.redis.set(keys.worker("in-test"), json.dumps({"name": "in-test"}), ex=60)
 
-    async def publish_token(self, found: TokenCard) -> None:
-        await self.redis.hset(keys.TOKENS, found.name, found.model_dump_json())
-        await self.store.put(keys.token_object(found.id, "safetensors"), b"rows")
+    async def publish_token(self, *found: NewToken) -> None:
+        """Enter tokens as the end of their job would, with files that say which they are of."""
+        async with self.redis.pipeline() as pipe:
+            await pipe.watch(keys.TOKENS)
+            cards = await numbered(pipe, found)
+            pipe.multi()
+            enter(pipe, cards)
+            await pipe.execute()
+        for card in cards:
+            for form in keys.TOKEN_FILES:
+                await self.store.put(keys.token_object(card.id, form), f"{form} of {card.reference}".encode())
 
     async def begin(self, job_id: str) -> JobRecord:
         return await self.ledger.claim(job_id, max_attempts=3)
@@ -112,7 +115,27 @@ class InTestWorker:
             record = await self.begin(job_id)
         return await self.ledger.succeed(job_id, record.attempt, await self.result(record))
 
-    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | ProbeResult | OptimizeResult:
+    async def keep(self, job_id: str) -> JobRecord:
+        """End an optimize job that runs and was canceled, with the token it has so far."""
+        record = await self.ledger.get(job_id)
+        artifact = (await self.store.commit(job_id, record.attempt, [File("curve.png", "image/png", IMAGE)]))["curve.png"]
+        result = OptimizeResult(
+            token="car",
+            model="tiny",
+            width=8,
+            classes=["car"],
+            epochs=3,
+            best_epoch=2,
+            best_loss=0.5,
+            ended="canceled",
+            example_iou=0.5,
+            losses=[0.7, 0.6, 0.5],
+            curve=artifact,
+            curve_json=artifact,
+        )
+        return await self.ledger.canceled(job_id, record.attempt, result, tokens=[token("car")])
+
+    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | ProbeResult:
         match record.request:
             case GenerateRequest() as request:
                 names = [f"image-{index}.png" for index in range(request.num_images)]

@@ -50,7 +50,7 @@ def url(redis_url: str, store_url: str) -> Iterator[str]:
 def test_whatever_is_sent_the_answer_is_one_that_is_documented(url: str) -> None:
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
-    assert len(operations) == 20
+    assert len(operations) == 24
     for operation in operations:
 
         @limits(max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None)

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from contracts import masks
 from contracts.attribution import AttributeRequest
 from contracts.errors import Code
 from contracts.generation import GenerateRequest, ImageUpload
@@ -10,11 +11,11 @@ from contracts.jobs import JobRecord
 from contracts.models import ModelCard
 from contracts.optimization import OptimizeRequest
 from contracts.probing import ProbeOptions
-from contracts.tokens import TokenCard
+from contracts.tokens import ImportRequest, TokenCard
 from service import examples
 from service.app import create_app
-from service.masks import check_mask
 from service.routes.jobs import JobList
+from service.routes.tokens import TokenList
 from service.settings import GatewaySettings
 from tests.service.serving import Json
 
@@ -24,7 +25,7 @@ NAMES = [operation["operationId"] for _, _, operation in OPERATIONS]
 
 
 def test_operations_have_short_names_of_their_own() -> None:
-    assert len(set(NAMES)) == len(NAMES) == 20
+    assert len(set(NAMES)) == len(NAMES) == 24
     assert all(re.fullmatch(r"[a-z_]+", name) for name in NAMES)
 
 
@@ -64,10 +65,12 @@ def test_the_examples_are_what_the_service_speaks() -> None:
         JobRecord.model_validate(record)
     request = OptimizeRequest.model_validate(examples.OPTIMIZE)
     records = (examples.QUEUED, examples.SUCCEEDED, examples.CANCELED, examples.ATTRIBUTE_QUEUED, examples.ATTRIBUTE_SUCCEEDED)
-    for record in (*records, examples.OPTIMIZE_QUEUED, examples.OPTIMIZE_SUCCEEDED):
+    learned = (examples.OPTIMIZE_QUEUED, examples.OPTIMIZE_SUCCEEDED, examples.IMPORT_QUEUED, examples.IMPORT_SUCCEEDED)
+    for record in (*records, *learned):
         JobRecord.model_validate(record)
     JobList.model_validate(examples.JOBS)
     ModelCard.model_validate(examples.MODEL)
     TokenCard.model_validate(examples.TOKEN)
-    assert base64.b64decode(request.examples[0].mask)
-    check_mask(request.examples[0].mask, (64, 64), field="mask")
+    masks.check(request, [(64, 64)])
+    TokenList.model_validate(examples.TOKENS)
+    assert base64.b64decode(ImportRequest.model_validate(examples.IMPORT).file).startswith(b"\x93NUMPY")

@@ -5,36 +5,32 @@ import httpx2
 import pytest
 from PIL import Image
 
-from tests.service.in_test_worker import InTestWorker, card, token
-from tests.service.serving import Traces, assert_problem
+from tests.service.in_test_worker import IMAGE, InTestWorker, card, token
+from tests.service.serving import Json, Traces, assert_problem
 
 
-def png(size: tuple[int, int] = (64, 48), *, box: tuple[int, int, int, int] | None = (8, 8, 24, 24), mode: str = "L") -> str:
+def png(size: tuple[int, int] = (64, 48), *, box: tuple[int, int, int, int] | None = (8, 8, 24, 24)) -> str:
     """A PNG of (height, width) that is white inside a box (left, top, right, bottom)."""
     height, width = size
     image = Image.new("L", (width, height))
     if box:
         image.paste(255, box)
     buffer = io.BytesIO()
-    image.convert(mode).save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def asked(job_id: str, mask: str, name: str = "car-1") -> dict:
-    return {"name": name, "classes": ["car"], "examples": [{"job_id": job_id, "mask": mask}]}
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA", "I;16"])
-async def test_a_mask_may_be_any_kind_of_png(client: httpx2.AsyncClient, generated: str, mode: str) -> None:
-    answer = await client.post("/v1/optimize", json=asked(generated, png(mode=mode)))
-    assert answer.status_code == 202, answer.text
-    assert answer.json()["kind"] == "optimize"
-
-
-def jpeg() -> str:
+def grey(value: int) -> str:
+    """A PNG of labels, 64 high and 48 wide: a box of one value, the rest 0."""
+    image = Image.new("L", (48, 64))
+    image.paste(value, (8, 8, 24, 24))
     buffer = io.BytesIO()
-    Image.new("L", (48, 64)).save(buffer, "JPEG")
+    image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def asked(job_id: str, mask: object, name: str = "car-1") -> Json:
+    return {"name": name, "classes": ["car"], "examples": [{"job_id": job_id, "mask": mask}]}
 
 
 def broken() -> str:
@@ -50,30 +46,145 @@ def bomb() -> str:
 
 
 BAD_MASKS = [
-    ("not base64!", 422, "mask-not-an-image"),
-    ("ünicode", 422, "mask-not-an-image"),
-    (base64.b64encode(b"text, no image").decode(), 422, "mask-not-an-image"),
-    (jpeg(), 422, "mask-not-an-image"),
-    (broken(), 422, "mask-not-an-image"),
-    (bomb(), 422, "mask-of-other-size"),
-    (png((48, 64)), 422, "mask-of-other-size"),
-    (png(box=None), 422, "mask-empty"),
-    (png(box=(0, 0, 48, 64)), 422, "mask-full"),
+    ("not base64!", "mask-not-an-image", ""),
+    (broken(), "mask-not-an-image", ""),
+    (bomb(), "image-too-large", ""),
+    (png(box=None), "mask-empty", ""),
+    (png(box=(0, 0, 48, 64)), "mask-full", ""),
+    ({"size": [64, 48], "counts": "damaged"}, "mask-unreadable", ".counts"),
+    ({"size": [1 << 20, 1 << 20], "counts": "0"}, "image-too-large", ""),
+    ([[0, 0, 49, 0, 49, 9]], "mask-unreadable", ".0"),
+    ([[0, 0, 9, 0, 9, 9, 9]], "mask-unreadable", ".0"),
+    ([[1, 1, 1, 1, 1, 1]], "mask-empty", ""),
+    ([[1, 1, 1, 1]], "invalid-request", ".polygons.0"),
+    ({"size": [64, 48]}, "invalid-request", ".rle.counts"),
+    (7, "invalid-request", ""),
+    ("", "invalid-request", ".png"),
 ]
 
 
-@pytest.mark.parametrize(("mask", "status", "code"), BAD_MASKS)
+@pytest.mark.parametrize(("mask", "code", "place"), BAD_MASKS, ids=range(len(BAD_MASKS)))
 async def test_a_bad_mask_is_refused_and_leaves_no_trace(
-    client: httpx2.AsyncClient, generated: str, traces: Traces, mask: str, status: int, code: str
+    client: httpx2.AsyncClient, generated: str, traces: Traces, mask: object, code: str, place: str
 ) -> None:
     before = await traces()
-    assert_problem(await client.post("/v1/optimize", json=asked(generated, mask)), status, code, "examples.0.mask")
+    answer = await client.post("/v1/optimize", json=asked(generated, mask))
+    assert_problem(answer, 422, code, f"examples.0.mask{place}")
     assert await traces() == before
 
 
-async def test_a_name_that_is_taken_is_refused(client: httpx2.AsyncClient, worker: InTestWorker, generated: str) -> None:
+async def test_labels_out_of_range_are_refused_and_leave_no_trace(
+    client: httpx2.AsyncClient, generated: str, traces: Traces
+) -> None:
+    before = await traces()
+    body = asked(generated, None) | {"examples": [{"job_id": generated, "labels": png()}]}  # white is 255: counts as nothing
+    assert_problem(await client.post("/v1/optimize", json=body), 422, "mask-empty", "examples.0.labels")
+    body["examples"][0]["labels"] = grey(2)
+    found = assert_problem(await client.post("/v1/optimize", json=body), 422, "mask-unreadable", "examples.0.labels")
+    assert "allowed: 0 to 1, and 255" in found["detail"]
+    assert await traces() == before
+
+
+ANNOTATIONS = [
+    {"mask": {"size": [64, 48], "counts": "X`0`0`100000000000000000000000000000h_1"}},
+    {"mask": [[8, 8, 24, 8, 24, 24, 8, 24]]},
+    {"masks": {"car": png()}},
+    {"masks": {"car": png((128, 96))}},
+    {"labels": grey(1)},
+]
+
+
+@pytest.mark.parametrize("annotation", ANNOTATIONS, ids=range(len(ANNOTATIONS)))
+async def test_an_image_may_be_annotated_in_any_form(client: httpx2.AsyncClient, generated: str, annotation: Json) -> None:
+    body = asked(generated, None) | {"examples": [{"job_id": generated, **annotation}]}
+    answer = await client.post("/v1/optimize", json=body)
+    assert answer.status_code == 202, answer.text
+
+
+async def test_several_classes_are_learned_from_masks_or_labels_and_not_from_one_mask(
+    client: httpx2.AsyncClient, generated: str
+) -> None:
+    two = asked(generated, None) | {"classes": ["car", "tree"]}
+    masks = {"car": png(), "tree": png(box=(30, 30, 40, 50))}
+    body = two | {"examples": [{"job_id": generated, "masks": masks}]}
+    assert (await client.post("/v1/optimize", json=body)).status_code == 202
+    for wrong in ({"mask": png()}, {"masks": {"house": png()}}, {"mask": png(), "labels": png()}, {}):
+        body = two | {"examples": [{"job_id": generated, **wrong}]}
+        assert_problem(await client.post("/v1/optimize", json=body), 422, "invalid-request")
+    body = two | {"examples": [{"job_id": generated, "masks": {"car": png()}}]}
+    assert_problem(await client.post("/v1/optimize", json=body), 422, "mask-empty", "classes.1")
+
+
+async def test_a_name_that_is_in_use_may_be_learned_again(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str
+) -> None:
     await worker.publish_token(token("car-1"))
-    assert_problem(await client.post("/v1/optimize", json=asked(generated, png())), 409, "token-exists", "name")
+    assert (await client.post("/v1/optimize", json=asked(generated, png()))).status_code == 202
+
+
+async def test_a_token_to_start_from_gets_its_version_in_the_record(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str
+) -> None:
+    await worker.publish_token(token("car"), token("car"), token("pets", classes=("cat", "dog")))
+    body = asked(generated, png()) | {"start": [{"token": "car"}]}
+    answer = await client.post("/v1/optimize", json=body)
+    assert answer.json()["request"]["start"] == [{"word": None, "embedding": None, "token": "car@2", "class_name": None}]
+    body["start"] = [{"token": "pets@1", "class_name": "dog"}]
+    assert (await client.post("/v1/optimize", json=body)).status_code == 202
+
+
+BAD_STARTS = [
+    ({"token": "nobody"}, 404, "unknown-token", "start.0.token"),
+    ({"token": "car@3"}, 404, "unknown-token", "start.0.token"),
+    ({"token": "foreign"}, 422, "token-of-other-model", "start.0.token"),
+    ({"token": "pets"}, 422, "unknown-class", "start.0.class_name"),
+    ({"token": "pets", "class_name": "cow"}, 422, "unknown-class", "start.0.class_name"),
+    ({"embedding": [0.5] * 7}, 422, "embedding-of-other-width", "start.0.embedding"),
+    ({"embedding": [1e39] * 8}, 422, "embedding-not-finite", "start.0.embedding"),
+    ({"word": "long" * 20}, 422, "prompt-too-long", "start.0.word"),
+    ({"word": "car", "token": "car"}, 422, "invalid-request", "start.0"),
+    ({"word": "car", "class_name": "car"}, 422, "invalid-request", "start.0"),
+    ({}, 422, "invalid-request", "start.0"),
+]
+
+
+@pytest.mark.parametrize(("start", "status", "code", "field"), BAD_STARTS, ids=range(len(BAD_STARTS)))
+async def test_a_bad_start_is_refused_and_leaves_no_trace(
+    client: httpx2.AsyncClient,
+    worker: InTestWorker,
+    generated: str,
+    traces: Traces,
+    start: Json,
+    status: int,
+    code: str,
+    field: str,
+) -> None:
+    await worker.publish_token(token("car"), token("pets", classes=("cat", "dog")), token("foreign", model="other"))
+    before = await traces()
+    answer = await client.post("/v1/optimize", json=asked(generated, png()) | {"start": [start]})
+    assert_problem(answer, status, code, field)
+    assert await traces() == before
+
+
+async def test_a_start_is_needed_for_each_class_or_for_none(client: httpx2.AsyncClient, generated: str) -> None:
+    body = asked(generated, png()) | {"start": [None, None]}
+    assert_problem(await client.post("/v1/optimize", json=body), 422, "invalid-request", "body")
+    assert (await client.post("/v1/optimize", json=body | {"start": [None]})).status_code == 202
+
+
+async def test_what_a_canceled_job_has_learned_so_far_can_be_fetched(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str
+) -> None:
+    job_id = (await client.post("/v1/optimize", json=asked(generated, png()))).json()["id"]
+    await worker.begin(job_id)
+    assert (await client.post(f"/v1/jobs/{job_id}/cancel")).json()["cancel_requested"]
+    await worker.keep(job_id)
+    record = (await client.get(f"/v1/jobs/{job_id}")).json()
+    assert (record["state"], record["result"]["ended"], record["result"]["token"]) == ("canceled", "canceled", "car@1")
+    assert (await client.get(record["result"]["curve"]["url"])).content == IMAGE
+    assert (await client.get("/v1/tokens/car@1")).status_code == 200
+    assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 204
+    assert (await client.get("/v1/tokens/car@1")).status_code == 200
 
 
 async def test_examples_of_different_models_are_refused(client: httpx2.AsyncClient, worker: InTestWorker, generated: str) -> None:

@@ -2,9 +2,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from contracts import keys
-from tests.service.in_test_worker import InTestWorker, card, token
-from tests.service.serving import assert_problem
+from tests.service.in_test_worker import InTestWorker, card
 
 
 async def metrics(client: httpx2.AsyncClient) -> dict[tuple[str, ...], float]:
@@ -50,15 +48,3 @@ async def test_models_are_listed_by_name(client: httpx2.AsyncClient, worker: InT
     await worker.publish(card("another", default=False))
     found = (await client.get("/v1/models")).json()["models"]
     assert [(model["name"], model["default"]) for model in found] == [("another", False), ("tiny", True)]
-
-
-@pytest.mark.usefixtures("redis")
-async def test_tokens_are_listed_shown_and_deleted(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
-    for name in ("b", "a"):
-        await worker.publish_token(token(name))
-    assert [each["name"] for each in (await client.get("/v1/tokens")).json()["tokens"]] == ["a", "b"]
-    assert (await client.get("/v1/tokens/a")).json()["model"] == "tiny"
-    assert (await client.delete("/v1/tokens/a")).status_code == 204
-    assert_problem(await client.get("/v1/tokens/a"), 404, "unknown-token", "name")
-    assert_problem(await client.delete("/v1/tokens/a"), 404, "unknown-token", "name")
-    assert [key async for key in worker.store.keys_below("tokens")] == [keys.token_object("b", "1" * 26)]

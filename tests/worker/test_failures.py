@@ -1,8 +1,5 @@
 """What becomes of jobs that go wrong: the record says why, and nothing is left behind."""
 
-import base64
-
-import numpy as np
 import pytest
 import torch
 
@@ -11,9 +8,8 @@ from contracts.attribution import AttributeRequest, Target
 from contracts.errors import Code, ServiceError
 from contracts.generation import GenerateRequest
 from contracts.jobs import JobRecord, State
-from contracts.optimization import Example, OptimizeRequest
 from ovam.errors import OvamError
-from tests.worker.client import Client, base64_mask, left_half
+from tests.worker.client import Client
 from worker.failures import CODES, failure_of
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -105,36 +101,6 @@ async def test_an_unknown_token_is_named_with_its_place(client: Client) -> None:
     assert record.error.field == "targets.1.token"
 
 
-@pytest.mark.parametrize(
-    ("mask", "code"),
-    [
-        ("!!", Code.MASK_NOT_AN_IMAGE),
-        (base64.b64encode(b"no image").decode(), Code.MASK_NOT_AN_IMAGE),
-        (base64_mask(left_half(32)), Code.MASK_OF_OTHER_SIZE),
-        (base64_mask(np.zeros((64, 64), dtype=bool)), Code.MASK_EMPTY),
-        (base64_mask(np.ones((64, 64), dtype=bool)), Code.MASK_FULL),
-    ],
-)
-async def test_a_mask_that_teaches_nothing_is_refused(client: Client, mask: str, code: Code) -> None:
-    source = await client.generated()
-    example = Example(job_id=source.id, mask=mask)
-    assert why(await client.run(OptimizeRequest(name="t", classes=["cat"], examples=[example], epochs=2))) is code
-    assert await client.redis.hlen(keys.TOKENS) == 0
-
-
-async def test_a_tokens_name_is_taken_once(client: Client) -> None:
-    source = await client.generated()
-    example = Example(job_id=source.id, mask=base64_mask(left_half()))
-    request = OptimizeRequest(name="mine", classes=["cat"], examples=[example], epochs=30)
-    first, second = await client.submit(request), await client.submit(request)
-    one, other = await client.ended(first), await client.ended(second)
-    won, lost = (one, other) if one.state is State.SUCCEEDED else (other, one)
-    assert won.state is State.SUCCEEDED
-    assert why(lost) is Code.TOKEN_EXISTS
-    assert await client.stored("tokens") == [keys.token_object("mine", won.id)]
-    assert await client.stored(keys.job_folder(lost.id)) == []
-
-
 async def test_a_canceled_generation_stops_soon_and_leaves_nothing(client: Client, worker: object) -> None:
     job_id = await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=900))
     await client.when(job_id, lambda record: record.progress is not None)
@@ -158,19 +124,6 @@ async def test_a_job_canceled_while_another_has_the_device_does_not_wait_for_it(
     assert (await client.ledger.get(long)).state is State.RUNNING
     await client.ledger.cancel(long)
     await client.ended(long)
-
-
-async def test_a_canceled_optimisation_leaves_no_token(client: Client) -> None:
-    source = await client.generated()
-    example = Example(job_id=source.id, mask=base64_mask(left_half()))
-    request = OptimizeRequest(name="gone", classes=["cat"], examples=[example], epochs=5000, optimizer="sgd", learning_rate=0.1)
-    job_id = await client.submit(request)
-    await client.when(job_id, lambda record: record.progress is not None)
-    await client.ledger.cancel(job_id)
-    assert (await client.ended(job_id)).state is State.CANCELED
-    assert await client.redis.hlen(keys.TOKENS) == 0
-    assert await client.stored("tokens") == []
-    assert await client.stored(keys.job_folder(job_id)) == []
 
 
 async def test_a_job_deleted_while_it_runs_leaves_nothing(client: Client) -> None:

@@ -1,21 +1,17 @@
 """What becomes of jobs that go well."""
 
-import json
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import load
 
 import ovam
 from contracts import keys
-from contracts.attribution import AttributeRequest, AttributeResult, Target
+from contracts.attribution import AttributeRequest, Target
 from contracts.generation import GenerateRequest, GenerateResult
 from contracts.jobs import State
-from contracts.optimization import Example, OptimizeRequest, OptimizeResult
-from contracts.tokens import TokenCard
-from tests.worker.client import Client, base64_mask, left_half
+from tests.worker.client import Client
 from worker.resources import Resources
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -64,27 +60,6 @@ async def test_a_trace_from_the_store_answers_as_one_in_memory(client: Client, w
     assert len(worker.scenes) == 0
     cold = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
     assert await client.artifact(warm, "heatmap-0.npy") == await client.artifact(cold, "heatmap-0.npy")
-
-
-async def test_a_token_is_learned_kept_and_found_in_another_image(client: Client) -> None:
-    source, other = await client.generated(), await client.generated(seed=2)
-    example = Example(job_id=source.id, mask=base64_mask(left_half()))
-    record = await client.run(OptimizeRequest(name="left", classes=["cat"], examples=[example], epochs=40))
-    assert isinstance(record.result, OptimizeResult), record.error
-    assert record.result.best_loss < record.result.losses[0]
-    assert json.loads(await client.artifact(record, "losses.json")) == record.result.losses
-
-    card = TokenCard.model_validate_json(await client.redis.hget(keys.TOKENS, "left"))
-    assert (card.model, card.classes, card.job_id) == ("tiny", ["cat"], record.id)
-    assert 0 <= card.example_iou <= 1
-    embedding = load(await client.store.get(keys.token_object("left", record.id)))["embedding"]
-    assert embedding.shape == (2, record.result.width)
-
-    answer = await client.run(AttributeRequest(job_id=other.id, targets=[Target(label="left", token="left")]))
-    assert isinstance(answer.result, AttributeResult), answer.error
-    assert answer.result.segments[0].settings["tau"] == 0.8
-    epochs = [event["progress"] for event in await client.events(record.id) if event["progress"]]
-    assert epochs[-1]["loss"] > 0
 
 
 async def test_an_attribute_job_goes_before_a_long_generation_that_runs(client: Client) -> None:

@@ -1,0 +1,42 @@
+"""The loss curve can be read whatever the losses are."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.curves import BEST, HEIGHT, WIDTH, loss_curve, ticks
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-5, 1e4))
+def test_an_axis_has_a_few_round_numbers_in_rising_order_all_inside(low: float, length: float) -> None:
+    found = ticks(low, low + length)
+    values, texts = zip(*found, strict=True)
+    assert 2 <= len(found) <= 8
+    assert list(values) == sorted(set(values))
+    assert low - 1e-6 * length <= values[0] <= values[-1] <= low + length * (1 + 1e-6)
+    assert len(set(texts)) == len(texts)
+    assert [float(text) for text in texts] == pytest.approx(list(values), abs=length * 1e-6)
+
+
+@given(st.integers(1, 5000))
+def test_epochs_are_whole_numbers(last: int) -> None:
+    assert all(text.isdigit() for _, text in ticks(0, last, finest=1))
+
+
+def near(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.abs(picture.astype(int) - colour).max(axis=2) < 30
+
+
+@pytest.mark.parametrize("losses", [[0.5], [0.7, 0.7, 0.7], [0.0, 0.0], [1.4, 0.2, 0.9], [1e-9, 1e5], [0.9] * 5000])
+def test_a_course_of_any_kind_is_drawn_with_its_best_epoch(losses: list[float]) -> None:
+    picture = loss_curve(losses, losses.index(min(losses)))
+    assert (picture.shape, picture.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
+    assert near(picture, BEST).any()
+    blue = picture[:, :, 2].astype(int) - picture[:, :, 0] > 50
+    assert blue.any() == (len(losses) > 1)
+
+
+def test_the_best_epoch_is_marked_where_it_is() -> None:
+    right, left = (near(loss_curve(losses, losses.index(min(losses))), BEST)[50:] for losses in ([3, 2, 1], [1, 2, 3]))
+    assert np.flatnonzero(right.any(axis=0)).min() > WIDTH / 2 > np.flatnonzero(left.any(axis=0)).max()
