@@ -2,14 +2,20 @@ import pytest
 
 from contracts.errors import Code, Failure, ServiceError
 from contracts.fields import Artifact
-from contracts.generation import GeneratedImage, GenerateRequest, GenerateResult, ImageRequest, Upload
+from contracts.generation import FilledCapture, GeneratedImage, GenerateRequest, GenerateResult, ImageRequest, Upload
 from contracts.jobs import JobRecord, State, kind_of, new_job_id, utc_now
 from contracts.optimization import OptimizeRequest
 from contracts.sources import check_image, images_of
 
 FILE = Artifact(name="image-0.png", media_type="image/png", size=1, sha256="", url="")
 DRAWN = GenerateRequest(prompt="a cat")
-TAKEN = ImageRequest(upload=Upload(media_type="image/png", size=1, sha256="", height=8, width=8))
+TAKEN = ImageRequest(
+    model="tiny",
+    height=8,
+    width=8,
+    capture=FilledCapture(self_attention=False),
+    upload=Upload(media_type="image/png", size=1, sha256="", height=8, width=8),
+)
 LEARNED = OptimizeRequest.model_construct(name="cat")
 RESULT = GenerateResult(
     model="tiny",
