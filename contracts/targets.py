@@ -52,14 +52,13 @@ def effective(
     no-self-attention, no-worker.
     """
     target = request.targets[number]
-    words = target.prompt is not None
-    defaults = model.word_defaults if words else model.token_defaults
+    defaults = model.word_defaults if target.kind == "words" else model.token_defaults
     name = request.method or defaults.method
     if name not in methods:
         raise ServiceError(
-            Code.NO_WORKER, f"no worker has published method {name!r} yet", field="method", value=name, retry_after=10
+            Code.NO_WORKER, f"no worker has published method {name!r} yet", field="method", retry_after=RETRY_AFTER
         )
-    own = methods[name].words if words else methods[name].tokens
+    own = methods[name].words if target.kind == "words" else methods[name].tokens
     layers = [Layer(own, by_client=False), Layer({} if request.method else said(defaults), by_client=False), Layer(said(request))]
     if target.settings is not None:
         layers.append(Layer(said(target.settings), f"targets.{number}.settings."))

@@ -73,12 +73,10 @@ def questions_of(request: AttributeRequest, model: Model, trace: ovam.Trace, lea
         chosen = effective(request, number, model.card, cards, self_attention=bool(trace.self_attention))
         found = selected(chosen, blocks, len(trace.evaluations))
         names = None if len(found) == len(blocks) else named(found)
-        kind = KINDS["words" if target.prompt is not None else "tokens"]
-        method = ovam.method(f"{chosen.method}-{kind}", chosen.settings | {"blocks": names})
+        method = ovam.method(f"{chosen.method}-{KINDS[target.kind]}", chosen.settings | {"blocks": names})
         settings = counting(settings_of(method) | {"blocks": chosen.settings["blocks"]})
-        questions.append(
-            Question(target, sought_by(target, model, learned, field=f"targets.{number}"), chosen.method, method, settings)
-        )
+        sought = sought_by(target, model, learned, field=f"targets.{number}")
+        questions.append(Question(target, sought, chosen.method, method, settings))
     return questions
 
 

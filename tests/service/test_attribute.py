@@ -32,7 +32,8 @@ async def test_a_learned_token_can_be_asked_for(client: httpx2.AsyncClient, work
     body = {"job_id": generated, "targets": [{"label": "car", "token": "car-1"}]}
     answer = await client.post("/v1/attribute", json=body)
     assert answer.status_code == 202
-    assert answer.json()["request"]["targets"][0]["token"] == "car-1@1"  # the version that was the newest now
+    asked = answer.json()["request"]["targets"]
+    assert [target["token"] for target in asked] == ["car-1@1"]  # the version that is the newest now
 
 
 async def test_every_setting_can_be_said_for_the_request_and_for_a_target(client: httpx2.AsyncClient, generated: str) -> None:
