@@ -58,7 +58,9 @@ def target_heatmap(trace: Trace, pipeline: Pipeline, target: Target, method: Met
 def rows_of(pipeline: Pipeline, targets: Sequence[Target], methods: Sequence[Method]) -> list[Rows]:
     """Find each target's rows, its prompt padded by its method.
 
-    Prompts are encoded together, and one that several targets share is encoded once. Raises what `ovam.encode` and `ovam.word_tokens` raise.
+    Prompts are encoded together, and one that several targets share is encoded once.
+
+    Raises what `ovam.encode` and `ovam.word_tokens` raise.
     """
     pairs = [*zip(targets, methods, strict=True)]
     asked = {(target.prompt, method.padding) for target, method in pairs if isinstance(target, Words)}
