@@ -3,12 +3,13 @@
 import json
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.evaluation import stages, summary
+from experiments.evaluation import adopting, stages, summary
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.stages import Plan
@@ -19,7 +20,15 @@ Work = Annotated[Path, typer.Option(help="folder for what is under way; delete i
 Processes = Annotated[int, typer.Option(min=1, help="of one thread each; start more elsewhere at will")]
 Results = Annotated[Path, typer.Option(help="folder for the results' JSON")]
 Docs = Annotated[Path, typer.Option(help="folder for results.md, and results/ with its pictures")]
+Url = Annotated[str, typer.Option(metavar="URL", help="ask this service, which serves the model by its folder's name")]
 MODEL, WORK, RESULTS, DOCS = Path("models/tiny"), Path("runs/evaluation"), Path("experiments/results"), Path("docs")
+
+
+class Images(StrEnum):
+    """How many images are made."""
+
+    FEW = "few"
+    ALL = "all"
 
 
 @app.command()
@@ -54,9 +63,29 @@ def report(results: Results = RESULTS, docs: Docs = DOCS) -> None:
 
 
 @app.command()
-def quick(model: Model = MODEL, work: Work = WORK, processes: Processes = 2) -> None:
+def adopt(model: Model = MODEL, results: Results = RESULTS, docs: Docs = DOCS) -> None:
+    """Make the best settings the model's defaults where they are better in tuning and in reporting, and say so on the page."""
+    try:
+        found = adopting.adopt(results, model)
+    except adopting.NotMeasuredError as error:
+        end(str(error))
+    for change in found:
+        gains = ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in change.gains.items())
+        verb = "takes the place of" if change.better else "does not replace"
+        print(f"{change.field}: {change.best} {verb} {change.now} ({gains})")
+    report(results, docs)
+
+
+@app.command()
+def quick(
+    model: Model = MODEL,
+    work: Work = WORK,
+    processes: Processes = 2,
+    service: Url = "",
+    images: Annotated[Images, typer.Option(help="of every set")] = Images.FEW,
+) -> None:
     """Measure the published methods and ours on a few images; rows of JSON on standard output."""
-    plan = Plan(model, work, stages.QUICK)
+    plan = Plan(model, work, stages.QUICK if images is Images.FEW else stages.HEADLINE, service)
     through(plan, processes)
     for row in quick_rows(plan):
         print(json.dumps(row))

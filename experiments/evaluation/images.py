@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,7 +42,9 @@ class Made:
     labels: Labels
     truth: Mask
     seconds: Seconds = field(default_factory=dict)
-    """CPU time of its generation and annotation."""
+    """Time of its generation and annotation."""
+    job: str = ""
+    """The job of the service that made it, if one did."""
 
     @property
     def trace(self) -> ovam.Trace:
@@ -52,6 +55,14 @@ class Made:
     def clear(self) -> bool:
         """Whether there is an object to judge by, and something that is not it."""
         return bool(CLEAR[self.case.group] < self.truth.mean() < 1)
+
+
+class Maker(Protocol):
+    """Whatever makes images."""
+
+    def make(self, cases: Sequence[Case], *, both_halves: bool = False) -> list[Made]:
+        """Make the images of cases of one source and one number of steps."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +91,7 @@ class Studio:
             traces: dict[Half, ovam.Trace] = {"conditional": kept[index]}
             if both_halves:
                 traces["unconditional"] = left[index]
-            truth = labels[index] == CLASS_NAMES.index(case.kind) + 1
-            made.append(Made(case, images[index], traces, labels[index], truth, share))
+            made.append(Made(case, images[index], traces, labels[index], mask_of_kind(labels[index], case.kind), share))
         return made
 
     def _batch(self, cases: Sequence[Case], *, both_halves: bool) -> tuple[NDArray[np.uint8], list[ovam.Trace], list[ovam.Trace]]:
@@ -115,6 +125,11 @@ class Studio:
                 case _:
                     truth = drawing.of_class(case.kind)
             yield Made(case, drawing.image, {"conditional": traces[case.seed]}, drawing.labels(), truth, seconds)
+
+
+def mask_of_kind(labels: Labels, kind: str) -> Mask:
+    """Where the annotator saw a class."""
+    return labels == CLASS_NAMES.index(kind) + 1
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 import ovam
 from experiments.evaluation.asking import Asked, Target, Tokens, plainly
 from experiments.evaluation.datasets import DATASETS, GROUND_NAMES, Case, renders
-from experiments.evaluation.images import Made, Studio
+from experiments.evaluation.images import Made, Maker, Studio
 from experiments.evaluation.recipes import RENDER_RECIPES, Recipe
 from experiments.tinyworld.shapes import CLASS_NAMES
 from ovam.tokens import TokenFit
@@ -26,7 +26,7 @@ class TooFewImagesError(Exception):
     """A class whose images show no clear object."""
 
 
-def clear_images(studio: Studio, cases: Sequence[Case], wanted: int, *, both_halves: bool = False) -> list[Made]:
+def clear_images(studio: Maker, cases: Sequence[Case], wanted: int, *, both_halves: bool = False) -> list[Made]:
     """The first images with a clear object."""
     found: list[Made] = []
     for start in range(0, len(cases), wanted):

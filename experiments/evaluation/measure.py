@@ -85,7 +85,8 @@ def measured(
             heats.heat(setting)
     with clock(seconds, "masks"):
         found = {
-            setting.key: counted(cuts(heats, setting, made, setting.grid if sweep else None), made.truth) for setting in settings
+            setting.key: counted(cuts(heats, setting, made, setting.grid if sweep and setting.tuned else None), made.truth)
+            for setting in settings
         }
     return found, warmth(made, heats), seconds
 

@@ -45,6 +45,7 @@ def page(results: Mapping[str, Results], pictures: str) -> str:
         "Beyond the paper": beyond(scores, findings, results["tokens"], pictures, error),
         "Real images": "Renders, which the model did not make, with exact masks of things, parts and grounds: no annotator.\n\n"
         + tables.real_images(scores) + "\nEvery part, in %:\n\n" + tables.parts(scores),
+        "Defaults": defaults(results),
         "Time": tables.time(results["profile"])
         + f"\nAttribution, optimisation and masks take {100 * results['profile']['share of the method']:.0f} % of it.\n",
         "Images": images(scores, pictures),
@@ -89,6 +90,19 @@ def beyond(scores: Results, findings: Results, tokens: Results, pictures: str, e
         "### Differences\n\n" + tables.found(findings, ("beyond",)),
     ]  # fmt: skip
     return "\n".join(texts)
+
+
+def defaults(results: Mapping[str, Results]) -> str:
+    """What became the model's defaults of these results."""
+    found, source = results.get("defaults"), results["scores"]["provenance"]
+    if found is None or found["provenance"]["model sha256"] != source["model sha256"]:
+        return "Nothing of these results was made a default of the model (`python -m experiments adopt`).\n"
+    after = "".join(f"- `{name}`: `{json.dumps(value)}`\n" for name, value in found["after"].items())
+    return (
+        "The setting that did best in tuning, of those that have a meaning for any image, becomes the model's default if it is "
+        "better in tuning and on both reporting sets than what was the default. Differences of mIoU in points:\n\n"
+        f"{tables.defaults(found)}\nSince then the model's `ovam.json` says:\n\n{after}"
+    )
 
 
 def images(scores: Results, pictures: str) -> str:

@@ -40,6 +40,8 @@ class Setting:
     @property
     def grid(self) -> Grid:
         """The thresholds to try."""
+        if not self.tuned:
+            return (self.method.tau,)
         return GRID if self.method.crf is None else CRF_GRID
 
     def at(self, tau: float) -> "Setting":
@@ -109,9 +111,15 @@ POINTS: dict[Selection, tuple[int, ...]] = {
 """Of 30 evaluations."""
 
 
-def chosen(selection: Selection, point: int) -> tuple[int, ...]:
+def chosen(selection: Selection, point: int) -> int | slice:
     """The evaluations of a point of Fig. 6."""
-    return {"single": (point,), "first": tuple(range(point)), "last": tuple(range(-point, 0))}[selection]
+    match selection:
+        case "single":
+            return point
+        case "first":
+            return slice(point)
+        case "last":
+            return slice(-point, None)
 
 
 def over_time() -> Iterator[Setting]:
@@ -124,6 +132,7 @@ def over_time() -> Iterator[Setting]:
 def refined() -> Iterator[Setting]:
     """Beyond the paper: min-max, and heat spread along the self-attention."""
     yield from pair("min-max", MIN_MAX)
+    yield from pair("half of the range", replace(MIN_MAX, tau=0.5), tuned=False)
     for steps in range(1, 5):
         yield from pair(f"affinity {steps}", replace(AFFINITY, affinity_steps=steps))
     yield from pair("affinity 1, share of the maximum", replace(AFFINITY, normalize="max"))
@@ -152,7 +161,7 @@ def asked_otherwise() -> Iterator[Setting]:
     yield Setting("daam", "own prompt", PLAIN)
 
 
-LATE, MIDDLE_UP = tuple(range(15, 30)), "up_blocks.1"
+LATE, MIDDLE_UP = slice(15, None), "up_blocks.1"
 
 
 def where_classes_part() -> Iterator[Setting]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from experiments.evaluation import learning, work
+from experiments.evaluation import learning, over_http, work
 from experiments.evaluation import settings as rows
 from experiments.evaluation.datasets import DATASETS, Case, renders
 from experiments.evaluation.images import annotator_hash, weights_hash
 from experiments.evaluation.lines import Line, read_lines
-from experiments.evaluation.recipes import ASKED_OF_RENDERS, PUBLISHED_RECIPE, RECIPES, RENDER_RECIPES
+from experiments.evaluation.over_http import Address
+from experiments.evaluation.recipes import ASKED_OF_RENDERS, PUBLISHED_RECIPE, RECIPES, RENDER_RECIPES, Recipe
 from experiments.evaluation.settings import Settings
 from experiments.evaluation.tasks import Task
 from experiments.evaluation.tuning import Choice, choices
@@ -39,6 +40,9 @@ class Scale:
 
 
 FULL = Scale(images={name: DATASETS[name].images for name in (*TUNING, *REPORTING, LONG)}, renders={"tuning": 5, "reporting": 20})
+"""All that the paper asks, and more."""
+HEADLINE = Scale(images={name: DATASETS[name].images for name in (*TUNING, *REPORTING)}, renders={}, everything=False)
+"""Tables 1 and 2 with all their images."""
 QUICK = Scale(images={"voc-sim-tuning": 2, "coco-cap-tuning": 2, "voc-sim": 4, "coco-cap": 5}, renders={}, everything=False)
 
 
@@ -50,6 +54,8 @@ class Plan:
     work: Path
     """The folder for what is under way."""
     scale: Scale = FULL
+    service: str = ""
+    """The URL of a service that serves the model and is asked for everything; none: all is done in process."""
 
     @property
     def stages(self) -> dict[str, Stage]:
@@ -90,7 +96,7 @@ class Plan:
             for recipe in sorted(recipes, key=lambda recipe: -recipe.images)
             if recipe.joint
         ]
-        tasks += [(kind, 200 * len(alone), partial(work.class_tokens, self.model, kind, alone)) for kind in self.scale.kinds]
+        tasks += [(kind, 200 * len(alone), self._learn(kind, alone)) for kind in self.scale.kinds]
         if self.scale.renders:
             for kinds in learning.render_kinds():
                 made = partial(work.render_tokens, self.model, kinds)
@@ -119,7 +125,7 @@ class Plan:
         found: dict[str, Settings] = {}
         for group, several in self.settings.items():
             taus = self.choices["generated" if group == LONG else group]
-            found[group] = tuple(one.at(taus[one.key].tau) if one.tuned else one for one in several)
+            found[group] = tuple(one.at(taus[one.key].tau) for one in several)
         return found
 
     def lines(self) -> list[Line]:
@@ -138,9 +144,28 @@ class Plan:
         purpose = "tuning" if sweep else "reporting"
         found = []
         for name, cases in self._batches(sets, purpose):
-            make = partial(work.images, self.model, cases, settings, files, sweep=sweep)
+            make = self._measure(cases, settings, files, sweep=sweep)
             found.append(Task(folder / f"{name}.jsonl", sum(case.steps or 10 for case in cases) * (1.5 if sweep else 1.0), make))
         return found
+
+    def _learn(self, kind: str, recipes: Sequence[Recipe]) -> Callable[[], str]:
+        """How a class's tokens are learned."""
+        if self.service:
+            return partial(over_http.class_tokens, self._address, kind, recipes)
+        return partial(work.class_tokens, self.model, kind, recipes)
+
+    def _measure(
+        self, cases: Sequence[Case], settings: dict[str, Settings], files: work.TokenFiles, *, sweep: bool
+    ) -> Callable[[], str]:
+        """How cases are measured."""
+        if self.service:
+            return partial(over_http.images, self._address, cases, settings, files, sweep=sweep)
+        return partial(work.images, self.model, cases, settings, files, sweep=sweep)
+
+    @property
+    def _address(self) -> Address:
+        """The model at the service, which calls it by its folder's name."""
+        return Address(self.service, self.model.name)
 
     def _batches(self, sets: Sequence[str], purpose: str) -> list[tuple[str, tuple[Case, ...]]]:
         """The cases of every task; renders of one task are whole rounds of the classes."""
@@ -158,5 +183,5 @@ class Plan:
 
     def _folder(self, stage: str, *what: object) -> Path:
         """Where the results of a stage lie: elsewhere whenever anything is asked otherwise."""
-        digest = hashlib.sha256(repr((self.annotator_hash, what)).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(repr((self.annotator_hash, self.service, what)).encode()).hexdigest()[:8]
         return self.work / self.model_hash[:12] / f"{stage}-{digest}"

@@ -72,8 +72,8 @@ def counted(lines: list[Line]) -> dict[str, Counts]:
 
 def told(plan: Plan, group: str, setting: Setting) -> Json:
     """A setting, its threshold and what it gave in tuning."""
-    choice = plan.choices["generated" if group == LONG else group].get(setting.key)
-    tuning = None if choice is None else {"mean": choice.miou, **choice.by_set}
+    choice = plan.choices["generated" if group == LONG else group][setting.key]
+    tuning = {"mean": choice.miou, **choice.by_set}
     method = setting.method.settings()
     return {"name": setting.name, "asked": setting.asked, "half": setting.half, "method": method, "tuning": tuning}
 

@@ -211,6 +211,17 @@ def improvements(findings: Results) -> str:
     return table(["among", "best in tuning", "in tuning", *SETS], rows)
 
 
+def defaults(found: Results) -> str:
+    """What a model's defaults were compared with, and whether it took their place."""
+    rows = []
+    for change in found["changes"]:
+        gains = change["gains"]
+        verdict = "adopted" if all(gain > 0 for gain in gains.values()) else "left as it was"
+        names = (change["field"], *(named(change[which].replace(" | ", ", ")) for which in ("now", "best")))
+        rows.append([*names, *(f"{100 * gains[name]:+.1f}" for name in ("tuning", *SETS)), verdict])
+    return table(["", "was", "best in tuning", "in tuning", *SETS, ""], rows)
+
+
 def thresholds(scores: Results) -> str:
     """The thresholds chosen for the published methods, beside the published."""
     settings = scores["settings"]["generated"]

@@ -31,9 +31,9 @@ def choose(setting: Setting, lines: Mapping[str, list[Line]]) -> Choice:
 
 
 def choices(settings: Iterable[Setting], lines: Iterable[Line]) -> dict[str, Choice]:
-    """The thresholds of all settings that are tuned."""
+    """The thresholds of all settings; one that is not tuned keeps its own."""
     sets = by_dataset(lines)
-    return {setting.key: choose(setting, sets) for setting in settings if setting.tuned}
+    return {setting.key: choose(setting, sets) for setting in settings}
 
 
 def _mious(setting: Setting, lines: list[Line]) -> np.ndarray:

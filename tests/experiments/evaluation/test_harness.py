@@ -17,7 +17,7 @@ from experiments.evaluation.stages import Plan, Scale
 from experiments.tinyworld.shapes import CLASS_NAMES
 from tests.experiments.evaluation.conftest import MODEL
 
-KINDS = ("car", "flower")
+KINDS = ("car",)
 SMALL = Scale({"voc-sim-tuning": 1, "coco-cap-tuning": 1, "voc-sim": 1, "coco-cap": 1}, {}, everything=False, kinds=KINDS)
 
 
@@ -44,7 +44,7 @@ def test_a_second_run_makes_nothing_new(plan: Plan) -> None:
 
 def test_every_image_has_a_line_with_its_prompt_seed_and_counts(plan: Plan) -> None:
     lines = plan.lines()
-    assert len(lines) == 4
+    assert len(lines) == 2
     for line in lines:
         assert DATASETS[line["dataset"]].case(line["kind"], line["number"]).seed == line["seed"]
         assert (set(line["counts"]) == {one.key for one in plan.settings["generated"]}) == line["clear"]

@@ -1,5 +1,7 @@
 """What is computed once for many settings is what the library computes for each."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,8 @@ import torch
 import ovam
 from experiments.evaluation.asking import Target
 from experiments.evaluation.images import Made, Studio
-from experiments.evaluation.maps import affinity_matrix, heat_of, parts_of, spread
-from experiments.evaluation.measure import Heats, cuts, swept
+from experiments.evaluation.maps import Part, affinity_matrix, heat_of, parts_of, spread
+from experiments.evaluation.measure import Heats, cuts
 from experiments.evaluation.settings import Setting
 from ovam import CrfParameters, Method
 from ovam.selection import Blocks, Indices
@@ -61,7 +63,9 @@ def test_the_masks_of_a_setting_are_those_of_its_method(artist: Studio, scene: M
     assert np.array_equal(cuts(heats, setting, scene, (0.1, method.tau))[1], cuts(heats, setting, scene, None)[0])
 
 
-def test_a_sweep_cuts_at_every_share_of_the_maximum() -> None:
-    heat = torch.arange(16.0).view(4, 4)
-    masks = swept(Method("plain"), heat, (4, 4), None, (0.2, 0.5, 1.0))
+def test_a_sweep_cuts_at_every_share_of_the_maximum(scene: Made) -> None:
+    small = replace(scene, truth=np.zeros((4, 4), bool))
+    parts = {"block": Part((4, 4), heads=1, sums=torch.arange(16.0).view(1, 4, 4))}
+    heats = Heats({("words", "conditional"): parts}, None, (4, 4))
+    masks = cuts(heats, Setting("one", "words", Method("plain")), small, (0.2, 0.5, 1.0))
     assert [int(mask.sum()) for mask in masks] == [13, 8, 1]
