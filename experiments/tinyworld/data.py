@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 
 from experiments.tinyworld.captions import caption
 from experiments.tinyworld.render import TRAINING
-from experiments.tinyworld.scene import SIZE, draw, sample
+from experiments.tinyworld.scene import CROWDED, SIZE, draw, sample
 from experiments.tinyworld.training import wait_for_all
 
 CAPTIONS_AN_IMAGE = 3
+SILENCE = 0.4  # share of captions of several things that leave one out
+PARTS = 0.2  # share of things whose caption names a part
 
 
-def render_shard(rank: int, processes: int, folder: Path, count: int) -> None:
-    """Render scenes rank, rank + processes, ... of `count` into images.npy, and their captions into a JSON-lines file."""
+def render_shard(rank: int, processes: int, folder: Path, first: int, count: int) -> None:
+    """Render every `processes`-th of `count` scenes into images.npy, and their captions into a JSON-lines file."""
     partial = folder / "images.partial.npy"
     if rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -23,11 +25,12 @@ def render_shard(rank: int, processes: int, folder: Path, count: int) -> None:
     wait_for_all()
     images = np.lib.format.open_memmap(partial, "r+")
     with (folder / f"captions-{rank}.jsonl").open("w") as file:
-        for seed in range(rank, count, processes):
-            rng = np.random.default_rng((TRAINING, seed))
-            scene = sample(rng)
-            images[seed] = draw(scene, rng).image
-            file.write(json.dumps([seed, [caption(rng, scene) for _ in range(CAPTIONS_AN_IMAGE)]]) + "\n")
+        for number in range(rank, count, processes):
+            rng = np.random.default_rng((TRAINING, first + number))
+            scene = sample(rng, shares=CROWDED)
+            images[number] = draw(scene, rng).image
+            texts = [caption(rng, scene, silence=SILENCE, parts=PARTS) for _ in range(CAPTIONS_AN_IMAGE)]
+            file.write(json.dumps([number, texts]) + "\n")
     images.flush()
     wait_for_all()
     if rank == 0:
