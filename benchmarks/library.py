@@ -109,7 +109,7 @@ def targets_pairs(setup: Setup, words: Sequence[str]) -> list[tuple[float, float
 
     def masks(some: Sequence[str]) -> list[np.ndarray]:
         methods = [method] * len(some)
-        rows = ovam.rows_of(pipeline, [ovam.Words(f"a photograph of a {word}", word) for word in some], ["none"] * len(some))
+        rows = ovam.rows_of(pipeline, [ovam.Words(f"a photograph of a {word}", word) for word in some], methods)
         heats = ovam.refined(ovam.target_heatmaps(trace, rows, methods), methods, trace.image_size)
         return [ovam.cut(method, heat, image) for heat in heats]
 

@@ -98,6 +98,11 @@ class Target(Request):
     )
     settings: Settings | None = Field(None, description="for this target; they go before those of the request")
 
+    @property
+    def kind(self) -> Literal["words", "tokens"]:
+        """Which of a method's settings it takes; rows of an embedding are looked for as learned tokens are."""
+        return "tokens" if self.prompt is None else "words"
+
     @model_validator(mode="after")
     def one_description(self) -> Self:
         """A target is described in one way."""

@@ -85,13 +85,12 @@ class ArtifactStore:
 
     async def commit(self, job_id: str, attempt: int, files: Sequence[File]) -> dict[str, Artifact]:
         """Write an attempt's files, then its manifest; returns the artifacts by name."""
-        folder = attempt_folder(job_id, attempt)
 
         async def write(some: Sequence[File]) -> list[Artifact]:
             async with self.slots:
-                return await asyncio.to_thread(lambda: [self._write(folder, job_id, file) for file in some])
+                return await asyncio.to_thread(lambda: [self._write(job_id, attempt, file) for file in some])
 
-        # in threads, because to write and hash a small file takes less time than to switch to another task and back
+        # in threads, because to hash and write a small file takes less time than to switch to another task and back
         written = await asyncio.gather(*(write(files[start::CONCURRENCY]) for start in range(min(CONCURRENCY, len(files)))))
         artifacts = {artifact.name: artifact for some in written for artifact in some}
         await self.seal(job_id, attempt, [artifacts[file.name] for file in files])
@@ -100,15 +99,15 @@ class ArtifactStore:
     async def write(self, job_id: str, attempt: int, file: File) -> Artifact:
         """Write one of an attempt's files; it does not count before `seal`."""
         async with self.slots:
-            return await asyncio.to_thread(self._write, attempt_folder(job_id, attempt), job_id, file)
+            return await asyncio.to_thread(self._write, job_id, attempt, file)
+
+    def _write(self, job_id: str, attempt: int, file: File) -> Artifact:
+        obstore.put(self.store, f"{attempt_folder(job_id, attempt)}/{file.name}", file.data)
+        return described(job_id, file)
 
     async def seal(self, job_id: str, attempt: int, artifacts: Sequence[Artifact]) -> None:
         """Write the manifest: all that the attempt wrote counts."""
         await self.put(f"{attempt_folder(job_id, attempt)}/{MANIFEST}", MANIFEST_TYPE.dump_json([*artifacts]))
-
-    def _write(self, folder: str, job_id: str, file: File) -> Artifact:
-        obstore.put(self.store, f"{folder}/{file.name}", file.data)
-        return described(job_id, file)
 
     async def manifest(self, job_id: str, attempt: int) -> list[Artifact]:
         """What an attempt wrote; empty if it never finished."""

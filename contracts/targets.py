@@ -10,7 +10,9 @@ from typing import Any
 
 from contracts.attribution import COUNTS_BESIDE, NEEDS_SELF_ATTENTION, AttributeRequest, MethodCard, Settings
 from contracts.errors import Code, ServiceError
+from contracts.generation import BlockInfo
 from contracts.models import ModelCard
+from contracts.selections import chosen_blocks, positions
 
 Json = dict[str, Any]
 
@@ -50,14 +52,13 @@ def effective(
     no-self-attention, no-worker.
     """
     target = request.targets[number]
-    words = target.prompt is not None
-    defaults = model.word_defaults if words else model.token_defaults
+    defaults = model.word_defaults if target.kind == "words" else model.token_defaults
     name = request.method or defaults.method
     if name not in methods:
         raise ServiceError(
-            Code.NO_WORKER, f"no worker has published method {name!r} yet", field="method", value=name, retry_after=10
+            Code.NO_WORKER, f"no worker has published method {name!r} yet", field="method", retry_after=RETRY_AFTER
         )
-    own = methods[name].words if words else methods[name].tokens
+    own = methods[name].words if target.kind == "words" else methods[name].tokens
     layers = [Layer(own, by_client=False), Layer({} if request.method else said(defaults), by_client=False), Layer(said(request))]
     if target.settings is not None:
         layers.append(Layer(said(target.settings), f"targets.{number}.settings."))
@@ -108,6 +109,20 @@ def check_all_count(settings: Json, made: Mapping[str, int], fields: Mapping[str
     if settings["threshold"] != "otsu" and "tau" not in settings:
         detail = f"threshold {settings['threshold']!r} needs a `tau` of its own: the method's is of another kind"
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=fields.get("threshold"), value=settings["threshold"])
+
+
+def selected(chosen: Effective, blocks: Sequence[BlockInfo], evaluations: int) -> list[BlockInfo]:
+    """The blocks that are looked at; selection-invalid for blocks, evaluations or heads that are not there."""
+    settings = Settings.model_validate(chosen.settings)
+
+    def field(name: str) -> str:
+        return chosen.fields.get(name, name)
+
+    positions(settings.evaluations, evaluations, field=field("evaluations"))
+    found = chosen_blocks(settings.blocks, blocks, field=field("blocks"))
+    for block in found:
+        positions(settings.heads, block.heads, field=field("heads"))
+    return found
 
 
 def no_self_attention(job_id: str, refine: str, field: str) -> ServiceError:

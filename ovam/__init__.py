@@ -20,7 +20,7 @@ from ovam.pseudo_masks import cut, lead, mask_of, refined
 from ovam.refine import affinity, attention_received
 from ovam.schedules import Constant, Cosine, StepDecay
 from ovam.semantic import indexed_png, instances, labels_of, read_indexed_png, semantic_map, voc_palette
-from ovam.targets import Rows, Words, rows_of, split_target_heatmaps, target_heatmaps
+from ovam.targets import Rows, Words, rows_of, split_target_heatmaps, target_heatmap, target_heatmaps
 from ovam.text import Token, encode, encode_each, word_tokens
 from ovam.thresholds import Absolute, Otsu, ShareOfMaximum
 from ovam.token_files import LearnedTokens
@@ -79,6 +79,7 @@ __all__ = [
     "semantic_map",
     "split_heatmaps",
     "split_target_heatmaps",
+    "target_heatmap",
     "target_heatmaps",
     "token_files",
     "trace_image",

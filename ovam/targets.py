@@ -16,7 +16,7 @@ from ovam.model import Pipeline
 from ovam.text import Encoded, Padding, Token, encode_each, word_tokens
 from ovam.trace import Trace
 
-# Rows attended to at a time: at SDXL's size, an evaluation's scores for so many are a gigabyte.
+# Rows attended to at a time: the scores of one evaluation for so many are 84 MB in SDXL's largest block.
 _ROWS_AT_A_TIME = 512
 
 
@@ -50,20 +50,28 @@ class Rows:
 Target = Words | Rows
 
 
-def rows_of(pipeline: Pipeline, targets: Sequence[Target], paddings: Sequence[Padding]) -> list[Rows]:
-    """Find each target's rows; prompts are encoded together, and one that several targets share is encoded once.
+def target_heatmap(trace: Trace, pipeline: Pipeline, target: Target, method: Method) -> Float[Tensor, "height width"]:
+    """Compute a target's heatmap by a method, all that comes before `ovam.mask_of`; see `target_heatmaps`."""
+    return target_heatmaps(trace, rows_of(pipeline, [target], [method]), [method])[0]
+
+
+def rows_of(pipeline: Pipeline, targets: Sequence[Target], methods: Sequence[Method]) -> list[Rows]:
+    """Find each target's rows, its prompt padded by its method.
+
+    Prompts are encoded together, and one that several targets share is encoded once.
 
     Raises what `ovam.encode` and `ovam.word_tokens` raise.
     """
-    asked = {(target.prompt, padding) for target, padding in zip(targets, paddings, strict=True) if isinstance(target, Words)}
+    pairs = [*zip(targets, methods, strict=True)]
+    asked = {(target.prompt, method.padding) for target, method in pairs if isinstance(target, Words)}
     encoded: dict[tuple[str, Padding], Encoded] = {}
     for padding in sorted({padding for _, padding in asked}):
         prompts = sorted(prompt for prompt, other in asked if other == padding)
         for prompt, each in zip(prompts, encode_each(pipeline, prompts, padding=padding), strict=True):
             encoded[prompt, padding] = each
     return [
-        _rows_of_words(target, *encoded[target.prompt, padding]) if isinstance(target, Words) else target
-        for target, padding in zip(targets, paddings, strict=True)
+        _rows_of_words(target, *encoded[target.prompt, method.padding]) if isinstance(target, Words) else target
+        for target, method in pairs
     ]
 
 
@@ -128,12 +136,14 @@ def _mean_maps(targets: Sequence[Rows], shares: Sequence[Share], size: tuple[int
     Where a power overflows, which takes a row that outweighs the first by 88, every text has its own softmax.
     """
     rows, firsts, weights = _weighted(targets)
+    queries_of_one = shares[0].block.queries
+    weights = weights.to(queries_of_one.device, torch.promote_types(queries_of_one.dtype, torch.float32))
     largest: list[Tensor] = []
 
     def attend(queries: Tensor, keys: Tensor) -> Tensor:
         total = torch.zeros((), device=queries.device)
         for scores in score_parts(queries, keys - keys[:, firsts]):
-            wanted, whole = (weights.to(scores) @ scores.exp_()).chunk(2, dim=-2)
+            wanted, whole = (weights @ scores.exp_()).chunk(2, dim=-2)
             largest.append(whole.amax())
             total = total + (wanted / whole).sum(dim=(0, 1))
         return total
@@ -161,8 +171,9 @@ def _weighted(
     rows: list[Tensor] = []
     members: list[list[int]] = []
     for target in targets:
-        values = [row.tobytes() for row in target.embedding.float().cpu().numpy()]
-        for value, row in zip(values, target.embedding, strict=True):
+        table = target.embedding.detach().to("cpu", torch.promote_types(target.embedding.dtype, torch.float32))
+        values = [row.tobytes() for row in table.numpy()]
+        for value, row in zip(values, table, strict=True):
             if places.setdefault((values[0], value), len(rows)) == len(rows):
                 rows.append(row)
         members.append([places[values[0], value] for value in values])

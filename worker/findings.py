@@ -16,7 +16,6 @@ from worker.questions import Question
 from worker.rendering import grey, npy, overlay, png
 
 BINARY = "application/octet-stream"
-SEMANTIC = "semantic.png"
 BACKGROUND, UNSURE = "background", "unsure"  # what the labels 0 and 255 are called
 
 Artifacts = Mapping[str, Artifact]
@@ -40,7 +39,6 @@ class Finding:
     question: Question
     number: int
     score: float
-    mask: Bool[np.ndarray, "height width"]
     region: Region
     instances: list[Region] | None
     parts: Mapping[Split, ovam.SplitHeatmaps]
@@ -87,7 +85,6 @@ def finding_of(
         question=question,
         number=number,
         score=ovam.score(heat.heatmap, torch.from_numpy(mask)),
-        mask=mask,
         region=region_of(mask),
         instances=None if instances is None else instances_of(mask, instances),
         parts=heat.parts,
@@ -117,22 +114,26 @@ def instances_of(mask: Bool[np.ndarray, "height width"], options: InstanceOption
     return [region_of(region) for region in found]
 
 
-def labels_of(
-    questions: Sequence[Question], heats: Sequence[Heat], options: SemanticOptions
-) -> UInt8[np.ndarray, "height width"]:
-    """The map of all targets' labels."""
+@dataclass(frozen=True, eq=False)
+class Labelling:
+    """All targets in one map of labels."""
+
+    names: dict[int, str]
+    areas: dict[int, int]
+    file: File
+
+    def semantic(self, artifacts: Artifacts) -> SemanticMap:
+        """What the answer says of it."""
+        return SemanticMap(map=artifacts[self.file.name], labels=self.names, areas=self.areas)
+
+
+def labelling_of(questions: Sequence[Question], heats: Sequence[Heat], options: SemanticOptions) -> Labelling:
+    """Label every pixel with the target that leads there."""
     leads = [ovam.lead(question.method, heat.refined) for question, heat in zip(questions, heats, strict=True)]
-    return ovam.labels_of(torch.stack(leads), margin=options.margin)
-
-
-def semantic_map_of(
-    labels: UInt8[np.ndarray, "height width"], questions: Sequence[Question], artifacts: Artifacts
-) -> SemanticMap:
-    """What the answer says of the labels."""
-    names = {0: BACKGROUND, **{number: question.target.label for number, question in enumerate(questions, 1)}, 255: UNSURE}
+    labels = ovam.labels_of(torch.stack(leads), margin=options.margin)
     found, areas = np.unique(labels, return_counts=True)
-    return SemanticMap(
-        map=artifacts[SEMANTIC],
-        labels=names,
+    return Labelling(
+        names={0: BACKGROUND, **{number: question.target.label for number, question in enumerate(questions, 1)}, 255: UNSURE},
         areas=dict(zip(found.tolist(), areas.tolist(), strict=True)),
+        file=File("semantic.png", "image/png", ovam.indexed_png(labels)),
     )

@@ -12,9 +12,10 @@ from torch import Tensor
 import ovam
 from contracts.attribution import AttributeRequest, MethodCard, Settings, Target
 from contracts.models import ModelCard
-from contracts.targets import check_embedding, counting, effective
+from contracts.targets import check_embedding, counting, effective, selected
 from contracts.tokens import TokenCard
 from worker import tokens
+from worker.choices import blocks_of, named
 from worker.models import Model
 from worker.resources import Resources
 
@@ -32,11 +33,8 @@ class Question:
     name: str
     """Of the published method whose settings were taken."""
     method: ovam.Method
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """All settings that count, as a request can say them again."""
-        return counting(settings_of(self.method))
+    settings: dict[str, Any]
+    """All settings that count, as a request can say them again."""
 
 
 @cache
@@ -67,16 +65,18 @@ async def learned_tokens(request: AttributeRequest, card: ModelCard, resources: 
     return dict(zip(fields, found, strict=True))
 
 
-def questions_of(request: AttributeRequest, model: Model, learned: Learned, *, self_attention: bool) -> list[Question]:
+def questions_of(request: AttributeRequest, model: Model, trace: ovam.Trace, learned: Learned) -> list[Question]:
     """What is asked, in the order of the targets. ServiceError for settings or embeddings that cannot be used."""
-    cards = method_cards()
+    cards, blocks = method_cards(), blocks_of(trace)
     questions = []
     for number, target in enumerate(request.targets):
-        chosen = effective(request, number, model.card, cards, self_attention=self_attention)
-        kind = KINDS["words" if target.prompt is not None else "tokens"]
-        method = ovam.method(f"{chosen.method}-{kind}", chosen.settings)
+        chosen = effective(request, number, model.card, cards, self_attention=bool(trace.self_attention))
+        found = selected(chosen, blocks, len(trace.evaluations))
+        names = None if len(found) == len(blocks) else named(found)
+        method = ovam.method(f"{chosen.method}-{KINDS[target.kind]}", chosen.settings | {"blocks": names})
+        settings = counting(settings_of(method) | {"blocks": chosen.settings["blocks"]})
         sought = sought_by(target, model, learned, field=f"targets.{number}")
-        questions.append(Question(target, sought, chosen.method, method))
+        questions.append(Question(target, sought, chosen.method, method, settings))
     return questions
 
 

@@ -48,17 +48,23 @@ def ground_words(rng: np.random.Generator, scene: Scene) -> str:
     return f"{'in' if ground.name == 'sky' else 'on'} the {name}"
 
 
-def caption(rng: np.random.Generator, scene: Scene) -> str:
-    """A caption of the scene. It names every thing; colours, places, parts and the ground only at times."""
+def caption(rng: np.random.Generator, scene: Scene, *, silence: float = 0.0, parts: float = 0.08) -> str:
+    """A caption of the scene. It names every thing; colours, places, parts and the ground only at times.
+
+    Captions of people leave things out: with the chance `silence` one of several things is not named. A model that never
+    meets this may take any noun for any thing.
+    """
     things = list(scene.things)
     order = rng.permutation(len(things))
+    if len(things) > 1 and silence and rng.random() < silence:
+        order = order[1:]
     phrases = []
     for index in order:
         item = things[int(index)]
         words = named(rng, item, plain=0.5)
         if len(things) > 1 and rng.random() < 0.35 and (where := place(item)):
             words += f" {where}"
-        elif SAID_PARTS[item.shape.name] and rng.random() < 0.08:
+        elif SAID_PARTS[item.shape.name] and rng.random() < parts:
             words += f" with {article(str(rng.choice(SAID_PARTS[item.shape.name])))}"
         phrases.append(words)
     body = phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"

@@ -1,6 +1,7 @@
 """The training set on disk: rendered images with several captions each, and later their latents. No mask is ever stored."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,28 @@ from numpy.typing import NDArray
 
 from experiments.tinyworld.captions import caption
 from experiments.tinyworld.render import TRAINING
-from experiments.tinyworld.scene import SIZE, draw, sample
+from experiments.tinyworld.scene import CROWDED, SIZE, USUAL, Shares, draw, sample
 from experiments.tinyworld.training import wait_for_all
 
 CAPTIONS_AN_IMAGE = 3
 
 
-def render_shard(rank: int, processes: int, folder: Path, count: int) -> None:
-    """Render scenes rank, rank + processes, ... of `count` into images.npy, and their captions into a JSON-lines file."""
+@dataclass(frozen=True)
+class Recipe:
+    """What the scenes of a training set and their captions are like."""
+
+    shares: Shares = USUAL
+    silence: float = 0.0
+    """Share of captions of several things that leave one out."""
+    parts: float = 0.08
+    """Share of things whose caption names a part."""
+
+
+RECIPES = {"usual": Recipe(), "crowded": Recipe(CROWDED, silence=0.4, parts=0.2)}
+
+
+def render_shard(rank: int, processes: int, folder: Path, first: int, count: int, recipe: Recipe) -> None:
+    """Render every `processes`-th of `count` scenes into images.npy, and their captions into a JSON-lines file."""
     partial = folder / "images.partial.npy"
     if rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -23,11 +38,12 @@ def render_shard(rank: int, processes: int, folder: Path, count: int) -> None:
     wait_for_all()
     images = np.lib.format.open_memmap(partial, "r+")
     with (folder / f"captions-{rank}.jsonl").open("w") as file:
-        for seed in range(rank, count, processes):
-            rng = np.random.default_rng((TRAINING, seed))
-            scene = sample(rng)
-            images[seed] = draw(scene, rng).image
-            file.write(json.dumps([seed, [caption(rng, scene) for _ in range(CAPTIONS_AN_IMAGE)]]) + "\n")
+        for number in range(rank, count, processes):
+            rng = np.random.default_rng((TRAINING, first + number))
+            scene = sample(rng, shares=recipe.shares)
+            images[number] = draw(scene, rng).image
+            texts = [caption(rng, scene, silence=recipe.silence, parts=recipe.parts) for _ in range(CAPTIONS_AN_IMAGE)]
+            file.write(json.dumps([number, texts]) + "\n")
     images.flush()
     wait_for_all()
     if rank == 0:

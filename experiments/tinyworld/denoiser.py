@@ -90,17 +90,26 @@ def loss(
     return mse_loss(predicted.float(), scheduler.get_velocity(latents, noise, timesteps))
 
 
-def train(rank: int, processes: int, folder: Path, seconds: float, batch: int, out: Path) -> None:
+def beginning(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """UNet and text encoder as the training finds them: untrained, or those of a pipeline."""
+    if start is None:
+        return new_unet(), new_text_encoder(tokenizer)
+    unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", dtype=torch.float32)
+    return unet.train(), CLIPTextModel.from_pretrained(start, subfolder="text_encoder", dtype=torch.float32).train()
+
+
+def train(rank: int, processes: int, folder: Path, seconds: float, batch: int, out: Path, start: Path | None = None) -> None:
     """Train for `seconds` in all, or what of it is left, and save the pipeline to `out` from time to time."""
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    unet, text_encoder, scheduler = new_unet().to(device()), new_text_encoder(tokenizer).to(device()), new_scheduler()
+    unet, text_encoder = (model.to(device()) for model in beginning(tokenizer, start))
+    scheduler, rate = new_scheduler(), LEARNING_RATE if start is None else LEARNING_RATE / 2
     if device().type == "cpu":
         # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
         unet.set_attn_processor(AttnProcessor())
         text_encoder.set_attn_implementation("eager")
     models = [unet, text_encoder]
-    training = Training.begin(models, folder / "denoiser.pt", budget=seconds, learning_rate=LEARNING_RATE, decay_from=DECAY_FROM)
+    training = Training.begin(models, folder / "denoiser.pt", budget=seconds, learning_rate=rate, decay_from=DECAY_FROM)
     torch.manual_seed(1000 * training.step + rank)
     batches, rng = Batches.of(folder, tokenizer), np.random.default_rng((rank, training.step))
     going, smooth = not training.progress.done, 1.0

@@ -18,6 +18,9 @@ OUTLINE: Colour = (38, 34, 44)
 SUBPIXEL_BITS = 4  # OpenCV draws in fixed point
 
 Mask = NDArray[np.bool_]
+Shares = tuple[float, float, float]
+USUAL: Shares = (0.6, 0.3, 0.1)  # of scenes with one large thing, two and three smaller ones
+CROWDED: Shares = (0.35, 0.4, 0.25)
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,10 @@ def thing(rng: np.random.Generator, shape: Shape, x: float, y: float, radius: fl
     )
 
 
-def sample(rng: np.random.Generator, classes: tuple[str, ...] | None = None) -> Scene:
-    """A random scene: one large thing (60 %), two (30 %) or three (10 %); `classes` fixes what they are."""
+def sample(rng: np.random.Generator, classes: tuple[str, ...] | None = None, shares: Shares = USUAL) -> Scene:
+    """A random scene of one, two or three things; `classes` fixes what they are, `shares` how often there are how many."""
     if classes is None:
-        count = int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
+        count = int(rng.choice([1, 2, 3], p=shares))
         chosen = [SHAPES[int(k)] for k in rng.choice(len(SHAPES), count, replace=False)]
     else:
         chosen = [BY_NAME[name] for name in classes]

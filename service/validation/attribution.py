@@ -2,37 +2,34 @@
 
 from tokenizers import Tokenizer
 
-from contracts.attribution import AttributeRequest, Settings, Target
+from contracts.attribution import AttributeRequest, Target
 from contracts.models import ModelCard
-from contracts.selections import check_kept
 from contracts.sources import check_image
-from contracts.targets import check_embedding, effective
+from contracts.targets import check_embedding, effective, selected
 from service.catalog import Catalog
 from service.prompts import check_word, fitting
 from service.validation.lookups import Lookups
 
 
 async def checked(request: AttributeRequest, lookups: Lookups) -> AttributeRequest:
-    """The request, if its job has the image and every target can be looked for in it; tokens get their versions."""
+    """The request with its tokens' versions, if its job has the image and every target can be looked for in it."""
     result = await lookups.images_of(request.job_id, field="job_id")
     check_image(result, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(result.model, field="job_id")
     tokenizer = await lookups.catalog.tokenizer(card)
     methods = {method.name: method for method in await lookups.catalog.methods()}
-    targets = [
-        await checked_target(target, card, tokenizer, lookups.catalog, field=f"targets.{number}")
-        for number, target in enumerate(request.targets)
-    ]
-    for number in range(len(targets)):
+    targets = []
+    for number, target in enumerate(request.targets):
+        targets.append(await checked_target(target, card, tokenizer, lookups.catalog, field=f"targets.{number}"))
         kept = result.self_attention or not result.blocks  # an old record does not tell
         chosen = effective(request, number, card, methods, self_attention=kept)
-        settings = Settings.model_validate(chosen.settings)
-        check_kept(result, settings.blocks, settings.evaluations, settings.heads, chosen.fields)
+        if result.blocks:
+            selected(chosen, result.blocks, result.evaluations)
     return request.model_copy(update={"targets": targets})
 
 
 async def checked_target(target: Target, card: ModelCard, tokenizer: Tokenizer, catalog: Catalog, *, field: str) -> Target:
-    """The target, if its word is in its prompt, its token one of the model's, or its embedding of its width."""
+    """A target, if its word is in its prompt, its token one of the model's, or its embedding of the model's width."""
     if target.embedding is not None:
         check_embedding(target.embedding, card, field=f"{field}.embedding")
     if target.token is not None:

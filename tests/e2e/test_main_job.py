@@ -60,7 +60,16 @@ def test_every_form_of_a_mask_is_the_same_mask(service: Service, generated: Reco
     assert mask[y : y + height, x : x + width].sum() == mask.sum()
     heatmap = np.load(io.BytesIO(service.bytes(segment["heatmap_npy"])))
     assert heatmap.dtype == np.float32
-    assert np.array_equal(heatmap >= np.float32(segment["tau"]) * heatmap.max(), mask)
+    assert np.array_equal(heatmap >= np.float32(segment["settings"]["tau"]) * heatmap.max(), mask)
+
+
+def test_what_an_answer_says_of_its_settings_makes_the_mask_again(service: Service) -> None:
+    kept = service.run("generate", {"prompt": PROMPT, "seed": 5, "capture": {"self_attention": True}})
+    asked = target(kept, SUN, method="ovam", refine="both", affinity_steps=2, evaluations={"start": 5}, maps=["block"])
+    (segment,) = service.run("attribute", asked | {"semantic": {}})["result"]["segments"]
+    (again,) = service.run("attribute", target(kept, SUN, **segment["settings"]))["result"]["segments"]
+    assert again["settings"] == segment["settings"]
+    assert service.bytes(again["mask"]) == service.bytes(segment["mask"])
 
 
 def test_a_learned_token_finds_the_thing_on_another_image_better_than_the_word(service: Service, generated: Record) -> None:

@@ -3,12 +3,16 @@
 import inspect
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
 import ovam
 from experiments.tinyworld import data, denoiser, text, train, vae
+from experiments.tinyworld.captions import caption
+from experiments.tinyworld.scene import sample
 from experiments.tinyworld.training import Progress, Training, launch
 
 
@@ -41,7 +45,7 @@ def test_the_learning_rate_warms_up_holds_and_falls() -> None:
 
 
 def test_every_stage_from_nothing_makes_a_pipeline_whose_attention_can_be_captured(tmp_path: Path) -> None:
-    launch(data.render_shard, 1, 0, tmp_path, 64)
+    launch(data.render_shard, 1, 0, tmp_path, 0, 64, data.RECIPES["crowded"])
     text.new_tokenizer(caption for captions in data.captions(tmp_path) for caption in captions).save_pretrained(
         tmp_path / "tokenizer"
     )
@@ -54,6 +58,23 @@ def test_every_stage_from_nothing_makes_a_pipeline_whose_attention_can_be_captur
         image = pipeline("a photograph of a car", num_inference_steps=2).images[0]
     assert image.size == (64, 64)
     assert {block.grid for block in traces[0].blocks} == {(16, 16), (8, 8), (4, 4)}
+
+
+def test_a_training_can_go_on_from_a_pipeline() -> None:
+    tokenizer = CLIPTokenizer.from_pretrained("models/tiny/tokenizer")
+    unet, encoder = denoiser.beginning(tokenizer, Path("models/tiny"))
+    assert unet.training
+    assert encoder.training
+    assert {parameter.dtype for model in (unet, encoder) for parameter in model.parameters()} == {torch.float32}
+
+
+def test_captions_may_leave_one_of_several_things_out() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        scene = sample(np.random.default_rng(seed), shares=(0.0, 1.0, 0.0))
+        silent, whole = caption(rng, scene, silence=1.0), caption(rng, scene)
+        assert " and " not in silent
+        assert " and " in whole
 
 
 def test_no_mask_can_reach_the_training_of_the_pipeline() -> None:

@@ -15,7 +15,7 @@ from ovam.targets import _together
 from tests.families import FAMILIES, tiny_family
 from tests.ovam.test_reference import noise, small_trace
 
-DAAM = ovam.method("daam")
+DAAM, PADDED = ovam.method("daam"), ovam.method("daam", {"padding": "max_length"})
 PROMPTS = ["a cat", "a cat on a tree", "a photograph of a monkey with a hat", "the dog", "", "a car in the mouth of a dog"]
 
 
@@ -61,33 +61,53 @@ def test_words_of_many_prompts_are_found_as_one_by_one(pipeline: StableDiffusion
         ovam.Words("a monkey and a monkey", "monkey", 1),
         ovam.Words("a photograph of a dog", "photograph of a dog"),
     ]
-    rows = ovam.rows_of(pipeline, targets, ["none"] * len(targets))
+    rows = ovam.rows_of(pipeline, targets, [DAAM] * len(targets))
     found = ovam.target_heatmaps(trace, rows, [DAAM] * len(targets))
     for target, heat in zip(targets, found, strict=True):
         expected = ovam.word_heatmap(trace, pipeline, target.prompt, target.word or "", occurrence=target.occurrence)
         assert torch.allclose(heat, expected, rtol=1e-4)
 
 
+def test_a_methods_heatmap_is_made_with_all_its_choices(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    choices = {"padding": "max_length", "reduction": "sum", "blocks": [12, "up"], "evaluations": slice(1, None), "heads": 0}
+    found = ovam.target_heatmap(trace, pipeline, ovam.Words("a cat on a tree", "tree"), ovam.method("daam", choices))
+    assert torch.allclose(found, ovam.word_heatmap(trace, pipeline, "a cat on a tree", "tree", **choices), rtol=1e-4)
+
+
+def test_a_trace_in_double_precision_is_attended_to_in_double(trace: ovam.Trace) -> None:
+    exact = dataclasses.replace(
+        trace,
+        blocks=tuple(
+            dataclasses.replace(block, queries=block.queries.double(), to_k=torch.nn.Linear(32, block.to_k.out_features).double())
+            for block in trace.blocks
+        ),
+    )
+    target = ovam.Rows(noise(3, 32).double())
+    (found,) = ovam.target_heatmaps(exact, [target], [DAAM])
+    assert found.dtype == torch.float64
+    assert torch.allclose(found, alone(exact, target, DAAM), rtol=1e-10)
+
+
 def test_without_a_word_all_words_of_the_prompt_count(pipeline: StableDiffusionPipeline) -> None:
-    (rows,) = ovam.rows_of(pipeline, [ovam.Words("a monkey")], ["max_length"])
+    (rows,) = ovam.rows_of(pipeline, [ovam.Words("a monkey")], [PADDED])
     assert rows.chosen == (1, 2, 3, 4, 5, 6)
     assert rows.embedding.shape == (77, 32)
 
 
 def test_a_prompt_of_two_targets_is_encoded_once(pipeline: StableDiffusionPipeline) -> None:
     words = [ovam.Words("a cat on a tree", "cat"), ovam.Words("a dog"), ovam.Words("a cat on a tree", "tree")]
-    first, _, third = ovam.rows_of(pipeline, words, ["none"] * 3)
+    first, _, third = ovam.rows_of(pipeline, words, [DAAM] * 3)
     assert first.embedding is third.embedding
-    padded, own = ovam.rows_of(pipeline, words[::2], ["max_length", "none"])
+    padded, own = ovam.rows_of(pipeline, words[::2], [PADDED, DAAM])
     assert (len(padded.embedding), len(own.embedding)) == (77, 7)
     with pytest.raises(WordNotInPromptError, match="'hat' is not in prompt 'a dog'"):
-        ovam.rows_of(pipeline, [*words, ovam.Words("a dog", "hat")], ["none"] * 4)
+        ovam.rows_of(pipeline, [*words, ovam.Words("a dog", "hat")], [DAAM] * 4)
 
 
 def test_targets_of_any_kind_and_selection_are_what_each_is_alone(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
     token = ovam.Rows(noise(2, 32), (1,))
-    words = ovam.rows_of(pipeline, [ovam.Words(prompt) for prompt in PROMPTS if prompt], ["none"] * 5)
-    padded = ovam.rows_of(pipeline, [ovam.Words("a cat", "cat")], ["max_length"])
+    words = ovam.rows_of(pipeline, [ovam.Words(prompt) for prompt in PROMPTS if prompt], [DAAM] * 5)
+    padded = ovam.rows_of(pipeline, [ovam.Words("a cat", "cat")], [PADDED])
     several = ovam.Rows(torch.cat([token.embedding[:1], noise(3, 32, seed=3)]))
     targets = [*words, *padded, token, several, ovam.Rows(several.embedding, (0,)), dataclasses.replace(token, rows=(0, 1))]
     changes = [{}, {"reduction": "sum"}, {"blocks": "up", "evaluations": 0.5}, {"heads": -1, "blocks": [6, 12]}]
@@ -111,7 +131,7 @@ def test_texts_that_share_rows_are_what_each_is_alone(seed: int, lengths: list[i
 
 
 def test_a_trace_in_half_precision_is_attended_to_in_single(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
-    rows = ovam.rows_of(pipeline, [ovam.Words("a cat on a tree", "cat")], ["none"])
+    rows = ovam.rows_of(pipeline, [ovam.Words("a cat on a tree", "cat")], [DAAM])
     (found,) = ovam.target_heatmaps(trace.to(dtype=torch.float16), rows, [DAAM])
     assert found.dtype == torch.float32
     assert torch.allclose(found, alone(trace, rows[0], DAAM), atol=1e-2)
@@ -149,7 +169,7 @@ def test_the_parts_of_many_targets_are_those_of_each(
     pipeline: StableDiffusionPipeline, trace: ovam.Trace, by: str, reduction: str
 ) -> None:
     method = ovam.method("daam", {"reduction": reduction, "evaluations": [0, 2]})
-    rows = [*ovam.rows_of(pipeline, [ovam.Words("a cat", "cat"), ovam.Words("a dog")], ["none"] * 2), ovam.Rows(noise(2, 32))]
+    rows = [*ovam.rows_of(pipeline, [ovam.Words("a cat", "cat"), ovam.Words("a dog")], [DAAM] * 2), ovam.Rows(noise(2, 32))]
     for target, found in zip(rows, ovam.split_target_heatmaps(trace, rows, [method] * 3, by), strict=True):
         expected = ovam.split_heatmaps(trace, target.embedding, by, reduction=reduction, evaluations=[0, 2])
         assert (found.names, found.terms) == (expected.names, expected.terms)

@@ -24,10 +24,6 @@ from service import examples
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8
-BLOCKS = [
-    BlockInfo(name=f"{place}.attentions.0.transformer_blocks.0.attn2", grid=grid, heads=heads)
-    for place, grid, heads in (("down_blocks.0", (8, 6), 2), ("up_blocks.0", (4, 3), 4), ("up_blocks.1", (8, 6), 2))
-]
 
 
 def letters() -> Tokenizer:

@@ -30,7 +30,10 @@ async def test_words_that_were_never_in_the_images_prompt_can_be_asked_for(clien
 async def test_a_learned_token_can_be_asked_for(client: httpx2.AsyncClient, worker: InTestWorker, generated: str) -> None:
     await worker.publish_token(token("car-1"))
     body = {"job_id": generated, "targets": [{"label": "car", "token": "car-1"}]}
-    assert (await client.post("/v1/attribute", json=body)).status_code == 202
+    answer = await client.post("/v1/attribute", json=body)
+    assert answer.status_code == 202
+    asked = answer.json()["request"]["targets"]
+    assert [target["token"] for target in asked] == ["car-1@1"]  # the version that is the newest now
 
 
 async def test_every_setting_can_be_said_for_the_request_and_for_a_target(client: httpx2.AsyncClient, generated: str) -> None:

@@ -278,11 +278,12 @@ async def test_a_tokens_class_is_its_row_and_must_be_named_among_several(worker:
         assert (error.value.code, error.value.field) == (Code.UNKNOWN_CLASS, "targets.0.class_name")
 
 
-async def test_tokens_and_embeddings_take_the_methods_settings_for_tokens(worker: Resources) -> None:
+async def test_tokens_and_embeddings_take_the_methods_settings_for_tokens(worker: Resources, whole: str) -> None:
     model = await worker.models.get("tiny")
+    trace = worker.scenes.get((whole, 1, 0)).trace
     learned = {"cat": (card_of_token("cat"), torch.zeros(2, 32))}
     request = AttributeRequest(job_id="0" * 26, targets=[CAT, ROW, Target(label="x", token="cat")], method="ovam")
-    questions = questions_of(request, model, learned, self_attention=True)
+    questions = questions_of(request, model, trace, learned)
     assert [(one.method.tau, one.method.alpha) for one in questions] == [(0.4, 0.85), (0.8, 0.95), (0.8, 0.95)]
 
 
