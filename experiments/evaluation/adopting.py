@@ -97,8 +97,11 @@ def adopted(scores: Mapping[str, Any], card: Mapping[str, Any], found: list[Chan
 
 
 def adopt(results: Path, model: Path) -> list[Change]:
-    """Write what is better to the model's folder, and what was compared to the results."""
-    scores = json.loads((results / "scores.json").read_text())
+    """Write what is better to the model's folder, and what was compared to the results. NotMeasuredError without results."""
+    measured = results / "scores.json"
+    if not measured.is_file():
+        raise NotMeasuredError(f"{measured} is not there; `python -m experiments evaluate` writes it")
+    scores = json.loads(measured.read_text())
     path = model / CARD_FILE
     card = json.loads(path.read_text()) if path.is_file() else {}
     found = list(changes(scores, card))

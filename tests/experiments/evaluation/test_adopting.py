@@ -99,3 +99,8 @@ def test_a_model_without_defaults_has_the_published_ones(tmp_path: Path) -> None
 def test_defaults_that_were_not_measured_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotMeasuredError, match="word_defaults"):
         adopted(tmp_path, {}, {"word_defaults": {"tau": 0.123}})
+
+
+def test_without_results_it_is_said_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(NotMeasuredError, match="evaluate"):
+        adopt(tmp_path, tmp_path)
