@@ -9,96 +9,20 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from diffusers import StableDiffusionPipeline
-from numpy.typing import NDArray
 
 import ovam
-from experiments.client import overlap
 from experiments.figures import Cell, sheet
-from experiments.tinyworld.annotator import Annotator
+from experiments.showing import CUT, PLAIN, SIZE, cut, heat_of, hot, pipeline, shown, solid
+from experiments.tinyworld.render import REAL_IMAGES, example
 from ovam.attention import resize
 
 FOLDER = Path("docs/method")
-MODEL = Path("models/tiny")
-SIZE = (64, 64)
-GUIDANCE = 3.0
 CAR = "a photograph of a red car on the grass"
 BOAT = "a photograph of a boat and a sun on the sea"
-PLAIN = "a photograph of a {}"
-CUT = ovam.ShareOfMaximum(0.5, "minmax")  # the bundled model's own for plain words
 
-Mask = NDArray[np.bool_]
 Rows = list[list[Cell]]
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A generated image, its traces of both halves, and what the annotator sees in it."""
-
-    image: NDArray[np.uint8]
-    trace: ovam.Trace
-    against: ovam.Trace
-
-    def truth(self, name: str) -> Mask:
-        """Where the annotator sees a class."""
-        return annotator().mask(self.image, name)
-
-
-@cache
-def pipeline() -> StableDiffusionPipeline:
-    """The bundled model."""
-    loaded = StableDiffusionPipeline.from_pretrained(MODEL, dtype=torch.float32, local_files_only=True)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
-
-
-@cache
-def annotator() -> Annotator:
-    """Who paints the masks that are compared with."""
-    return Annotator.load()
-
-
-@cache
-def shown(prompt: str, seed: int, negative_prompt: str = "") -> Shown:
-    """One image, with everything kept."""
-    everything: dict[str, Any] = {"mid_block": True, "self_attention": True}
-    with ovam.capture(pipeline(), half="unconditional", mid_block=True) as against, ovam.capture(pipeline(), **everything) as to:
-        image = pipeline()(
-            prompt,
-            negative_prompt=negative_prompt,
-            guidance_scale=GUIDANCE,
-            num_inference_steps=30,
-            generator=torch.Generator().manual_seed(seed),
-        ).images[0]
-    return Shown(np.asarray(image), to[0], against[0])
-
-
-def heat_of(trace: ovam.Trace, word: str, prompt: str | None = None, **choices: Any) -> torch.Tensor:  # noqa: ANN401
-    """A word's heatmap at the image's size, without the mid block unless it is chosen."""
-    settings: dict[str, Any] = {"blocks": ["down", "up"], "size": SIZE} | choices
-    return ovam.word_heatmap(trace, pipeline(), prompt or PLAIN.format(word), word, **settings)
-
-
-def hot(label: str, heat: torch.Tensor) -> Cell:
-    """A heatmap, coolest pixel dark and hottest bright, with its range in the label."""
-    low, high = float(heat.min()), float(heat.max())
-    share = (heat - low) / (high - low) if high > low else heat * 0
-    return Cell(f"{label}, {low:.2f}-{high:.2f}", (share * 255).round().byte().numpy(), heat=True)
-
-
-def solid(label: str, mask: torch.Tensor | Mask, truth: Mask | None = None) -> Cell:
-    """A mask, with its IoU where truth is known."""
-    pixels = np.asarray(mask)
-    note = "" if truth is None else f"  IoU {overlap(pixels, truth):.2f}"
-    return Cell(f"{label}{note}", pixels.astype(np.uint8) * 255)
-
-
-def cut(heat: torch.Tensor, rule: Any = CUT, **options: Any) -> torch.Tensor:  # noqa: ANN401
-    """A heatmap's mask."""
-    return ovam.binarize(heat, rule, **options)
 
 
 def laws() -> Rows:
@@ -282,6 +206,37 @@ def tokens() -> Rows:
     return rows
 
 
+def real_images() -> Rows:
+    """An image that the model did not make: heat and masks from noise, and along DDIM's path."""
+    rows = []
+    for number, name in enumerate(("car", "tree")):
+        drawing, _ = example(REAL_IMAGES, 10_000 + number, (name,))
+        truth = drawing.of_class(name)
+        cells = [Cell("a render", drawing.image), solid("its exact mask", truth)]
+        for way in ("none", "ddim"):
+            trace = ovam.trace_image(pipeline(), drawing.image, inversion=way, self_attention=True)
+            own = heat_of(trace, name, size=None)
+            spread = resize(ovam.affinity(own[None], trace.self_attention), SIZE)[0]
+            title = "noise" if way == "none" else "DDIM"
+            cells += [hot(f"{name}, {title}", resize(own[None], SIZE)[0]), solid("affinity 1", cut(spread), truth)]
+        rows.append(cells)
+    return rows
+
+
+def probe() -> Rows:
+    """What is at a place: the words with most gain over two boxes of an image."""
+    scene = shown(BOAT, 6)
+    cells = [Cell("the image", scene.image)]
+    for left, top in ((12, 24), (42, 24)):
+        found = ovam.rank_words(
+            scene.trace, pipeline(), BOAT, ["boat", "sun", "sea"], box=(left, top, 10, 10), blocks=["down", "up"]
+        )
+        marked = scene.image.copy()
+        marked[[top, top + 9], left : left + 10] = marked[top : top + 10, [left, left + 9]] = 255
+        cells.append(Cell(", ".join(f"{word.word} {word.gain:+.2f}" for word in found[:2]), marked))
+    return [cells]
+
+
 def gallery() -> Rows:
     """Nouns, grounds, parts and colours; the last two often fail, and that is shown as it is."""
     asked = (
@@ -304,7 +259,22 @@ def gallery() -> Rows:
 
 FIGURES: dict[str, Callable[[], Rows]] = {
     each.__name__: each
-    for each in (laws, blocks, evaluations, heads, text, received, affinity, thresholds, tidying, semantic, tokens, gallery)
+    for each in (
+        laws,
+        blocks,
+        evaluations,
+        heads,
+        text,
+        received,
+        affinity,
+        thresholds,
+        tidying,
+        semantic,
+        tokens,
+        real_images,
+        probe,
+        gallery,
+    )
 }
 
 
