@@ -12,13 +12,15 @@ from PIL import Image
 
 import ovam
 from contracts import keys
+from contracts.attribution import AttributeRequest, AttributeResult, Target
 from contracts.errors import Code
 from contracts.generation import FilledCapture, GenerateResult, ImageRequest, Upload
 from contracts.jobs import JobRecord, State
+from contracts.optimization import Example, OptimizeRequest, OptimizeResult
 from contracts.probing import ProbeRequest, ProbeResult
 from ovam.images import TIMESTEPS
 from tests.families import picture, tiny_family
-from tests.worker.client import Client
+from tests.worker.client import Client, base64_mask
 from worker.pictures import read_picture
 from worker.resources import Resources
 from worker.settings import WorkerSettings
@@ -126,6 +128,22 @@ async def test_the_same_seed_gives_the_same_trace(client: Client) -> None:
     one, again, other = [await taken(client, seed=seed) for seed in (1, 1, 2)]
     files = [await client.artifact(record, keys.trace(0)) for record in (one, again, other)]
     assert files[0] == files[1] != files[2]
+
+
+async def test_a_real_image_is_attributed_and_learned_from_like_any_other(client: Client) -> None:
+    image, drawn = await taken(client, capture={"self_attention": True}), await client.generated(height=64, width=96)
+    mask = np.zeros((50, 70), dtype=bool)
+    mask[:, :35] = True
+    example = Example(job_id=image.id, mask=base64_mask(mask))
+    learned = await client.run(OptimizeRequest(name="left", classes=["cat"], examples=[example], epochs=20))
+    assert isinstance(learned.result, OptimizeResult), learned.error
+    targets = [Target(label="cat", prompt="a cat", word="cat"), Target(label="left", token="left@1")]
+    for source in (image, drawn):
+        refine = "affinity" if source is image else "none"
+        answer = await client.run(AttributeRequest(job_id=source.id, targets=targets, refine=refine))
+        assert isinstance(answer.result, AttributeResult), answer.error
+        assert (answer.result.height, answer.result.width) == (64, 96)
+        assert all(segment.settings["refine"] == refine for segment in answer.result.segments)
 
 
 async def test_a_job_that_is_canceled_stops_at_its_next_evaluation(client: Client) -> None:
