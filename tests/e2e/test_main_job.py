@@ -32,6 +32,8 @@ def target(record: Record, *targets: Record, **options: object) -> Record:
 
 
 SUN = {"label": "sun", "prompt": PROMPT, "word": "sun"}
+UNREFINED = {"refine": "none", "crf": False}
+PLAIN = UNREFINED | {"tau": 0.5, "normalize": "minmax"}
 
 
 def test_a_generation_reports_every_step_as_it_happens(service: Service) -> None:
@@ -51,7 +53,7 @@ def test_an_image_is_the_same_alone_and_among_others(service: Service, generated
 
 def test_every_form_of_a_mask_is_the_same_mask(service: Service, generated: Record) -> None:
     cut = {"tau": 0.7, "normalize": "max"}
-    (segment,) = service.run("attribute", target(generated, SUN, **cut))["result"]["segments"]
+    (segment,) = service.run("attribute", target(generated, SUN, **cut, **UNREFINED))["result"]["segments"]
     mask = service.picture(segment["mask"]) > 127
     runs = {"size": segment["rle"]["size"], "counts": segment["rle"]["counts"].encode()}
     assert np.array_equal(coco.decode(runs).astype(bool), mask)
@@ -78,7 +80,7 @@ def test_a_learned_token_finds_the_thing_on_another_image_better_than_the_word(s
     example = {"job_id": generated["id"], "image": 0, "mask": png_base64(truth)}
     service.run("optimize", {"name": "sun-learned", "classes": ["sun"], "examples": [example]})
     token = {"label": "token", "token": "sun-learned"}
-    answer = service.run("attribute", target(generated, SUN, token, image=1))
+    answer = service.run("attribute", target(generated, SUN, token, image=1, **PLAIN))
     word, learned = (service.picture(segment["mask"]) > 127 for segment in answer["result"]["segments"])
     other = Annotator.load().mask(service.picture(generated["result"]["images"][1]["image"]), "sun")
     assert overlap(learned, other) > overlap(word, other)
