@@ -51,13 +51,13 @@ def ground_words(rng: np.random.Generator, scene: Scene) -> str:
 def caption(rng: np.random.Generator, scene: Scene, *, silence: float = 0.0, parts: float = 0.08) -> str:
     """A caption of the scene. It names every thing; colours, places, parts and the ground only at times.
 
-    Captions of people leave things out: with the chance `silence` one of several things is not named. A model that never
-    meets this may take any noun for any thing.
+    Captions of people leave things out: with the chance `silence` some of several things, all but one at most, are not
+    named. A model that never meets this may take any noun for any thing.
     """
     things = list(scene.things)
     order = rng.permutation(len(things))
     if len(things) > 1 and silence and rng.random() < silence:
-        order = order[1:]
+        order = order[: rng.integers(1, len(things))]
     phrases = []
     for index in order:
         item = things[int(index)]

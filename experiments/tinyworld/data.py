@@ -21,12 +21,12 @@ class Recipe:
 
     shares: Shares = USUAL
     silence: float = 0.0
-    """Share of captions of several things that leave one out."""
+    """Share of captions of several things that leave some of them out."""
     parts: float = 0.08
     """Share of things whose caption names a part."""
 
 
-RECIPES = {"usual": Recipe(), "crowded": Recipe(CROWDED, silence=0.4, parts=0.2)}
+RECIPES = {"usual": Recipe(), "crowded": Recipe(CROWDED, silence=0.6, parts=0.2)}
 
 
 def render_shard(rank: int, processes: int, folder: Path, first: int, count: int, recipe: Recipe) -> None:

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
+from torch.nn import Module
 from torch.nn.functional import mse_loss
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -18,6 +19,7 @@ from experiments.tinyworld.training import Training, device
 LEARNING_RATE = 8e-4
 DECAY_FROM = 0.4  # share of the budget after which the learning rate falls
 CAPTION_DROPOUT = 0.1  # share of samples without a caption, for classifier-free guidance
+COARSE = (("down_blocks.1", "up_blocks.1"), ("down_blocks.2", "mid_block", "up_blocks.0"))  # at 8x8; at 4x4
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -78,6 +80,25 @@ class Batches:
         return latents.to(device()), torch.from_numpy(ids.astype(np.int64)).to(device())
 
 
+def deafen(unet: UNet2DConditionModel, share: float) -> None:
+    """From now on, cross-attention at 8x8 adds nothing to a `share` of the samples, and that at 4x4 nothing to another.
+
+    Stochastic depth: without it the coarse layers read all that the caption says, and the fine ones learn no more than
+    where things are. A new lot is drawn at every step, for all the layers of a resolution together.
+    """
+    heard: dict[int, Tensor] = {}
+
+    def draw(_: Module, arguments: tuple[Tensor, ...]) -> None:
+        for level in range(len(COARSE)):
+            heard[level] = (torch.rand(len(arguments[0]), 1, 1, device=arguments[0].device) >= share).float()
+
+    unet.register_forward_pre_hook(draw)
+    for level, places in enumerate(COARSE):
+        for name, module in unet.named_modules():
+            if name.startswith(places) and name.endswith("attn2"):
+                module.register_forward_hook(lambda _, __, output, level=level: output * heard[level].to(output.dtype))
+
+
 def loss(
     unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor
 ) -> Tensor:
@@ -98,8 +119,20 @@ def beginning(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[UNet2DCondi
     return unet.train(), CLIPTextModel.from_pretrained(start, subfolder="text_encoder", dtype=torch.float32).train()
 
 
-def train(rank: int, processes: int, folder: Path, seconds: float, batch: int, out: Path, start: Path | None = None) -> None:
-    """Train for `seconds` in all, or what of it is left, and save the pipeline to `out` from time to time."""
+def train(
+    rank: int,
+    processes: int,
+    folder: Path,
+    seconds: float,
+    batch: int,
+    out: Path,
+    start: Path | None = None,
+    deaf: float = 0.0,
+) -> None:
+    """Train for `seconds` in all, or what of it is left, and save the pipeline to `out` from time to time.
+
+    `start`: a pipeline to go on from. `deaf`: the share of samples to which the coarse layers are deaf, see `deafen`.
+    """
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     unet, text_encoder = (model.to(device()) for model in beginning(tokenizer, start))
@@ -108,6 +141,8 @@ def train(rank: int, processes: int, folder: Path, seconds: float, batch: int, o
         # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
         unet.set_attn_processor(AttnProcessor())
         text_encoder.set_attn_implementation("eager")
+    if deaf:
+        deafen(unet, deaf)
     models = [unet, text_encoder]
     training = Training.begin(models, folder / "denoiser.pt", budget=seconds, learning_rate=rate, decay_from=DECAY_FROM)
     torch.manual_seed(1000 * training.step + rank)
