@@ -93,7 +93,9 @@ async def test_every_target_is_answered_in_order_with_its_files(client: Client, 
     assert [segment.settings["tau"] for segment in result.segments] == [0.4, 0.4, 0.4, 0.8]
 
 
-@pytest.mark.parametrize("choice", [{"normalize": "minmax", "refine": "none"}, {"refine": "affinity"}, {"refine": "both", "sign": -1}])
+@pytest.mark.parametrize(
+    "choice", [{"normalize": "minmax", "refine": "none"}, {"refine": "affinity"}, {"refine": "both", "sign": -1}]
+)
 async def test_what_the_threshold_cuts_is_a_file_where_it_is_not_the_heatmap(
     client: Client, whole: str, choice: dict[str, Any]
 ) -> None:

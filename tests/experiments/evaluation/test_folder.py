@@ -10,17 +10,19 @@ from PIL import Image
 from experiments.evaluation.asking import plainly
 from experiments.evaluation.datasets import DATASETS, GUIDANCE_SCALE
 from experiments.evaluation.folder import BadDataSetError, contents_hash, read
-from experiments.evaluation.images import Made, Studio, annotation
+from experiments.evaluation.images import Made, annotation
+from experiments.evaluation.in_process import LocalStudio
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import everything
-from experiments.evaluation.stages import Plan, scale_of
+from experiments.evaluation.scales import scale_of
+from experiments.evaluation.stages import Plan
 from tests.experiments.evaluation.conftest import MODEL
 
 SETS = ("tokens", "voc-sim-tuning", "voc-sim")
 
 
 @pytest.fixture(scope="module")
-def made(artist: Studio) -> list[Made]:
+def made(artist: LocalStudio) -> list[Made]:
     """A clear image of every set."""
     return [next(made for case in DATASETS[name].of_kind("sun") if (made := artist.make([case])[0]).clear) for name in SETS]
 
@@ -52,12 +54,12 @@ def test_classes_come_from_the_folder_and_are_looked_for_by_their_words(annotate
     assert plainly(case) == ("a photograph of a sun", "sun")
 
 
-def test_the_masks_of_the_folder_are_the_truth(annotated: Path, made: list[Made], artist: Studio) -> None:
+def test_the_masks_of_the_folder_are_the_truth(annotated: Path, made: list[Made]) -> None:
     (case,) = read(annotated)["voc-sim"].of_kind("star of the day")
     one = next(one for one in made if one.case.dataset == "voc-sim")
-    assert np.array_equal(annotation(case, one.image, artist.annotator)[1], one.truth)
+    assert np.array_equal(annotation(case, one.image)[1], one.truth)
     Image.fromarray(~one.truth).resize((128, 128), Image.Resampling.NEAREST).save(case.mask)
-    assert np.array_equal(annotation(case, one.image, artist.annotator)[1], ~one.truth)
+    assert np.array_equal(annotation(case, one.image)[1], ~one.truth)
 
 
 def test_the_whole_chain_runs_on_a_folder(annotated: Path, tmp_path: Path) -> None:
