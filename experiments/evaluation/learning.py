@@ -6,12 +6,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.evaluation.asking import plainly
 from experiments.evaluation.datasets import DATASETS, GROUND_NAMES, Case, renders
 from experiments.evaluation.images import Made
 from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.studio import Examples, Learned, Studio, Words
 from experiments.tinyworld.shapes import CLASS_NAMES
+from ovam.semantic import IGNORE
 
 Line = dict[str, Any]  # what is kept of a fit, as JSON
 ByDataset = Mapping[str, Sequence[Case]]
@@ -47,10 +50,14 @@ def learn_class(studio: Studio, kind: str, recipes: Iterable[Recipe], cases: ByD
             yield fitted(studio, recipe, words, [(one, one.truth) for one in made[: recipe.images]])
 
 
-def learn_jointly(studio: Studio, recipe: Recipe) -> Iterator[Line]:
-    """Learn the tokens of all classes together, from maps of labels."""
-    made = [one for kind in CLASS_NAMES for one in clear_images(studio, DATASETS[recipe.dataset].of_kind(kind), recipe.images)]
-    yield fitted(studio, recipe, {kind: kind for kind in CLASS_NAMES}, [(one, one.labels) for one in made])
+def learn_jointly(studio: Studio, recipe: Recipe, kinds: Sequence[str]) -> Iterator[Line]:
+    """Learn the tokens of classes together, from maps of labels in which other classes do not count."""
+    made = [one for kind in kinds for one in clear_images(studio, DATASETS[recipe.dataset].of_kind(kind), recipe.images)]
+    labels = np.full(1 + len(CLASS_NAMES), IGNORE, np.uint8)
+    labels[0] = 0
+    for index, kind in enumerate(kinds, start=1):
+        labels[1 + CLASS_NAMES.index(kind)] = index
+    yield fitted(studio, recipe, {kind: kind for kind in kinds}, [(one, labels[one.labels]) for one in made])
 
 
 def learn_renders(studio: Studio, kinds: Sequence[str], recipes: Sequence[Recipe]) -> Iterator[Line]:

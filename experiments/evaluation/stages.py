@@ -101,7 +101,7 @@ class Plan:
         of_renders = {name: self._shortened(recipe) for name, recipe in RENDER_RECIPES.items()} if self.scale.renders else {}
         alone = tuple(recipe for recipe in recipes if not recipe.joint)
         tasks = [
-            (recipe.name, 1000 * recipe.images, partial(work.joint_tokens, self.place, recipe))
+            (recipe.name, 1000 * recipe.images, partial(work.joint_tokens, self.place, recipe, self.scale.kinds))
             for recipe in sorted(recipes, key=lambda recipe: -recipe.images)
             if recipe.joint
         ]

@@ -49,10 +49,10 @@ def class_tokens(place: Place, kind: str, recipes: Sequence[Recipe], cases: lear
         return _timed(studio, learning.learn_class(studio, kind, recipes, cases))
 
 
-def joint_tokens(place: Place, recipe: Recipe) -> str:
-    """Learn the tokens of all classes together."""
+def joint_tokens(place: Place, recipe: Recipe, kinds: Sequence[str]) -> str:
+    """Learn the tokens of classes together."""
     with opened(place) as studio:
-        return _timed(studio, learning.learn_jointly(studio, recipe))
+        return _timed(studio, learning.learn_jointly(studio, recipe, kinds))
 
 
 def render_tokens(place: Place, kinds: Sequence[str], recipes: Sequence[Recipe]) -> str:

@@ -57,9 +57,8 @@ def test_the_masks_of_a_setting_are_those_of_its_method(artist: LocalStudio, sce
     tokens = ovam.initial_tokens(artist.pipeline, "house")
     setting = Setting("one", "tokens", method)
     heats = TraceHeats.of(scene, lambda _: Target(tokens, (1,)), [setting])
-    expected = ovam.mask_of(
-        method, ovam.heatmaps(scene.traces["conditional"], tokens)[1], scene.image, scene.traces["conditional"].self_attention
-    )
+    trace = scene.traces["conditional"]
+    expected = ovam.mask_of(method, ovam.heatmaps(trace, tokens)[1], scene.image, trace.self_attention)
     assert (heats.mask(setting) != expected).mean() < 0.002
     at_one = Setting("one", "tokens", method, tuned=False)
     assert np.array_equal(at_every_threshold(at_one, heats.heat(setting), scene.image)[0], heats.mask(setting))
