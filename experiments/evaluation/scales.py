@@ -8,7 +8,7 @@ from experiments.evaluation import folder
 from experiments.evaluation.asking import OF_THIS_WORLD, OWN_PROMPT, VOCABULARY, WORDINGS, Asked
 from experiments.evaluation.datasets import DATASETS, Case
 from experiments.evaluation.folder import FolderSet
-from experiments.evaluation.recipes import RECIPES, UNCONDITIONAL
+from experiments.evaluation.recipes import RECIPES, RENDER_RECIPES, UNCONDITIONAL
 from experiments.evaluation.settings import OF
 from experiments.tinyworld.shapes import CLASS_NAMES
 
@@ -29,7 +29,7 @@ class Scale:
     """Whether all settings and recipes take part, or those of the published methods."""
     kinds: tuple[str, ...] = CLASS_NAMES
     """The classes that are looked for."""
-    asked: tuple[Asked, ...] = (*WORDINGS, VOCABULARY, *RECIPES)
+    asked: tuple[Asked, ...] = (*WORDINGS, VOCABULARY, *RECIPES, *RENDER_RECIPES)
     """What is asked for; recipes that are not here are not learned by."""
     steps: int | None = OF
     """Of every generation that is measured; none if they differ."""

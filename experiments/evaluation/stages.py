@@ -85,8 +85,10 @@ class Plan:
             return {"generated": rows.quick()}
         if self.annotated:
             return {"generated": rows.answered(rows.of_any_model(self.resolutions, self.scale.steps), self.scale.asked)}
-        of_renders = {group: rows.on_renders(asked) for group, asked in ASKED_OF_RENDERS.items()} if self.scale.renders else {}
-        return {"generated": rows.answered(rows.generated(self.resolutions), self.scale.asked), LONG: rows.LONG, **of_renders}
+        everything = {"generated": rows.generated(self.resolutions), LONG: rows.LONG}
+        if self.scale.renders:
+            everything |= {group: rows.on_renders(asked) for group, asked in ASKED_OF_RENDERS.items()}
+        return {group: rows.answered(several, self.scale.asked) for group, several in everything.items()}
 
     @cached_property
     def place(self) -> Place:
@@ -98,7 +100,8 @@ class Plan:
         """Learn all tokens, the slowest first."""
         asked = self.scale.asked if self.scale.everything else (PUBLISHED_RECIPE,)
         recipes = [self._shortened(recipe) for name, recipe in RECIPES.items() if name in asked]
-        of_renders = {name: self._shortened(recipe) for name, recipe in RENDER_RECIPES.items()} if self.scale.renders else {}
+        real = RENDER_RECIPES if self.scale.renders else {}
+        of_renders = {name: self._shortened(recipe) for name, recipe in real.items() if name in asked}
         alone = tuple(recipe for recipe in recipes if not recipe.joint)
         tasks = [
             (recipe.name, 1000 * recipe.images, partial(work.joint_tokens, self.place, recipe, self.scale.kinds))

@@ -1,16 +1,20 @@
 """The whole evaluation through a service comes to what it comes to in process."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
 
+from experiments.evaluation import learning, work
 from experiments.evaluation.asking import VOCABULARY, WORDINGS
+from experiments.evaluation.datasets import DATASETS
 from experiments.evaluation.lines import Line, read_lines
 from experiments.evaluation.over_http import NotServedError, check_served
-from experiments.evaluation.recipes import COUNTS, PUBLISHED_RECIPE, UNCONDITIONAL
+from experiments.evaluation.recipes import PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
 from experiments.evaluation.scales import Scale
+from experiments.evaluation.settings import PLAIN, Setting
 from experiments.evaluation.stages import Plan
 from experiments.evaluation.tasks import work_through
 
@@ -19,8 +23,8 @@ MODEL = Path("models/tiny")
 SMALL = Scale(
     images={"coco-cap-tuning": 1, "coco-cap": 1},
     renders={"tuning": 1, "reporting": 1},
-    kinds=("car", "house"),
-    asked=(*WORDINGS, VOCABULARY, PUBLISHED_RECIPE, UNCONDITIONAL, COUNTS[2], "joint tokens"),
+    kinds=("car",),
+    asked=(*WORDINGS, VOCABULARY, PUBLISHED_RECIPE, UNCONDITIONAL, "tokens of a render"),
     epochs=3,
 )
 PIXELS = 64 * 64
@@ -38,8 +42,22 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return plan
 
 
+def jobs_of(url: str) -> set[str]:
+    return {job["id"] for job in httpx2.get(f"{url}/v1/jobs").json()["jobs"]}
+
+
 @pytest.fixture(scope="module")
-def there(here: Plan, service_url: str, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def jobs_before(service_url: str) -> set[str]:
+    return jobs_of(service_url)
+
+
+@pytest.fixture(scope="module")
+def there(
+    here: Plan,
+    service_url: str,
+    jobs_before: set[str],  # noqa: ARG001  # before anything is asked
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Plan:
     plan = Plan(MODEL, tmp_path_factory.mktemp("there"), SMALL, service=service_url)
     vars(plan)["choices"] = here.choices  # on so few images two thresholds may be as good as each other
     for stage in plan.stages.values():
@@ -87,9 +105,23 @@ def test_tokens_are_learned_from_the_same_images_to_the_same_loss(here: Plan, th
         assert "@" in theirs["token"]
 
 
-def test_nothing_but_tokens_is_left_at_the_service(there: Plan) -> None:
+def test_tokens_of_several_classes_are_learned_together_and_asked_for_by_class(here: Plan, there: Plan) -> None:
+    recipe, kinds = replace(RECIPES["joint tokens"], epochs=3), ("car", "house")
+    setting = Setting("plain", recipe.name, PLAIN)
+    masks = []
+    for plan in (here, there):
+        with work.opened(plan.place) as studio:
+            (line,) = learning.learn_jointly(studio, recipe, kinds)
+            (made,) = studio.make([DATASETS["voc-sim-tuning"].case("house", 0)])
+            learned = {(recipe.name, kind): line for kind in kinds}
+            masks.append(studio.look(made, learned, masks=[setting], heats=[]).mask(setting))
+    assert masks[0].any()
+    assert (masks[0] != masks[1]).sum() <= MOST
+
+
+def test_nothing_but_tokens_is_left_at_the_service(there: Plan, jobs_before: set[str]) -> None:
     assert there.lines()
-    assert httpx2.get(f"{there.service}/v1/jobs").json()["jobs"] == []
+    assert jobs_of(there.service) <= jobs_before
 
 
 def test_a_model_that_is_not_served_is_named_with_those_that_are(service_url: str) -> None:
