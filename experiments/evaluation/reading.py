@@ -33,10 +33,15 @@ def signs(findings: Results) -> Iterator[str]:
         yield f"{line}, {len(opposite)} are opposite{': ' if opposite else ''}{'; '.join(opposite)}.".replace(" | ", ", ")
 
 
+def measured(scores: Results) -> list[str]:
+    """The sets that there are."""
+    return [name for name in SETS if name in scores["scores"]]
+
+
 def aims(scores: Results, findings: Results) -> Iterator[str]:
     """Whether what was aimed at is reached."""
     gains = {(one["better"], one["dataset"]): one["ours"]["value"] for one in findings["claims"] if one["table"] == "2"}
-    for dataset in SETS:
+    for dataset in measured(scores):
         miou = scores["scores"][dataset][key("ovam", PUBLISHED_RECIPE)]["miou"]["value"]
         more = gains[key("ovam", PUBLISHED_RECIPE), dataset]
         raised = [name for name in METHODS if gains[key(name, PUBLISHED_RECIPE), dataset] > 0]
@@ -53,7 +58,7 @@ def aims(scores: Results, findings: Results) -> Iterator[str]:
 
 def middle(scores: Results) -> Iterator[str]:
     """Whether one evaluation is as good as all, with tokens."""
-    for dataset in SETS:
+    for dataset in measured(scores):
         of_set = scores["scores"][dataset]
         single = {point: of_set.get(key(f"single {point}", PUBLISHED_RECIPE)) for point in POINTS["single"]}
         found = {point: one["miou"]["value"] for point, one in single.items() if one}
