@@ -28,8 +28,8 @@ SMALL = Scale(
     epochs=3,
 )
 PIXELS = 64 * 64
-# A service keeps traces in half precision, so that heat differs by some 1e-4 of itself; pixels that lie as near to a threshold
-# change sides. A dense CRF, which follows, may make some more of one.
+# A service holds queries and keys against each other in half precision, so that heat differs by some 1e-4 of its maximum, nearly
+# all of it by the keys; pixels that lie as near to a threshold change sides. A dense CRF, which follows, may make more of one.
 MOST, USUAL = 0.01 * PIXELS, 0.001 * PIXELS
 HEAT = 0.002
 
