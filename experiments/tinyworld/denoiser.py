@@ -99,15 +99,30 @@ def deafen(unet: UNet2DConditionModel, share: float) -> None:
                 module.register_forward_hook(lambda _, __, output, level=level: output * heard[level].to(output.dtype))
 
 
-def loss(
-    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor
+def heard(ids: Tensor, bare: float) -> Tensor:
+    """Which tokens (samples, 77) the UNet may attend to: all, or for a share `bare` of samples the words without what follows.
+
+    The end and the padding have seen all words. Where they are there to be read, words are hardly looked at for themselves.
+    """
+    words = (ids != ids[:, -1:]).cumprod(dim=1).bool()  # the end's token pads too
+    return words | (torch.rand(len(ids), 1, device=ids.device) >= bare)
+
+
+def loss(  # noqa: PLR0913, PLR0917
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    scheduler: DDIMScheduler,
+    latents: Tensor,
+    ids: Tensor,
+    bare: float = 0.0,
 ) -> Tensor:
-    """Mean squared error of the predicted velocity at random timesteps."""
+    """Mean squared error of the predicted velocity at random timesteps; `bare` as in `heard`."""
     noise = torch.randn_like(latents)
     timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)
     with torch.autocast(latents.device.type, torch.bfloat16):
-        predicted = unet(noisy, timesteps, text_encoder(ids).last_hidden_state).sample
+        states = text_encoder(ids).last_hidden_state
+        predicted = unet(noisy, timesteps, states, encoder_attention_mask=heard(ids, bare) if bare else None).sample
     return mse_loss(predicted.float(), scheduler.get_velocity(latents, noise, timesteps))
 
 
@@ -128,10 +143,11 @@ def train(
     out: Path,
     start: Path | None = None,
     deaf: float = 0.0,
+    bare: float = 0.0,
 ) -> None:
     """Train for `seconds` in all, or what of it is left, and save the pipeline to `out` from time to time.
 
-    `start`: a pipeline to go on from. `deaf`: the share of samples to which the coarse layers are deaf, see `deafen`.
+    `start`: a pipeline to go on from. `deaf` and `bare`: shares of samples, see `deafen` and `heard`.
     """
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -149,7 +165,7 @@ def train(
     batches, rng = Batches.of(folder, tokenizer), np.random.default_rng((rank, training.step))
     going, smooth = not training.progress.done, 1.0
     while going:
-        value = loss(unet, text_encoder, scheduler, *batches.draw(rng, batch))
+        value = loss(unet, text_encoder, scheduler, *batches.draw(rng, batch), bare)
         going = training.advance(value, batch * processes)
         smooth += 0.02 * (value.item() - smooth)
         if rank == 0 and training.step % 100 == 0:
