@@ -45,7 +45,7 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
         launch(vae.train, processes, PORT, folder, vae_minutes * 60, batch // 2)
     if not (folder / "latents.npy").exists():
         launch(vae.encode_all, processes, PORT, folder)
-    launch(denoiser.train, processes, PORT, folder, minutes * 60, batch, out, start, deaf, bare)
+    launch(denoiser.train, processes, PORT, folder, minutes * 60, batch, out, start, denoiser.Hearing(deaf, bare))
 
 
 if __name__ == "__main__":
