@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.evaluation import adopting, folder, stages, summary
+from experiments.evaluation import adopting, earlier, folder, stages, summary
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.stages import Plan
@@ -45,6 +45,7 @@ def conclude(plan: Plan, results: Path, docs: Path) -> None:
     """Write everything that comes of a plan's work."""
     from experiments.evaluation import gallery  # noqa: PLC0415  # other commands need no model
 
+    earlier.keep(results, plan.model_hash)
     summary.write(summary.summarise(plan, command()), results)
     summary.write_images(plan.lines(), results / "images.jsonl")
     gallery.draw(plan, docs / "results")
