@@ -201,6 +201,9 @@ class Segment(Region):
     score: float = Field(description="mean of the heatmap inside the mask over its maximum, 0..1")
     heatmap: Artifact
     heatmap_npy: Artifact
+    refined_npy: Artifact | None = Field(
+        None, description="what the threshold cuts, where that is not the heatmap itself but stretched, spread or weighed heat"
+    )
     mask: Artifact
     overlay: Artifact
     maps: list[SplitMaps] = Field([])

@@ -9,18 +9,33 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.evaluation import adopting, earlier, folder, stages, summary
+from experiments.evaluation import adopting, earlier, folder, models, over_http, scales, summary
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
+from experiments.evaluation.scales import Scale
 from experiments.evaluation.stages import Plan
 
-app = typer.Typer(help="The paper's evaluation on a world with known truth.", no_args_is_help=True)
-Model = Annotated[Path, typer.Option(help="the pipeline to evaluate", exists=True, file_okay=False)]
+app = typer.Typer(
+    help="The paper's evaluation: on a world with known truth, or on images that people annotated.", no_args_is_help=True
+)
+Model = Annotated[str, typer.Option(metavar="FOLDER|ID", help="the pipeline to evaluate: a folder, or an id on the hub")]
+Folder = Annotated[Path, typer.Option(help="the pipeline whose defaults they become", exists=True, file_okay=False)]
 Work = Annotated[Path, typer.Option(help="folder for what is under way; delete it to start over")]
 Processes = Annotated[int, typer.Option(min=1, help="of one thread each; start more elsewhere at will")]
 Results = Annotated[Path, typer.Option(help="folder for the results' JSON")]
 Docs = Annotated[Path, typer.Option(help="folder for results.md, and results/ with its pictures")]
-Url = Annotated[str, typer.Option(metavar="URL", help="ask this service, which serves the model by its folder's name")]
+ELSEWHERE = "beside the work for --service, --dataset and other models"
+ResultsOf = Annotated[
+    Path | None, typer.Option(help="folder for the results' JSON", show_default=f"experiments/results; {ELSEWHERE}")
+]
+DocsOf = Annotated[
+    Path | None, typer.Option(help="folder for results.md, and results/ with its pictures", show_default=f"docs; {ELSEWHERE}")
+]
+Url = Annotated[str, typer.Option(metavar="URL", help="ask this service, which serves the model, for everything")]
+Dataset = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="annotated images, all of which are taken; see experiments/evaluation/folder.py"),
+]
 MODEL, WORK, RESULTS, DOCS = Path("models/tiny"), Path("runs/evaluation"), Path("experiments/results"), Path("docs")
 
 
@@ -33,12 +48,32 @@ class Images(StrEnum):
 
 @app.command()
 def evaluate(
-    model: Model = MODEL, work: Work = WORK, processes: Processes = 2, results: Results = RESULTS, docs: Docs = DOCS
+    model: Model = str(MODEL),
+    work: Work = WORK,
+    processes: Processes = 2,
+    service: Url = "",
+    dataset: Dataset = None,
+    results: ResultsOf = None,
+    docs: DocsOf = None,
 ) -> None:
     """Learn tokens, choose thresholds, measure everything, write results and their page. Goes on where it stopped."""
-    plan = Plan(model, work)
+    plan = plan_of(model, work, scales.FULL, service, dataset)
     through(plan, processes)
-    conclude(plan, results, docs)
+    ours = not service and dataset is None and plan.model.resolve() == MODEL.resolve()
+    conclude(plan, results or (RESULTS if ours else plan.report / "json"), docs or (DOCS if ours else plan.report))
+
+
+def plan_of(model: str, work: Path, scale: Scale, service: str, dataset: Path | None) -> Plan:
+    """All work of an evaluation, or the end with what cannot be evaluated; a folder's images are taken as they are."""
+    try:
+        found = models.folder_of(model)
+        if dataset:
+            scale = scales.scale_of(folder.read(dataset), everything=scale.everything)
+        if service:
+            over_http.check_served(service, found, model)
+    except (models.UnknownModelError, folder.BadDataSetError, over_http.NotServedError) as error:
+        end(str(error))
+    return Plan(found, work, scale, service, dataset, model)
 
 
 def conclude(plan: Plan, results: Path, docs: Path) -> None:
@@ -64,7 +99,7 @@ def report(results: Results = RESULTS, docs: Docs = DOCS) -> None:
 
 
 @app.command()
-def adopt(model: Model = MODEL, results: Results = RESULTS, docs: Docs = DOCS) -> None:
+def adopt(model: Folder = MODEL, results: Results = RESULTS, docs: Docs = DOCS) -> None:
     """Make the best settings the model's defaults where they are better in tuning and in reporting, and say so on the page."""
     try:
         found = adopting.adopt(results, model)
@@ -79,20 +114,15 @@ def adopt(model: Model = MODEL, results: Results = RESULTS, docs: Docs = DOCS) -
 
 @app.command()
 def quick(
-    model: Model = MODEL,
+    model: Model = str(MODEL),
     work: Work = WORK,
     processes: Processes = 2,
     service: Url = "",
-    images: Annotated[Images, typer.Option(help="of every set")] = Images.FEW,
-    dataset: Annotated[Path | None, typer.Option(help="a folder of annotated images, all of which are taken")] = None,
+    dataset: Dataset = None,
+    images: Annotated[Images, typer.Option(help="of every set of the bundled world")] = Images.FEW,
 ) -> None:
     """Measure the published methods and ours on a few images; rows of JSON on standard output."""
-    scale = stages.QUICK if images is Images.FEW else stages.HEADLINE
-    try:
-        scale = stages.scale_of(folder.read(dataset)) if dataset else scale
-    except folder.BadDataSetError as error:
-        end(str(error))
-    plan = Plan(model, work, scale, service, dataset)
+    plan = plan_of(model, work, scales.QUICK if images is Images.FEW else scales.HEADLINE, service, dataset)
     through(plan, processes)
     for row in quick_rows(plan):
         print(json.dumps(row))

@@ -48,6 +48,10 @@ class Service:
                 if line.startswith("data:"):
                     yield json.loads(line.removeprefix("data:"))
 
+    def delete(self, job_id: str) -> None:
+        """Delete a job with all its files."""
+        self.http.delete(f"/v1/jobs/{job_id}").raise_for_status()
+
     def bytes(self, artifact: Record) -> bytes:
         """An artifact's content."""
         return self.http.get(artifact["url"]).raise_for_status().content
@@ -58,11 +62,21 @@ class Service:
             return np.array(image)
 
 
+def as_png(pixels: NDArray[np.uint8]) -> bytes:
+    """A picture, (height, width) or (height, width, 3), as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def base64_of(data: bytes) -> str:
+    """Bytes as the API takes them."""
+    return base64.b64encode(data).decode()
+
+
 def png_base64(mask: NDArray[np.bool_]) -> str:
     """A mask as the API takes it."""
-    file = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).save(file, format="PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return base64_of(as_png(mask.astype(np.uint8) * 255))
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

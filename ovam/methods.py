@@ -84,6 +84,11 @@ class Method:
         """Whether heat is spread along the self-attention."""
         return self.refine in ("affinity", "both")
 
+    @property
+    def refines(self) -> bool:
+        """Whether the threshold cuts anything but the heatmap itself."""
+        return self.weighs or self.spreads or self.normalize == "minmax"
+
     def settings(self) -> dict[str, Any]:
         """Write the effective settings as JSON, from which `method` makes the same again, whatever it starts from.
 

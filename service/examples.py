@@ -155,6 +155,7 @@ SEGMENT: Json = {
     "polygons": [[12.0, 30.0, 30.0, 24.0, 51.0, 33.0, 50.0, 45.0, 13.0, 45.0]],
     "heatmap": artifact(ATTRIBUTION, "heatmap-0.png"),
     "heatmap_npy": artifact(ATTRIBUTION, "heatmap-0.npy", "application/octet-stream", 16512),
+    "refined_npy": artifact(ATTRIBUTION, "refined-0.npy", "application/octet-stream", 16512),
     "mask": artifact(ATTRIBUTION, "mask-0.png", size=214),
     "overlay": artifact(ATTRIBUTION, "overlay-0.png"),
 }

@@ -54,6 +54,7 @@ class Finding:
             score=self.score,
             heatmap=artifacts[f"heatmap-{self.number}.png"],
             heatmap_npy=artifacts[f"heatmap-{self.number}.npy"],
+            refined_npy=artifacts.get(f"refined-{self.number}.npy"),
             mask=artifacts[f"mask-{self.number}.png"],
             overlay=artifacts[f"overlay-{self.number}.png"],
             maps=[
@@ -79,6 +80,7 @@ def finding_of(
         File(f"heatmap-{number}.npy", BINARY, npy(values)),
         File(f"mask-{number}.png", "image/png", png(mask.astype(np.uint8) * 255)),
         File(f"overlay-{number}.png", "image/png", png(overlay(image, values, mask))),
+        *([File(f"refined-{number}.npy", BINARY, npy(heat.refined.numpy()))] if question.method.refines else ()),
         *(File(maps_file(number, by), BINARY, npy(split.maps[:, 0].numpy())) for by, split in heat.parts.items()),
     )
     return Finding(

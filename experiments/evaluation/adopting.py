@@ -11,6 +11,7 @@ from contracts.attribution import NEEDS_SELF_ATTENTION, Settings
 from contracts.models import Choice
 from contracts.targets import counting, said
 from experiments.evaluation.claims import SETS
+from experiments.evaluation.images import weights_hash
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
 from ovam.methods import ALL_BLOCKS
 
@@ -51,7 +52,7 @@ def changes(scores: Mapping[str, Any], card: Mapping[str, Any]) -> Iterator[Chan
             raise NotMeasuredError(f"`{field}` of {CARD_FILE}, {json.dumps(has)}, is none of the settings that were measured")
         best = max(rows, key=lambda key: (rows[key]["tuning"]["mean"], key == now))
         gains = {"tuning": rows[best]["tuning"]["mean"] - rows[now]["tuning"]["mean"]}
-        gains |= {name: miou(scores, name, best) - miou(scores, name, now) for name in SETS}
+        gains |= {name: miou(scores, name, best) - miou(scores, name, now) for name in SETS if name in scores["scores"]}
         yield Change(field, now, best, gains)
 
 
@@ -102,6 +103,9 @@ def adopt(results: Path, model: Path) -> list[Change]:
     if not measured.is_file():
         raise NotMeasuredError(f"{measured} is not there; `python -m experiments evaluate` writes it")
     scores = json.loads(measured.read_text())
+    theirs, ours = scores["provenance"]["model sha256"], weights_hash(model)
+    if theirs != ours:
+        raise NotMeasuredError(f"{measured} is of weights {theirs[:12]}..., those of {model} are {ours[:12]}... (SHA-256)")
     path = model / CARD_FILE
     card = json.loads(path.read_text()) if path.is_file() else {}
     found = list(changes(scores, card))

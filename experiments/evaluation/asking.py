@@ -1,18 +1,10 @@
 """What an image can be asked for: a class's word in several wordings, all words at once, or a learned token."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-import ovam
 from experiments.evaluation.datasets import Case, said
-from experiments.evaluation.images import Studio
 from experiments.tinyworld.captions import article
-from experiments.tinyworld.shapes import BY_NAME, CLASS_NAMES
+from experiments.tinyworld.shapes import BY_NAME
 
 Asked = str  # a key of WORDINGS, "vocabulary", or the name of a recipe of tokens
 Wording = Callable[[Case], tuple[str, str]]  # the attribution prompt and the word in it
@@ -30,17 +22,6 @@ UNSEEN = {
     "balloon": "dirigible",
 }
 """Words for the classes that no caption of the training has."""
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """The rows of an embedding whose maps are averaged."""
-
-    embedding: Float[Tensor, "tokens width"]
-    rows: tuple[int, ...]
-
-
-Tokens = Mapping[str, Target]  # learned, by what they were learned for
 
 
 def plainly(case: Case) -> tuple[str, str]:
@@ -62,41 +43,33 @@ def by_synonym(case: Case) -> tuple[str, str]:
     return f"a photograph of {article(word)}", word
 
 
+def alone(case: Case) -> tuple[str, str]:
+    """The word and nothing else."""
+    word = plainly(case)[1]
+    return word, word
+
+
+def in_sentence(case: Case) -> tuple[str, str]:
+    """A sentence unlike all captions."""
+    word = plainly(case)[1]
+    return f"look at the {word} over there", word
+
+
 def in_own_prompt(case: Case) -> tuple[str, str]:
     """The prompt that the image was made from, which DAAM and Attn2Mask were made for."""
-    return case.prompt, said(case.kind, case.prompt) or case.kind
+    return case.prompt, case.word or said(case.kind, case.prompt) or case.kind
 
 
+PADDED, OWN_PROMPT = "words, padded", "own prompt"
 WORDINGS: dict[Asked, Wording] = {
     "words": plainly,
-    "words, padded": plainly,
-    "word alone": lambda case: (case.kind, case.kind),
-    "unseen sentence": lambda case: (f"look at the {case.kind} over there", case.kind),
+    PADDED: plainly,
+    "word alone": alone,
+    "unseen sentence": in_sentence,
     "synonym": by_synonym,
     "unseen word": lambda case: (f"a photograph of {article(UNSEEN[case.kind])}", UNSEEN[case.kind]),
-    "own prompt": in_own_prompt,
+    OWN_PROMPT: in_own_prompt,
 }
+OF_THIS_WORLD = ("synonym", "unseen word")
+"""Wordings that only the bundled world's classes have."""
 VOCABULARY = "vocabulary"
-
-
-def target(studio: Studio, asked: Asked, case: Case, tokens: Mapping[Asked, Tokens]) -> Target:
-    """What to attend to, and which of its maps count."""
-    if asked in WORDINGS:
-        return _worded(studio, *WORDINGS[asked](case), padded=asked == "words, padded")
-    if asked == VOCABULARY:
-        return Target(_vocabulary(studio), (1 + CLASS_NAMES.index(case.kind),))
-    return tokens[asked][case.kind]
-
-
-@cache
-def _worded(studio: Studio, prompt: str, word: str, *, padded: bool) -> Target:
-    """The tokens of a word of a prompt."""
-    embedding, found = ovam.encode(studio.pipeline, prompt, padding="max_length" if padded else "none")
-    return Target(embedding, tuple(token.index for token in ovam.word_tokens(found, prompt, word)))
-
-
-@cache
-def _vocabulary(studio: Studio) -> Float[Tensor, "classes width"]:
-    """The words of all classes in one softmax, behind the background's row."""
-    with torch.no_grad():
-        return ovam.initial_tokens(studio.pipeline, *CLASS_NAMES)

@@ -75,6 +75,8 @@ def of_post_processing() -> Iterator[Claim]:
 def of_blocks(resolutions: Sequence[int]) -> Iterator[Claim]:
     """Table 5: every combination against all blocks, and the lowest resolution against the others."""
     fours = paper.blocks(resolutions)
+    if not fours:
+        return
     combinations = [named_blocks(grids) for grids in grids_of(resolutions)]
     pairs = [("ovam", name) for name in combinations] + [(combinations[2], name) for name in combinations[:2]]
     for dataset in SETS:

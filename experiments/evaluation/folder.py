@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Annotated as Typed
 from typing import Literal
 
+import numpy as np
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experiments.evaluation.datasets import Case
+from experiments.evaluation.images import CLEAR
 
 LIST = "images.jsonl"
 SD_GUIDANCE_SCALE = 7.5  # what Stable Diffusion's images are made with unless a line says otherwise
@@ -92,7 +95,7 @@ def case_of(line: Annotated, folder: Path, number: int) -> Case:
         seed=line.seed,
         steps=line.steps,
         guidance_scale=line.guidance_scale,
-        word=line.word,
+        word=line.word or line.kind,
         mask=str(folder / line.mask),
     )
 
@@ -105,6 +108,10 @@ def check_complete(path: Path, sets: Mapping[str, FolderSet]) -> None:
     without = sorted(set(kinds(sets)) - set(sets["tokens"].by_kind))
     if without:
         raise BadDataSetError(f"{path} has no image of the set tokens for {', '.join(without)}")
+    unclear = [kind for kind, count in clear_lessons(sets).items() if not count]
+    if unclear:
+        share = f"over {100 * CLEAR['generated']:.0f} % and less than all of it"
+        raise BadDataSetError(f"{path}: no image of the set tokens is annotated with {share} for {', '.join(sorted(unclear))}")
     purposes: dict[tuple[str, int], str] = {}
     for name, one in sets.items():
         purpose = "tuning" if name.endswith("-tuning") else "tokens" if name == "tokens" else "reporting"
@@ -117,6 +124,28 @@ def check_complete(path: Path, sets: Mapping[str, FolderSet]) -> None:
 def kinds(sets: Mapping[str, FolderSet]) -> tuple[str, ...]:
     """All classes."""
     return tuple(dict.fromkeys(kind for one in sets.values() for kind in one.by_kind))
+
+
+def words(sets: Mapping[str, FolderSet]) -> dict[str, str]:
+    """The word of every class, as its first image to learn from has it."""
+    return {kind: sets["tokens"].of_kind(kind)[0].word for kind in kinds(sets)}
+
+
+def clear_lessons(sets: Mapping[str, FolderSet]) -> dict[str, int]:
+    """From how many images every class can be learned."""
+    return {kind: sum(is_clear(case) for case in sets["tokens"].of_kind(kind)) for kind in kinds(sets)}
+
+
+def is_clear(case: Case) -> bool:
+    """Whether an image has an object to learn from, by its mask."""
+    with Image.open(case.mask) as file:
+        share = (np.array(file.convert("L")) > 127).mean()
+    return bool(CLEAR[case.group] < share < 1)
+
+
+def measured_cases(sets: Mapping[str, FolderSet]) -> list[Case]:
+    """The images that nothing is learned from."""
+    return [case for name, one in sets.items() if name != "tokens" for cases in one.by_kind.values() for case in cases]
 
 
 def contents_hash(folder: Path) -> str:

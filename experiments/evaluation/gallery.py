@@ -1,23 +1,20 @@
 """Contact sheets of the best, the median and the worst images of a set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments.client import overlap
 from experiments.evaluation import work
-from experiments.evaluation.asking import Tokens, target
 from experiments.evaluation.best import leaders
-from experiments.evaluation.datasets import DATASETS
-from experiments.evaluation.images import Made, Studio, studio
+from experiments.evaluation.images import Made
 from experiments.evaluation.lines import Line, by_dataset
-from experiments.evaluation.measure import Heats, cuts
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
 from experiments.evaluation.settings import Setting, key
 from experiments.evaluation.stages import REPORTING, Plan
+from experiments.evaluation.studio import Learned, Studio
 from experiments.figures import Cell, sheet
-from ovam.attention import resize
 from ovam.masks import min_max
 
 AROUND = 4  # images of each kind
@@ -26,14 +23,16 @@ AROUND = 4  # images of each kind
 def draw(plan: Plan, folder: Path) -> None:
     """Write a sheet a set, its images ordered by the IoU of OVAM with learned tokens."""
     shown = [one for one in plan.chosen["generated"] if one.key in shown_keys(plan)]
-    tokens = work.read_tokens(tuple(task.path for task in plan.learning()))
-    sets = by_dataset(plan.lines())
-    for name in REPORTING:
+    learned = work.read_learned(tuple(task.path for task in plan.learning()))
+    both_halves = any(one.half == "unconditional" for one in shown)
+    for name, of_set in by_dataset(plan.lines()).items():
+        if name not in REPORTING:
+            continue
         rows = []
-        for title, lines in ordered(sets[name], key("ovam", PUBLISHED_RECIPE)).items():
-            cases = [DATASETS[name].case(line["kind"], line["number"]) for line in lines]
-            found = studio(plan.model).make(cases, both_halves=any(one.half == "unconditional" for one in shown))
-            rows += [cells(studio(plan.model), title, made, shown, tokens) for made in found]
+        with work.opened(plan.place) as studio:
+            for title, lines in ordered(of_set, key("ovam", PUBLISHED_RECIPE)).items():
+                cases = [plan.datasets[name].of_kind(line["kind"])[line["number"]] for line in lines]
+                rows += [cells(studio, title, made, shown, learned) for made in studio.make(cases, both_halves=both_halves)]
         sheet(rows, folder / f"{name}.png")
 
 
@@ -58,14 +57,12 @@ def ordered(lines: Sequence[Line], by: str) -> dict[str, Sequence[Line]]:
     }
 
 
-def cells(studio: Studio, title: str, made: Made, settings: Sequence[Setting], tokens: Mapping[str, Tokens]) -> list[Cell]:
+def cells(studio: Studio, title: str, made: Made, settings: Sequence[Setting], learned: Learned) -> list[Cell]:
     """An image, its truth, and heat and mask of some settings."""
-    targets = {one.asked: target(studio, one.asked, made.case, tokens) for one in settings}
-    heats = Heats.of(made, targets, settings)
-    row = [Cell(f"{title}: {made.case.kind}", made.image), Cell("the annotator", made.truth.astype(np.uint8) * 255)]
+    heats = studio.look(made, learned, masks=settings, heats=settings)
+    row = [Cell(f"{title}: {made.case.kind}", made.image), Cell("the truth", made.truth.astype(np.uint8) * 255)]
     for one in settings:
-        heat = min_max(resize(heats.heat(one)[None], made.truth.shape)[0]).numpy()
-        mask = cuts(heats, one, made, None)[0]
-        row.append(Cell(one.asked, (heat * 255).astype(np.uint8), heat=True))
+        mask = heats.mask(one)
+        row.append(Cell(one.asked, (min_max(heats.heat(one)).numpy() * 255).astype(np.uint8), heat=True))
         row.append(Cell(f"{one.name} {overlap(mask, made.truth):.2f}", mask.astype(np.uint8) * 255))
     return row

@@ -1,22 +1,20 @@
 """Learning tokens by every recipe, from seeds that nothing else uses."""
 
 import json
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import ovam
-from experiments.evaluation.asking import Asked, Target, Tokens, plainly
+from experiments.evaluation.asking import plainly
 from experiments.evaluation.datasets import DATASETS, GROUND_NAMES, Case, renders
-from experiments.evaluation.images import Made, Maker, Studio
-from experiments.evaluation.recipes import RENDER_RECIPES, Recipe
+from experiments.evaluation.images import Made
+from experiments.evaluation.recipes import Recipe
+from experiments.evaluation.studio import Examples, Learned, Studio, Words
 from experiments.tinyworld.shapes import CLASS_NAMES
-from ovam.tokens import TokenFit
+from ovam.semantic import IGNORE
 
 Line = dict[str, Any]  # what is kept of a fit, as JSON
 ByDataset = Mapping[str, Sequence[Case]]
@@ -27,7 +25,7 @@ class TooFewImagesError(Exception):
     """A class whose images show no clear object."""
 
 
-def clear_images(studio: Maker, cases: Sequence[Case], wanted: int, *, both_halves: bool = False) -> list[Made]:
+def clear_images(studio: Studio, cases: Sequence[Case], wanted: int, *, both_halves: bool = False) -> list[Made]:
     """The first images with a clear object."""
     found: list[Made] = []
     for start in range(0, len(cases), wanted):
@@ -48,27 +46,31 @@ def learn_class(studio: Studio, kind: str, recipes: Iterable[Recipe], cases: ByD
         both = any(recipe.half == "unconditional" for recipe in several)
         made = clear_images(studio, cases[dataset], wanted, both_halves=both)
         for recipe in several:
-            yield fitted(studio, recipe, (kind,), [kind], [(one, one.truth) for one in made[: recipe.images]])
+            words = {kind: plainly(made[0].case)[1]}
+            yield fitted(studio, recipe, words, [(one, one.truth) for one in made[: recipe.images]])
 
 
-def learn_jointly(studio: Studio, recipe: Recipe) -> Iterator[Line]:
-    """Learn the tokens of all classes together, from maps of labels."""
-    made = [one for kind in CLASS_NAMES for one in clear_images(studio, DATASETS[recipe.dataset].of_kind(kind), recipe.images)]
-    examples = [(one, one.labels.astype(np.int64)) for one in made]
-    yield fitted(studio, recipe, CLASS_NAMES, list(CLASS_NAMES), examples)
+def learn_jointly(studio: Studio, recipe: Recipe, kinds: Sequence[str]) -> Iterator[Line]:
+    """Learn the tokens of classes together, from maps of labels in which other classes do not count."""
+    made = [one for kind in kinds for one in clear_images(studio, DATASETS[recipe.dataset].of_kind(kind), recipe.images)]
+    labels = np.full(1 + len(CLASS_NAMES), IGNORE, np.uint8)
+    labels[0] = 0
+    for index, kind in enumerate(kinds, start=1):
+        labels[1 + CLASS_NAMES.index(kind)] = index
+    yield fitted(studio, recipe, {kind: kind for kind in kinds}, [(one, labels[one.labels]) for one in made])
 
 
-def learn_renders(studio: Studio, kinds: Sequence[str]) -> Iterator[Line]:
+def learn_renders(studio: Studio, kinds: Sequence[str], recipes: Sequence[Recipe]) -> Iterator[Line]:
     """Learn the tokens of a thing and its parts, or of a ground, from renders that they share."""
     cases = sorted((case for kind in kinds for case in render_cases()[kind]), key=lambda case: case.seed)
-    wanted = 2 + max(recipe.images for recipe in RENDER_RECIPES.values())  # a part may be hidden in some
+    wanted = 2 + max(recipe.images for recipe in recipes)  # a part may be hidden in some
     seeds = sorted({case.seed for case in cases})[:wanted]
     made = studio.make([case for case in cases if case.seed in seeds])
     for kind in kinds:
         clear = [one for one in made if one.clear and one.case.kind == kind]
-        word = plainly(clear[0].case)[1]
-        for recipe in RENDER_RECIPES.values():
-            yield fitted(studio, recipe, (kind,), [word], [(one, one.truth) for one in clear[: recipe.images]])
+        words = {kind: plainly(clear[0].case)[1]}
+        for recipe in recipes:
+            yield fitted(studio, recipe, words, [(one, one.truth) for one in clear[: recipe.images]])
 
 
 @cache
@@ -80,50 +82,29 @@ def render_cases() -> Mapping[str, list[Case]]:
     return found
 
 
-def render_kinds() -> list[list[str]]:
-    """What is learned together from the same renders: a thing and its parts, or a ground."""
-    kinds = list(render_cases())
+def render_kinds(wanted: Collection[str]) -> list[list[str]]:
+    """What of the wanted is learned together from the same renders: a thing and its parts, or a ground."""
+    kinds = [kind for kind in render_cases() if kind in wanted]
     things = [[kind for kind in kinds if kind.split("/")[0] == name] for name in CLASS_NAMES]
-    return [*things, *([name] for name in GROUND_NAMES if name in kinds)]
+    return [each for each in (*things, *([name] for name in GROUND_NAMES if name in kinds)) if each]
 
 
-def fitted(
-    studio: Studio, recipe: Recipe, kinds: Sequence[str], words: list[str], examples: Sequence[tuple[Made, np.ndarray]]
-) -> Line:
+def fitted(studio: Studio, recipe: Recipe, words: Words, examples: Examples) -> Line:
     """Learn tokens and tell how it went."""
-    start = time.process_time()
-    fit = ovam.optimize_tokens(
-        [(made.traces[recipe.half], mask) for made, mask in examples],
-        ovam.initial_tokens(studio.pipeline, *words),
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        schedule=recipe.schedule,
-        epochs=recipe.epochs,
-    )
-    return told(recipe, kinds, examples, fit, time.process_time() - start)
-
-
-def told(
-    recipe: Recipe, kinds: Sequence[str], examples: Sequence[tuple[Made, np.ndarray]], fit: TokenFit, seconds: float
-) -> Line:
-    """A fit as JSON."""
+    start = studio.now()
+    fit = studio.learn(recipe, words, examples)
+    seconds = studio.now() - start
     return {
         "recipe": recipe.name,
-        "kinds": list(kinds),
+        "kinds": list(words),
         "examples": [{"prompt": made.case.prompt, "seed": made.case.seed} for made, _ in examples],
-        "rows": fit.embedding.tolist(),
-        "loss": [round(loss, 5) for loss in (fit.losses[0], fit.best_loss)],
-        "best epoch": fit.best_epoch,
-        "ended": fit.ended,
+        **fit,
+        "loss": [round(loss, 5) for loss in fit["loss"]],
         "seconds": {"optimisation": round(seconds, 3)},
     }
 
 
-def read_tokens(files: Iterable[Path]) -> dict[Asked, Tokens]:
+def read_learned(files: Iterable[Path]) -> Learned:
     """Everything that was learned, by recipe and by what it was learned for."""
-    found: dict[Asked, dict[str, Target]] = {}
-    for line in (json.loads(text) for file in files for text in file.read_text().splitlines()):
-        rows = torch.tensor(line["rows"])
-        for index, kind in enumerate(line["kinds"]):
-            found.setdefault(line["recipe"], {})[kind] = Target(rows, (1 + index,))
-    return dict(found)
+    lines = [json.loads(text) for file in files for text in file.read_text().splitlines()]
+    return {(line["recipe"], kind): line for line in lines for kind in line["kinds"]}

@@ -32,7 +32,7 @@ def parts_of(trace: ovam.Trace, embedding: Float[Tensor, "tokens width"], rows: 
     with torch.no_grad():
         for block in trace.blocks:
             scores = block.keys(embedding) * block.scale @ block.queries.transpose(-1, -2)
-            kept = scores.softmax(dim=-2).sum(dim=1)[:, list(rows)].mean(dim=1)
+            kept = scores.float().softmax(dim=-2).sum(dim=1)[:, list(rows)].mean(dim=1)
             found[block.name] = Part(block.grid, block.heads, kept.unflatten(-1, block.grid).cpu())
     return found
 
@@ -58,12 +58,12 @@ def affinity_matrix(layers: Sequence[Layer]) -> Float[Tensor, "pixels pixels"]:
     Small images have few pixels: one matrix serves every map and step of `ovam.affinity`, and its column sums are
     `ovam.attention_received`.
     """
-    total = torch.zeros(())
+    total = torch.zeros((), device=layers[0].queries.device)
     terms = 0
     for layer in layers:
         keys = layer.keys.transpose(-1, -2) * layer.scale
         for query, key in zip(layer.queries, keys, strict=True):
-            total = total + (query @ key).softmax(dim=-1).sum(dim=0)
+            total = total + (query @ key).float().softmax(dim=-1).sum(dim=0)
         terms += layer.queries.shape[0] * layer.queries.shape[1]
     return total.cpu() / terms
 

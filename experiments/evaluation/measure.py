@@ -1,7 +1,6 @@
-"""How the masks of many settings overlap with the truth of one image, computing once what they share."""
+"""How the masks of many settings overlap with the truth of one image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,94 +10,44 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import ovam
-from experiments.evaluation.asking import Asked, Target
-from experiments.evaluation.images import Made, Mask, Seconds, clock
-from experiments.evaluation.maps import Parts, affinity_matrix, heat_of, parts_of, spread
-from experiments.evaluation.settings import Grid, Setting, Settings
-from ovam import Method
-from ovam.attention import resize
-from ovam.masks import stretched_and_weighed
-from ovam.trace import Half
+from experiments.evaluation.images import Made, Mask, Picture, Seconds, clock
+from experiments.evaluation.settings import PLAIN, Setting, Settings
+from experiments.evaluation.studio import Heats, Learned, Studio
 
 Counts = NDArray[np.int64]  # (thresholds, 2): pixels of the intersection and of the union
 OTHERS = 0.01  # share of the image that other objects must cover to tell how much heat they get
 
 
-@dataclass(frozen=True, eq=False)
-class Heats:
-    """The heat of an image under every setting, without its post-processing."""
-
-    parts: Mapping[tuple[Asked, Half], Parts]
-    matrix: Float[Tensor, "pixels pixels"] | None
-    """The mean self-attention, if a setting has use for it."""
-    grid: tuple[int, int]
-    """Of the matrix's pixels."""
-    made: dict[tuple[object, ...], Tensor] = field(default_factory=dict)
-    """What was computed before."""
-
-    @classmethod
-    def of(cls, made: Made, targets: Mapping[Asked, Target], settings: Settings) -> "Heats":
-        """Attend to everything that is asked for, once."""
-        wanted = dict.fromkeys((setting.asked, setting.half) for setting in settings)
-        parts = {
-            (asked, half): parts_of(made.traces[half], targets[asked].embedding, targets[asked].rows) for asked, half in wanted
-        }
-        layers = made.trace.self_attention
-        matrix = affinity_matrix(layers) if any(setting.method.refine != "none" for setting in settings) else None
-        return cls(parts, matrix, layers[0].grid)
-
-    def heat(self, setting: Setting) -> Float[Tensor, "height width"]:
-        """The heat, spread if the method does."""
-        method = setting.method
-        steps = method.affinity_steps if method.refine in ("affinity", "both") else 0
-        return self._spread((setting.asked, setting.half), method, steps)
-
-    def received(self, method: Method) -> Float[Tensor, "height width"] | None:
-        """The weights of Eq. 8, if the method has them."""
-        if method.refine not in ("attention", "both") or self.matrix is None:
-            return None
-        return self.matrix.sum(dim=0).view(self.grid)
-
-    def _spread(self, asked: tuple[Asked, Half], method: Method, steps: int) -> Float[Tensor, "height width"]:
-        """The heat of a method's blocks and evaluations after some steps, from the step before."""
-        name = (asked, str(method.blocks), str(method.evaluations), steps)
-        if name not in self.made:
-            if steps and self.matrix is not None:
-                self.made[name] = spread(self._spread(asked, method, steps - 1), self.matrix, self.grid)
-            else:
-                self.made[name] = heat_of(self.parts[asked], method.blocks, method.evaluations)
-        return self.made[name]
-
-
 def measured(
-    made: Made, targets: Mapping[Asked, Target], settings: Settings, *, sweep: bool
+    studio: Studio, made: Made, settings: Settings, learned: Learned, *, sweep: bool
 ) -> tuple[dict[str, Counts], dict[str, list[float]], Seconds]:
     """Count every setting's mask against the truth, at its own threshold or at every one of its grid.
 
     Returns the counts; how hot the class, other objects and the ground are by what is asked for, if there are
-    other objects; and the CPU time.
+    other objects; and the time.
     """
     seconds: Seconds = {}
-    with clock(seconds, "attribution"):
-        heats = Heats.of(made, targets, settings)
-        for setting in settings:
-            heats.heat(setting)
-    with clock(seconds, "masks"):
-        found = {
-            setting.key: counted(cuts(heats, setting, made, setting.grid if sweep and setting.tuned else None), made.truth)
-            for setting in settings
-        }
-    return found, warmth(made, heats), seconds
+    swept = [one for one in settings if sweep and one.tuned]
+    warm = plain(settings) if shows_others(made) else []
+    with clock(seconds, "attribution", studio.now):
+        masks = [one for one in settings if not (sweep and one.tuned)]
+        heats = studio.look(made, learned, masks=masks, heats=[*swept, *warm])
+    with clock(seconds, "masks", studio.now):
+        found = {one.key: counted(cuts(heats, one, made.image, sweep=sweep), made.truth) for one in settings}
+    return found, {one.asked: warmth(made, heats.heat(one)) for one in warm}, seconds
 
 
-def cuts(heats: Heats, setting: Setting, made: Made, grid: Grid | None) -> Bool[np.ndarray, "thresholds height width"]:
-    """The masks of one setting, at every threshold of a grid or at its own."""
-    method = setting.method
-    heat = ready(method, heats.heat(setting), made.truth.shape, heats.received(method))
-    if grid is None:
-        return ovam.cut(method, heat, made.image)[None]
-    masks = (heat >= torch.tensor(grid)[:, None, None] * heat.max()).numpy()
-    if method.crf is None:
+def cuts(heats: Heats, setting: Setting, image: Picture, *, sweep: bool) -> Bool[np.ndarray, "thresholds height width"]:
+    """The masks of one setting, at its own threshold or at every one of its grid."""
+    return at_every_threshold(setting, heats.heat(setting), image) if sweep and setting.tuned else heats.mask(setting)[None]
+
+
+def at_every_threshold(
+    setting: Setting, heat: Float[Tensor, "height width"], image: Picture
+) -> Bool[np.ndarray, "thresholds height width"]:
+    """Cut heat at every threshold of a setting's grid; what is cut alike is fitted to the image once."""
+    masks = (heat >= torch.tensor(setting.grid)[:, None, None] * heat.max()).numpy()
+    if setting.method.crf is None:
         return masks
     last: Mask | None = None
     for index, mask in enumerate(masks):
@@ -106,19 +55,8 @@ def cuts(heats: Heats, setting: Setting, made: Made, grid: Grid | None) -> Bool[
             masks[index] = masks[index - 1]
             continue
         last = mask.copy()
-        masks[index] = ovam.dense_crf(made.image, mask, method.crf)
+        masks[index] = ovam.dense_crf(image, mask, setting.method.crf)
     return masks
-
-
-def ready(
-    method: Method,
-    heat: Float[Tensor, "map_height map_width"],
-    size: tuple[int, int],
-    received: Float[Tensor, "attention_height attention_width"] | None,
-) -> Float[Tensor, "height width"]:
-    """Bring heat that is spread already to what a threshold cuts, as `ovam.refined` does."""
-    resized = resize(heat[None], size)[0]
-    return stretched_and_weighed(resized, method.rule(), attention=received, alpha=method.alpha, sign=method.sign)
 
 
 def counted(masks: Bool[np.ndarray, "thresholds height width"], truth: Mask) -> Counts:
@@ -126,18 +64,22 @@ def counted(masks: Bool[np.ndarray, "thresholds height width"], truth: Mask) -> 
     return np.stack([(masks & truth).sum(axis=(1, 2)), (masks | truth).sum(axis=(1, 2))], axis=1)
 
 
-def warmth(made: Made, heats: Heats) -> dict[str, list[float]]:
-    """Mean heat on the class, on other objects and on the ground, by what is asked for."""
+def plain(settings: Settings) -> list[Setting]:
+    """Everything that settings ask the conditional half for, without post-processing."""
+    asked = dict.fromkeys(one.asked for one in settings if one.half == "conditional")
+    return [Setting("plain", one, PLAIN) for one in asked]
+
+
+def shows_others(made: Made) -> bool:
+    """Whether the model drew other objects and a ground beside what is looked for."""
     others = (made.labels > 0) & ~made.truth
-    if made.case.group != "generated" or others.mean() < OTHERS or not (made.labels == 0).any():
-        return {}
-    regions = [torch.from_numpy(region) for region in (made.truth, others, made.labels == 0)]
-    found: dict[str, list[float]] = {}
-    for (asked, half), parts in heats.parts.items():
-        if half == "conditional":
-            heat = resize(heat_of(parts)[None], made.truth.shape)[0]
-            found[asked] = [float(heat[region].mean()) for region in regions]
-    return found
+    return made.case.group == "generated" and bool(others.mean() >= OTHERS) and bool((made.labels == 0).any())
+
+
+def warmth(made: Made, heat: Float[Tensor, "height width"]) -> list[float]:
+    """Mean heat on the class, on other objects and on the ground."""
+    others = (made.labels > 0) & ~made.truth
+    return [float(heat[torch.from_numpy(region)].mean()) for region in (made.truth, others, made.labels == 0)]
 
 
 def as_json(counts: Mapping[str, Counts]) -> dict[str, Any]:

@@ -1,181 +1,218 @@
-"""The same measurement by a running service: images, tokens and masks are asked for over HTTP, and counted here."""
+"""The studio that is a running service: images, tokens and masks are asked for over HTTP."""
 
+import io
+import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from contracts.attribution import MAX_TARGETS
-from contracts.attribution import Settings as SettingsOfRequests
-from contracts.targets import counting
-from experiments.client import Record, Service, png_base64
-from experiments.evaluation.asking import WORDINGS, Asked
-from experiments.evaluation.datasets import Case
-from experiments.evaluation.images import Made, Seconds, annotation
-from experiments.evaluation.learning import ByDataset, clear_images
-from experiments.evaluation.lines import Line, line_of, read_lines
-from experiments.evaluation.measure import counted
+import ovam
+from experiments.client import Record, Service
+from experiments.evaluation import bodies
+from experiments.evaluation.asking import VOCABULARY
+from experiments.evaluation.datasets import Case, render
+from experiments.evaluation.images import Made, Mask, Seconds, annotation, clock, drawn
+from experiments.evaluation.models import text_part
 from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Setting, Settings
-from experiments.evaluation.work import TokenFiles, as_text
-from experiments.tinyworld.annotator import Annotator
+from experiments.evaluation.studio import Examples, Fit, Learned, Words
 from ovam import coco
-from ovam.schedules import StepDecay
+from ovam.methods import Method
+from ovam.trace import Half
 
 TIMEOUT = 60.0  # seconds
 
-References = Mapping[tuple[Asked, str], str]  # learned tokens as the service calls them, by recipe and class
+
+class NotServedError(Exception):
+    """A service that is not there, or does not have a model."""
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a service is, and which of its models is meant."""
+def bare(setting: Setting) -> Setting:
+    """A setting whose heat is that of all which differ in what comes after it."""
+    return replace(setting, method=replace(setting.method, tau=Method("bare").tau, crf=None))
 
-    url: str
-    model: str
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """What the targets of an image are, as JSON, by which the answers are known again."""
+
+    case: Case
+    learned: Learned
+    vocabulary: Record
+
+    def text(self, setting: Setting) -> str:
+        """A setting's target."""
+        return json.dumps(bodies.target(setting, self.case, self.learned, self.vocabulary))
+
+
+Question = tuple[Half, str]
+
+
+@dataclass(frozen=True, eq=False)
+class ServiceHeats:
+    """What a service answered of an image."""
+
+    questions: Questions
+    masks: dict[Question, Mask] = field(default_factory=dict)
+    heats: dict[Question, Tensor] = field(default_factory=dict)
+
+    def heat(self, setting: Setting) -> Float[Tensor, "height width"]:
+        """What a setting's threshold cuts."""
+        return self.heats[setting.half, self.questions.text(bare(setting))]
+
+    def mask(self, setting: Setting) -> Mask:
+        """The service's own mask."""
+        return self.masks[setting.half, self.questions.text(setting)]
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteStudio:
-    """A service that makes images, and the annotator."""
+    """A service that makes images, learns and measures."""
 
     service: Service
-    model: str
-    annotator: Annotator
+    name: str
+    """By which it calls the model."""
+    model: Path
+    """Where the model's text encoder is."""
+    words: Words
+    jobs: list[str] = field(default_factory=list)
+    """Those whose traces the service keeps."""
 
-    def make(self, cases: Sequence[Case], *, both_halves: bool = False) -> list[Made]:  # noqa: ARG002  # a Maker's
-        """Make the images of cases, each in a job of its own; their traces stay with the service."""
-        return [self._made(case) for case in cases]
+    def now(self) -> float:
+        """The time that passes: the work is done elsewhere."""
+        return time.monotonic()
 
-    def _made(self, case: Case) -> Made:
-        """Generate an image, and let the annotator paint."""
-        body = {
-            "model": self.model,
-            "prompt": case.prompt,
-            "seed": case.seed,
-            "num_inference_steps": case.steps,
-            "guidance_scale": case.guidance_scale,
-            "capture": {"self_attention": True},
-        }
-        seconds: Seconds = {}
-        with stopwatch(seconds, "generation"):
-            record = self.service.run("generate", body)
-            image = self.service.picture(record["result"]["images"][0]["image"])
-        return Made(case, image, {}, *annotation(case, image, self.annotator), seconds, job=record["id"])
+    def make(self, cases: Sequence[Case], *, both_halves: bool = False) -> list[Made]:
+        """Make the images of cases, each in a job of its own for every half; their traces stay with the service."""
+        found: list[Made] = []
+        for (source, seed), several in groupby(cases, lambda case: (case.source, case.seed)):
+            if source == "render":
+                found += self._looked_at(seed, list(several))
+            else:
+                found += [self._generated(case, both_halves=both_halves) for case in several]
+        return found
 
-    def learn(self, kind: str, recipe: Recipe, cases: Sequence[Case]) -> Line:
-        """Learn a class's token by a recipe."""
-        made = clear_images(self, cases, recipe.images)
-        seconds: Seconds = {}
-        with stopwatch(seconds, "optimisation"):
-            result = self.service.run("optimize", lesson(kind, recipe, made))["result"]
+    def learn(self, recipe: Recipe, words: Words, examples: Examples) -> Fit:
+        """Learn the tokens of classes; they stay with the service."""
+        record = self.service.run("optimize", bodies.lesson(recipe, words, examples))
+        self.jobs.append(record["id"])
+        result = record["result"]
         return {
-            "recipe": recipe.name,
-            "kinds": [kind],
             "token": result["token"],
-            "examples": [{"prompt": one.case.prompt, "seed": one.case.seed} for one in made],
             "loss": [result["losses"][0], result["best_loss"]],
             "best epoch": result["best_epoch"],
             "ended": result["ended"],
-            "seconds": seconds,
         }
 
-    def line(self, made: Made, settings: Settings, references: References, *, sweep: bool) -> Line:
-        """What is kept of an image: every setting's counts, at its own threshold or at every one of its grid."""
-        if not made.clear:
-            return line_of(made, {}, {}, {})
-        every = [one for setting in settings for one in (map(setting.at, setting.grid) if sweep else (setting,))]
+    def look(self, made: Made, learned: Learned, *, masks: Settings, heats: Settings) -> ServiceHeats:
+        """Ask for everything that differs once."""
+        asked = any(one.asked == VOCABULARY for one in (*masks, *heats))
+        questions = Questions(made.case, learned, self._vocabulary(made.case.kind) if asked else {})
+        found = ServiceHeats(questions)
+        for half, job in made.jobs.items():
+            cut = dict.fromkeys(questions.text(bare(one)) for one in heats if one.half == half)
+            texts = dict.fromkeys([*cut, *(questions.text(one) for one in masks if one.half == half)])
+            for batch in bodies.batches(list(texts)):
+                for text, segment in zip(batch, self._segments(job, batch, cut), strict=True):
+                    found.masks[half, text] = coco.decode_run_lengths(segment["rle"])
+                    if text in cut:
+                        found.heats[half, text] = segment["heat"]
+        return found
+
+    def forget(self) -> None:
+        """Delete what the service keeps of images and lessons; the tokens stay."""
+        while self.jobs:
+            self.service.delete(self.jobs.pop())
+
+    def _segments(self, job: str, texts: Sequence[str], cut: dict[str, None]) -> list[dict[str, Any]]:
+        """The answers to targets, some with what their threshold cuts; nothing of them stays with the service."""
+        targets = [json.loads(text) | {"label": str(number)} for number, text in enumerate(texts)]
+        record = self.service.run("attribute", {"job_id": job, "method": "ovam", "targets": targets})
+        segments = record["result"]["segments"]
+        for text, segment in zip(texts, segments, strict=True):
+            if text in cut:
+                data = self.service.bytes(segment["refined_npy"] or segment["heatmap_npy"])
+                segment["heat"] = torch.from_numpy(np.load(io.BytesIO(data)))
+        self.service.delete(record["id"])
+        return segments
+
+    def _generated(self, case: Case, *, both_halves: bool) -> Made:
+        """Generate an image, and see what is true."""
         seconds: Seconds = {}
-        with stopwatch(seconds, "attribution"):
-            masks = list(self.masks(made, every, references))
-        found: dict[str, list[NDArray[np.bool_]]] = {}
-        for setting, mask in zip(every, masks, strict=True):
-            found.setdefault(setting.key, []).append(mask)
-        counts = {key: counted(np.stack(several), made.truth) for key, several in found.items()}
-        return line_of(made, counts, {}, seconds)
+        jobs: dict[Half, str] = {}
+        with clock(seconds, "generation", self.now):
+            record = self._kept("generate", bodies.generation(self.name, case, "conditional"))
+            jobs["conditional"] = record["id"]
+            if both_halves:
+                jobs["unconditional"] = self._kept("generate", bodies.generation(self.name, case, "unconditional"))["id"]
+            image = self.service.picture(record["result"]["images"][0]["image"])
+        with clock(seconds, "annotation", self.now):
+            annotated = annotation(case, image)
+        return Made(case, image, *annotated, seconds, jobs=jobs)
 
-    def masks(self, made: Made, settings: Settings, references: References) -> Iterator[NDArray[np.bool_]]:
-        """The mask of every setting, as many in a request as it takes."""
-        targets = [target(str(number), one, made.case, references) for number, one in enumerate(settings)]
-        for start in range(0, len(targets), MAX_TARGETS):
-            body = {"job_id": made.job, "method": "ovam", "targets": targets[start : start + MAX_TARGETS]}
-            record = self.service.run("attribute", body)
-            for segment in record["result"]["segments"]:
-                yield coco.decode_run_lengths(segment["rle"])
+    def _looked_at(self, seed: int, cases: Sequence[Case]) -> Iterator[Made]:
+        """Let the service look at a render, once for all that is looked for in it."""
+        seconds: Seconds = {}
+        drawing = render(seed)
+        with clock(seconds, "generation", self.now):
+            job = self._kept("images", bodies.looking(self.name, drawing.image))["id"]
+        for case in cases:
+            yield Made(case, drawing.image, *drawn(case, drawing), seconds, jobs={"conditional": job})
+            seconds = {}
 
+    def _kept(self, operation: str, body: Record) -> Record:
+        """A job whose trace is still needed."""
+        record = self.service.run(operation, body)
+        self.jobs.append(record["id"])
+        return record
 
-def lesson(kind: str, recipe: Recipe, made: Sequence[Made]) -> Record:
-    """The request to learn a class's token."""
-    schedule = "step" if isinstance(recipe.schedule, StepDecay) else type(recipe.schedule).__name__.lower()
-    return {
-        "name": f"evaluation-{kind}",
-        "classes": [kind],
-        "examples": [{"job_id": one.job, "mask": png_base64(one.truth)} for one in made],
-        "optimizer": recipe.optimizer,
-        "learning_rate": recipe.learning_rate,
-        "schedule": {"kind": schedule, **asdict(recipe.schedule)},
-        "epochs": recipe.epochs,
-    }
-
-
-def target(label: str, setting: Setting, case: Case, references: References) -> Record:
-    """The target of a request for a setting's mask; every choice of its method is said."""
-    if setting.asked in WORDINGS:
-        prompt, word = WORDINGS[setting.asked](case)
-        sought = {"prompt": prompt, "word": word}
-    else:
-        sought = {"token": references[setting.asked, case.kind]}
-    return {"label": label, **sought, "settings": as_request(setting)}
-
-
-def as_request(setting: Setting) -> dict[str, Any]:
-    """A method's settings as a request says them."""
-    written = setting.method.settings()
-    return counting({field: written[field] for field in SettingsOfRequests.model_fields})
-
-
-def class_tokens(address: Address, kind: str, recipes: Iterable[Recipe], cases: ByDataset) -> str:
-    """Learn the tokens of one class."""
-    with connected(address) as studio:
-        return as_text([studio.learn(kind, recipe, cases[recipe.dataset]) for recipe in recipes])
-
-
-def images(address: Address, cases: Sequence[Case], settings: Mapping[str, Settings], files: TokenFiles, *, sweep: bool) -> str:
-    """Make images and count every setting's mask of them."""
-    references = read_references(files)
-    with connected(address) as studio:
-        made = studio.make(cases)
-        return as_text([studio.line(one, settings[one.case.group], references, sweep=sweep) for one in made])
-
-
-@contextmanager
-def connected(address: Address) -> Iterator[RemoteStudio]:
-    """A studio at an address, until the block is left."""
-    with httpx2.Client(base_url=address.url, timeout=TIMEOUT) as http:
-        yield RemoteStudio(Service(http), address.model, annotator())
+    def _vocabulary(self, kind: str) -> Record:
+        """The words of all classes as rows, and which is that of a class."""
+        return {"embedding": rows_of(self.model, tuple(self.words.values())), "rows": [1 + list(self.words).index(kind)]}
 
 
 @cache
-def annotator() -> Annotator:
-    """The annotator of this process."""
-    return Annotator.load()
+def rows_of(model: Path, words: tuple[str, ...]) -> list[list[float]]:
+    """The rows of words behind the background's, as tokens start from them."""
+    return ovam.initial_tokens(text_part(model), *words).tolist()
 
 
 @contextmanager
-def stopwatch(seconds: Seconds, stage: str) -> Iterator[None]:
-    """Add the time spent waiting inside the `with` to a stage."""
-    start = time.monotonic()
-    yield
-    seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - start
+def connected(url: str, model: Path, source: str, words: Words) -> Iterator[RemoteStudio]:
+    """A studio at an address, until the block is left; then nothing but tokens is left there."""
+    with httpx2.Client(base_url=url, timeout=TIMEOUT) as http:
+        studio = RemoteStudio(Service(http), served_as(http, model, source), model, words)
+        try:
+            yield studio
+        finally:
+            studio.forget()
 
 
-@cache
-def read_references(files: TokenFiles) -> References:
-    """Everything that the service learned."""
-    return {(line["recipe"], line["kinds"][0]): line["token"] for line in read_lines(files)}
+def check_served(url: str, model: Path, source: str) -> None:
+    """Raise NotServedError unless a service is there and has a model."""
+    try:
+        with httpx2.Client(base_url=url, timeout=TIMEOUT) as http:
+            served_as(http, model, source)
+    except httpx2.HTTPError as error:
+        raise NotServedError(f"no service answers at {url!r}: {error}") from error
+
+
+def served_as(http: httpx2.Client, model: Path, source: str) -> str:
+    """What a service calls a model: it is loaded from the same source, or called as the folder. NotServedError if it has none."""
+    cards = http.get("/v1/models").raise_for_status().json()["models"]
+    name = next((card["name"] for card in cards if card["source"] == source or card["name"] == model.name), None)
+    if name is None:
+        served = ", ".join(f"{card['name']} ({card['source']})" for card in cards)
+        raise NotServedError(f"the service at {http.base_url} does not have the model {source!r}; it has: {served}")
+    return name

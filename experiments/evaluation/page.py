@@ -22,6 +22,7 @@ def page(results: Mapping[str, Results], pictures: str) -> str:
     source = scores["provenance"]
     annotator = source["annotator on unseen renders"]["mIoU"]
     error = f"\nThe annotator's own mIoU, on unseen renders with exact masks, is {100 * annotator:.1f}.\n"
+    error = "" if source.get("data set") else error  # whose masks are not the annotator's
     sections = {
         "What it says": reading(scores, findings),
         **({"The model before": earlier.compared(results["earlier"], scores)} if "earlier" in results else {}),
@@ -62,8 +63,11 @@ def made(scores: Results) -> str:
         f"- `{name}`: {one['images']} images of {one['kinds']} kinds, {len(one['excluded'])} left out"
         for name, one in scores["sets"].items()
     )
+    data, service = source.get("data set"), source.get("service")
+    truth = f"masks of `{data}`" if data else f"annotator `{source['annotator sha256']}`"
+    asked = f"; asked through the service at `{service}`" if service else ""
     return f"""`{source["command"]}` at commit `{source["commit"]}`; model `{source["model"]}`, SHA-256 of its weights
-`{source["model sha256"]}`; annotator `{source["annotator sha256"]}`.
+`{source["model sha256"]}`; {truth}{asked}.
 
 {sets}
 
@@ -108,7 +112,8 @@ def defaults(results: Mapping[str, Results]) -> str:
 
 def images(scores: Results, pictures: str) -> str:
     """Contact sheets, and what was left out."""
-    sheets = "".join(picture(pictures, name, f"Best, median and worst of {name}") for name in ("voc-sim", "coco-cap"))
+    sets = [name for name in ("voc-sim", "coco-cap") if name in scores["sets"]]
+    sheets = "".join(picture(pictures, name, f"Best, median and worst of {name}") for name in sets)
     left_out = "".join(f"- {name}: {', '.join(one['excluded']) or 'none'}\n" for name, one in scores["sets"].items())
     return f"{sheets}\nLeft out:\n\n{left_out}"
 

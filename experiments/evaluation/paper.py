@@ -37,7 +37,12 @@ BEST_GRID = {"words": "16 on VOC-sim and 64 + 16 on COCO-cap", "tokens": "all on
 
 
 def blocks(resolutions: Sequence[int]) -> dict[str, Four]:
-    """Table 5 by this model's resolutions: 64, 32 and 16 of Stable Diffusion 1.5 are its highest, middle and lowest."""
+    """Table 5 by this model's resolutions: 64, 32 and 16 of Stable Diffusion 1.5 are its highest, middle and lowest.
+
+    A model with more or fewer than three has nothing to set beside them.
+    """
+    if len(resolutions) != 3:
+        return {}
     names = [named_blocks(grids) for grids in grids_of(resolutions)]
     return {**dict(zip(names, _BLOCKS, strict=True)), "ovam": METHODS["ovam"]}
 

@@ -1,6 +1,7 @@
 """Plots of the results, made of their JSON alone. This module alone needs matplotlib, one of the packages of the checks."""
 
 from collections.abc import Mapping
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def draw(scores: Results, folder: Path) -> None:
 
 
 def bounds(scores: Results, dataset: str, name: str) -> tuple[float, float, float]:
-    """The mIoU of a setting in percent, and how far its interval reaches down and up."""
+    """The mIoU of a setting in percent, and how far its interval reaches down and up; no numbers if it was not measured."""
+    if name not in scores["scores"].get(dataset, {}):
+        return nan, nan, nan
     miou = scores["scores"][dataset][name]["miou"]
     value, low, high = (100 * miou[bound] for bound in ("value", "low", "high"))
     return value, value - low, high - value

@@ -1,7 +1,8 @@
 """What is compared: what is asked for, and how its heat becomes a mask. Every row of every table is one of these."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -86,8 +87,7 @@ def post_processing() -> Iterator[Setting]:
 
 def grids_of(resolutions: Sequence[int]) -> list[tuple[int, ...]]:
     """The combinations of resolutions of Table 5, all of them left out."""
-    high, middle, low = resolutions
-    return [(high,), (middle,), (low,), (high, middle), (high, low), (middle, low)]
+    return [several for count in range(1, len(resolutions)) for several in combinations(resolutions, count)]
 
 
 def named_blocks(grids: Sequence[int]) -> str:
@@ -108,25 +108,23 @@ POINTS: dict[Selection, tuple[int, ...]] = {
     "first": (1, 3, 6, 10, 15, 20, 25, 30),
     "last": (1, 3, 6, 10, 15, 20, 25, 30),
 }
-"""Of 30 evaluations."""
+OF = 30
+"""How many evaluations the points are of."""
 
 
-def chosen(selection: Selection, point: int) -> int | slice:
-    """The evaluations of a point of Fig. 6."""
-    match selection:
-        case "single":
-            return point
-        case "first":
-            return slice(point)
-        case "last":
-            return slice(-point, None)
+def chosen(selection: Selection, point: int, evaluations: int = OF) -> int | slice:
+    """The evaluations of a point of Fig. 6, at the same share of however many there are."""
+    if selection == "single":
+        return point * evaluations // OF
+    count = max(1, round(point * evaluations / OF))
+    return slice(count) if selection == "first" else slice(-count, None)
 
 
-def over_time() -> Iterator[Setting]:
+def over_time(evaluations: int = OF) -> Iterator[Setting]:
     """Fig. 6, without post-processing."""
     for selection, points in POINTS.items():
         for point in points:
-            yield from pair(f"{selection} {point}", replace(PLAIN, evaluations=chosen(selection, point)))
+            yield from pair(f"{selection} {point}", replace(PLAIN, evaluations=chosen(selection, point, evaluations)))
 
 
 def refined() -> Iterator[Setting]:
@@ -175,17 +173,27 @@ def where_classes_part() -> Iterator[Setting]:
 
 
 def generated(resolutions: Sequence[int]) -> tuple[Setting, ...]:
-    """Everything that is measured on generated images."""
+    """Everything that is measured on the bundled model's images."""
+    return (*of_any_model(resolutions, OF), *where_classes_part())
+
+
+def of_any_model(resolutions: Sequence[int], evaluations: int | None) -> tuple[Setting, ...]:
+    """What is measured on images of any model; without Fig. 6 if they differ in their evaluations."""
     return (
         *published(),
         *post_processing(),
         *at_resolutions(resolutions),
-        *over_time(),
+        *(over_time(evaluations) if evaluations else ()),
         *refined(),
         *halves(),
         *asked_otherwise(),
-        *where_classes_part(),
     )
+
+
+def answered(settings: Settings, asked: Collection[Asked]) -> tuple[Setting, ...]:
+    """The settings that ask for nothing else; without tokens of the unconditional half it is left out."""
+    half = "unconditional" if UNCONDITIONAL in asked else "conditional"
+    return tuple(one for one in settings if one.asked in asked and one.half in ("conditional", half))
 
 
 def quick() -> tuple[Setting, ...]:

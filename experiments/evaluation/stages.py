@@ -3,54 +3,27 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from experiments.evaluation import folder, learning, over_http, work
+from experiments.evaluation import folder, learning, work
 from experiments.evaluation import settings as rows
 from experiments.evaluation.datasets import DATASETS, Case, DataSet, renders
 from experiments.evaluation.folder import FolderSet
 from experiments.evaluation.images import annotator_hash, weights_hash
 from experiments.evaluation.lines import Line, read_lines
-from experiments.evaluation.over_http import Address
 from experiments.evaluation.recipes import ASKED_OF_RENDERS, PUBLISHED_RECIPE, RECIPES, RENDER_RECIPES, Recipe
+from experiments.evaluation.scales import FULL, LONG, REPORTING, SHORT, TUNING, Scale
 from experiments.evaluation.settings import Settings
 from experiments.evaluation.tasks import Task
 from experiments.evaluation.tuning import Choice, choices
+from experiments.evaluation.work import Place
 from experiments.tinyworld.shapes import CLASS_NAMES
 
+__all__ = ["LONG", "REPORTING", "SHORT", "Plan"]
 IMAGES_A_TASK = 10
-TUNING, REPORTING, LONG = ("voc-sim-tuning", "coco-cap-tuning"), ("voc-sim", "coco-cap"), "voc-sim-100"
-SHORT = "voc-sim, the images of voc-sim-100"
 Stage = Callable[[], list[Task]]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is done."""
-
-    images: dict[str, int]
-    """Of every class, by data set."""
-    renders: dict[str, int]
-    """Of every class, by purpose; none: real images are left out."""
-    everything: bool = True
-    """Whether all settings and recipes take part, or those of the published methods."""
-    kinds: tuple[str, ...] = CLASS_NAMES
-    """The classes that are looked for."""
-
-
-FULL = Scale(images={name: DATASETS[name].images for name in (*TUNING, *REPORTING, LONG)}, renders={"tuning": 5, "reporting": 20})
-"""All that the paper asks, and more."""
-HEADLINE = Scale(images={name: DATASETS[name].images for name in (*TUNING, *REPORTING)}, renders={}, everything=False)
-"""Tables 1 and 2 with all their images."""
-QUICK = Scale(images={"voc-sim-tuning": 2, "coco-cap-tuning": 2, "voc-sim": 4, "coco-cap": 5}, renders={}, everything=False)
-
-
-def scale_of(sets: Mapping[str, FolderSet]) -> Scale:
-    """Tables 1 and 2 with all that a folder has."""
-    images = {name: one.images for name, one in sets.items() if name != "tokens"}
-    return Scale(images, {}, everything=False, kinds=folder.kinds(sets))
 
 
 @dataclass(frozen=True)
@@ -65,6 +38,8 @@ class Plan:
     """The URL of a service that serves the model and is asked for everything; none: all is done in process."""
     annotated: Path | None = None
     """A folder of annotated images; none: the data sets of the bundled world."""
+    source: str = ""
+    """How the model was named, a hub's id perhaps; none: by its folder."""
 
     @property
     def stages(self) -> dict[str, Stage]:
@@ -91,7 +66,12 @@ class Plan:
     @cached_property
     def datasets(self) -> Mapping[str, DataSet | FolderSet]:
         """Where images come from, by name."""
-        return folder.read(self.annotated) if self.annotated else DATASETS
+        return self._folder_sets or DATASETS
+
+    @cached_property
+    def _folder_sets(self) -> Mapping[str, FolderSet]:
+        """The sets of the annotated folder, if there is one."""
+        return folder.read(self.annotated) if self.annotated else {}
 
     @cached_property
     def source_hash(self) -> str:
@@ -103,25 +83,39 @@ class Plan:
         """What is measured, by group of sets; what is measured at 100 steps under that set's name."""
         if not self.scale.everything:
             return {"generated": rows.quick()}
-        of_renders = {group: rows.on_renders(asked) for group, asked in ASKED_OF_RENDERS.items()} if self.scale.renders else {}
-        return {"generated": rows.generated(self.resolutions), LONG: rows.LONG, **of_renders}
+        if self.annotated:
+            return {"generated": rows.answered(rows.of_any_model(self.resolutions, self.scale.steps), self.scale.asked)}
+        everything = {"generated": rows.generated(self.resolutions), LONG: rows.LONG}
+        if self.scale.renders:
+            everything |= {group: rows.on_renders(asked) for group, asked in ASKED_OF_RENDERS.items()}
+        return {group: rows.answered(several, self.scale.asked) for group, several in everything.items()}
+
+    @cached_property
+    def place(self) -> Place:
+        """Where everything is asked."""
+        words = folder.words(self._folder_sets) if self.annotated else {kind: kind for kind in CLASS_NAMES}
+        return Place(self.model, tuple(words.items()), self.service, self.source)
 
     def learning(self) -> list[Task]:
         """Learn all tokens, the slowest first."""
-        recipes = list(RECIPES.values()) if self.scale.everything else [RECIPES[PUBLISHED_RECIPE]]
+        asked = self.scale.asked if self.scale.everything else (PUBLISHED_RECIPE,)
+        recipes = [self._shortened(recipe) for name, recipe in RECIPES.items() if name in asked]
+        real = RENDER_RECIPES if self.scale.renders else {}
+        of_renders = {name: self._shortened(recipe) for name, recipe in real.items() if name in asked}
         alone = tuple(recipe for recipe in recipes if not recipe.joint)
         tasks = [
-            (recipe.name, 1000 * recipe.images, partial(work.joint_tokens, self.model, recipe))
+            (recipe.name, 1000 * recipe.images, partial(work.joint_tokens, self.place, recipe, self.scale.kinds))
             for recipe in sorted(recipes, key=lambda recipe: -recipe.images)
             if recipe.joint
         ]
-        tasks += [(kind, 200 * len(alone), self._learn(kind, alone)) for kind in self.scale.kinds]
-        if self.scale.renders:
-            for kinds in learning.render_kinds():
-                made = partial(work.render_tokens, self.model, kinds)
-                tasks.append((f"render {kinds[0]}", 100 * len(kinds), made))
-        place = self._folder("tokens", recipes, RENDER_RECIPES if self.scale.renders else {})
-        return [Task(place / f"{name}.jsonl", cost, make) for name, cost, make in tasks]
+        for kind in self.scale.kinds:
+            cases = {recipe.dataset: self.datasets[recipe.dataset].of_kind(kind) for recipe in alone}
+            tasks.append((kind, 200 * len(alone), partial(work.class_tokens, self.place, kind, alone, cases)))
+        for kinds in learning.render_kinds(self._of_renders()) if of_renders else ():
+            made = partial(work.render_tokens, self.place, kinds, tuple(of_renders.values()))
+            tasks.append((f"render {kinds[0]}", 100 * len(kinds), made))
+        place = self._folder("tokens", recipes, of_renders)
+        return [Task(place / f"{name_of_file(name)}.jsonl", cost, make) for name, cost, make in tasks]
 
     def tuning(self) -> list[Task]:
         """Measure every setting at every threshold of its grid."""
@@ -147,6 +141,11 @@ class Plan:
             found[group] = tuple(one.at(taus[one.key].tau) for one in several)
         return found
 
+    @property
+    def report(self) -> Path:
+        """A folder for results that are not to be taken for those of the bundled model."""
+        return self._folder("report", self.scale)
+
     def lines(self) -> list[Line]:
         """What was measured on every image of the reporting sets."""
         return read_lines(task.path for task in self.reporting())
@@ -163,29 +162,18 @@ class Plan:
         purpose = "tuning" if sweep else "reporting"
         found = []
         for name, cases in self._batches(sets, purpose):
-            make = self._measure(cases, settings, files, sweep=sweep)
+            make = partial(work.images, self.place, cases, settings, files, sweep=sweep)
             found.append(Task(place / f"{name}.jsonl", sum(case.steps or 10 for case in cases) * (1.5 if sweep else 1.0), make))
         return found
 
-    def _learn(self, kind: str, recipes: Sequence[Recipe]) -> Callable[[], str]:
-        """How a class's tokens are learned."""
-        cases = {recipe.dataset: self.datasets[recipe.dataset].of_kind(kind) for recipe in recipes}
-        if self.service:
-            return partial(over_http.class_tokens, self._address, kind, recipes, cases)
-        return partial(work.class_tokens, self.model, kind, recipes, cases)
+    def _shortened(self, recipe: Recipe) -> Recipe:
+        """A recipe with no more epochs than the scale has."""
+        return replace(recipe, epochs=min(recipe.epochs, self.scale.epochs or recipe.epochs))
 
-    def _measure(
-        self, cases: Sequence[Case], settings: dict[str, Settings], files: work.TokenFiles, *, sweep: bool
-    ) -> Callable[[], str]:
-        """How cases are measured."""
-        if self.service:
-            return partial(over_http.images, self._address, cases, settings, files, sweep=sweep)
-        return partial(work.images, self.model, cases, settings, files, sweep=sweep)
-
-    @property
-    def _address(self) -> Address:
-        """The model at the service, which calls it by its folder's name."""
-        return Address(self.service, self.model.name)
+    def _of_renders(self) -> set[str]:
+        """What is looked for in renders."""
+        kinds = self.scale.kinds
+        return {case.kind for purpose, images in self.scale.renders.items() for case in renders(purpose, images, kinds)}
 
     def _batches(self, sets: Sequence[str], purpose: str) -> list[tuple[str, tuple[Case, ...]]]:
         """The cases of every task; renders of one task are whole rounds of the classes."""
@@ -196,7 +184,7 @@ class Plan:
                 size = 1 if self.annotated else IMAGES_A_TASK  # large traces, and each with steps of its own
                 found += [(f"{name}-{start:04d}", cases[start : start + size]) for start in range(0, len(cases), size)]
         if purpose in self.scale.renders:
-            cases = tuple(renders(purpose, self.scale.renders[purpose]))
+            cases = tuple(renders(purpose, self.scale.renders[purpose], self.scale.kinds))
             rounds = sorted({case.number for case in cases})
             found += [(f"renders-{number:04d}", tuple(case for case in cases if case.number == number)) for number in rounds]
         return found
@@ -205,3 +193,9 @@ class Plan:
         """Where the results of a stage lie: elsewhere whenever anything is asked otherwise."""
         digest = hashlib.sha256(repr((self.source_hash, self.service, what)).encode()).hexdigest()[:8]
         return self.work / self.model_hash[:12] / f"{stage}-{digest}"
+
+
+def name_of_file(name: str) -> str:
+    """A class's or a recipe's name, which may be anybody's, as that of a file."""
+    plain = "".join(letter if letter.isalnum() or letter in " ,-_" else "_" for letter in name)
+    return plain if plain == name else f"{plain[:80]} {hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -130,7 +130,9 @@ def provenance(plan: Plan, command: str) -> Json:
     return {
         "command": command,
         "commit": commit(),
-        "model": str(plan.model),
+        "model": plan.source or str(plan.model),
+        "service": plan.service,
+        "data set": str(plan.annotated or ""),
         "model sha256": plan.model_hash,
         "annotator sha256": plan.annotator_hash,
         "annotator on unseen renders": measured(Annotator.load()),

@@ -69,7 +69,9 @@ def methods(scores: Results) -> str:
 
 def by_class(scores: Results, dataset: str) -> str:
     """Table 2: the IoU of every class."""
-    of_set = scores["scores"][dataset]
+    of_set = scores["scores"].get(dataset)
+    if of_set is None:
+        return "not measured\n"
     keys = [key(name, asked) for name in METHODS for asked in BOTH]
     classes = list(of_set[keys[0]]["by_class"])
     rows = [[named(name.replace(" | ", ", ")), *(percent(of_set[name]["by_class"].get(kind, 0)) for kind in classes),
@@ -150,7 +152,9 @@ def real_images(scores: Results) -> str:
 
 def parts(scores: Results) -> str:
     """Every part."""
-    of_set = scores["scores"]["render-parts"]
+    of_set = scores["scores"].get("render-parts")
+    if of_set is None:
+        return "not measured\n"
     asked = ASKED_OF_RENDERS["parts"]
     kinds = list(next(iter(of_set.values()))["by_class"])
     rows = [[kind, *(percent(of_set[key("affinity 1", one)]["by_class"][kind]) for one in asked)] for kind in kinds]
@@ -217,7 +221,7 @@ def defaults(found: Results) -> str:
         gains = change["gains"]
         verdict = "adopted" if all(gain > 0 for gain in gains.values()) else "left as it was"
         names = (change["field"], *(named(change[which].replace(" | ", ", ")) for which in ("now", "best")))
-        rows.append([*names, *(f"{100 * gains[name]:+.1f}" for name in ("tuning", *SETS)), verdict])
+        rows.append([*names, *(f"{100 * gains[name]:+.1f}" if name in gains else "" for name in ("tuning", *SETS)), verdict])
     return table(["", "was", "best in tuning", "in tuning", *SETS, ""], rows)
 
 

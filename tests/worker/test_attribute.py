@@ -93,6 +93,21 @@ async def test_every_target_is_answered_in_order_with_its_files(client: Client, 
     assert [segment.settings["tau"] for segment in result.segments] == [0.4, 0.4, 0.4, 0.8]
 
 
+@pytest.mark.parametrize(
+    "choice", [{"normalize": "minmax", "refine": "none"}, {"refine": "affinity"}, {"refine": "both", "sign": -1}]
+)
+async def test_what_the_threshold_cuts_is_a_file_where_it_is_not_the_heatmap(
+    client: Client, whole: str, choice: dict[str, Any]
+) -> None:
+    record, result = await asked(client, whole, CAT, crf=False, **choice)
+    refined = await array(client, record, "refined-0.npy")
+    (segment,) = result.segments
+    assert segment.refined_npy is not None
+    assert (decoded(segment.rle) == (refined >= np.float32(segment.settings["tau"]) * refined.max())).all()
+    _, result = await asked(client, whole, CAT, refine="none")
+    assert result.segments[0].refined_npy is None
+
+
 async def test_the_models_own_settings_are_taken_where_a_request_names_no_method(client: Client, source: str, whole: str) -> None:
     _, result = await asked(client, whole)
     assert result.segments[0].method == "ovam"

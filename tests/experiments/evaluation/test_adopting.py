@@ -1,5 +1,6 @@
 """Settings become a model's defaults where they are better everywhere, from results that are made up."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ CARD = {
     "word_defaults": {"method": "ovam", "refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"},
     "token_defaults": {"method": "ovam", "refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"},
 }
+NO_WEIGHTS = hashlib.sha256().hexdigest()
 NOW, BEST = "half of the range", "affinity 1"
 Figures = Mapping[str, tuple[float, float, float]]  # of tuning, voc-sim and coco-cap, by key
 
@@ -34,7 +36,7 @@ def made_up(figures: Figures) -> dict[str, Any]:
         for index, name in enumerate(("voc-sim", "coco-cap"), start=1)
     }
     rows = {one.key: row(one) for one in settings}
-    return {"provenance": {"model sha256": "a"}, "settings": {"generated": rows}, "scores": scores}
+    return {"provenance": {"model sha256": NO_WEIGHTS}, "settings": {"generated": rows}, "scores": scores}
 
 
 def adopted(folder: Path, figures: Figures, card: Mapping[str, Any] = CARD) -> dict[str, Any]:
@@ -104,3 +106,10 @@ def test_defaults_that_were_not_measured_are_refused(tmp_path: Path) -> None:
 def test_without_results_it_is_said_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(NotMeasuredError, match="evaluate"):
         adopt(tmp_path, tmp_path)
+
+
+def test_results_of_other_weights_are_not_adopted(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(NotMeasuredError, match=f"is of weights {NO_WEIGHTS[:12]}"):
+        adopted(tmp_path, WORDS_AND_TOKENS)

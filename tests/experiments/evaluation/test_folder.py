@@ -1,26 +1,32 @@
 """Images that somebody else annotated are measured by their own masks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.evaluation.asking import plainly
+from experiments.cli import conclude
+from experiments.evaluation.asking import VOCABULARY, plainly
 from experiments.evaluation.datasets import DATASETS, GUIDANCE_SCALE
 from experiments.evaluation.folder import BadDataSetError, contents_hash, read
-from experiments.evaluation.images import Made, Studio, annotation
+from experiments.evaluation.images import Made, annotation
+from experiments.evaluation.in_process import LocalStudio
 from experiments.evaluation.quick import quick_rows
+from experiments.evaluation.recipes import COUNTS, UNCONDITIONAL
 from experiments.evaluation.run import everything
-from experiments.evaluation.stages import Plan, scale_of
+from experiments.evaluation.scales import scale_of
+from experiments.evaluation.settings import answered, of_any_model
+from experiments.evaluation.stages import Plan
 from tests.experiments.evaluation.conftest import MODEL
 
 SETS = ("tokens", "voc-sim-tuning", "voc-sim")
 
 
 @pytest.fixture(scope="module")
-def made(artist: Studio) -> list[Made]:
+def made(artist: LocalStudio) -> list[Made]:
     """A clear image of every set."""
     return [next(made for case in DATASETS[name].of_kind("sun") if (made := artist.make([case])[0]).clear) for name in SETS]
 
@@ -52,12 +58,12 @@ def test_classes_come_from_the_folder_and_are_looked_for_by_their_words(annotate
     assert plainly(case) == ("a photograph of a sun", "sun")
 
 
-def test_the_masks_of_the_folder_are_the_truth(annotated: Path, made: list[Made], artist: Studio) -> None:
+def test_the_masks_of_the_folder_are_the_truth(annotated: Path, made: list[Made]) -> None:
     (case,) = read(annotated)["voc-sim"].of_kind("star of the day")
     one = next(one for one in made if one.case.dataset == "voc-sim")
-    assert np.array_equal(annotation(case, one.image, artist.annotator)[1], one.truth)
+    assert np.array_equal(annotation(case, one.image)[1], one.truth)
     Image.fromarray(~one.truth).resize((128, 128), Image.Resampling.NEAREST).save(case.mask)
-    assert np.array_equal(annotation(case, one.image, artist.annotator)[1], ~one.truth)
+    assert np.array_equal(annotation(case, one.image)[1], ~one.truth)
 
 
 def test_the_whole_chain_runs_on_a_folder(annotated: Path, tmp_path: Path) -> None:
@@ -66,6 +72,59 @@ def test_the_whole_chain_runs_on_a_folder(annotated: Path, tmp_path: Path) -> No
     rows = {row["method"]: row for row in quick_rows(plan)}
     assert rows["ovam"]["set"] == "voc-sim"
     assert rows["daam"]["tokens"] > 50
+
+
+def test_the_whole_evaluation_runs_on_a_folder_and_leaves_the_bundled_models_results(annotated: Path, tmp_path: Path) -> None:
+    sets = read(annotated)
+    plan = Plan(MODEL, tmp_path / "work", replace(scale_of(sets, everything=True), epochs=2), annotated=annotated)
+    everything(plan)
+    conclude(plan, plan.report / "json", plan.report)
+    text = (plan.report / "results.md").read_text()
+    assert f"masks of `{annotated}`" in text
+    assert "star of the day" in text
+    measured = json.loads((plan.report / "json" / "scores.json").read_text())
+    assert measured["scores"].keys() == {"voc-sim"}
+    asked = {row["asked"] for row in measured["settings"]["generated"].values()}
+    assert asked == {
+        "words",
+        "words, padded",
+        "word alone",
+        "unseen sentence",
+        "own prompt",
+        *("tokens", "tokens of the unconditional half", "tokens, Adam"),
+    }
+    assert {path.name for path in (plan.report / "results").iterdir()} == {
+        "evaluations.png",
+        "images.png",
+        "methods.png",
+        "voc-sim.png",
+    }
+
+
+def test_what_a_folder_has_no_images_for_is_not_asked(annotated: Path) -> None:
+    first, second, third = lines_of(annotated)
+    others = [
+        first | {"class": "moon", "word": "moon", "seed": 5},
+        first | {"class": "moon", "word": "moon", "seed": 6},
+        first | {"seed": 7},
+    ]
+    write(annotated, [first, second, third, *others])
+    scale = scale_of(read(annotated), everything=True)
+    assert scale.kinds == ("star of the day", "moon")
+    assert VOCABULARY in scale.asked
+    assert COUNTS[2] in scale.asked
+    assert COUNTS[4] not in scale.asked
+    write(annotated, [first, second, third | {"steps": 50, "prompt": "nothing of the kind", "guidance_scale": 1.0}])
+    scale = scale_of(read(annotated), everything=True)
+    assert (scale.steps, "own prompt" in scale.asked, UNCONDITIONAL in scale.asked) == (None, False, False)
+    halves = {one.half for one in answered(of_any_model((16, 8, 4), scale.steps), scale.asked)}
+    assert halves == {"conditional"}
+
+
+def test_a_class_without_a_clear_object_to_learn_from_is_refused(annotated: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), bool)).save(annotated / "tokens.png")
+    with pytest.raises(BadDataSetError, match="is annotated with over 3 % and less than all of it for star of the day"):
+        read(annotated)
 
 
 def test_another_mask_is_another_data_set(annotated: Path) -> None:

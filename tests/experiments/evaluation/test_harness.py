@@ -6,14 +6,15 @@ import pytest
 
 import ovam
 from experiments.evaluation import work
-from experiments.evaluation.asking import Target, Tokens
 from experiments.evaluation.datasets import DATASETS, RENDERS, renders, said
-from experiments.evaluation.images import Made, Studio
+from experiments.evaluation.images import Made
+from experiments.evaluation.in_process import LocalStudio
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.recipes import RECIPES
 from experiments.evaluation.run import everything
+from experiments.evaluation.scales import Scale
 from experiments.evaluation.settings import generated
-from experiments.evaluation.stages import Plan, Scale
+from experiments.evaluation.stages import Plan
 from experiments.tinyworld.shapes import CLASS_NAMES
 from tests.experiments.evaluation.conftest import MODEL
 
@@ -51,13 +52,13 @@ def test_every_image_has_a_line_with_its_prompt_seed_and_counts(plan: Plan) -> N
         json.dumps(line)
 
 
-def test_every_setting_of_the_full_evaluation_can_be_measured(artist: Studio, scene: Made) -> None:
+def test_every_setting_of_the_full_evaluation_can_be_measured(artist: LocalStudio, scene: Made) -> None:
     settings = generated((16, 8, 4))
     assert len({one.key for one in settings}) == len(settings)
     rows = ovam.initial_tokens(artist.pipeline, *CLASS_NAMES)
-    each = {name: Target(rows, (1 + index,)) for index, name in enumerate(CLASS_NAMES)}
-    tokens: dict[str, Tokens] = dict.fromkeys(RECIPES, each)
-    line = work.line(artist, scene, settings, tokens, sweep=False)
+    fit = {"rows": rows.tolist(), "kinds": list(CLASS_NAMES)}
+    learned = {(name, kind): fit for name in RECIPES for kind in CLASS_NAMES}
+    line = work.line(artist, scene, settings, learned, sweep=False)
     assert set(line["counts"]) == {one.key for one in settings}
     assert line["heat"]
 
@@ -80,10 +81,10 @@ def test_half_of_the_rich_prompts_call_the_class_by_a_synonym_alone() -> None:
     assert sum(word == case.kind for word, case in zip(words, cases, strict=True)) == len(cases) // 2
 
 
-def test_masks_of_renders_are_exact_and_need_no_annotator(artist: Studio) -> None:
+def test_masks_of_renders_are_exact_and_need_no_annotator(artist: LocalStudio) -> None:
     cases = [case for case in renders("tuning", 1) if case.seed == RENDERS["tuning"] + CLASS_NAMES.index("car")]
     made = artist.make(cases)
     assert {one.case.group for one in made} == {"things", "parts", "grounds"}
     thing, wheel = (next(one for one in made if one.case.kind == kind) for kind in ("car", "car/wheel"))
     assert not (wheel.truth & ~thing.truth).any()
-    assert made[0].trace is made[-1].trace
+    assert made[0].traces["conditional"] is made[-1].traces["conditional"]
