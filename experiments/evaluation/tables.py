@@ -8,8 +8,8 @@ from experiments.evaluation.asking import VOCABULARY, WORDINGS
 from experiments.evaluation.claims import BOTH, SETS
 from experiments.evaluation.datasets import RENDER_SETS
 from experiments.evaluation.recipes import ASKED_OF_RENDERS, RECIPES, UNCONDITIONAL
+from experiments.evaluation.scales import LONG, SHORT
 from experiments.evaluation.settings import METHODS, POINTS, grids_of, key, named_blocks
-from experiments.evaluation.stages import LONG, SHORT
 
 Results = Mapping[str, Any]
 NAMES = {"daam": "DAAM", "attn2mask": "Attn2Mask", "ovam": "OVAM"}
