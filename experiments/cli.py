@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.evaluation import adopting, folder, models, over_http, scales, summary
+from experiments.evaluation import adopting, earlier, folder, models, over_http, scales, summary
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.scales import Scale
@@ -80,6 +80,7 @@ def conclude(plan: Plan, results: Path, docs: Path) -> None:
     """Write everything that comes of a plan's work."""
     from experiments.evaluation import gallery  # noqa: PLC0415  # other commands need no model
 
+    earlier.keep(results, plan.model_hash)
     summary.write(summary.summarise(plan, command()), results)
     summary.write_images(plan.lines(), results / "images.jsonl")
     gallery.draw(plan, docs / "results")

@@ -32,7 +32,7 @@ class Cell:
 
 
 def sheet(rows: list[list[Cell]], path: Path) -> None:
-    """Write rows of cells as one picture."""
+    """Write rows of cells as one picture, in 256 colours: less than half the bytes."""
     width = max(len(row) for row in rows)
     canvas = Image.new("RGB", (width * (SIDE + 8) + 8, len(rows) * (SIDE + LABEL + 8) + 8), "white")
     draw = ImageDraw.Draw(canvas)
@@ -42,4 +42,4 @@ def sheet(rows: list[list[Cell]], path: Path) -> None:
             draw.text((x, y + 2), cell.label, fill="black", font_size=13)
             canvas.paste(cell.drawn(), (x, y + LABEL))
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path)
+    canvas.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

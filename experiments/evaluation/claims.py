@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from experiments.evaluation import paper
 from experiments.evaluation.asking import VOCABULARY
-from experiments.evaluation.recipes import COUNTS, ONE_IMAGE, PUBLISHED_RECIPE, UNCONDITIONAL
+from experiments.evaluation.choices import QUESTIONS
+from experiments.evaluation.recipes import COUNTS, ONE_IMAGE, PUBLISHED_RECIPE
 from experiments.evaluation.scores import Counts, Interval, gain
 from experiments.evaluation.settings import POINTS, grids_of, key, named_blocks
 
@@ -96,18 +97,11 @@ def beyond() -> Iterator[Claim]:
     """What the paper leaves open."""
     plain = key("min-max", PUBLISHED_RECIPE)
     pairs = [
+        *((question.better, question.worse) for question in QUESTIONS),
         *((key("min-max", asked), key("daam", asked)) for asked in BOTH),
-        *((key("affinity 1", asked), key("min-max", asked)) for asked in BOTH),
-        *((key("affinity 1 + dCRF", asked), key("affinity 1", asked)) for asked in BOTH),
         *((key("affinity 1 + dCRF", asked), key("ovam", asked)) for asked in BOTH),
         *((key("self-attention", asked), key("self-attention, other sign", asked)) for asked in BOTH),
-        (key("daam", "words"), key("unconditional half", "words")),
-        (key("daam", PUBLISHED_RECIPE), key("unconditional half", UNCONDITIONAL)),
-        (key("daam", "words"), key("daam", "words, padded")),
-        *(
-            (key("min-max", "words"), key("min-max", other))
-            for other in ("synonym", "unseen sentence", "word alone", "unseen word")
-        ),
+        *((key("min-max", "words"), key("min-max", other)) for other in ("synonym", "unseen sentence", "unseen word")),
         (key("min-max", VOCABULARY), key("min-max", "words")),
         (key("min-max", "own prompt"), key("min-max", "words")),
         (key("min-max", ONE_IMAGE), plain),

@@ -11,8 +11,9 @@ from experiments.evaluation.best import leaders
 from experiments.evaluation.images import Made
 from experiments.evaluation.lines import Line, by_dataset
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
+from experiments.evaluation.scales import REPORTING
 from experiments.evaluation.settings import Setting, key
-from experiments.evaluation.stages import REPORTING, Plan
+from experiments.evaluation.stages import Plan
 from experiments.evaluation.studio import Learned, Studio
 from experiments.figures import Cell, sheet
 from ovam.masks import min_max

@@ -1,64 +1,145 @@
-"""What the results say, as far as rules can tell."""
+"""What the results say, as far as rules can tell: the beginning of the page."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.evaluation.claims import SETS
+from experiments.evaluation.asking import VOCABULARY
+from experiments.evaluation.choices import QUESTIONS, answer
+from experiments.evaluation.claims import BOTH, SETS
+from experiments.evaluation.paper import BEST_GRID
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
-from experiments.evaluation.settings import METHODS, POINTS, key
+from experiments.evaluation.settings import METHODS, POINTS, grids_of, key, named_blocks
+from experiments.evaluation.tables import difference, figure, named, percent, table
 
 Results = Mapping[str, Any]
-TABLES = {"1 and 2": "methods against each other", "2": "tokens over words", "4": "post-processing", "5": "blocks",
-          "Fig. 6": "all evaluations over single ones"}  # fmt: skip
+TABLES = {"1 and 2": "methods against each other", "2": "tokens over words", "4": "post-processing", "5": "resolutions",
+          "Fig. 6": "all evaluations over a single one"}  # fmt: skip
+LISTED = ("1 and 2", "2", "4")
+"""Tables whose opposite signs are few enough to be read."""
 GAIN, GOAL = 0.10, {"voc-sim": 0.75, "coco-cap": 0.65}
 CLOSE = 0.03
+TOLD_APART = 0.5  # of the heat: where other objects get less, a threshold can part them
+SCENES = "coco-cap"
+REMEDIES = {
+    "words": "a word, in a sentence with no other object",
+    "word alone": "a word alone",
+    "unseen sentence": "a word, in another sentence",
+    "own prompt": "a word, in the image's own prompt",
+    VOCABULARY: "a word, in one softmax with those of all classes",
+    PUBLISHED_RECIPE: "a token of one image of one object",
+    "tokens of a scene": "a token of one scene",
+    "tokens of 8 scenes": "a token of 8 scenes",
+    "joint tokens": "a token, learned jointly of an image a class",
+    "joint tokens of scenes": "a token, learned jointly of a scene a class",
+    "joint tokens of 4 scenes": "a token, learned jointly of 4 scenes a class",
+}
+"""What was asked so that other objects stay cold."""
 
 
 def reading(scores: Results, findings: Results) -> str:
-    """The verdicts, a line each."""
-    return "".join(f"- {line}\n" for line in (*aims(scores, findings), *signs(findings), *middle(scores), *confusion(scores)))
+    """The verdicts and what they come from."""
+    parts = {
+        "What was aimed at": lines(aims(scores, findings)),
+        "What reproduces": signs(findings) + "\n" + lines((*opposites(findings), *best_grid(scores), *middle(scores))),
+        "Telling objects apart": apart(scores),
+        "What to choose": advice(findings),
+    }
+    return "\n".join(f"### {title}\n\n{text}" for title, text in parts.items() if text)
 
 
-def signs(findings: Results) -> Iterator[str]:
-    """How many of the signs of every table hold, and which do not."""
-    for name, what in TABLES.items():
-        mine = [claim for claim in findings["claims"] if claim["table"] == name]
-        verdicts = {
-            verdict: [one for one in mine if one["verdict"] == verdict] for verdict in ("holds", "not decided", "opposite")
-        }
-        line = (
-            f"**Table {name}** ({what}): " if name[0].isdigit() else f"**{name}** ({what}): "
-        ) + f"of {len(mine)} signs {len(verdicts['holds'])} hold, {len(verdicts['not decided'])} are within the interval"
-        opposite = [f"{one['better']} over {one['worse']} on {one['dataset']}" for one in verdicts["opposite"]]
-        yield f"{line}, {len(opposite)} are opposite{': ' if opposite else ''}{'; '.join(opposite)}.".replace(" | ", ", ")
+def lines(each: Sequence[str] | Iterator[str]) -> str:
+    """A list of Markdown."""
+    return "".join(f"- {line}\n" for line in each)
 
 
-def measured(scores: Results) -> list[str]:
-    """The sets that there are."""
-    return [name for name in SETS if name in scores["scores"]]
+def plain(name: str) -> str:
+    """A setting's key in words."""
+    return named(name.replace(" | ", ", "))
 
 
 def aims(scores: Results, findings: Results) -> Iterator[str]:
     """Whether what was aimed at is reached."""
     gains = {(one["better"], one["dataset"]): one["ours"]["value"] for one in findings["claims"] if one["table"] == "2"}
-    for dataset in measured(scores):
+    for dataset in sets_of(scores):
         miou = scores["scores"][dataset][key("ovam", PUBLISHED_RECIPE)]["miou"]["value"]
         more = gains[key("ovam", PUBLISHED_RECIPE), dataset]
         raised = [name for name in METHODS if gains[key(name, PUBLISHED_RECIPE), dataset] > 0]
         yield (
             f"On {dataset} learned tokens raise OVAM by {100 * more:.1f} points (aim: {100 * GAIN:.0f}, "
-            f"{'reached' if more >= GAIN else 'missed'}) to {100 * miou:.1f} (aim: {100 * GOAL[dataset]:.0f}, "
+            f"{'reached' if more >= GAIN else 'missed'}) to {percent(miou)} (aim: {100 * GOAL[dataset]:.0f}, "
             f"{'reached' if miou >= GOAL[dataset] else 'missed'}); they raise {len(raised)} of {len(METHODS)} methods."
         )
     for field, one in findings["improvements"].items():
         better = [name for name, ours in one["reporting"].items() if ours["low"] > 0 and name in SETS]
         where = f"outside the interval on {' and '.join(better) or 'no set'}"
-        yield f"The best for {field}, {one['best']}, is better than {one['instead of']} {where}.".replace(" | ", ", ")
+        yield f"The best for {field}, {plain(one['best'])}, is better than {plain(one['instead of'])} {where}."
+
+
+def advice(findings: Results) -> str:
+    """What a user should choose, question by question."""
+    found = {(one["better"], one["worse"], one["dataset"]): one for one in findings["claims"] if one["table"] == "beyond"}
+    rows = []
+    for question in QUESTIONS:
+        keys = {name: (question.better, question.worse, name) for name in SETS}
+        measured = {name: found[one] for name, one in keys.items() if one in found}
+        if measured:
+            signed = {name: 0.0 if one["verdict"] == "not decided" else one["ours"]["value"] for name, one in measured.items()}
+            cells = [difference(measured[name]["ours"]) if name in measured else "" for name in SETS]
+            rows.append([question.about, answer(question, signed), f"{question.first} over {question.second}", *cells])
+    return table(["", "choose", "compared", *SETS], rows)
+
+
+def sets_of(scores: Results) -> list[str]:
+    """Those of the reporting sets that were measured."""
+    return [name for name in SETS if name in scores["scores"]]
+
+
+def titled(name: str) -> str:
+    """A table's title."""
+    return name if name.startswith("Fig") else f"{'Tables' if ' and ' in name else 'Table'} {name}"
+
+
+def signs(findings: Results) -> str:
+    """How many of the signs of every table hold."""
+    rows = []
+    for name, what in TABLES.items():
+        verdicts = [claim["verdict"] for claim in findings["claims"] if claim["table"] == name]
+        counts = [str(verdicts.count(verdict)) for verdict in ("holds", "not decided", "opposite")]
+        rows.append([f"{titled(name)}: {what}", str(len(verdicts)), *counts])
+    return table(["the paper's signs", "of", "hold", "within the interval", "opposite"], rows)
+
+
+def opposites(findings: Results) -> Iterator[str]:
+    """Which signs are opposite, where they are few."""
+    for name in LISTED:
+        found: dict[str, list[str]] = {}
+        for one in findings["claims"]:
+            if one["table"] == name and one["verdict"] == "opposite":
+                found.setdefault(f"{plain(one['worse'])} is better than {plain(one['better'])}", []).append(one["dataset"])
+        if found:
+            each = (f"{pair} on {' and '.join(sets)}" for pair, sets in found.items())
+            yield f"{titled(name)}, opposite: {'; '.join(each)}."
+
+
+def best_grid(scores: Results) -> Iterator[str]:
+    """Which resolutions are best, and how that compares with the paper."""
+    rows = [*map(named_blocks, grids_of(scores["provenance"]["resolutions"])), "ovam"]
+    for asked in BOTH:
+        best = []
+        for dataset in sets_of(scores):
+            found = {name: scores["scores"][dataset].get(key(name, asked)) for name in rows}
+            measured = {name: one["miou"]["value"] for name, one in found.items() if one}
+            if len(measured) > 1:
+                leader = max(measured, key=lambda name: measured[name])
+                grid = "all" if leader == "ovam" else leader.removeprefix("blocks ")
+                best.append(f"{grid} on {dataset} ({percent(measured[leader])})")
+        if best:
+            yield f"Table 5: with {asked} the best grids are {' and '.join(best)}; the paper's are {BEST_GRID[asked]}."
 
 
 def middle(scores: Results) -> Iterator[str]:
     """Whether one evaluation is as good as all, with tokens."""
-    for dataset in measured(scores):
+    for dataset in sets_of(scores):
         of_set = scores["scores"][dataset]
         single = {point: of_set.get(key(f"single {point}", PUBLISHED_RECIPE)) for point in POINTS["single"]}
         found = {point: one["miou"]["value"] for point, one in single.items() if one}
@@ -67,17 +148,37 @@ def middle(scores: Results) -> Iterator[str]:
             all_of_them = of_set[key("daam", PUBLISHED_RECIPE)]["miou"]["value"]
             close = "within" if found[best] > all_of_them - CLOSE else "more than"
             yield (
-                f"With tokens on {dataset} the best single evaluation, {best} of 30, gives {100 * found[best]:.1f}: "
-                f"{close} {100 * CLOSE:.0f} points of all together, {100 * all_of_them:.1f}."
+                f"Fig. 6: with tokens on {dataset} the best single evaluation, {best} of 30, gives {percent(found[best])}: "
+                f"{close} {100 * CLOSE:.0f} points of all together, {percent(all_of_them)}, as the paper found."
             )
 
 
-def confusion(scores: Results) -> Iterator[str]:
-    """How far heat tells one object from another."""
-    found = scores["selectivity"].get("coco-cap", {})
-    if found:
-        told = ", ".join(f"{asked} {value:.2f}" for asked, value in sorted(found.items(), key=lambda item: item[1]))
-        yield (
-            "Heat that other objects of a scene get, as a share of what the object that was asked for gets, both above the "
-            f"ground's (0: told apart, 1: not at all): {told}."
-        )
+def apart(scores: Results) -> str:
+    """How far heat tells one object from another, and what that does to masks of scenes."""
+    found = scores["selectivity"].get(SCENES, {})
+    if not found:
+        return ""
+    rows = []
+    for asked, what in sorted(REMEDIES.items(), key=lambda item: found.get(item[0], 1.0)):
+        if asked in found:
+            masks = [figure(scores, SCENES, key(name, asked)) for name in ("min-max", "affinity 1")]
+            rows.append([what, f"{found[asked]:.2f}", *masks])
+    return f"{why(found)}\n{table(['asked for', 'heat of others', 'mIoU, min-max', 'mIoU, affinity 1'], rows)}"
+
+
+def why(found: Mapping[str, float]) -> str:
+    """What the heat of other objects says, in words."""
+    words, tokens, prompt = (found.get(asked, 1.0) for asked in ("words", PUBLISHED_RECIPE, "own prompt"))
+    together = (
+        "Where words compete in one softmax the very same queries part the objects better: the pixels know what they show, but a "
+        "lone noun is asked against words without content, and to those every object prefers it."
+        if min(prompt, found.get(VOCABULARY, 1.0)) < words - 0.1
+        else "Letting words compete in one softmax does not part them better."
+    )
+    learned = "no better" if tokens >= words - 0.02 else "better"
+    hot = "No threshold can part what is as hot." if max(words, tokens) > TOLD_APART else "Most of the heat is where it belongs."
+    return (
+        f"Images of {SCENES} show several objects. What the others get of the heat of the one that was asked for, both above the "
+        f"ground's (0: told apart, 1: as hot), is {words:.2f} for its word and {tokens:.2f} for a learned token: a token of an "
+        f"image of one object learns to part it from the ground, and parts objects {learned}. {hot} {together}\n"
+    )

@@ -14,14 +14,13 @@ from experiments.evaluation.folder import FolderSet
 from experiments.evaluation.images import annotator_hash, weights_hash
 from experiments.evaluation.lines import Line, read_lines
 from experiments.evaluation.recipes import ASKED_OF_RENDERS, PUBLISHED_RECIPE, RECIPES, RENDER_RECIPES, Recipe
-from experiments.evaluation.scales import FULL, LONG, REPORTING, SHORT, TUNING, Scale
+from experiments.evaluation.scales import FULL, LONG, REPORTING, TUNING, Scale
 from experiments.evaluation.settings import Settings
 from experiments.evaluation.tasks import Task
 from experiments.evaluation.tuning import Choice, choices
 from experiments.evaluation.work import Place
 from experiments.tinyworld.shapes import CLASS_NAMES
 
-__all__ = ["LONG", "REPORTING", "SHORT", "Plan"]
 IMAGES_A_TASK = 10
 Stage = Callable[[], list[Task]]
 

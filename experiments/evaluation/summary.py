@@ -12,9 +12,10 @@ from experiments.evaluation import claims
 from experiments.evaluation.best import improvements, leaders
 from experiments.evaluation.datasets import DATASETS, GUIDANCE_SCALE, RENDERS
 from experiments.evaluation.lines import Line, by_dataset, counts_of, read_lines
+from experiments.evaluation.scales import LONG, SHORT
 from experiments.evaluation.scores import Counts, score
 from experiments.evaluation.settings import Setting
-from experiments.evaluation.stages import LONG, SHORT, Plan
+from experiments.evaluation.stages import Plan
 from experiments.tinyworld.annotator import Annotator, measured
 
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ from experiments.evaluation.asking import VOCABULARY, WORDINGS
 from experiments.evaluation.claims import BOTH, SETS
 from experiments.evaluation.datasets import RENDER_SETS
 from experiments.evaluation.recipes import ASKED_OF_RENDERS, RECIPES, UNCONDITIONAL
+from experiments.evaluation.scales import LONG, SHORT
 from experiments.evaluation.settings import METHODS, POINTS, grids_of, key, named_blocks
-from experiments.evaluation.stages import LONG, SHORT
 
 Results = Mapping[str, Any]
 NAMES = {"daam": "DAAM", "attn2mask": "Attn2Mask", "ovam": "OVAM"}
@@ -39,6 +39,11 @@ def figure(scores: Results, dataset: str, name: str) -> str:
         return ""
     miou = found["miou"]
     return f"{percent(miou['value'])} <sub>{percent(miou['low'])} to {percent(miou['high'])}</sub>"
+
+
+def difference(ours: Results) -> str:
+    """By how many points something is better, with the interval."""
+    return f"{100 * ours['value']:+.1f} <sub>{100 * ours['low']:+.1f} to {100 * ours['high']:+.1f}</sub>"
 
 
 def beside(scores: Results, rows: Mapping[str, str], theirs: Mapping[str, paper.Four]) -> str:
@@ -191,11 +196,9 @@ def found(findings: Results, tables: Iterable[str]) -> str:
     rows = []
     for claim in findings["claims"]:
         if claim["table"] in wanted:
-            ours = claim["ours"]
-            interval = f"{100 * ours['value']:+.1f} <sub>{100 * ours['low']:+.1f} to {100 * ours['high']:+.1f}</sub>"
             theirs = "" if claim["paper"] is None else f"{claim['paper']:+.1f}"
             text = f"{named(claim['better'].replace(' | ', ', '))} over {named(claim['worse'].replace(' | ', ', '))}"
-            rows.append([text, claim["dataset"], theirs, interval, claim["verdict"]])
+            rows.append([text, claim["dataset"], theirs, difference(claim["ours"]), claim["verdict"]])
     return table(["", "set", "paper", "here", "verdict"], rows)
 
 
@@ -206,11 +209,7 @@ def improvements(findings: Results) -> str:
         cells = [f"{100 * one['tuning']:+.1f}"]
         for dataset in SETS:
             ours = one["reporting"].get(dataset)
-            cells.append(
-                ""
-                if ours is None
-                else f"{100 * ours['value']:+.1f} <sub>{100 * ours['low']:+.1f} to {100 * ours['high']:+.1f}</sub>"
-            )
+            cells.append("" if ours is None else difference(ours))
         rows.append([field, named(one["best"].replace(" | ", ", ")), *cells])
     return table(["among", "best in tuning", "in tuning", *SETS], rows)
 

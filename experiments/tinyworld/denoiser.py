@@ -80,34 +80,57 @@ class Batches:
         return latents.to(device()), torch.from_numpy(ids.astype(np.int64)).to(device())
 
 
+@dataclass(frozen=True)
+class Hearing:
+    """What of the caption is kept from the UNet in training, as shares of the samples."""
+
+    deaf: float = 0.0
+    """Whose layers at 8x8 hear nothing, and whose layers at 4x4."""
+    bare: float = 0.0
+    """Of which only the words are heard."""
+
+
+ALL = Hearing()
+
+
 def deafen(unet: UNet2DConditionModel, share: float) -> None:
     """From now on, cross-attention at 8x8 adds nothing to a `share` of the samples, and that at 4x4 nothing to another.
 
     Stochastic depth: without it the coarse layers read all that the caption says, and the fine ones learn no more than
     where things are. A new lot is drawn at every step, for all the layers of a resolution together.
     """
-    heard: dict[int, Tensor] = {}
+    told: dict[int, Tensor] = {}
 
     def draw(_: Module, arguments: tuple[Tensor, ...]) -> None:
         for level in range(len(COARSE)):
-            heard[level] = (torch.rand(len(arguments[0]), 1, 1, device=arguments[0].device) >= share).float()
+            told[level] = (torch.rand(len(arguments[0]), 1, 1, device=arguments[0].device) >= share).float()
 
     unet.register_forward_pre_hook(draw)
     for level, places in enumerate(COARSE):
         for name, module in unet.named_modules():
             if name.startswith(places) and name.endswith("attn2"):
-                module.register_forward_hook(lambda _, __, output, level=level: output * heard[level].to(output.dtype))
+                module.register_forward_hook(lambda _, __, output, level=level: output * told[level].to(output.dtype))
+
+
+def heard(ids: Tensor, bare: float) -> Tensor:
+    """Which tokens (samples, 77) the UNet may attend to: all, or for a share `bare` of samples the words without what follows.
+
+    The end and the padding have seen all words. Where they are there to be read, words are hardly looked at for themselves.
+    """
+    words = (ids != ids[:, -1:]).cumprod(dim=1).bool()  # the end's token pads too
+    return words | (torch.rand(len(ids), 1, device=ids.device) >= bare)
 
 
 def loss(
-    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor
+    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, words: Tensor
 ) -> Tensor:
-    """Mean squared error of the predicted velocity at random timesteps."""
+    """Mean squared error of the predicted velocity at random timesteps, told the `words` (samples, 77) of the captions."""
     noise = torch.randn_like(latents)
     timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)
     with torch.autocast(latents.device.type, torch.bfloat16):
-        predicted = unet(noisy, timesteps, text_encoder(ids).last_hidden_state).sample
+        states = text_encoder(ids).last_hidden_state
+        predicted = unet(noisy, timesteps, states, encoder_attention_mask=words).sample
     return mse_loss(predicted.float(), scheduler.get_velocity(latents, noise, timesteps))
 
 
@@ -127,11 +150,11 @@ def train(
     batch: int,
     out: Path,
     start: Path | None = None,
-    deaf: float = 0.0,
+    hearing: Hearing = ALL,
 ) -> None:
     """Train for `seconds` in all, or what of it is left, and save the pipeline to `out` from time to time.
 
-    `start`: a pipeline to go on from. `deaf`: the share of samples to which the coarse layers are deaf, see `deafen`.
+    `start`: a pipeline to go on from.
     """
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -141,15 +164,15 @@ def train(
         # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
         unet.set_attn_processor(AttnProcessor())
         text_encoder.set_attn_implementation("eager")
-    if deaf:
-        deafen(unet, deaf)
+    deafen(unet, hearing.deaf)
     models = [unet, text_encoder]
     training = Training.begin(models, folder / "denoiser.pt", budget=seconds, learning_rate=rate, decay_from=DECAY_FROM)
     torch.manual_seed(1000 * training.step + rank)
     batches, rng = Batches.of(folder, tokenizer), np.random.default_rng((rank, training.step))
     going, smooth = not training.progress.done, 1.0
     while going:
-        value = loss(unet, text_encoder, scheduler, *batches.draw(rng, batch))
+        latents, ids = batches.draw(rng, batch)
+        value = loss(unet, text_encoder, scheduler, latents, ids, heard(ids, hearing.bare))
         going = training.advance(value, batch * processes)
         smooth += 0.02 * (value.item() - smooth)
         if rank == 0 and training.step % 100 == 0:

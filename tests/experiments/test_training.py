@@ -68,13 +68,38 @@ def test_a_training_can_go_on_from_a_pipeline() -> None:
     assert {parameter.dtype for model in (unet, encoder) for parameter in model.parameters()} == {torch.float32}
 
 
-def test_captions_may_leave_one_of_several_things_out() -> None:
+def test_captions_may_leave_out_some_of_several_things_but_not_all() -> None:
     rng = np.random.default_rng(0)
+    left = set()
     for seed in range(20):
-        scene = sample(np.random.default_rng(seed), shares=(0.0, 1.0, 0.0))
+        scene = sample(np.random.default_rng(seed), shares=(0.0, 0.0, 1.0))
         silent, whole = caption(rng, scene, silence=1.0), caption(rng, scene)
-        assert " and " not in silent
-        assert " and " in whole
+        assert ", " in whole
+        assert ", " not in silent
+        left.add(" and " in silent)
+    assert left == {True, False}
+
+
+def test_coarse_layers_can_be_deaf_to_the_caption_while_fine_ones_hear_it() -> None:
+    unet = denoiser.new_unet().eval()
+    told = {name: [] for name, module in unet.named_modules() if name.endswith("attn2")}
+    denoiser.deafen(unet, 1.0)
+    for name, module in unet.named_modules():
+        if name in told:
+            module.register_forward_hook(lambda _, __, output, name=name: told[name].append(float(output.abs().sum())))
+    with torch.no_grad():
+        unet(torch.randn(1, 4, 16, 16), 500, torch.randn(1, 77, text.WIDTH))
+    fine = {name for name, (heard,) in told.items() if heard > 0}
+    assert fine == {name for name in told if name.startswith(("down_blocks.0", "up_blocks.2"))}
+
+
+def test_of_a_caption_the_words_alone_may_be_heard() -> None:
+    tokenizer = CLIPTokenizer.from_pretrained("models/tiny/tokenizer")
+    ids = tokenizer(["a photo of a car", ""], padding="max_length", max_length=77, return_tensors="pt").input_ids
+    words = denoiser.heard(ids, 1.0)
+    assert words.sum(dim=1).tolist() == [6, 1]
+    assert tokenizer.decode(ids[0][words[0]], skip_special_tokens=True).strip() == "a photo of a car"
+    assert denoiser.heard(ids, 0.0).all()
 
 
 def test_no_mask_can_reach_the_training_of_the_pipeline() -> None:
