@@ -59,6 +59,7 @@ def lesson(recipe: Recipe, words: Words, examples: Examples) -> Record:
         "learning_rate": recipe.learning_rate,
         "schedule": {"kind": schedule, **asdict(recipe.schedule)},
         "epochs": recipe.epochs,
+        "blocks": None if recipe.blocks is None else list(recipe.blocks),
     }
 
 

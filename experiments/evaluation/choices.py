@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.evaluation.asking import VOCABULARY
-from experiments.evaluation.recipes import COUNTS, ONE_IMAGE, PUBLISHED_RECIPE, UNCONDITIONAL
+from experiments.evaluation.recipes import COUNTS, FINE, ONE_IMAGE, PUBLISHED_RECIPE, UNCONDITIONAL
 from experiments.evaluation.settings import key
 
 Results = Mapping[str, Any]
@@ -51,6 +51,9 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question("the classes' words", "all in one softmax", "each alone", key(WHOLE, VOCABULARY), key(WHOLE, "words")),
     Question("the optimiser", "SGD, 500 epochs", "Adam, 60 epochs", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, ONE_IMAGE)),
+    Question(
+        "`blocks`, to learn and to ask", "the finest grid", "all", key("affinity 1, finest", FINE), key("affinity 1", ONE_IMAGE)
+    ),
     Question("annotated images a class", "8", "1", key(WHOLE, COUNTS[8]), key(WHOLE, ONE_IMAGE)),
     Question("what to annotate", "one object", "a scene", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, "tokens of a scene")),
     Question("the classes' tokens", "one by one", "jointly", key(WHOLE, ONE_IMAGE), key(WHOLE, "joint tokens")),

@@ -53,6 +53,7 @@ class LocalStudio:
             learning_rate=recipe.learning_rate,
             schedule=recipe.schedule,
             epochs=recipe.epochs,
+            blocks=recipe.blocks,
         )
         return {
             "rows": fit.embedding.tolist(),

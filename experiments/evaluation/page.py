@@ -89,7 +89,8 @@ def beyond(scores: Results, findings: Results, tokens: Results, pictures: str, e
         "### Wordings\n\n" + tables.wordings(scores),
         "### Ways of learning tokens\n\n" + tables.recipes(scores) + picture(pictures, "images", "mIoU against annotated images")
         + "\n" + tables.learning(tokens),
-        "### Halves, padding, blocks and evaluations\n\n" + tables.other_choices(scores),
+        "### Halves and padding\n\n" + tables.other_choices(scores),
+        "### Evaluations and grids that tell objects apart\n\n" + tables.where_objects_part(scores),
         "### Attn2Mask at 100 steps\n\n" + tables.long_generations(scores),
         "### What other objects get of the heat\n\n" + tables.selectivity(scores),
         "### Differences\n\n" + tables.found(findings, ("beyond",)),

@@ -7,7 +7,7 @@ from experiments.evaluation.asking import VOCABULARY
 from experiments.evaluation.choices import QUESTIONS, answer
 from experiments.evaluation.claims import BOTH, SETS
 from experiments.evaluation.paper import BEST_GRID
-from experiments.evaluation.recipes import PUBLISHED_RECIPE
+from experiments.evaluation.recipes import FINE, FINE_OF_SCENES, PUBLISHED_RECIPE
 from experiments.evaluation.settings import METHODS, POINTS, grids_of, key, named_blocks
 from experiments.evaluation.tables import difference, figure, named, percent, table
 
@@ -29,6 +29,8 @@ REMEDIES = {
     PUBLISHED_RECIPE: "a token of one image of one object",
     "tokens of a scene": "a token of one scene",
     "tokens of 8 scenes": "a token of 8 scenes",
+    FINE: "a token of one image of one object, by the finest grid",
+    FINE_OF_SCENES: "a token of 8 scenes, by the finest grid",
     "joint tokens": "a token, learned jointly of an image a class",
     "joint tokens of scenes": "a token, learned jointly of a scene a class",
     "joint tokens of 4 scenes": "a token, learned jointly of 4 scenes a class",

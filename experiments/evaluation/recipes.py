@@ -26,11 +26,13 @@ class Recipe:
     schedule: Schedule = PUBLISHED_SCHEDULE
     epochs: int = 500
     half: Half = "conditional"
+    blocks: tuple[int, ...] | None = None
+    """The resolutions whose heat counts; none: all."""
 
 
-def fast(name: str, dataset: str, images: int = 1, *, joint: bool = False) -> Recipe:
+def fast(name: str, dataset: str, images: int = 1, *, joint: bool = False, blocks: tuple[int, ...] | None = None) -> Recipe:
     """A recipe with Adam, which comes as far on other images in an eighth of the epochs."""
-    return Recipe(name, dataset, images, joint, "adam", 0.5, Cosine(), epochs=60)
+    return Recipe(name, dataset, images, joint, "adam", 0.5, Cosine(), epochs=60, blocks=blocks)
 
 
 PUBLISHED_RECIPE = "tokens"
@@ -38,6 +40,8 @@ UNCONDITIONAL = "tokens of the unconditional half"
 ONE_IMAGE = "tokens, Adam"
 COUNTS = {1: ONE_IMAGE, **{count: f"tokens, Adam, {count} images" for count in (2, 4, 8)}}
 """Recipes that differ in the number of images alone."""
+FINE, FINE_OF_SCENES = "tokens of the finest grid", "tokens of the finest grid, 8 scenes"
+"""Recipes for the bundled model, whose finest grid is of 16 x 16."""
 
 RECIPES: dict[str, Recipe] = {
     each.name: each
@@ -47,6 +51,8 @@ RECIPES: dict[str, Recipe] = {
         *(fast(name, "tokens", count) for count, name in COUNTS.items()),
         Recipe("tokens of a scene", "token-scenes"),
         fast("tokens of 8 scenes", "token-scenes", 8),
+        fast(FINE, "tokens", blocks=(16,)),
+        fast(FINE_OF_SCENES, "token-scenes", 8, blocks=(16,)),
         fast("joint tokens", "tokens", joint=True),
         fast("joint tokens of scenes", "token-scenes", joint=True),
         fast("joint tokens of 4 scenes", "token-scenes", 4, joint=True),

@@ -63,7 +63,9 @@ def askable(sets: Mapping[str, FolderSet]) -> tuple[Asked, ...]:
     measured = folder.measured_cases(sets)
     lessons = min(folder.clear_lessons(sets).values())
     recipes = {
-        name for name, recipe in RECIPES.items() if recipe.dataset in sets and not recipe.joint and recipe.images <= lessons
+        name
+        for name, recipe in RECIPES.items()
+        if recipe.dataset in sets and not recipe.joint and recipe.blocks is None and recipe.images <= lessons
     }
     if not all(case.guidance_scale > 1 for one in sets.values() for of_kind in one.by_kind.values() for case in of_kind):
         recipes.discard(UNCONDITIONAL)  # without guidance there is no such half

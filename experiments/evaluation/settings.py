@@ -9,7 +9,7 @@ import numpy as np
 
 import ovam
 from experiments.evaluation.asking import VOCABULARY, WORDINGS, Asked
-from experiments.evaluation.recipes import PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
+from experiments.evaluation.recipes import FINE, FINE_OF_SCENES, PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
 from ovam import CrfParameters, Method
 from ovam.masks import LESS
 from ovam.trace import Half
@@ -159,22 +159,29 @@ def asked_otherwise() -> Iterator[Setting]:
     yield Setting("daam", "own prompt", PLAIN)
 
 
-LATE, MIDDLE_UP = slice(15, None), "up_blocks.1"
+LATE = slice(15, None)
+WHERE: dict[str, Method] = {
+    "late": replace(PLAIN, evaluations=LATE),
+    "finest": replace(PLAIN, blocks=(16,)),
+    "finest, late": replace(PLAIN, blocks=(16,), evaluations=LATE),
+    "not the coarsest, late": replace(PLAIN, blocks=(16, 8), evaluations=LATE),
+}
+"""Evaluations and grids of the bundled model."""
 
 
-def where_classes_part() -> Iterator[Setting]:
-    """Beyond the paper: blocks and evaluations that tell classes apart."""
-    joint = next(recipe.name for recipe in RECIPES.values() if recipe.joint)
-    for asked in ("words", PUBLISHED_RECIPE, VOCABULARY, joint):
-        yield Setting("min-max, late", asked, replace(MIN_MAX, evaluations=LATE))
-        yield Setting("min-max, up 1", asked, replace(MIN_MAX, blocks=MIDDLE_UP))
-        yield Setting("min-max, up 1, late", asked, replace(MIN_MAX, blocks=MIDDLE_UP, evaluations=LATE))
-        yield Setting("affinity 1, late", asked, replace(AFFINITY, evaluations=LATE))
+def where_objects_part() -> Iterator[Setting]:
+    """Beyond the paper: blocks and evaluations that tell objects apart."""
+    for asked in ("words", PUBLISHED_RECIPE, VOCABULARY, FINE, FINE_OF_SCENES):
+        for name, where in WHERE.items():
+            chosen = {"blocks": where.blocks, "evaluations": where.evaluations}
+            yield Setting(f"min-max, {name}", asked, replace(MIN_MAX, **chosen))
+            yield Setting(f"affinity 1, {name}", asked, replace(AFFINITY, **chosen))
+        yield Setting(f"affinity 1 + dCRF, {name}", asked, replace(FULL, **chosen))
 
 
 def generated(resolutions: Sequence[int]) -> tuple[Setting, ...]:
     """Everything that is measured on the bundled model's images."""
-    return (*of_any_model(resolutions, OF), *where_classes_part())
+    return (*of_any_model(resolutions, OF), *where_objects_part())
 
 
 def of_any_model(resolutions: Sequence[int], evaluations: int | None) -> tuple[Setting, ...]:

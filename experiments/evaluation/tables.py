@@ -7,9 +7,9 @@ from experiments.evaluation import paper
 from experiments.evaluation.asking import VOCABULARY, WORDINGS
 from experiments.evaluation.claims import BOTH, SETS
 from experiments.evaluation.datasets import RENDER_SETS
-from experiments.evaluation.recipes import ASKED_OF_RENDERS, RECIPES, UNCONDITIONAL
+from experiments.evaluation.recipes import ASKED_OF_RENDERS, FINE, FINE_OF_SCENES, PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
 from experiments.evaluation.scales import LONG, SHORT
-from experiments.evaluation.settings import METHODS, POINTS, grids_of, key, named_blocks
+from experiments.evaluation.settings import METHODS, POINTS, WHERE, grids_of, key, named_blocks
 
 Results = Mapping[str, Any]
 NAMES = {"daam": "DAAM", "attn2mask": "Attn2Mask", "ovam": "OVAM"}
@@ -134,10 +134,22 @@ def other_choices(scores: Results) -> str:
     keys = [
         *(key("daam", asked) for asked in (*BOTH, "words, padded")),
         *(key("unconditional half", asked) for asked in (*BOTH, UNCONDITIONAL)),
-        *(name for name in scores["settings"]["generated"] if name.startswith(("min-max, ", "affinity 1, late"))),
     ]
     rows = [[named(name.replace(" | ", ", ")), *(figure(scores, dataset, name) for dataset in SETS)] for name in keys]
     return table(["", *SETS], rows)
+
+
+def where_objects_part(scores: Results) -> str:
+    """Evaluations and grids, for several ways of asking."""
+    head = ["", "evaluations and grids", *(f"{name}, {which}" for name in SETS for which in ("min-max", "affinity 1", "+ dCRF"))]
+    rows = []
+    for asked in ("words", VOCABULARY, PUBLISHED_RECIPE, FINE, FINE_OF_SCENES):
+        for where in ("", *(f", {name}" for name in WHERE)):
+            names = [f"{way}{where}" for way in ("min-max", "affinity 1", "affinity 1 + dCRF")]
+            cells = [figure(scores, dataset, key(name, asked)) for dataset in SETS for name in names]
+            if any(cells):
+                rows.append([asked, where.removeprefix(", ") or "all", *cells])
+    return table(head, rows)
 
 
 def real_images(scores: Results) -> str:
