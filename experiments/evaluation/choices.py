@@ -51,9 +51,7 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question("the classes' words", "all in one softmax", "each alone", key(WHOLE, VOCABULARY), key(WHOLE, "words")),
     Question("the optimiser", "SGD, 500 epochs", "Adam, 60 epochs", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, ONE_IMAGE)),
-    Question(
-        "`blocks`, to learn and to ask", "the finest grid", "all", key("affinity 1, finest", FINE), key("affinity 1", ONE_IMAGE)
-    ),
+    Question("`blocks`, also to learn", "the finest", "all", key("affinity 1, finest", FINE), key("affinity 1", ONE_IMAGE)),
     Question("annotated images a class", "8", "1", key(WHOLE, COUNTS[8]), key(WHOLE, ONE_IMAGE)),
     Question("what to annotate", "one object", "a scene", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, "tokens of a scene")),
     Question("the classes' tokens", "one by one", "jointly", key(WHOLE, ONE_IMAGE), key(WHOLE, "joint tokens")),

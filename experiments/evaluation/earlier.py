@@ -7,8 +7,8 @@ from typing import Any
 
 from experiments.evaluation.choices import WHOLE
 from experiments.evaluation.claims import BOTH, SETS
+from experiments.evaluation.markdown import figure, named, table
 from experiments.evaluation.settings import METHODS, key
-from experiments.evaluation.tables import figure, named, table
 
 Results = Mapping[str, Any]
 FILE = "earlier.json"

@@ -6,10 +6,10 @@ from typing import Any
 from experiments.evaluation.asking import VOCABULARY
 from experiments.evaluation.choices import QUESTIONS, answer
 from experiments.evaluation.claims import BOTH, SETS
+from experiments.evaluation.markdown import difference, figure, named, percent, table
 from experiments.evaluation.paper import BEST_GRID
 from experiments.evaluation.recipes import FINE, FINE_OF_SCENES, PUBLISHED_RECIPE
 from experiments.evaluation.settings import METHODS, POINTS, grids_of, key, named_blocks
-from experiments.evaluation.tables import difference, figure, named, percent, table
 
 Results = Mapping[str, Any]
 TABLES = {"1 and 2": "methods against each other", "2": "tokens over words", "4": "post-processing", "5": "resolutions",

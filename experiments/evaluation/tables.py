@@ -1,49 +1,18 @@
 """The tables of docs/results.md, made of the results' JSON alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.evaluation import paper
 from experiments.evaluation.asking import VOCABULARY, WORDINGS
 from experiments.evaluation.claims import BOTH, SETS
 from experiments.evaluation.datasets import RENDER_SETS
+from experiments.evaluation.markdown import NAMES, difference, figure, named, percent, table
 from experiments.evaluation.recipes import ASKED_OF_RENDERS, FINE, FINE_OF_SCENES, PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
 from experiments.evaluation.scales import LONG, SHORT
 from experiments.evaluation.settings import METHODS, POINTS, WHERE, grids_of, key, named_blocks
 
 Results = Mapping[str, Any]
-NAMES = {"daam": "DAAM", "attn2mask": "Attn2Mask", "ovam": "OVAM"}
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines) + "\n"
-
-
-def named(name: str) -> str:
-    """A row's name with the methods' own spelling."""
-    first, *rest = name.split(", ")
-    return ", ".join((NAMES.get(first, first), *rest))
-
-
-def percent(value: float) -> str:
-    """A share in percent."""
-    return f"{100 * value:.1f}"
-
-
-def figure(scores: Results, dataset: str, name: str) -> str:
-    """The mIoU of a setting on a set with its interval, or nothing."""
-    found = scores["scores"].get(dataset, {}).get(name)
-    if found is None:
-        return ""
-    miou = found["miou"]
-    return f"{percent(miou['value'])} <sub>{percent(miou['low'])} to {percent(miou['high'])}</sub>"
-
-
-def difference(ours: Results) -> str:
-    """By how many points something is better, with the interval."""
-    return f"{100 * ours['value']:+.1f} <sub>{100 * ours['low']:+.1f} to {100 * ours['high']:+.1f}</sub>"
 
 
 def beside(scores: Results, rows: Mapping[str, str], theirs: Mapping[str, paper.Four]) -> str:
