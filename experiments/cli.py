@@ -9,11 +9,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.evaluation import adopting, earlier, folder, models, over_http, scales, summary
+from experiments.evaluation import adopting, folder, scales, summary
 from experiments.evaluation.quick import quick_rows
+from experiments.evaluation.report import earlier
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.stages import Plan
+from experiments.evaluation.studios import models, over_http
 
 app = typer.Typer(
     help="The paper's evaluation: on a world with known truth, or on images that people annotated.", no_args_is_help=True
@@ -78,7 +80,7 @@ def plan_of(model: str, work: Path, scale: Scale, service: str, dataset: Path | 
 
 def conclude(plan: Plan, results: Path, docs: Path) -> None:
     """Write everything that comes of a plan's work."""
-    from experiments.evaluation import gallery  # noqa: PLC0415  # other commands need no model
+    from experiments.evaluation.report import gallery  # noqa: PLC0415  # other commands need no model
 
     earlier.keep(results, plan.model_hash)
     summary.write(summary.summarise(plan, command()), results)
@@ -90,7 +92,7 @@ def conclude(plan: Plan, results: Path, docs: Path) -> None:
 @app.command()
 def report(results: Results = RESULTS, docs: Docs = DOCS) -> None:
     """Write the page and the plots of results that are there."""
-    from experiments.evaluation import page, plots  # noqa: PLC0415  # plots take a package of the checks
+    from experiments.evaluation.report import page, plots  # noqa: PLC0415  # plots take a package of the checks
 
     found = page.read(results)
     plots.draw(found["scores"], docs / "results")

@@ -12,7 +12,7 @@ from experiments.evaluation.asking import plainly
 from experiments.evaluation.datasets import DATASETS, GROUND_NAMES, Case, renders
 from experiments.evaluation.images import Made
 from experiments.evaluation.recipes import Recipe
-from experiments.evaluation.studio import Examples, Learned, Studio, Words
+from experiments.evaluation.studios.studio import Examples, Learned, Studio, Words
 from experiments.tinyworld.shapes import CLASS_NAMES
 from ovam.semantic import IGNORE
 

@@ -12,7 +12,7 @@ from torch import Tensor
 import ovam
 from experiments.evaluation.images import Made, Mask, Picture, Seconds, clock
 from experiments.evaluation.settings import PLAIN, Setting, Settings
-from experiments.evaluation.studio import Heats, Learned, Studio
+from experiments.evaluation.studios.studio import Heats, Learned, Studio
 
 Counts = NDArray[np.int64]  # (thresholds, 2): pixels of the intersection and of the union
 OTHERS = 0.01  # share of the image that other objects must cover to tell how much heat they get

@@ -8,14 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluation import in_process, learning, over_http
+from experiments.evaluation import learning
 from experiments.evaluation.datasets import Case
 from experiments.evaluation.images import Made
 from experiments.evaluation.lines import Line, line_of
 from experiments.evaluation.measure import measured
 from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Settings
-from experiments.evaluation.studio import Learned, Studio
+from experiments.evaluation.studios import in_process, over_http
+from experiments.evaluation.studios.studio import Learned, Studio
 
 TokenFiles = tuple[Path, ...]
 

@@ -4,7 +4,7 @@ import pytest
 
 from experiments.evaluation.datasets import DATASETS
 from experiments.evaluation.images import Made
-from experiments.evaluation.in_process import LocalStudio, studio
+from experiments.evaluation.studios.in_process import LocalStudio, studio
 from experiments.tinyworld.shapes import CLASS_NAMES
 
 MODEL = Path("models/tiny")

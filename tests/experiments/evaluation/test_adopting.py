@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from contracts.models import Choice
-from experiments.evaluation import page
 from experiments.evaluation.adopting import NotMeasuredError, adopt, effective
+from experiments.evaluation.report import page
 from experiments.evaluation.settings import Setting, generated, key
 
 CARD = {

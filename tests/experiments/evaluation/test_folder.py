@@ -13,13 +13,13 @@ from experiments.evaluation.asking import VOCABULARY, plainly
 from experiments.evaluation.datasets import DATASETS, GUIDANCE_SCALE
 from experiments.evaluation.folder import BadDataSetError, contents_hash, read
 from experiments.evaluation.images import Made, annotation
-from experiments.evaluation.in_process import LocalStudio
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.recipes import COUNTS, UNCONDITIONAL
 from experiments.evaluation.run import everything
 from experiments.evaluation.scales import scale_of
 from experiments.evaluation.settings import answered, of_any_model
 from experiments.evaluation.stages import Plan
+from experiments.evaluation.studios.in_process import LocalStudio
 from tests.experiments.evaluation.conftest import MODEL
 
 SETS = ("tokens", "voc-sim-tuning", "voc-sim")

@@ -8,13 +8,13 @@ import ovam
 from experiments.evaluation import work
 from experiments.evaluation.datasets import DATASETS, RENDERS, renders, said
 from experiments.evaluation.images import Made
-from experiments.evaluation.in_process import LocalStudio
 from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.recipes import RECIPES
 from experiments.evaluation.run import everything
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.settings import generated
 from experiments.evaluation.stages import Plan
+from experiments.evaluation.studios.in_process import LocalStudio
 from experiments.tinyworld.shapes import CLASS_NAMES
 from tests.experiments.evaluation.conftest import MODEL
 

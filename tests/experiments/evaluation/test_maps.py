@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import ovam
-from experiments.evaluation.heats import Target, TraceHeats
 from experiments.evaluation.images import Made
-from experiments.evaluation.in_process import LocalStudio
-from experiments.evaluation.maps import affinity_matrix, heat_of, parts_of, spread
 from experiments.evaluation.measure import at_every_threshold
 from experiments.evaluation.settings import Setting
+from experiments.evaluation.studios.heats import Target, TraceHeats
+from experiments.evaluation.studios.in_process import LocalStudio
+from experiments.evaluation.studios.maps import affinity_matrix, heat_of, parts_of, spread
 from ovam import CrfParameters, Method
 from ovam.selection import Blocks, Indices
 

@@ -9,8 +9,8 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from experiments import cli
-from experiments.evaluation.models import UnknownModelError, folder_of, text_part
 from experiments.evaluation.stages import Plan
+from experiments.evaluation.studios.models import UnknownModelError, folder_of, text_part
 from tests.experiments.evaluation.conftest import MODEL
 
 

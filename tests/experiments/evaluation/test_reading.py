@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.evaluation import earlier
 from experiments.evaluation.choices import QUESTIONS, Question, answer
 from experiments.evaluation.claims import SETS, beyond
-from experiments.evaluation.page import page, read
-from experiments.evaluation.reading import advice, signs, why
+from experiments.evaluation.report import earlier
+from experiments.evaluation.report.page import page, read
+from experiments.evaluation.report.reading import advice, signs, why
 from experiments.evaluation.settings import generated
 
 RESULTS = Path("experiments/results")

@@ -13,12 +13,12 @@ import torch
 import ovam
 from experiments.evaluation.asking import PADDED, VOCABULARY, WORDINGS, Asked
 from experiments.evaluation.datasets import Case, render
-from experiments.evaluation.heats import Target, TraceHeats
 from experiments.evaluation.images import Made, Picture, Seconds, annotation, clock, drawn
-from experiments.evaluation.models import loaded
 from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Settings
-from experiments.evaluation.studio import Examples, Fit, Learned, Words
+from experiments.evaluation.studios.heats import Target, TraceHeats
+from experiments.evaluation.studios.models import loaded
+from experiments.evaluation.studios.studio import Examples, Fit, Learned, Words
 from ovam.model import Pipeline
 from ovam.trace import Half
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluation import earlier, tables
-from experiments.evaluation.reading import reading
+from experiments.evaluation.report import earlier, tables
+from experiments.evaluation.report.reading import reading
 
 Results = Mapping[str, Any]
 

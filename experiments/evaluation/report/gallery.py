@@ -14,7 +14,7 @@ from experiments.evaluation.recipes import PUBLISHED_RECIPE
 from experiments.evaluation.scales import REPORTING
 from experiments.evaluation.settings import Setting, key
 from experiments.evaluation.stages import Plan
-from experiments.evaluation.studio import Learned, Studio
+from experiments.evaluation.studios.studio import Learned, Studio
 from experiments.figures import Cell, sheet
 from ovam.masks import min_max
 

@@ -6,9 +6,9 @@ from typing import Any
 from experiments.evaluation.asking import VOCABULARY
 from experiments.evaluation.choices import QUESTIONS, answer
 from experiments.evaluation.claims import BOTH, SETS
-from experiments.evaluation.markdown import difference, figure, named, percent, table
 from experiments.evaluation.paper import BEST_GRID
 from experiments.evaluation.recipes import FINE, FINE_OF_SCENES, PUBLISHED_RECIPE
+from experiments.evaluation.report.markdown import difference, figure, named, percent, table
 from experiments.evaluation.settings import METHODS, POINTS, grids_of, key, named_blocks
 
 Results = Mapping[str, Any]

@@ -19,14 +19,14 @@ from torch import Tensor
 
 import ovam
 from experiments.client import Record, Service
-from experiments.evaluation import bodies
 from experiments.evaluation.asking import VOCABULARY
 from experiments.evaluation.datasets import Case, render
 from experiments.evaluation.images import Made, Mask, Seconds, annotation, clock, drawn
-from experiments.evaluation.models import text_part
 from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Setting, Settings
-from experiments.evaluation.studio import Examples, Fit, Learned, Words
+from experiments.evaluation.studios import bodies
+from experiments.evaluation.studios.models import text_part
+from experiments.evaluation.studios.studio import Examples, Fit, Learned, Words
 from ovam import coco
 from ovam.methods import Method
 from ovam.trace import Half

@@ -9,8 +9,8 @@ from torch import Tensor
 import ovam
 from experiments.evaluation.asking import Asked
 from experiments.evaluation.images import Made, Mask
-from experiments.evaluation.maps import Parts, affinity_matrix, heat_of, parts_of, spread
 from experiments.evaluation.settings import Setting, Settings
+from experiments.evaluation.studios.maps import Parts, affinity_matrix, heat_of, parts_of, spread
 from ovam import Method
 from ovam.attention import resize
 from ovam.masks import stretched_and_weighed

@@ -7,8 +7,8 @@ from experiments.evaluation import paper
 from experiments.evaluation.asking import VOCABULARY, WORDINGS
 from experiments.evaluation.claims import BOTH, SETS
 from experiments.evaluation.datasets import RENDER_SETS
-from experiments.evaluation.markdown import NAMES, difference, figure, named, percent, table
 from experiments.evaluation.recipes import ASKED_OF_RENDERS, FINE, FINE_OF_SCENES, PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
+from experiments.evaluation.report.markdown import NAMES, difference, figure, named, percent, table
 from experiments.evaluation.scales import LONG, SHORT
 from experiments.evaluation.settings import METHODS, POINTS, WHERE, grids_of, key, named_blocks
 

@@ -16,7 +16,7 @@ from experiments.evaluation.datasets import Case
 from experiments.evaluation.images import Picture
 from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Setting
-from experiments.evaluation.studio import Examples, Learned, Words
+from experiments.evaluation.studios.studio import Examples, Learned, Words
 from ovam.schedules import StepDecay
 from ovam.trace import Half
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.evaluation.choices import WHOLE
 from experiments.evaluation.claims import BOTH, SETS
-from experiments.evaluation.markdown import figure, named, table
+from experiments.evaluation.report.markdown import figure, named, table
 from experiments.evaluation.settings import METHODS, key
 
 Results = Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""What came out, as a page with tables, plots and contact sheets."""
