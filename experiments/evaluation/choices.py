@@ -43,7 +43,7 @@ QUESTIONS: tuple[Question, ...] = (
         "`capture.half`, for tokens learned of it",
         "conditional",
         "unconditional",
-        key("daam", PUBLISHED_RECIPE),
+        key("daam", ONE_IMAGE),
         key("unconditional half", UNCONDITIONAL),
     ),
     Question(
@@ -53,14 +53,14 @@ QUESTIONS: tuple[Question, ...] = (
     Question("the optimiser", "SGD, 500 epochs", "Adam, 60 epochs", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, ONE_IMAGE)),
     Question("`blocks`, also to learn", "the finest", "all", key("affinity 1, finest", FINE), key("affinity 1", ONE_IMAGE)),
     Question("annotated images a class", "8", "1", key(WHOLE, COUNTS[8]), key(WHOLE, ONE_IMAGE)),
-    Question("what to annotate", "one object", "a scene", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, "tokens of a scene")),
-    Question("the classes' tokens", "one by one", "jointly", key(WHOLE, ONE_IMAGE), key(WHOLE, "joint tokens")),
+    Question("what to annotate", "one object", "a scene", key(WHOLE, ONE_IMAGE), key(WHOLE, "tokens of a scene")),
+    Question("the classes' tokens", "one by one", "jointly", key("affinity 1", ONE_IMAGE), key("affinity 1", "joint tokens")),
     Question(
         "the classes' tokens, learned of 8 scenes and of 4",
         "one by one",
         "jointly",
-        key(WHOLE, "tokens of 8 scenes"),
-        key(WHOLE, "joint tokens of 4 scenes"),
+        key("affinity 1", "tokens of 8 scenes"),
+        key("affinity 1", "joint tokens of 4 scenes"),
     ),
 )
 

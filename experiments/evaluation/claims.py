@@ -106,7 +106,7 @@ def beyond() -> Iterator[Claim]:
         (key("min-max", "own prompt"), key("min-max", "words")),
         (key("min-max", ONE_IMAGE), plain),
         *((key("min-max", COUNTS[count]), key("min-max", ONE_IMAGE)) for count in COUNTS if count > 1),
-        (key("min-max", "tokens of a scene"), plain),
+        (key("min-max", "tokens of a scene"), key("min-max", ONE_IMAGE)),
         (key("min-max", "joint tokens"), key("min-max", ONE_IMAGE)),
         (key("min-max", "joint tokens of scenes"), key("min-max", "joint tokens")),
         (key("min-max", "joint tokens of 4 scenes"), key("min-max", "joint tokens of scenes")),

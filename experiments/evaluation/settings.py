@@ -9,7 +9,7 @@ import numpy as np
 
 import ovam
 from experiments.evaluation.asking import VOCABULARY, WORDINGS, Asked
-from experiments.evaluation.recipes import FINE, FINE_OF_SCENES, PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
+from experiments.evaluation.recipes import FINE, FINE_OF_SCENES, ONE_IMAGE, PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
 from ovam import CrfParameters, Method
 from ovam.masks import LESS
 from ovam.trace import Half
@@ -153,10 +153,11 @@ def asked_otherwise() -> Iterator[Setting]:
         if asked not in ("words", PUBLISHED_RECIPE):
             yield Setting("min-max", asked, MIN_MAX)
             yield Setting("affinity 1", asked, AFFINITY)
-        if asked == VOCABULARY or (asked in RECIPES and asked != PUBLISHED_RECIPE):
+        if asked == VOCABULARY or (asked in RECIPES and asked != PUBLISHED_RECIPE and not RECIPES[asked].joint):
             yield Setting("affinity 1 + dCRF", asked, FULL)
     yield Setting("daam", "words, padded", PLAIN)
     yield Setting("daam", "own prompt", PLAIN)
+    yield Setting("daam", ONE_IMAGE, PLAIN)
 
 
 LATE = slice(15, None)
