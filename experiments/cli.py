@@ -11,7 +11,7 @@ import typer
 
 from experiments.evaluation import adopting, folder, scales, summary
 from experiments.evaluation.quick import quick_rows
-from experiments.evaluation.report import earlier
+from experiments.evaluation.report import trial
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.stages import Plan
@@ -82,7 +82,6 @@ def conclude(plan: Plan, results: Path, docs: Path) -> None:
     """Write everything that comes of a plan's work."""
     from experiments.evaluation.report import gallery  # noqa: PLC0415  # other commands need no model
 
-    earlier.keep(results, plan.model_hash)
     summary.write(summary.summarise(plan, command()), results)
     summary.write_images(plan.lines(), results / "images.jsonl")
     gallery.draw(plan, docs / "results")
@@ -111,6 +110,17 @@ def adopt(model: Folder = MODEL, results: Results = RESULTS, docs: Docs = DOCS) 
         gains = ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in change.gains.items())
         verb = "takes the place of" if change.better else "does not replace"
         print(f"{change.field}: {change.best} {verb} {change.now} ({gains})")
+    report(results, docs)
+
+
+@app.command("trial")
+def keep_trial(
+    other: Annotated[Path, typer.Argument(help="folder of another model's results", exists=True, file_okay=False)],
+    results: Results = RESULTS,
+    docs: Docs = DOCS,
+) -> None:
+    """Keep the main figures of another model that was tried, and set them beside this one's on the page."""
+    trial.keep(other, results)
     report(results, docs)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluation.report import earlier, tables
+from experiments.evaluation.report import tables, trial
 from experiments.evaluation.report.reading import reading
 
 Results = Mapping[str, Any]
@@ -25,7 +25,6 @@ def page(results: Mapping[str, Results], pictures: str) -> str:
     error = "" if source.get("data set") else error  # whose masks are not the annotator's
     sections = {
         "What it says": reading(scores, findings),
-        **({"The model before": earlier.compared(results["earlier"], scores)} if "earlier" in results else {}),
         "How it was made": made(scores),
         "Tables 1 and 2: methods, with words and with learned tokens": tables.methods(scores)
         + error
@@ -47,6 +46,7 @@ def page(results: Mapping[str, Results], pictures: str) -> str:
         "Beyond the paper": beyond(scores, findings, results["tokens"], pictures, error),
         "Real images": "Renders, which the model did not make, with exact masks of things, parts and grounds: no annotator.\n\n"
         + tables.real_images(scores) + "\nEvery part, in %:\n\n" + tables.parts(scores),
+        **({"A further training that was tried": trial.compared(results["trial"], scores)} if "trial" in results else {}),
         "Defaults": defaults(results),
         "Time": tables.time(results["profile"])
         + f"\nAttribution, optimisation and masks take {100 * results['profile']['share of the method']:.0f} % of it.\n",

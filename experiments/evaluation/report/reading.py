@@ -74,7 +74,10 @@ def aims(scores: Results, findings: Results) -> Iterator[str]:
     for field, one in findings["improvements"].items():
         better = [name for name, ours in one["reporting"].items() if ours["low"] > 0 and name in SETS]
         where = f"outside the interval on {' and '.join(better) or 'no set'}"
-        yield f"The best for {field}, {plain(one['best'])}, is better than {plain(one['instead of'])} {where}."
+        values = " and ".join(
+            f"{percent(scores['scores'][name][one['best']]['miou']['value'])} on {name}" for name in sets_of(scores)
+        )
+        yield f"The best for {field} is {plain(one['best'])}: {values}, better than {plain(one['instead of'])} {where}."
 
 
 def advice(findings: Results) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.evaluation.choices import QUESTIONS, Question, answer
 from experiments.evaluation.claims import SETS, beyond
-from experiments.evaluation.report import earlier
+from experiments.evaluation.report import trial
 from experiments.evaluation.report.page import page, read
 from experiments.evaluation.report.reading import advice, signs, why
 from experiments.evaluation.settings import generated
@@ -64,14 +64,11 @@ def test_why_follows_the_heat_of_other_objects() -> None:
     assert "the very same queries part the objects better" in confused
 
 
-def test_the_figures_of_another_model_are_kept_and_shown_beside_the_new(tmp_path: Path) -> None:
+def test_another_model_that_was_tried_is_set_beside_this_one(tmp_path: Path) -> None:
     found = read(RESULTS)
-    (tmp_path / "scores.json").write_text((RESULTS / "scores.json").read_text())
-    earlier.keep(tmp_path, found["scores"]["provenance"]["model sha256"])
-    assert not (tmp_path / earlier.FILE).exists()
-    earlier.keep(tmp_path, "another")
-    kept = json.loads((tmp_path / earlier.FILE).read_text())
+    trial.keep(RESULTS, tmp_path)
+    kept = json.loads((tmp_path / trial.FILE).read_text())
     assert set(kept["scores"]) == set(SETS)
-    text = earlier.compared(kept, found["scores"])
-    assert "| voc-sim, before | voc-sim, now |" in text
-    assert page({**found, "earlier": kept}, "results").count(text) == 1
+    text = trial.compared(kept, found["scores"])
+    assert "| voc-sim, this model | voc-sim, tried |" in text
+    assert page({**found, "trial": kept}, "results").count(text) == 1
