@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 SIDE = 192  # pixels of a cell
 LABEL = 22  # pixels of the line above it
+FONT_SIZE = 13
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Cell:
         return image.resize((SIDE, SIDE), way)
 
 
+def fitted(label: str, draw: ImageDraw.ImageDraw) -> str:
+    """A label, cut to the width of a cell."""
+    whole = label
+    while draw.textlength(label, font_size=FONT_SIZE) > SIDE:
+        label = label[:-1]
+    return label if label == whole else f"{label[:-2]} ..."
+
+
 def sheet(rows: list[list[Cell]], path: Path) -> None:
     """Write rows of cells as one picture, in 256 colours: less than half the bytes."""
     width = max(len(row) for row in rows)
@@ -39,7 +48,7 @@ def sheet(rows: list[list[Cell]], path: Path) -> None:
     for down, row in enumerate(rows):
         for across, cell in enumerate(row):
             x, y = 8 + across * (SIDE + 8), 8 + down * (SIDE + LABEL + 8)
-            draw.text((x, y + 2), cell.label, fill="black", font_size=13)
+            draw.text((x, y + 2), fitted(cell.label, draw), fill="black", font_size=FONT_SIZE)
             canvas.paste(cell.drawn(), (x, y + LABEL))
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

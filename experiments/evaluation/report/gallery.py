@@ -65,5 +65,5 @@ def cells(studio: Studio, title: str, made: Made, settings: Sequence[Setting], l
     for one in settings:
         mask = heats.mask(one)
         row.append(Cell(one.asked, (min_max(heats.heat(one)).numpy() * 255).astype(np.uint8), heat=True))
-        row.append(Cell(f"{one.name} {overlap(mask, made.truth):.2f}", mask.astype(np.uint8) * 255))
+        row.append(Cell(f"{overlap(mask, made.truth):.2f} {one.name}", mask.astype(np.uint8) * 255))
     return row
