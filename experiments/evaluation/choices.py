@@ -56,11 +56,11 @@ QUESTIONS: tuple[Question, ...] = (
     Question("what to annotate", "one object", "a scene", key(WHOLE, ONE_IMAGE), key(WHOLE, "tokens of a scene")),
     Question("the classes' tokens", "one by one", "jointly", key("affinity 1", ONE_IMAGE), key("affinity 1", "joint tokens")),
     Question(
-        "the classes' tokens, learned of 8 scenes and of 4",
+        "the classes' tokens, learned of 8 scenes and of 2",
         "one by one",
         "jointly",
         key("affinity 1", "tokens of 8 scenes"),
-        key("affinity 1", "joint tokens of 4 scenes"),
+        key("affinity 1", "joint tokens of 2 scenes"),
     ),
 )
 

@@ -13,8 +13,11 @@ import ovam
 from experiments.evaluation.images import Made, Mask, Picture, Seconds, clock
 from experiments.evaluation.settings import PLAIN, Setting, Settings
 from experiments.evaluation.studios.studio import Heats, Learned, Studio
+from ovam import CrfParameters
 
 Counts = NDArray[np.int64]  # (thresholds, 2): pixels of the intersection and of the union
+Fits = dict[tuple[bytes, CrfParameters], Mask]
+"""The masks of an image as its dense CRF has them, by what was cut."""
 OTHERS = 0.01  # share of the image that other objects must cover to tell how much heat they get
 
 
@@ -32,30 +35,32 @@ def measured(
     with clock(seconds, "attribution", studio.now):
         masks = [one for one in settings if not (sweep and one.tuned)]
         heats = studio.look(made, learned, masks=masks, heats=[*swept, *warm])
+    fits: Fits = {}
     with clock(seconds, "masks", studio.now):
-        found = {one.key: counted(cuts(heats, one, made.image, sweep=sweep), made.truth) for one in settings}
+        found = {one.key: counted(cuts(heats, one, made.image, fits, sweep=sweep), made.truth) for one in settings}
     return found, {one.asked: warmth(made, heats.heat(one)) for one in warm}, seconds
 
 
-def cuts(heats: Heats, setting: Setting, image: Picture, *, sweep: bool) -> Bool[np.ndarray, "thresholds height width"]:
+def cuts(
+    heats: Heats, setting: Setting, image: Picture, fits: Fits, *, sweep: bool
+) -> Bool[np.ndarray, "thresholds height width"]:
     """The masks of one setting, at its own threshold or at every one of its grid."""
-    return at_every_threshold(setting, heats.heat(setting), image) if sweep and setting.tuned else heats.mask(setting)[None]
+    return at_every_threshold(setting, heats.heat(setting), image, fits) if sweep and setting.tuned else heats.mask(setting)[None]
 
 
 def at_every_threshold(
-    setting: Setting, heat: Float[Tensor, "height width"], image: Picture
+    setting: Setting, heat: Float[Tensor, "height width"], image: Picture, fits: Fits
 ) -> Bool[np.ndarray, "thresholds height width"]:
-    """Cut heat at every threshold of a setting's grid; what is cut alike is fitted to the image once."""
+    """Cut heat at every threshold of a setting's grid; what was cut alike before is not fitted to the image again."""
     masks = (heat >= torch.tensor(setting.grid)[:, None, None] * heat.max()).numpy()
-    if setting.method.crf is None:
+    parameters = setting.method.crf
+    if parameters is None:
         return masks
-    last: Mask | None = None
     for index, mask in enumerate(masks):
-        if last is not None and np.array_equal(mask, last):
-            masks[index] = masks[index - 1]
-            continue
-        last = mask.copy()
-        masks[index] = ovam.dense_crf(image, mask, setting.method.crf)
+        cut = mask.tobytes(), parameters
+        if cut not in fits:
+            fits[cut] = ovam.dense_crf(image, mask, parameters)
+        masks[index] = fits[cut]
     return masks
 
 

@@ -63,7 +63,7 @@ RECIPES: dict[str, Recipe] = {
         fast(FINE_OF_SCENES, "token-scenes", 8, blocks=(16,)),
         fast("joint tokens", "tokens", joint=True),
         fast("joint tokens of scenes", "token-scenes", joint=True),
-        fast("joint tokens of 4 scenes", "token-scenes", 4, joint=True),
+        fast("joint tokens of 2 scenes", "token-scenes", 2, joint=True),
     )
 }
 """Learned from generated images and the annotator's masks; the first is the paper's (section 4.1)."""

@@ -160,24 +160,25 @@ def asked_otherwise() -> Iterator[Setting]:
     yield Setting("daam", ONE_IMAGE, PLAIN)
 
 
-LATE = slice(15, None)
+LATE, SHARPEST = slice(15, None), "not the coarsest, late"
 WHERE: dict[str, Method] = {
     "late": replace(PLAIN, evaluations=LATE),
     "finest": replace(PLAIN, blocks=(16,)),
     "finest, late": replace(PLAIN, blocks=(16,), evaluations=LATE),
-    "not the coarsest, late": replace(PLAIN, blocks=(16, 8), evaluations=LATE),
+    SHARPEST: replace(PLAIN, blocks=(16, 8), evaluations=LATE),
 }
 """Evaluations and grids of the bundled model."""
 
 
 def where_objects_part() -> Iterator[Setting]:
     """Beyond the paper: blocks and evaluations that tell objects apart."""
-    for asked in ("words", PUBLISHED_RECIPE, VOCABULARY, FINE, FINE_OF_SCENES):
-        for name, where in WHERE.items():
-            chosen = {"blocks": where.blocks, "evaluations": where.evaluations}
+    for name, where in WHERE.items():
+        chosen = {"blocks": where.blocks, "evaluations": where.evaluations}
+        for asked in ("words", PUBLISHED_RECIPE, VOCABULARY, FINE, FINE_OF_SCENES):
             yield Setting(f"min-max, {name}", asked, replace(MIN_MAX, **chosen))
             yield Setting(f"affinity 1, {name}", asked, replace(AFFINITY, **chosen))
-        yield Setting(f"affinity 1 + dCRF, {name}", asked, replace(FULL, **chosen))
+    for asked in ("words", VOCABULARY, FINE_OF_SCENES):
+        yield Setting(f"affinity 1 + dCRF, {SHARPEST}", asked, replace(FULL, blocks=(16, 8), evaluations=LATE))
 
 
 def generated(resolutions: Sequence[int]) -> tuple[Setting, ...]:

@@ -33,7 +33,7 @@ REMEDIES = {
     FINE_OF_SCENES: "a token of 8 scenes, by the finest grid",
     "joint tokens": "a token, learned jointly of an image a class",
     "joint tokens of scenes": "a token, learned jointly of a scene a class",
-    "joint tokens of 4 scenes": "a token, learned jointly of 4 scenes a class",
+    "joint tokens of 2 scenes": "a token, learned jointly of 2 scenes a class",
 }
 """What was asked so that other objects stay cold."""
 

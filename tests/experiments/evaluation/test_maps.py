@@ -61,11 +61,11 @@ def test_the_masks_of_a_setting_are_those_of_its_method(artist: LocalStudio, sce
     expected = ovam.mask_of(method, ovam.heatmaps(trace, tokens)[1], scene.image, trace.self_attention)
     assert (heats.mask(setting) != expected).mean() < 0.002
     at_one = Setting("one", "tokens", method, tuned=False)
-    assert np.array_equal(at_every_threshold(at_one, heats.heat(setting), scene.image)[0], heats.mask(setting))
+    assert np.array_equal(at_every_threshold(at_one, heats.heat(setting), scene.image, {})[0], heats.mask(setting))
 
 
 def test_a_sweep_cuts_at_every_share_of_the_maximum(scene: Made) -> None:
     setting = Setting("one", "words", Method("plain"))
-    masks = at_every_threshold(setting, torch.arange(16.0).view(4, 4), scene.image)
+    masks = at_every_threshold(setting, torch.arange(16.0).view(4, 4), scene.image, {})
     found = dict(zip(setting.grid, masks, strict=True))
     assert [int(found[tau].sum()) for tau in (0.2, 0.5, 0.98)] == [13, 8, 1]
