@@ -34,6 +34,8 @@ _BLOCKS: tuple[Four, ...] = (
 )
 BEST_GRID = {"words": "16 on VOC-sim and 64 + 16 on COCO-cap", "tokens": "all on VOC-sim and 64 + 16 on COCO-cap"}
 """Of Table 5, in latent pixels of images of 512 pixels."""
+BEST_ALONE = 16
+"""The best single grid there, on both sets, with words and with tokens."""
 
 
 def blocks(resolutions: Sequence[int]) -> dict[str, Four]:
