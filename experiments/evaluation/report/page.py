@@ -49,7 +49,7 @@ def page(results: Mapping[str, Results], pictures: str) -> str:
         **({"A further training that was tried": trial.compared(results["trial"], scores)} if "trial" in results else {}),
         "Defaults": defaults(results),
         "Time": tables.time(results["profile"])
-        + f"\nAttribution, optimisation and masks take {100 * results['profile']['share of the method']:.0f} % of it.\n",
+        + f"\nAttribution, optimisation and masks take {100 * results['profile']['share of the method']:.1f} % of it.\n",
         "Images": images(scores, pictures),
     }  # fmt: skip
     head = "# Results\n\nWritten by `python -m experiments report` from `experiments/results`; not by hand.\n"
