@@ -79,7 +79,7 @@ def test_the_old_name_that_simplecrf_needs_is_defined_when_it_is_built() -> None
 
 
 # The plots of `make eval`, which installs what the checks need.
-WITH_THE_CHECKS = {ROOT / "experiments/evaluation/plots.py"}
+WITH_THE_CHECKS = {ROOT / "experiments/evaluation/report/plots.py"}
 
 
 def imported(folder: str) -> dict[str, Path]:
