@@ -122,9 +122,14 @@ def heard(ids: Tensor, bare: float) -> Tensor:
 
 
 def loss(
-    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, words: Tensor
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    scheduler: DDIMScheduler,
+    latents: Tensor,
+    ids: Tensor,
+    words: Tensor | None,
 ) -> Tensor:
-    """Mean squared error of the predicted velocity at random timesteps, told the `words` (samples, 77) of the captions."""
+    """Mean squared error of the predicted velocity at random timesteps; `words` (samples, 77) is what is heard, none: all."""
     noise = torch.randn_like(latents)
     timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)
@@ -164,7 +169,8 @@ def train(
         # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
         unet.set_attn_processor(AttnProcessor())
         text_encoder.set_attn_implementation("eager")
-    deafen(unet, hearing.deaf)
+    if hearing.deaf:
+        deafen(unet, hearing.deaf)
     models = [unet, text_encoder]
     training = Training.begin(models, folder / "denoiser.pt", budget=seconds, learning_rate=rate, decay_from=DECAY_FROM)
     torch.manual_seed(1000 * training.step + rank)
@@ -172,7 +178,7 @@ def train(
     going, smooth = not training.progress.done, 1.0
     while going:
         latents, ids = batches.draw(rng, batch)
-        value = loss(unet, text_encoder, scheduler, latents, ids, heard(ids, hearing.bare))
+        value = loss(unet, text_encoder, scheduler, latents, ids, heard(ids, hearing.bare) if hearing.bare else None)
         going = training.advance(value, batch * processes)
         smooth += 0.02 * (value.item() - smooth)
         if rank == 0 and training.step % 100 == 0:

@@ -24,7 +24,7 @@ def page(results: Mapping[str, Results], pictures: str) -> str:
     error = f"\nThe annotator's own mIoU, on unseen renders with exact masks, is {100 * annotator:.1f}.\n"
     error = "" if source.get("data set") else error  # whose masks are not the annotator's
     sections = {
-        "What it says": reading(scores, findings),
+        "What it says": reading(scores, findings) + error,
         "How it was made": made(scores),
         "Tables 1 and 2: methods, with words and with learned tokens": tables.methods(scores)
         + error
@@ -46,8 +46,8 @@ def page(results: Mapping[str, Results], pictures: str) -> str:
         "Beyond the paper": beyond(scores, findings, results["tokens"], pictures, error),
         "Real images": "Renders, which the model did not make, with exact masks of things, parts and grounds: no annotator.\n\n"
         + tables.real_images(scores) + "\nEvery part, in %:\n\n" + tables.parts(scores),
-        **({"A further training that was tried": trial.compared(results["trial"], scores)} if "trial" in results else {}),
-        "Defaults": defaults(results),
+        **({"A further training that was tried": trial.compared(results["trial"], scores) + error} if "trial" in results else {}),
+        "Defaults": defaults(results) + error,
         "Time": tables.time(results["profile"])
         + f"\nAttribution, optimisation and masks take {100 * results['profile']['share of the method']:.1f} % of it.\n",
         "Images": images(scores, pictures),
@@ -85,7 +85,7 @@ def beyond(scores: Results, findings: Results, tokens: Results, pictures: str, e
     """Everything that the paper does not have."""
     texts = [
         "### The best settings, by tuning\n\n" + tables.improvements(findings),
-        "### Refinement by affinity\n\n" + tables.refinement(scores) + error,
+        "### Refinement by affinity\n\n" + tables.refinement(scores),
         "### Wordings\n\n" + tables.wordings(scores),
         "### Ways of learning tokens\n\n" + tables.recipes(scores) + picture(pictures, "images", "mIoU against annotated images")
         + "\n" + tables.learning(tokens),
@@ -95,7 +95,7 @@ def beyond(scores: Results, findings: Results, tokens: Results, pictures: str, e
         "### What other objects get of the heat\n\n" + tables.selectivity(scores),
         "### Differences\n\n" + tables.found(findings, ("beyond",)),
     ]  # fmt: skip
-    return "\n".join(texts)
+    return "\n".join(text + error for text in texts)
 
 
 def defaults(results: Mapping[str, Results]) -> str:

@@ -72,3 +72,11 @@ def test_another_model_that_was_tried_is_set_beside_this_one(tmp_path: Path) -> 
     text = trial.compared(kept, found["scores"])
     assert "| voc-sim, this model | voc-sim, tried |" in text
     assert page({**found, "trial": kept}, "results").count(text) == 1
+
+
+def test_every_part_of_the_page_that_the_annotator_judged_quotes_the_annotators_own_error() -> None:
+    text = page(read(RESULTS), "results")
+    quoted, without = "The annotator's own mIoU", ("How it was made", "Real images", "Time", "Images", "Beyond the paper")
+    for part in text.split("\n## ")[1:]:
+        for section in part.split("\n### ")[1:] if part.startswith("Beyond") else [part]:
+            assert (quoted in section) != section.startswith(without), section[:60]
