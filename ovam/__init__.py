@@ -1,90 +1,95 @@
 """Open-vocabulary attention maps: find any text, or a learned token, in a generated image.
 
-Phase one, costly: `capture` keeps the pixel queries of a generation in a `Trace`, `trace_image` those of a real
-image. Phase two, cheap and repeatable: `heatmaps` and `word_heatmap` attribute any text to the pixels,
-`rank_words` the words to a place, `binarize` and `dense_crf` make masks of it, and `optimize_tokens` learns
-tokens from masks. After "Open-Vocabulary Attention Maps with
-Token Optimization for Semantic Segmentation in Diffusion Models", CVPR 2024.
+`capture` keeps the pixel queries of a generation in a `Trace` (`trace_image` those of a real image). `segment` then finds
+any words or learned tokens in it, as often as asked. After "Open-Vocabulary Attention Maps with Token Optimization for
+Semantic Segmentation in Diffusion Models", CVPR 2024.
+
+Names are imported when they are first used: importing `ovam`, or its core of settings, words and masks, loads no torch.
 """
 
-from ovam import coco, errors, semantic, token_files
-from ovam.capture import capture
-from ovam.crf import CrfParameters, dense_crf
-from ovam.errors import OvamError
-from ovam.heatmaps import SplitHeatmaps, heatmaps, split_heatmaps, word_heatmap
-from ovam.images import trace_image
-from ovam.masks import binarize, fill_holes, remove_small, score, weighed
-from ovam.methods import METHODS, SOURCES, Method, method
-from ovam.probe import RankedWord, rank_words
-from ovam.pseudo_masks import cut, lead, mask_of, refined
-from ovam.refine import affinity, attention_received
-from ovam.schedules import Constant, Cosine, StepDecay
-from ovam.semantic import indexed_png, instances, labels_of, read_indexed_png, semantic_map, voc_palette
-from ovam.targets import Rows, Words, rows_of, split_target_heatmaps, target_heatmap, target_heatmaps
-from ovam.text import Token, encode, encode_each, word_tokens
-from ovam.thresholds import Absolute, Otsu, ShareOfMaximum
-from ovam.token_files import LearnedTokens
-from ovam.tokens import TokenFit, initial_tokens, optimize_tokens
-from ovam.trace import Block, SelfAttention, Trace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "METHODS",
-    "SOURCES",
-    "Absolute",
-    "Block",
-    "Constant",
-    "Cosine",
-    "CrfParameters",
+if TYPE_CHECKING:
+    from ovam.attention.heatmaps import heatmaps, word_heatmap
+    from ovam.attention.probe import rank_words
+    from ovam.attention.targets import Rows, Words
+    from ovam.attention.text import encode, word_tokens
+    from ovam.core.crf import dense_crf
+    from ovam.core.masks import binarize
+    from ovam.core.methods import METHODS, Method
+    from ovam.core.pictures import overlay
+    from ovam.errors import OvamError
+    from ovam.learning.optimization import optimize_tokens
+    from ovam.learning.token_files import LearnedTokens
+    from ovam.segmentation import Segment, segment
+    from ovam.tracing.capture import capture
+    from ovam.tracing.real_images import trace_image
+    from ovam.tracing.trace import Trace
+
+__version__ = "0.2.0"
+
+__all__ = [  # noqa: RUF022 - by topic
+    # traces
+    "capture",
+    "trace_image",
+    "Trace",
+    # what to look for, and how
+    "Words",
+    "Rows",
     "LearnedTokens",
     "Method",
-    "Otsu",
-    "OvamError",
-    "RankedWord",
-    "Rows",
-    "SelfAttention",
-    "ShareOfMaximum",
-    "SplitHeatmaps",
-    "StepDecay",
-    "Token",
-    "TokenFit",
-    "Trace",
-    "Words",
-    "affinity",
-    "attention_received",
-    "binarize",
-    "capture",
-    "coco",
-    "cut",
-    "dense_crf",
+    "METHODS",
+    # segments and their parts
+    "segment",
+    "Segment",
     "encode",
-    "encode_each",
-    "errors",
-    "fill_holes",
-    "heatmaps",
-    "indexed_png",
-    "initial_tokens",
-    "instances",
-    "labels_of",
-    "lead",
-    "mask_of",
-    "method",
-    "optimize_tokens",
-    "rank_words",
-    "read_indexed_png",
-    "refined",
-    "remove_small",
-    "rows_of",
-    "score",
-    "semantic",
-    "semantic_map",
-    "split_heatmaps",
-    "split_target_heatmaps",
-    "target_heatmap",
-    "target_heatmaps",
-    "token_files",
-    "trace_image",
-    "voc_palette",
-    "weighed",
-    "word_heatmap",
     "word_tokens",
+    "heatmaps",
+    "word_heatmap",
+    "binarize",
+    "dense_crf",
+    "overlay",
+    "rank_words",
+    # learning
+    "optimize_tokens",
+    # the rest
+    "OvamError",
+    "__version__",
 ]
+
+_HOMES = {
+    "capture": "ovam.tracing.capture",
+    "trace_image": "ovam.tracing.real_images",
+    "Trace": "ovam.tracing.trace",
+    "Words": "ovam.attention.targets",
+    "Rows": "ovam.attention.targets",
+    "LearnedTokens": "ovam.learning.token_files",
+    "Method": "ovam.core.methods",
+    "METHODS": "ovam.core.methods",
+    "segment": "ovam.segmentation",
+    "Segment": "ovam.segmentation",
+    "encode": "ovam.attention.text",
+    "word_tokens": "ovam.attention.text",
+    "heatmaps": "ovam.attention.heatmaps",
+    "word_heatmap": "ovam.attention.heatmaps",
+    "binarize": "ovam.core.masks",
+    "dense_crf": "ovam.core.crf",
+    "overlay": "ovam.core.pictures",
+    "rank_words": "ovam.attention.probe",
+    "optimize_tokens": "ovam.learning.optimization",
+    "OvamError": "ovam.errors",
+}
+_MODULES = {"coco": "ovam.core.coco", "errors": "ovam.errors"}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the public names
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    raise AttributeError(f"module 'ovam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

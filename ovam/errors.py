@@ -1,6 +1,9 @@
 """Everything that can go wrong here, as one small tree: each class carries a stable ``code`` for programs."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+LONGEST_QUOTE: Final = 200  # characters
 
 
 class OvamError(Exception):
@@ -9,21 +12,43 @@ class OvamError(Exception):
     code: ClassVar[str] = "ovam-error"
 
 
-class InvalidArgumentError(OvamError):
+class InvalidArgumentError(OvamError, ValueError):
     """An argument lies outside what is allowed; the message names it, its value and the allowed range."""
 
     code = "invalid-argument"
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
         """Name the argument ``field``, the ``value`` it had and what would have been ``allowed``."""
-        super().__init__(f"{field} is {value!r}; allowed: {allowed}")
+        super().__init__(f"{field} is {shown(value)}; allowed: {allowed}")
         self.field = field
+        self.value = value
 
 
-class SelectionError(OvamError):
-    """A choice of blocks, evaluations or heads selects nothing or points outside of what there is."""
+class UnknownMethodError(InvalidArgumentError):
+    """No published method has this name; the message suggests one that is close."""
+
+    code = "unknown-method"
+
+    def __init__(self, name: object, known: Sequence[str], close: Sequence[str]) -> None:
+        """Name what was asked for, the ``known`` methods and those ``close`` to it."""
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        super().__init__("method", name, f"{', '.join(known)}{hint}")
+
+
+class SelectionError(InvalidArgumentError):
+    """A selection of blocks, evaluations or heads selects nothing, or something that is not there."""
 
     code = "selection-invalid"
+
+
+class MissingPackageError(OvamError):
+    """A feature needs a package that is not installed; the message says how to install it."""
+
+    code = "package-missing"
+
+    def __init__(self, package: str, extra: str, feature: str) -> None:
+        """Name the ``package``, the ``extra`` of this library that brings it, and the ``feature`` that needs it."""
+        super().__init__(f"{feature} needs the package {package}: pip install 'ovam-service[{extra}]'")
 
 
 class NoSelfAttentionError(OvamError):
@@ -65,7 +90,7 @@ class PromptTooLongError(OvamError):
 class TraceFormatError(OvamError):
     """The bytes are not a trace: cut short, corrupt, or of another kind."""
 
-    code = "trace-corrupt"
+    code = "trace-unreadable"
 
 
 class TraceMismatchError(OvamError):
@@ -119,4 +144,10 @@ class UnsafePickleError(OvamError):
 class TokenWidthError(OvamError):
     """A learned token is of another width than the model it is meant for; the message names both."""
 
-    code = "token-of-other-width"
+    code = "embedding-of-other-width"
+
+
+def shown(value: object) -> str:
+    """Return a value as an error quotes it: its repr, cut short."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."

@@ -1,15 +1,19 @@
 """Masks in the forms COCO tools read: run lengths, polygons, boxes."""
 
+from collections.abc import Sequence
 from typing import Any, Final, TypedDict
 
 import cv2
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from pycocotools import mask as run_lengths
 
 from ovam.errors import InvalidArgumentError
 
 MOST_PIXELS: Final = 1 << 26
+FIRST, LAST = ord("0"), ord("o")  # characters of compressed run lengths
+MORE, SIGN, DIGIT = 32, 16, 31  # bits of such a character, less FIRST
+MOST_DIGITS = 6  # 30 bits: more than MOST_PIXELS and a sign
 
 
 class RunLengths(TypedDict):
@@ -17,7 +21,7 @@ class RunLengths(TypedDict):
 
     size: list[int]
     """[height, width]."""
-    counts: str
+    counts: str | bytes
 
 
 class PlainRunLengths(TypedDict):
@@ -37,20 +41,45 @@ def encode_run_lengths(mask: Bool[np.ndarray, "height width"]) -> RunLengths:
 
 
 def decode_run_lengths(encoded: RunLengths | PlainRunLengths) -> Bool[np.ndarray, "height width"]:
-    """Return the mask of COCO run lengths, compressed or not.
+    """Return the mask of COCO run lengths, compressed or not; compressed ``counts`` are text, or pycocotools' bytes.
 
-    pycocotools would read what lies behind damaged counts, so it is not asked. Raises `InvalidArgumentError`
-    for counts that are no run lengths or do not fill the size, and for more than 64 million pixels.
+    pycocotools would read what lies behind damaged counts, so it is not asked. Raises `InvalidArgumentError` for counts that
+    are no run lengths or do not fill the size, and for more than 64 million pixels.
     """
     height, width = encoded["size"]
     if not (min(height, width) >= 0 and height * width <= MOST_PIXELS):
         raise InvalidArgumentError("size", encoded["size"], f"[height, width], {MOST_PIXELS} pixels at most")
-    counts = encoded["counts"]
-    lengths = _uncompressed(counts) if isinstance(counts, str) else counts
-    if any(length < 0 for length in lengths) or sum(lengths) != height * width:
-        raise InvalidArgumentError("counts", counts, f"run lengths that add up to {height} x {width} pixels")
-    inside = np.arange(len(lengths)) % 2 == 1
+    lengths = lengths_of(encoded["counts"])
+    if (lengths < 0).any() or int(lengths.sum()) != height * width:
+        allowed = f"run lengths, none negative, that add up to {height} x {width} pixels"
+        raise InvalidArgumentError("counts", encoded["counts"], allowed)
+    inside = np.arange(lengths.size) % 2 == 1
     return inside.repeat(lengths).reshape(width, height).T.copy()
+
+
+def lengths_of(counts: str | bytes | Sequence[int]) -> Int64[np.ndarray, " runs"]:
+    """Return run lengths, outside and inside in turn, of COCO's text, of pycocotools' bytes, or of a list of numbers.
+
+    In text, numbers are written in base 32, the lowest digit first and a sign in the last; from the fourth on they are
+    differences to the last but one. Raises `InvalidArgumentError` for text that is no run lengths.
+    """
+    if not isinstance(counts, str | bytes):
+        return np.asarray(counts, dtype=np.int64)
+    text = counts if isinstance(counts, str) else counts.decode("latin-1")
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64) - FIRST
+    if codes.size == 0 or codes.min() < 0 or codes.max() > LAST - FIRST or codes[-1] & MORE:
+        raise InvalidArgumentError("counts", counts, "COCO's compressed run lengths")
+    ends = np.flatnonzero(codes & MORE == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    digits = ends - starts + 1
+    if digits.max() > MOST_DIGITS:
+        raise InvalidArgumentError("counts", counts, f"COCO's compressed run lengths, of {MOST_DIGITS} digits at most")
+    shifts = 5 * (np.arange(codes.size) - starts.repeat(digits))
+    values = np.add.reduceat((codes & DIGIT) << shifts, starts)
+    values -= (codes[ends] & SIGN != 0) * (1 << 5 * digits)
+    values[1::2] = values[1::2].cumsum()
+    values[2::2] = values[2::2].cumsum()
+    return values
 
 
 def polygons(mask: Bool[np.ndarray, "height width"]) -> list[list[float]]:
@@ -116,27 +145,3 @@ def _joined(outer: np.ndarray, hole: np.ndarray) -> np.ndarray:
     at, start = np.unravel_index(int(distance.argmin()), distance.shape)
     around = np.roll(hole, -int(start), axis=0)
     return np.concatenate([outer[: at + 1], around, around[:1], outer[at:]])
-
-
-def _uncompressed(counts: str) -> list[int]:
-    """Read COCO's text of run lengths: base 32, lowest digits first, from the fourth on as differences.
-
-    A character is 48 and the digit, with bit 5 set where another follows; the last one's bit 4 is the sign.
-    """
-    lengths: list[int] = []
-    value = shift = 0
-    for letter in counts:
-        code = ord(letter) - 48
-        if not 0 <= code < 64 or shift > 60:
-            raise InvalidArgumentError("counts", counts, "COCO's compressed run lengths")
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift
-        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
-        value = shift = 0
-    if shift:
-        raise InvalidArgumentError("counts", counts, "COCO's compressed run lengths, whole")
-    return lengths

@@ -1,0 +1,1 @@
+"""The torch-free core: settings, selections, words, run lengths, masks. Library, contracts and gateway share it."""

@@ -1,0 +1,168 @@
+"""Every choice between a trace and a mask, as data; and the published methods as such data."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Annotated, Final, Literal
+
+from annotated_types import Interval
+
+from ovam.core.crf import CrfParameters
+from ovam.core.selection import Blocks, Positions
+from ovam.core.settings import Checked
+from ovam.core.thresholds import Share, Threshold
+from ovam.errors import UnknownMethodError
+
+Padding = Literal["none", "max_length"]
+Reduction = Literal["mean", "sum"]
+Sign = Literal[1, -1]
+TargetKind = Literal["words", "tokens"]
+MethodName = Literal["ovam", "daam", "attn2mask"]
+
+MOST_AFFINITY_STEPS: Final = 4
+Weight = Annotated[float, Interval(ge=0, le=1)]
+Steps = Annotated[int, Interval(ge=1, le=MOST_AFFINITY_STEPS)]
+
+
+@dataclass(frozen=True)
+class NoRefinement(Checked):
+    """The threshold cuts the heatmap as it is."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
+class ByAttention(Checked):
+    """Weight heat by the self-attention that each pixel receives, rescaled to [alpha, 1] (Eq. 8)."""
+
+    alpha: Weight = 0.85
+    """Least weight."""
+    sign: Sign = 1
+    """1: pixels that receive much attention keep more heat; -1: less."""
+    kind: Literal["attention"] = "attention"
+
+
+@dataclass(frozen=True)
+class ByAffinity(Checked):
+    """Spread heat along the self-attention: every pixel gets the mean heat of the pixels that it attends to."""
+
+    steps: Steps = 1
+    """How many times."""
+    kind: Literal["affinity"] = "affinity"
+
+
+@dataclass(frozen=True)
+class ByBoth(Checked):
+    """Spread heat along the self-attention, then weight it by the attention received."""
+
+    steps: Steps = 1
+    """How many times heat is spread."""
+    alpha: Weight = 0.85
+    """Least weight."""
+    sign: Sign = 1
+    """1: pixels that receive much attention keep more heat; -1: less."""
+    kind: Literal["both"] = "both"
+
+
+Refinement = NoRefinement | ByAttention | ByAffinity | ByBoth
+
+
+@dataclass(frozen=True)
+class Method(Checked):
+    """Every choice between a trace and a mask."""
+
+    blocks: Blocks = "all"
+    """Cross-attention blocks: `"all"`, or by a part of their name (`"up"`, `"down_blocks.1"`) or their resolution (16)."""
+    evaluations: Positions = "all"
+    """UNet evaluations: `"all"`, a position from 0 (negative: from the end), a fraction of the way (0.5: the middle one), a range or a list."""
+    heads: Positions = "all"
+    """Heads of every block, selected as evaluations are."""
+    padding: Padding = "none"
+    """Softmax over the prompt's own tokens (`none`), or over the encoder's full length, as during generation (`max_length`)."""
+    reduction: Reduction = "mean"
+    """Of blocks, evaluations and heads (Eq. 5): with `mean` heat lies in [0, 1]."""
+    refine: Refinement = field(default_factory=NoRefinement)
+    """What self-attention does to the heat before the threshold."""
+    threshold: Threshold = field(default_factory=Share)
+    """Which heat counts as inside (Eq. 9)."""
+    crf: CrfParameters | None = None
+    """Fit the mask to the image's edges with a dense CRF; `null`: do not."""
+    minimum_area: Annotated[int, Interval(ge=0, le=2**30)] = 0
+    """Drop connected regions of fewer pixels."""
+    fill_holes: bool = False
+    """Fill the holes of the mask."""
+
+    @property
+    def affinity_steps(self) -> int:
+        """How many times heat is spread along the self-attention; 0: not at all."""
+        return self.refine.steps if isinstance(self.refine, ByAffinity | ByBoth) else 0
+
+    @property
+    def weights(self) -> tuple[float, Sign] | None:
+        """Least weight and sign of the attention received; ``None`` where it plays no part."""
+        return (self.refine.alpha, self.refine.sign) if isinstance(self.refine, ByAttention | ByBoth) else None
+
+    @property
+    def needs_self_attention(self) -> bool:
+        """Whether the method asks for a trace with self-attention."""
+        return not isinstance(self.refine, NoRefinement)
+
+
+@dataclass(frozen=True)
+class PublishedMethod:
+    """A published method: its settings for words and for learned tokens."""
+
+    source: str
+    """Where it was published."""
+    words: Method
+    tokens: Method
+
+    def of(self, kind: TargetKind) -> Method:
+        """Return the settings for one kind of target."""
+        return self.words if kind == "words" else self.tokens
+
+
+class Methods(Mapping[str, PublishedMethod]):
+    """The published methods by name. An unknown name raises `UnknownMethodError`, which suggests a known one."""
+
+    def __init__(self, methods: dict[MethodName, PublishedMethod]) -> None:
+        self._methods: dict[str, PublishedMethod] = dict(methods)
+
+    def __getitem__(self, name: str) -> PublishedMethod:
+        if name not in self._methods:
+            raise UnknownMethodError(name, [*self._methods], get_close_matches(str(name).lower(), self._methods, n=1))
+        return self._methods[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._methods)
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._methods
+
+
+def attn2mask(beta: float) -> Method:
+    """Attn2Mask: inside is h > (1 - beta) / 2 of the min-max map of the middle evaluation, since its background is 1 - h - beta."""
+    return Method(evaluations=0.5, threshold=Share((1 - beta) / 2, "minmax"), crf=CrfParameters())
+
+
+METHODS: Final = Methods({
+    "ovam": PublishedMethod(
+        "Marcos-Manchón et al., Open-Vocabulary Attention Maps with Token Optimization, CVPR 2024, arXiv 2403.14291",
+        words=Method(refine=ByAttention(0.85), threshold=Share(0.4), crf=CrfParameters()),
+        tokens=Method(refine=ByAttention(0.95), threshold=Share(0.8), crf=CrfParameters()),
+    ),
+    "daam": PublishedMethod(
+        "Tang et al., What the DAAM: Interpreting Stable Diffusion Using Cross Attention, ACL 2023, arXiv 2210.04885",
+        words=Method(threshold=Share(0.4)),
+        tokens=Method(threshold=Share(0.8)),
+    ),
+    "attn2mask": PublishedMethod(
+        "Yoshihashi et al., Attention as Annotation: Generating Images and Pseudo-masks, arXiv 2309.01369",
+        words=attn2mask(beta=0.2),
+        tokens=attn2mask(beta=-0.2),
+    ),
+})  # fmt: skip
+"""The settings of the paper's tables, by method and kind of target."""

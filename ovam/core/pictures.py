@@ -1,0 +1,58 @@
+"""Images as people have them, brought to one form; and heat shown over an image."""
+
+from typing import TYPE_CHECKING, Union
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from ovam.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Picture = Union["Image.Image", np.ndarray]
+"""A PIL image, or an array: uint8 (height, width, 3) RGB, or (height, width) grey, or floats in [0, 1] of these shapes."""
+
+HEAT = 0.55  # weight of the heat's colours over the image
+OUTLINE = (255, 255, 255)
+
+
+def rgb_of(image: Picture) -> UInt8[np.ndarray, "height width 3"]:
+    """Return an image as uint8 RGB. Raises `InvalidArgumentError` for what is no image."""
+    if hasattr(image, "convert"):  # PIL's; its class need not be imported to recognise it
+        return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image)
+    grey = pixels.ndim == 2
+    if not (grey or (pixels.ndim == 3 and pixels.shape[2] == 3)) or pixels.size == 0:
+        raise InvalidArgumentError("image", pixels.shape, "a PIL image, or an array (height, width, 3)")
+    if np.issubdtype(pixels.dtype, np.floating):
+        if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 1:
+            raise InvalidArgumentError("image", f"{pixels.dtype.name} from {pixels.min()} to {pixels.max()}", "floats in [0, 1]")
+        pixels = np.rint(pixels * 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise InvalidArgumentError("image", pixels.dtype.name, "uint8, or floats in [0, 1]")
+    return pixels[..., None].repeat(3, axis=2) if grey else pixels
+
+
+def overlay(
+    image: Picture, heat: Float[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Lay heat over its image (coolest pixel dark, hottest bright), and outline a mask in white.
+
+    `heat` is a NumPy array or a tensor; it is resized to the image.
+    """
+    pixels = rgb_of(image)
+    values = np.asarray(heat.detach().cpu() if hasattr(heat, "detach") else heat, dtype=np.float32)
+    height, width = pixels.shape[:2]
+    if values.shape != (height, width):
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    low, high = float(values.min()), float(values.max())
+    level = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    colours = cv2.applyColorMap(np.rint(level * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    blended = cv2.addWeighted(pixels, 1 - HEAT, np.ascontiguousarray(colours), HEAT, 0)
+    if mask is not None:
+        solid = np.asarray(mask).astype(np.uint8)
+        inside = cv2.erode(solid, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        blended[solid > inside] = OUTLINE
+    return blended

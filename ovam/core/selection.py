@@ -1,0 +1,112 @@
+"""Selecting some of the blocks, evaluations or heads: one meaning for every function and every request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
+
+from ovam.core.settings import Checked
+from ovam.errors import SelectionError
+
+All = Literal["all"]
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Span(Checked):
+    """A range of positions as Python's slices count them: `stop` is left out, negative numbers count from the end."""
+
+    start: int | None = None
+    """First position; from the beginning without it."""
+    stop: int | None = None
+    """Position after the last; to the end without it."""
+    step: Annotated[int, Interval(ge=1)] | None = None
+    """Distance between positions; 1 without it."""
+
+
+Positions = All | int | float | Span | Sequence[int]
+"""``"all"``; one position; the one at a fraction of the way (0.5: the middle); a range; or several. Negative ones count from the end.
+Functions take a slice for a range, too."""
+
+Blocks = str | int | Sequence[str | int]
+"""``"all"``; or blocks by a part of their name (``"up"``, ``"down_blocks.1"``) or by the longer side of their grid (16); or several of these."""
+
+
+def select_positions(selection: Positions | slice, count: int, what: str) -> tuple[int, ...]:
+    """Resolve a selection among `count` things to rising positions without repeats.
+
+    Raises `SelectionError`, which says `what` was selected from, for a position outside and for an empty selection.
+
+    >>> select_positions(0.5, 31, "evaluations"), select_positions(Span(stop=2), 31, "evaluations")
+    ((15,), (0, 1))
+    """
+    picked = picked_of(selection, count, what)
+    outside = [index for index in picked if not -count <= index < count]
+    if outside:
+        raise SelectionError(what, outside, f"positions from {-count} to {count - 1}")
+    if not picked:
+        raise SelectionError(what, selection, f"at least one of {count}")
+    return tuple(sorted({index % count for index in picked}))
+
+
+def picked_of(selection: Positions | slice, count: int, what: str) -> Sequence[int]:
+    """Return the positions that a selection names, inside of `count` or not."""
+    match selection:
+        case "all":
+            return range(count)
+        case Span(start, stop, step):
+            return range(count)[start:stop:step]
+        case slice():
+            return range(count)[selection]
+        case bool() | str():
+            raise SelectionError(what, selection, "'all', a position, a fraction, a range or a list of positions")
+        case int():
+            return [selection]
+        case float():
+            if not 0 <= selection < 1:
+                raise SelectionError(what, selection, "as a fraction of the way, 0 or more and below 1")
+            return [int(selection * count)]
+        case _:
+            return list(selection)
+
+
+def select_blocks(selection: Blocks, grids: Mapping[str, Grid | None], what: str = "blocks") -> tuple[str, ...]:
+    """Name the selected blocks, in the order of `grids`: every block's (height, width).
+
+    A block whose grid is ``None``, not known yet, passes for one of any resolution. Raises `SelectionError` when a part
+    of the selection selects no block.
+
+    >>> select_blocks("up", {"down_blocks.0": (16, 16), "up_blocks.1": (16, 16)})
+    ('up_blocks.1',)
+    """
+    if selection == "all":
+        return tuple(grids)
+    parts = [selection] if isinstance(selection, str | int) else list(selection)
+    if not parts:
+        raise SelectionError(what, parts, "'all', or at least one")
+    for part in parts:
+        if not any(selects(part, name, grid) for name, grid in grids.items()):
+            sides = sorted({max(grid) for grid in grids.values() if grid}, reverse=True)
+            places = dict.fromkeys(".".join(name.split(".")[:2]) for name in grids)
+            known = f"a resolution of {', '.join(map(str, sides))}, or " if sides else ""
+            raise SelectionError(what, part, f"{known}a part of a block's name; names begin with {', '.join(places)}")
+    return tuple(name for name, grid in grids.items() if any(selects(part, name, grid) for part in parts))
+
+
+def selects(part: str | int, name: str, grid: Grid | None) -> bool:
+    """Whether this is a part of the block's name, or the longer side of its grid."""
+    if isinstance(part, int):
+        return grid is None or max(grid) == part
+    return part in name
+
+
+def written(selection: Any) -> Any:  # noqa: ANN401 - a selection, as JSON takes it
+    """Write a selection in the one form that requests and records use."""
+    match selection:
+        case slice():
+            return Span(selection.start, selection.stop, selection.step)
+        case str() | int() | float() | Span():
+            return selection
+        case _:
+            return list(selection)

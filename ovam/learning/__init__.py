@@ -1,0 +1,1 @@
+"""From annotated images to tokens: training examples, losses, optimisation, token files."""

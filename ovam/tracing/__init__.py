@@ -1,0 +1,1 @@
+"""From a pipeline at work to a trace: hooks, captures, real images."""
