@@ -1,4 +1,4 @@
-"""Everything that can go wrong here, as one small tree: each class carries a stable ``code`` for programs."""
+"""Everything that can go wrong here, as one small tree: each class carries a stable `code` for programs."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Final
@@ -18,7 +18,7 @@ class InvalidArgumentError(OvamError, ValueError):
     code = "invalid-argument"
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        """Name the argument ``field``, the ``value`` it had and what would have been ``allowed``."""
+        """Name the argument `field`, the `value` it had and what would have been `allowed`."""
         super().__init__(f"{field} is {shown(value)}; allowed: {allowed}")
         self.field = field
         self.value = value
@@ -30,7 +30,7 @@ class UnknownMethodError(InvalidArgumentError):
     code = "unknown-method"
 
     def __init__(self, name: object, known: Sequence[str], close: Sequence[str]) -> None:
-        """Name what was asked for, the ``known`` methods and those ``close`` to it."""
+        """Name what was asked for, the `known` methods and those `close` to it."""
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         super().__init__("method", name, f"{', '.join(known)}{hint}")
 
@@ -47,7 +47,7 @@ class MissingPackageError(OvamError):
     code = "package-missing"
 
     def __init__(self, package: str, extra: str, feature: str) -> None:
-        """Name the ``package``, the ``extra`` of this library that brings it, and the ``feature`` that needs it."""
+        """Name the `package`, the `extra` of this library that brings it, and the `feature` that needs it."""
         super().__init__(f"{feature} needs the package {package}: pip install 'ovam-service[{extra}]'")
 
 

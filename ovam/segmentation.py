@@ -1,93 +1,209 @@
-"""From heatmaps to masks and labels, each by its method: refine, cut, tidy (Eq. 8 and 9)."""
+"""From a trace to segments: heatmap, refinement by self-attention, threshold, CRF and tidying in one call (Eq. 3 to 9)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ovam.attention import resize
-from ovam.crf import dense_crf
-from ovam.masks import fill_holes, remove_small, stretched_and_weighed
-from ovam.methods import Method
-from ovam.refine import Layer, affinity, attention_received
-from ovam.thresholds import level_of, reaches
+from ovam.attention.refinement import Layer, affinity, attention_received
+from ovam.attention.scores import resize
+from ovam.attention.targets import Rows, Words, photograph_of, rows_of, target_heatmaps
+from ovam.core.crf import dense_crf
+from ovam.core.masks import score, tidied, weighted
+from ovam.core.methods import METHODS, Method
+from ovam.core.pictures import Picture, rgb_of
+from ovam.core.thresholds import level_of, prepared, reaches
+from ovam.errors import InvalidArgumentError, NoSelfAttentionError
+from ovam.learning.token_files import LearnedTokens
+from ovam.tracing.model import Pipeline
+from ovam.tracing.trace import Trace, require_trace
+
+Target = str | Words | Rows | LearnedTokens
+"""What to look for. A plain word stands for `Words("a photograph of a <word>", word)`."""
+How = str | Method
+"""A method, or the name of a published one, whose settings for words or tokens are taken by the kind of target."""
 
 
-def mask_of(
-    method: Method,
-    heatmap: Float[Tensor, "map_height map_width"],
-    image: UInt8[np.ndarray, "height width 3"],
-    layers: Sequence[Layer] = (),
-) -> Bool[np.ndarray, "height width"]:
-    """Make a target's mask at the size of its image, with every setting that comes after the heatmap.
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Where a target is in an image."""
 
-    In turn: affinity, resizing, weights, threshold, CRF, small regions, holes. ``layers`` are the captured
-    self-attentions; only methods that refine by them need any.
+    heatmap: Float[np.ndarray, "height width"]
+    """Refined heat at the image's size, float32: what the threshold cuts."""
+    mask: Bool[np.ndarray, "height width"]
+    """The target's pixels."""
+    score: float
+    """How sure the mask is: its mean heat as a fraction of the hottest pixel's, 0 to 1."""
+    method: Method
+    """The settings it was computed with."""
 
-    Raises `NoSelfAttentionError` when they are missing, and what the single functions raise.
+
+@overload
+def segment(
+    trace: Trace, pipeline: Pipeline, targets: Target, method: How = "ovam", image: Picture | None = None
+) -> Segment: ...
+
+
+@overload
+def segment(
+    trace: Trace,
+    pipeline: Pipeline,
+    targets: Sequence[Target],
+    method: How | Sequence[How] = "ovam",
+    image: Picture | None = None,
+) -> list[Segment]: ...
+
+
+def segment(
+    trace: Trace,
+    pipeline: Pipeline,
+    targets: Target | Sequence[Target],
+    method: How | Sequence[How] = "ovam",
+    image: Picture | None = None,
+) -> Segment | list[Segment]:
+    """Find words or learned tokens in an image: one target gives one `Segment`, a sequence a list of them.
+
+    Args:
+        trace: The image's trace; with `self_attention=True` for methods that refine by it, such as "ovam".
+        pipeline: The pipeline that the trace was captured from; it encodes the words.
+        targets: A word, `Words`, `Rows` or `LearnedTokens`, or a sequence of these.
+        method: A name in `METHODS`, a `Method`, or a sequence with one of them per target.
+        image: The image itself, as large as the trace says; only methods with a CRF need it.
+
+    Raises:
+        NoSelfAttentionError: The method refines by self-attention and the trace holds none.
+        InvalidArgumentError: The method needs the image and there is none, or the image is of another size.
+        WordNotInPromptError: A word is not in its prompt.
+
+    >>> with ovam.capture(pipeline, self_attention=True) as traces:
+    ...     image = pipeline("a cat and a dog", num_inference_steps=2).images[0]
+    >>> found = ovam.segment(traces[0], pipeline, "cat", image=image)
+    >>> found.heatmap.shape == found.mask.shape == traces[0].image_size
+    True
+    >>> cat, dog = ovam.segment(traces[0], pipeline, ["cat", "dog"], "daam")
+    >>> dog.method == ovam.METHODS["daam"].words
+    True
+
     """
-    (heat,) = refined([heatmap], [method], (image.shape[0], image.shape[1]), layers)
-    return cut(method, heat, image)
+    require_trace(trace)
+    several = isinstance(targets, Sequence) and not isinstance(targets, str)
+    wanted = [target_of(one) for one in (targets if several else [targets])]
+    methods = methods_of(method, wanted)
+    pixels = _fitting(image, trace, methods)
+    maps = target_heatmaps(trace, rows_of(pipeline, wanted, methods), methods)
+    heats = refined(maps, methods, trace.image_size, trace.self_attention)
+    masks = [cut(one, heat, pixels) for one, heat in zip(methods, heats, strict=True)]
+    found = [
+        Segment(heat, mask, score(heat, mask), one) for heat, mask, one in zip(heats, masks, methods, strict=True)
+    ]
+    return found if several else found[0]
+
+
+def target_of(target: Target) -> Words | Rows:
+    """Return a target as words or rows. Raises `InvalidArgumentError` for tokens of several classes, of which one must be named."""
+    match target:
+        case str():
+            return photograph_of(target)
+        case LearnedTokens():
+            return target.only()
+        case Words() | Rows():
+            return target
+        case _:
+            raise InvalidArgumentError("targets", target, "a word, Words, Rows, LearnedTokens, or a sequence of these")
+
+
+def methods_of(method: How | Sequence[How], targets: Sequence[Words | Rows]) -> list[Method]:
+    """Return each target's method: the settings of a named one go by the kind of target.
+
+    Raises `UnknownMethodError`, and `InvalidArgumentError` for another number of methods than targets.
+    """
+    each = [method] * len(targets) if isinstance(method, str | Method) else [*method]
+    if len(each) != len(targets):
+        raise InvalidArgumentError("method", f"{len(each)} methods", f"one, or one for each of {len(targets)} targets")
+    return [
+        one if isinstance(one, Method) else METHODS[one].of("words" if isinstance(target, Words) else "tokens")
+        for one, target in zip(each, targets, strict=True)
+    ]
 
 
 def refined(
     heatmaps: Sequence[Float[Tensor, "_ _"]], methods: Sequence[Method], size: tuple[int, int], layers: Sequence[Layer] = ()
-) -> list[Float[Tensor, "height width"]]:
-    """Bring each target's heatmap to what its threshold cuts, of ``size`` (height, width), by its own method.
+) -> list[Float[np.ndarray, "height width"]]:
+    """Bring each target's heatmap to what its threshold cuts, float32 of `size` (height, width), by its own method.
 
-    In turn: affinity, resizing, min-max, weights. What targets share is computed once.
+    In turn: affinity, resizing, min-max, weights. What targets have in common is computed once.
 
     Raises `NoSelfAttentionError` when a method needs layers and there are none.
     """
+    if not layers and any(method.needs_self_attention for method in methods):
+        raise NoSelfAttentionError(
+            "the trace holds no self-attention, by which the method refines heat; "
+            "capture with self_attention=True, or choose a method without refinement, such as 'daam'"
+        )
     with torch.no_grad():
-        received = attention_received(layers) if any(method.weighs for method in methods) else None
-        spread = _spread(heatmaps, methods, layers)
-        return [
-            stretched_and_weighed(
-                resize(heat[None], size)[0],
-                method.rule(),
-                attention=received if method.weighs else None,
-                alpha=method.alpha,
-                sign=method.sign,
-            )
-            for heat, method in zip(spread, methods, strict=True)
-        ]
+        received = attention_received(layers) if any(method.weights for method in methods) else None
+        weights = None if received is None else resize(received[None], size)[0].float().cpu().numpy()
+        spread = [resize(heat[None], size)[0].float().cpu().numpy() for heat in _spread(heatmaps, methods, layers)]
+    return [
+        heat if weights is None or method.weights is None else weighted(heat, weights, *method.weights)
+        for method, heat in zip(methods, map(_prepared, spread, methods), strict=True)
+    ]
 
 
-def cut(
-    method: Method, heat: Float[Tensor, "height width"], image: UInt8[np.ndarray, "height width 3"]
-) -> Bool[np.ndarray, "height width"]:
-    """Cut refined heat by a method's threshold, fit the mask to the image, and tidy it."""
-    mask = reaches(heat, method.rule())
+def cut(method: Method, heat: Float[np.ndarray, "height width"], image: Picture | None = None) -> Bool[np.ndarray, "height width"]:
+    """Cut refined heat by a method's threshold, fit the mask to the image, and tidy it.
+
+    Raises `InvalidArgumentError` when the method has a CRF and there is no image.
+    """
+    mask = reaches(heat, method.threshold)
     if method.crf is not None:
-        mask = torch.from_numpy(dense_crf(image, mask.cpu().numpy(), method.crf))
-    if method.minimum_area:
-        mask = remove_small(mask, method.minimum_area)
-    if method.fill_holes:
-        mask = fill_holes(mask)
-    return mask.cpu().numpy()
+        mask = dense_crf(required(image), mask, method.crf)
+    return tidied(mask, method.minimum_area, fill_holes=method.fill_holes)
 
 
-def lead(method: Method, heat: Float[Tensor, "height width"]) -> Float[Tensor, "height width"]:
-    """Say how far refined heat is above its method's threshold, as a share of its hottest pixel's.
+def margin(method: Method, heat: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
+    """Return how far refined heat is above its method's threshold, as a fraction of its hottest pixel's.
 
-    The threshold is how hot background is for this target, so leads of different targets and methods are in
+    The threshold is how hot background is for this target, so margins of different targets and methods are in
     one unit, and one is at least 0 exactly where `cut` marks, before it fits and tidies.
     """
     hottest = heat.max()
-    return (heat - level_of(heat, method.rule())) / (hottest if hottest > 0 else 1)
+    return (heat - np.asarray(level_of(heat, method.threshold), heat.dtype)) / (hottest if hottest > 0 else 1)
+
+
+def required(image: Picture | None) -> Picture:
+    """Return the image. Raises `InvalidArgumentError` when there is none, although a CRF needs it."""
+    if image is None:
+        raise InvalidArgumentError("image", None, "the image of the trace: the method fits masks to its edges (or set crf=None)")
+    return image
+
+
+def _fitting(image: Picture | None, trace: Trace, methods: Sequence[Method]) -> np.ndarray | None:
+    """Return the image's pixels if a method needs them."""
+    if not any(method.crf is not None for method in methods):
+        return None
+    pixels = rgb_of(required(image))
+    if pixels.shape[:2] != trace.image_size:
+        raise InvalidArgumentError("image", pixels.shape[:2], f"(height, width) {trace.image_size}, the size of the trace's image")
+    return pixels
+
+
+def _prepared(heat: Float[np.ndarray, "height width"], method: Method) -> Float[np.ndarray, "height width"]:
+    return prepared(heat, method.threshold)
 
 
 def _spread(
     heatmaps: Sequence[Float[Tensor, "_ _"]], methods: Sequence[Method], layers: Sequence[Layer]
 ) -> list[Float[Tensor, "_ _"]]:
-    """Spread the heat of those whose method does; all on one grid with as many steps are done as one."""
+    """Spread the heat of the targets whose method does; those on one grid with as many steps together."""
     spread = list(heatmaps)
     alike: dict[tuple[torch.Size, int], list[int]] = {}
     for number, (heat, method) in enumerate(zip(heatmaps, methods, strict=True)):
-        if method.spreads:
+        if method.affinity_steps:
             alike.setdefault((heat.shape, method.affinity_steps), []).append(number)
     for (_, steps), numbers in alike.items():
         maps = affinity(torch.stack([heatmaps[number] for number in numbers]), layers, steps=steps)

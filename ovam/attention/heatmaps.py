@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.attention import Share, Split, attention_sum, largest_grid, parted, resize, shares_of, summed, terms_of
+from ovam.attention.scores import Selected, Split, attention_sum, largest_grid, parted, resize, select, summed, terms_of
 from ovam.errors import InvalidArgumentError
-from ovam.model import Pipeline
-from ovam.selection import Blocks, Indices
-from ovam.text import Padding, encode, word_tokens
-from ovam.trace import Trace
-
-Reduction = Literal["mean", "sum"]
-
+from ovam.tracing.model import Pipeline
+from ovam.core.methods import Padding, Reduction
+from ovam.core.selection import Blocks, Positions
+from ovam.attention.text import encode, word_tokens
+from ovam.tracing.trace import Trace, require_trace
 
 def heatmaps(
     trace: Trace,
@@ -24,23 +22,23 @@ def heatmaps(
     *,
     reduction: Reduction = "mean",
     size: tuple[int, int] | None = None,
-    blocks: Blocks = None,
-    evaluations: Indices = None,
-    heads: Indices = None,
+    blocks: Blocks = "all",
+    evaluations: Positions | slice = "all",
+    heads: Positions | slice = "all",
 ) -> Float[Tensor, "tokens height width"]:
     """Compute the attention of every pixel to every row of a text embedding (Eq. 5).
 
-    ``reduction="sum"`` adds up blocks, evaluations and heads, as Eq. 5; ``"mean"`` divides by the number of
+    `reduction="sum"` adds up blocks, evaluations and heads, as Eq. 5; `"mean"` divides by the number of
     terms, so that values lie in [0, 1] and sum to 1 over the tokens. The maps have the largest grid among
-    the chosen blocks, or ``size`` (height, width), resized bilinearly. ``evaluations`` and ``heads`` are
+    the chosen blocks, or `size` (height, width), resized bilinearly. `evaluations` and `heads` are
     positions in the trace; see `ovam.selection` for how to choose. Differentiable with respect to
-    ``embedding``; fp32 (fp64 for an fp64 trace), on the trace's device.
+    `embedding`; fp32 (fp64 for an fp64 trace), on the trace's device.
 
     Raises `SelectionError`, and `InvalidArgumentError` for an embedding of another width.
     """
     require_fitting(trace, embedding)
-    shares = shares_of(trace, blocks, evaluations, heads)
-    maps = _reduced(shares, embedding, reduction, largest_grid(shares))
+    selected = select(trace, blocks, evaluations, heads)
+    maps = _reduced(selected, embedding, reduction, largest_grid(selected))
     return maps if size is None else resize(maps, size)
 
 
@@ -53,7 +51,7 @@ class SplitHeatmaps:
     terms: tuple[int, ...]
     """How many maps of attention each part is made of."""
     maps: Float[Tensor, "parts tokens height width"]
-    """On the largest grid of all parts; the mean weighted by ``terms``, for ``reduction="sum"`` the sum, is the heatmap."""
+    """On the largest grid of all parts; the mean weighted by `terms`, for `reduction="sum"` the sum, is the heatmap."""
 
 
 def split_heatmaps(
@@ -62,18 +60,18 @@ def split_heatmaps(
     by: Split,
     *,
     reduction: Reduction = "mean",
-    blocks: Blocks = None,
-    evaluations: Indices = None,
-    heads: Indices = None,
+    blocks: Blocks = "all",
+    evaluations: Positions | slice = "all",
+    heads: Positions | slice = "all",
 ) -> SplitHeatmaps:
     """Compute `heatmaps` of every single block, evaluation or head among the chosen.
 
     The n-th heads of all blocks are one part; a block with fewer heads has none in it.
     """
     require_fitting(trace, embedding)
-    shares = shares_of(trace, blocks, evaluations, heads)
-    parts = parted(shares, by)
-    maps = torch.stack([_reduced(part, embedding, reduction, largest_grid(shares)) for part in parts.values()])
+    selected = select(trace, blocks, evaluations, heads)
+    parts = parted(selected, by)
+    maps = torch.stack([_reduced(part, embedding, reduction, largest_grid(selected)) for part in parts.values()])
     return SplitHeatmaps(tuple(parts), tuple(terms_of(part) for part in parts.values()), maps)
 
 
@@ -87,13 +85,13 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     occurrence: int | None = None,
     reduction: Reduction = "mean",
     size: tuple[int, int] | None = None,
-    blocks: Blocks = None,
-    evaluations: Indices = None,
-    heads: Indices = None,
+    blocks: Blocks = "all",
+    evaluations: Positions | slice = "all",
+    heads: Positions | slice = "all",
 ) -> Float[Tensor, "height width"]:
     """Compute the heatmap of a word or phrase of an attribution prompt: the mean over its tokens' maps.
 
-    All occurrences of the word count, or with ``occurrence`` the n-th, from 0; the rest is as in `heatmaps`.
+    All occurrences of the word count, or with `occurrence` the n-th, from 0; the rest is as in `heatmaps`.
 
     Raises what `ovam.encode` and `heatmaps` raise, and `WordNotInPromptError`.
     """
@@ -105,17 +103,18 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
 
 
 def _reduced(
-    shares: Sequence[Share], embedding: Float[Tensor, "tokens text_width"], reduction: Reduction, size: tuple[int, int]
+    selected: Sequence[Selected], embedding: Float[Tensor, "tokens text_width"], reduction: Reduction, size: tuple[int, int]
 ) -> Float[Tensor, "tokens height width"]:
     """Compute the sum or the mean of all maps of attention; a graph is kept only where the embedding asks for it."""
     if reduction not in get_args(Reduction):
         raise InvalidArgumentError("reduction", reduction, "'mean' or 'sum'")
     with torch.set_grad_enabled(torch.is_grad_enabled() and embedding.requires_grad):
-        total = summed(shares, embedding, size, attention_sum)
-        return total if reduction == "sum" else total / terms_of(shares)
+        total = summed(selected, embedding, size, attention_sum)
+        return total if reduction == "sum" else total / terms_of(selected)
 
 
 def require_fitting(trace: Trace, embedding: Tensor) -> None:
     """Raise `InvalidArgumentError` for an embedding without rows, or of another width than the trace's."""
+    require_trace(trace)
     if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
         raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")

@@ -1,7 +1,5 @@
 """What is at a place of an image? The words that it attends to, ranked."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.errors import InvalidArgumentError, WordNotInPromptError
-from ovam.heatmaps import heatmaps, resize
-from ovam.model import Pipeline
-from ovam.selection import Blocks, Indices
-from ovam.text import Padding, encode, word_tokens
-from ovam.trace import Trace
+from ovam.attention.heatmaps import heatmaps
+from ovam.tracing.model import Pipeline
+from ovam.core.methods import Padding
+from ovam.core.selection import Blocks, Positions
+from ovam.core.words import words_of
+from ovam.attention.scores import resize
+from ovam.attention.text import encode, word_tokens
+from ovam.tracing.trace import Trace, require_trace
 
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels; a single pixel is a box of 1 by 1."""
@@ -28,7 +29,7 @@ class RankedWord:
     attention: float
     """Mean attention of the place to the word, 0 to 1."""
     share: float
-    """Of the attention that all the words get there; the shares add up to 1."""
+    """Of the attention that all the words get there; the selected add up to 1."""
     gain: float
     """Its attention there less its attention in the whole image; the order is by it."""
     lift: float
@@ -43,19 +44,20 @@ def rank_words(  # noqa: PLR0913 - every choice of the method is one keyword
     *,
     box: Box,
     padding: Padding = "none",
-    blocks: Blocks = None,
-    evaluations: Indices = None,
-    heads: Indices = None,
+    blocks: Blocks = "all",
+    evaluations: Positions | slice = "all",
+    heads: Positions | slice = "all",
 ) -> tuple[RankedWord, ...]:
     """Rank words of an attribution prompt by how much more a place attends to them than the image does.
 
-    One softmax over one prompt, so that the words compete: ``words`` are words or phrases of it, all of its
+    One softmax over one prompt, so that the words compete: `words` are words or phrases of it, all of its
     words without them. The order is by `RankedWord.gain`: every word's map has a floor of its own, so that the
     plain attention orders the words much the same everywhere (`experiments.probing` measures it).
 
     Raises `InvalidArgumentError` for a box outside of the image, `WordNotInPromptError`, and what `ovam.encode`
     and `ovam.heatmaps` raise.
     """
+    require_trace(trace)
     _require_inside(box, trace.image_size)
     embedding, tokens = encode(pipeline, prompt, padding=padding)
     asked = words_of(prompt) if words is None else [*words]
@@ -78,16 +80,8 @@ def ranked(words: Sequence[str], maps: Float[Tensor, "words height width"], box:
     return tuple(sorted(found, key=lambda one: (one.gain, one.attention), reverse=True))
 
 
-def words_of(prompt: str) -> list[str]:
-    """List the words of a prompt, each once, whatever its case."""
-    first: dict[str, str] = {}
-    for word in re.findall(r"[^\W_]+", unicodedata.normalize("NFC", prompt)):
-        first.setdefault(word.casefold(), word)
-    return list(first.values())
-
-
 def _require_inside(box: Box, size: tuple[int, int]) -> None:
-    """Refuse a box that is empty or leaves the image of ``size`` (height, width)."""
+    """Refuse a box that is empty or leaves the image of `size` (height, width)."""
     left, top, width, height = box
     if min(left, top) < 0 or min(width, height) < 1 or left + width > size[1] or top + height > size[0]:
         raise InvalidArgumentError("box", box, f"(left, top, width, height) inside of {size[1]} x {size[0]} pixels")

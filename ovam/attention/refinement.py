@@ -8,14 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from ovam.attention import resize
+from ovam.attention.scores import resize
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError
-from ovam.selection import Indices, chosen_indices
+from ovam.core.methods import MOST_AFFINITY_STEPS
+from ovam.core.selection import Positions, select_positions
 
 # Probabilities held at a time: 64 MiB in single precision.
 _PROBABILITIES_AT_A_TIME = 1 << 24
-
-MOST_STEPS = 4
 
 
 @runtime_checkable
@@ -40,7 +39,7 @@ class Layer(Protocol):
 
 
 def attention_received(
-    layers: Sequence[Layer], *, evaluations: Indices = None, heads: Indices = None
+    layers: Sequence[Layer], *, evaluations: Positions | slice = "all", heads: Positions | slice = "all"
 ) -> Float[Tensor, "height width"]:
     """Compute how much attention every pixel receives, on the largest layer's grid (Eq. 8).
 
@@ -68,19 +67,19 @@ def affinity(
     layers: Sequence[Layer],
     *,
     steps: int = 1,
-    evaluations: Indices = None,
-    heads: Indices = None,
+    evaluations: Positions | slice = "all",
+    heads: Positions | slice = "all",
 ) -> Float[Tensor, "maps height width"]:
-    """Spread heat to the pixels that attend to it: D <- A D, ``steps`` times, A the mean self-attention.
+    """Spread heat to the pixels that attend to it: D <- A D, `steps` times, A the mean self-attention.
 
     A is averaged over layers, evaluations and heads; heat is resized to each layer's grid and back to its
-    own. No pixels x pixels matrix comes to be: heat is the value of the attention. What is constant stays
+    own. The pixels x pixels matrix is never materialised: heat is the value of the attention. What is constant stays
     as it is, and nothing leaves the range of the heat it is made of.
 
-    Raises `InvalidArgumentError` for ``steps`` outside 1 to 4, and what `attention_received` raises.
+    Raises `InvalidArgumentError` for `steps` outside 1 to 4, and what `attention_received` raises.
     """
-    if not 1 <= steps <= MOST_STEPS:
-        raise InvalidArgumentError("steps", steps, f"1 to {MOST_STEPS}")
+    if not 1 <= steps <= MOST_AFFINITY_STEPS:
+        raise InvalidArgumentError("steps", steps, f"1 to {MOST_AFFINITY_STEPS}")
     _largest(layers)
     for _ in range(steps):
         heat = _spread(heat, layers, lambda layer: _chosen(layer, evaluations, heads))
@@ -136,14 +135,14 @@ def _column_sum(
     return total
 
 
-def _chosen(layer: Layer, evaluations: Indices, heads: Indices) -> tuple[Tensor, Tensor]:
+def _chosen(layer: Layer, evaluations: Positions | slice, heads: Positions | slice) -> tuple[Tensor, Tensor]:
     """Take the chosen evaluations and heads of a layer, in single precision at least."""
     queries, keys = layer.queries, layer.keys
-    if evaluations is not None:
-        steps = list(chosen_indices(evaluations, queries.shape[0], "evaluations"))
+    if evaluations != "all":
+        steps = list(select_positions(evaluations, queries.shape[0], "evaluations"))
         queries, keys = queries[steps], keys[steps]
-    if heads is not None:
-        kept = list(chosen_indices(heads, queries.shape[1], "heads"))
+    if heads != "all":
+        kept = list(select_positions(heads, queries.shape[1], "heads"))
         queries, keys = queries[:, kept], keys[:, kept]
     exact = torch.promote_types(queries.dtype, torch.float32)
     return queries.to(exact), keys.to(exact)

@@ -1,4 +1,4 @@
-"""The arithmetic of a heatmap: which maps of attention take part, and their sum (Eq. 3 and 5)."""
+"""The arithmetic of a heatmap: which attention maps it is made of, and their sum (Eq. 3 and 5)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ovam.errors import InvalidArgumentError
-from ovam.selection import Blocks, Indices, chosen_blocks, chosen_indices
-from ovam.trace import Block, Trace
+from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
+from ovam.tracing.trace import Block, Trace
 
 Split = Literal["block", "evaluation", "head"]
 
@@ -20,59 +20,59 @@ _SCORES_AT_A_TIME = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
-    """What of a block takes part in a heatmap."""
+class Selected:
+    """The part of a block from which a heatmap is computed."""
 
     block: Block
     evaluations: tuple[int, ...]
     heads: tuple[int, ...]
 
     def queries(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
-        """Take the queries that take part."""
+        """Return the queries of the selected evaluations and heads."""
         return _taken(_taken(self.block.queries, 0, self.evaluations), 1, self.heads)
 
     def keys(self, embedding: Float[Tensor, "tokens text_width"]) -> Float[Tensor, "heads tokens head_dim"]:
-        """Project an embedding to keys, scaled, for the heads that take part."""
+        """Project an embedding to keys, scaled, of the selected heads."""
         return _taken(self.block.keys(embedding) * self.block.scale, 0, self.heads)
 
 
-def shares_of(trace: Trace, blocks: Blocks, evaluations: Indices, heads: Indices) -> list[Share]:
-    """Choose what of a trace takes part. SelectionError when that is nothing, or outside of the trace."""
-    names = chosen_blocks(blocks, {block.name: block.grid for block in trace.blocks})
-    steps = chosen_indices(evaluations, len(trace.evaluations), "evaluations")
+def select(trace: Trace, blocks: Blocks, evaluations: Positions | slice, heads: Positions | slice) -> list[Selected]:
+    """Select the parts of a trace that a heatmap is computed from. Raises `SelectionError`."""
+    names = select_blocks(blocks, {block.name: block.grid for block in trace.blocks})
+    steps = select_positions(evaluations, len(trace.evaluations), "evaluations")
     return [
-        Share(block, steps, chosen_indices(heads, block.heads, f"heads of {block.name}"))
+        Selected(block, steps, select_positions(heads, block.heads, f"heads of {block.name}"))
         for block in trace.blocks
         if block.name in names
     ]
 
 
-def parted(shares: Sequence[Share], by: Split) -> dict[str, list[Share]]:
-    """Part what takes part, by name: blocks have theirs, evaluations and heads their position in the trace.
+def parted(selected: Sequence[Selected], by: Split) -> dict[str, list[Selected]]:
+    """Split a selection into named parts: blocks by their name, evaluations and heads by their position in the trace.
 
-    The n-th heads of all blocks are one part, in which a block with fewer heads has none.
+    The n-th heads of all blocks form one part, to which a block with fewer heads adds nothing.
     """
     match by:
         case "block":
-            return {share.block.name: [share] for share in shares}
+            return {one.block.name: [one] for one in selected}
         case "evaluation":
-            steps = shares[0].evaluations
-            return {str(step): [replace(share, evaluations=(step,)) for share in shares] for step in steps}
+            steps = selected[0].evaluations
+            return {str(step): [replace(one, evaluations=(step,)) for one in selected] for step in steps}
         case "head":
-            heads = sorted({head for share in shares for head in share.heads})
-            return {str(head): [replace(share, heads=(head,)) for share in shares if head in share.heads] for head in heads}
+            heads = sorted({head for one in selected for head in one.heads})
+            return {str(head): [replace(one, heads=(head,)) for one in selected if head in one.heads] for head in heads}
         case _:
             raise InvalidArgumentError("by", by, "'block', 'evaluation' or 'head'")
 
 
-def terms_of(shares: Sequence[Share]) -> int:
-    """Count the maps of attention that take part."""
-    return sum(len(share.evaluations) * len(share.heads) for share in shares)
+def terms_of(selected: Sequence[Selected]) -> int:
+    """Count the attention maps of a selection: blocks x evaluations x heads."""
+    return sum(len(one.evaluations) * len(one.heads) for one in selected)
 
 
-def largest_grid(shares: Sequence[Share]) -> tuple[int, int]:
-    """Find the grid with the most pixels."""
-    return max((share.block.grid for share in shares), key=lambda grid: grid[0] * grid[1])
+def largest_grid(selected: Sequence[Selected]) -> tuple[int, int]:
+    """Return the (height, width) with the most pixels."""
+    return max((one.block.grid for one in selected), key=lambda grid: grid[0] * grid[1])
 
 
 Attend = Callable[
@@ -81,16 +81,16 @@ Attend = Callable[
 
 
 def summed(
-    shares: Sequence[Share], embedding: Float[Tensor, "tokens text_width"], size: tuple[int, int], attend: Attend
+    selected: Sequence[Selected], embedding: Float[Tensor, "tokens text_width"], size: tuple[int, int], attend: Attend
 ) -> Float[Tensor, "maps height width"]:
-    """Add up all maps of attention, as ``attend`` makes them of queries and keys, resized to ``size`` (Eq. 5).
+    """Add up the attention maps that `attend` makes of queries and keys, resized to `size` (Eq. 5).
 
-    Resizing is linear, so that it comes last, once a grid.
+    Resizing is linear, so it is done last, once per grid.
     """
     by_grid: dict[tuple[int, int], Tensor] = {}
-    for share in shares:
-        grid = share.block.grid
-        maps = attend(share.queries(), share.keys(embedding)).unflatten(-1, grid)
+    for one in selected:
+        grid = one.block.grid
+        maps = attend(one.queries(), one.keys(embedding)).unflatten(-1, grid)
         by_grid[grid] = by_grid[grid] + maps if grid in by_grid else maps
     return _sum(resize(maps, size) for maps in by_grid.values())
 
@@ -98,10 +98,10 @@ def summed(
 def attention_sum(
     queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
 ) -> Float[Tensor, "tokens pixels"]:
-    """Sum over evaluations and heads the softmax over tokens of the scores (Eq. 3); ``keys`` come scaled.
+    """Sum over evaluations and heads the softmax over tokens of the scores (Eq. 3); `keys` come scaled.
 
-    The tokens lie before the pixels, because a softmax over a short last dimension is many times slower. That of
-    two tokens is a sigmoid of the difference of their scores.
+    Tokens come before pixels because a softmax over a short last dimension is many times slower. For two tokens it is
+    the sigmoid of the difference of their scores.
     """
     evaluations, heads, _, _ = queries.shape
     if keys.shape[1] == 2:
@@ -114,7 +114,7 @@ def attention_sum(
 def score_parts(
     queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
 ) -> Iterator[Float[Tensor, "_ heads tokens pixels"]]:
-    """Multiply every key with every pixel's query, some evaluations at a time; in single precision at least."""
+    """Multiply every key with every pixel's query, a few evaluations at a time, in single precision or better."""
     evaluations, heads, pixels, _ = queries.shape
     if queries.dtype == torch.float16 and queries.device.type == "cpu":  # where fp16 products are slow
         keys = keys.float()
@@ -125,7 +125,7 @@ def score_parts(
 
 
 def resize(maps: Float[Tensor, "maps height width"], size: tuple[int, int]) -> Float[Tensor, "maps new_height new_width"]:
-    """Resize maps bilinearly to ``size`` (height, width), as ``align_corners=False`` does."""
+    """Resize maps bilinearly to `size` (height, width), as `align_corners=False` does."""
     if min(size) < 1:
         raise InvalidArgumentError("size", size, "(height, width), each at least 1")
     if tuple(maps.shape[1:]) == tuple(size):

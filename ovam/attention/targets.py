@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.attention import Share, Split, attention_sum, largest_grid, parted, score_parts, shares_of, summed, terms_of
-from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError
-from ovam.heatmaps import SplitHeatmaps, require_fitting
-from ovam.methods import Method
-from ovam.model import Pipeline
-from ovam.text import Encoded, Padding, Token, encode_each, word_tokens
-from ovam.trace import Trace
+from ovam.attention.scores import Selected, Split, attention_sum, largest_grid, parted, score_parts, select, summed, terms_of
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, WordNotInPromptError
+from ovam.attention.heatmaps import SplitHeatmaps, require_fitting
+from ovam.core.methods import Method, Padding
+from ovam.tracing.model import Pipeline
+from ovam.attention.text import Encoded, Token, encode_each, word_tokens
+from ovam.tracing.trace import Trace
 
 # Rows attended to at a time: the scores of one evaluation for so many are 84 MB in SDXL's largest block.
 _ROWS_AT_A_TIME = 512
@@ -22,24 +22,38 @@ _ROWS_AT_A_TIME = 512
 
 @dataclass(frozen=True)
 class Words:
-    """A word or phrase of an attribution prompt; without one all words of it."""
+    """A word or phrase of an attribution prompt as a target; without a word, all words of the prompt.
+
+    >>> ovam.Words("a cat and a dog", "dog")
+    Words(prompt='a cat and a dog', word='dog', occurrence=None)
+    """
 
     prompt: str
     word: str | None = None
     occurrence: int | None = None
-    """The n-th occurrence of the word, from 0; ``None`` for all."""
+    """The n-th occurrence of the word, from 0; `None` for all."""
+
+
+def photograph_of(word: str) -> Words:
+    """Return the target that a plain word stands for: itself in "a photograph of a <word>"."""
+    return Words(f"a photograph of a {word}", word)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of an embedding, such as a learned token's, whose maps are averaged; without a choice all but the first."""
+    """Rows of an embedding as a target: their maps are averaged. Without `rows`, all but the first, the background's.
+
+    >>> embedding, tokens = ovam.encode(pipeline, "a cat")
+    >>> ovam.Rows(embedding, rows=(2,)).chosen
+    (2,)
+    """
 
     embedding: Float[Tensor, "tokens text_width"]
     rows: tuple[int, ...] | None = None
 
     @property
     def chosen(self) -> tuple[int, ...]:
-        """The rows. InvalidArgumentError for none, or one that is not there."""
+        """The selected rows. Raises `InvalidArgumentError` for none, or one that is not there."""
         count = self.embedding.shape[0]
         rows = tuple(range(1, count)) if self.rows is None else self.rows
         if not rows or not all(0 <= row < count for row in rows):
@@ -47,15 +61,8 @@ class Rows:
         return rows
 
 
-Target = Words | Rows
 
-
-def target_heatmap(trace: Trace, pipeline: Pipeline, target: Target, method: Method) -> Float[Tensor, "height width"]:
-    """Compute a target's heatmap by a method, all that comes before `ovam.mask_of`; see `target_heatmaps`."""
-    return target_heatmaps(trace, rows_of(pipeline, [target], [method]), [method])[0]
-
-
-def rows_of(pipeline: Pipeline, targets: Sequence[Target], methods: Sequence[Method]) -> list[Rows]:
+def rows_of(pipeline: Pipeline, targets: Sequence[Words | Rows], methods: Sequence[Method]) -> list[Rows]:
     """Find each target's rows, its prompt padded by its method.
 
     Prompts are encoded together, and one that several targets share is encoded once.
@@ -89,10 +96,10 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
     found: dict[int, Tensor] = {}
     for numbers in _together(targets, methods):
         method = methods[numbers[0]]
-        shares = shares_of(trace, method.blocks, method.evaluations, method.heads)
-        maps = _mean_maps([targets[number] for number in numbers], shares, largest_grid(shares))
+        selected = select(trace, method.blocks, method.evaluations, method.heads)
+        maps = _mean_maps([targets[number] for number in numbers], selected, largest_grid(selected))
         for number, one in zip(numbers, maps, strict=True):
-            found[number] = one if methods[number].reduction == "sum" else one / terms_of(shares)
+            found[number] = one if methods[number].reduction == "sum" else one / terms_of(selected)
     return [found[number] for number in range(len(targets))]
 
 
@@ -103,9 +110,9 @@ def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequen
     found: dict[int, SplitHeatmaps] = {}
     for numbers in _together(targets, methods):
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
-        shares = shares_of(trace, method.blocks, method.evaluations, method.heads)
-        parts = parted(shares, by)
-        sums = torch.stack([_mean_maps(some, part, largest_grid(shares)) for part in parts.values()], dim=1)
+        selected = select(trace, method.blocks, method.evaluations, method.heads)
+        parts = parted(selected, by)
+        sums = torch.stack([_mean_maps(some, part, largest_grid(selected)) for part in parts.values()], dim=1)
         terms = torch.tensor([terms_of(part) for part in parts.values()], device=sums.device)
         for number, maps in zip(numbers, sums, strict=True):
             scaled = maps if methods[number].reduction == "sum" else maps / terms[:, None, None]
@@ -128,7 +135,7 @@ def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[i
     return groups
 
 
-def _mean_maps(targets: Sequence[Rows], shares: Sequence[Share], size: tuple[int, int]) -> Float[Tensor, "targets height width"]:
+def _mean_maps(targets: Sequence[Rows], selected: Sequence[Selected], size: tuple[int, int]) -> Float[Tensor, "targets height width"]:
     """Sum the mean attention to each target's rows over all that takes part.
 
     A softmax stays the same when all scores of a text are lowered by that of its first row, the start token's.
@@ -136,7 +143,7 @@ def _mean_maps(targets: Sequence[Rows], shares: Sequence[Share], size: tuple[int
     Where a power overflows, which takes a row that outweighs the first by 88, every text has its own softmax.
     """
     rows, firsts, weights = _weighted(targets)
-    queries_of_one = shares[0].block.queries
+    queries_of_one = selected[0].block.queries
     weights = weights.to(queries_of_one.device, torch.promote_types(queries_of_one.dtype, torch.float32))
     largest: list[Tensor] = []
 
@@ -149,10 +156,10 @@ def _mean_maps(targets: Sequence[Rows], shares: Sequence[Share], size: tuple[int
         return total
 
     with torch.no_grad():
-        maps = summed(shares, rows, size, attend)
+        maps = summed(selected, rows, size, attend)
         if not torch.stack(largest).isfinite().all():
             maps = torch.stack([
-                summed(shares, target.embedding, size, attention_sum)[list(target.chosen)].mean(dim=0) for target in targets
+                summed(selected, target.embedding, size, attention_sum)[list(target.chosen)].mean(dim=0) for target in targets
             ])  # fmt: skip
     if not maps.isfinite().all():
         raise EmbeddingNotFiniteError("an embedding holds values that are no numbers, or too large for the model's attention")
@@ -187,6 +194,9 @@ def _weighted(
 def _rows_of_words(target: Words, embedding: Float[Tensor, "tokens text_width"], tokens: tuple[Token, ...]) -> Rows:
     """Find a target's words in its prompt."""
     if target.word is None:
-        return Rows(embedding, tuple(token.index for token in tokens if token.span is not None))
+        rows = tuple(token.index for token in tokens if token.span is not None)
+        if not rows:
+            raise WordNotInPromptError(f"there is no word in prompt {target.prompt!r}")
+        return Rows(embedding, rows)
     found = word_tokens(tokens, target.prompt, target.word, occurrence=target.occurrence)
     return Rows(embedding, tuple(token.index for token in found))

@@ -1,19 +1,17 @@
 """From an attribution prompt to its embedding, and from a word to its tokens."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError, WordNotInPromptError
-from ovam.model import Pipeline
-
-Padding = Literal["none", "max_length"]
+from ovam.core.methods import Padding
+from ovam.core.words import normalized, occurrences_of, overlaps
+from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError
+from ovam.tracing.model import Pipeline
 
 _CLIP = ("clip_text_model", "clip")
 
@@ -27,7 +25,7 @@ class Token:
     text: str
     """The characters of the prompt; for a start, end or padding token its name."""
     span: tuple[int, int] | None
-    """``prompt[start:stop]`` of the NFC-normalised prompt; ``None`` for a start, end or padding token."""
+    """`prompt[start:stop]` of the NFC-normalised prompt; `None` for a start, end or padding token."""
 
 
 Encoded = tuple[Float[Tensor, "_ text_width"], tuple[Token, ...]]
@@ -43,8 +41,8 @@ def encode(
     """Encode an attribution prompt as the pipeline encodes the prompts of its images (X' of Eq. 4).
 
     That is the last hidden state of a Stable Diffusion 1.x or 2.x text encoder, and the last but one of
-    SDXL's two, side by side; its tokens are the first tokenizer's. ``padding="none"`` keeps the prompt's own
-    tokens with start and end, as published; ``"max_length"`` pads to the encoder's limit (77), the very
+    SDXL's two, side by side; its tokens are the first tokenizer's. `padding="none"` keeps the prompt's own
+    tokens with start and end, as published; `"max_length"` pads to the encoder's limit (77), the very
     attention of generation. The two give different maps.
 
     Raises `PromptTooLongError` instead of cutting the prompt, `InvalidArgumentError` for one that SDXL's two
@@ -62,7 +60,7 @@ def encode_each(pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding 
     """
     if padding not in get_args(Padding):
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
-    texts = [unicodedata.normalize("NFC", prompt) for prompt in prompts]
+    texts = [normalized(prompt) for prompt in prompts]
     models = _text_models(pipeline)
     encodings = [_tokenized(model, texts, padding) for model in models]
     for text, *each in zip(texts, *encodings, strict=True):
@@ -86,38 +84,13 @@ def require_short(pipeline: Pipeline, prompt: str) -> None:
 def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:
     """Find the tokens of a word or phrase by its characters, whatever its case.
 
-    All occurrences count, or with ``occurrence`` the n-th, from 0. Only whole words match: "car" is not in
+    All occurrences count, or with `occurrence` the n-th, from 0. Only whole words match: "car" is not in
     "scar".
 
     Raises `WordNotInPromptError` naming the prompt and the word.
     """
-    prompt = unicodedata.normalize("NFC", prompt)
-    spans = _spans(prompt, unicodedata.normalize("NFC", word))
-    if occurrence is not None:
-        if not 0 <= occurrence < len(spans):
-            raise WordNotInPromptError(
-                f"occurrence {occurrence} of word {word!r} is not in prompt {prompt!r}, which has {len(spans)}"
-            )
-        spans = [spans[occurrence]]
-    found = tuple(token for token in tokens if token.span and any(_overlap(token.span, span) for span in spans))
-    if not found:
-        raise WordNotInPromptError(f"word {word!r} is not in prompt {prompt!r}")
-    return found
-
-
-def _spans(prompt: str, word: str) -> list[tuple[int, int]]:
-    """Find where a word stands in a prompt, between characters that are no letters or digits."""
-    parts = [re.escape(part) for part in word.split()]
-    if not parts:
-        raise InvalidArgumentError("word", word, "at least one character that is not a space")
-    phrase = r"\s+".join(parts)
-    pattern = rf"(?<![^\W_]){phrase}(?![^\W_])"
-    return [match.span() for match in re.finditer(pattern, prompt, re.IGNORECASE)]
-
-
-def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two character spans share a character."""
-    return one[0] < other[1] and other[0] < one[1]
+    spans = occurrences_of(prompt, word, occurrence)
+    return tuple(token for token in tokens if token.span and any(overlaps(token.span, span) for span in spans))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +100,7 @@ class _TextModel:
     tokenizer: Any
     encoder: Any
     state: int | None
-    """Index among the hidden states; ``None`` for the last one with its norm."""
+    """Index among the hidden states; `None` for the last one with its norm."""
 
 
 def _text_models(pipeline: Pipeline) -> list[_TextModel]:

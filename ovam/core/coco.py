@@ -34,14 +34,14 @@ class PlainRunLengths(TypedDict):
 
 
 def encode_run_lengths(mask: Bool[np.ndarray, "height width"]) -> RunLengths:
-    """Encode a mask as COCO run lengths, with ``counts`` as text that JSON takes."""
+    """Encode a mask as COCO run lengths, with `counts` as text that JSON takes."""
     encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
     height, width = encoded["size"]
     return {"size": [int(height), int(width)], "counts": encoded["counts"].decode("ascii")}
 
 
 def decode_run_lengths(encoded: RunLengths | PlainRunLengths) -> Bool[np.ndarray, "height width"]:
-    """Return the mask of COCO run lengths, compressed or not; compressed ``counts`` are text, or pycocotools' bytes.
+    """Return the mask of COCO run lengths, compressed or not; compressed `counts` are text, or pycocotools' bytes.
 
     pycocotools would read what lies behind damaged counts, so it is not asked. Raises `InvalidArgumentError` for counts that
     are no run lengths or do not fill the size, and for more than 64 million pixels.
@@ -106,7 +106,7 @@ def polygons(mask: Bool[np.ndarray, "height width"]) -> list[list[float]]:
 
 
 def fill_polygons(outlines: list[list[float]], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """Fill COCO polygons on a canvas of ``size`` (height, width) as pycocotools does; their union."""
+    """Fill COCO polygons on a canvas of `size` (height, width) as pycocotools does; their union."""
     height, width = size
     if any(len(outline) < 6 or len(outline) % 2 for outline in outlines):
         raise InvalidArgumentError("polygons", outlines, "lists of x, y with at least three corners")

@@ -35,7 +35,7 @@ def binarize(
     >>> binarize(np.array([[0.1, 0.5, 1.0]]), 0.5).tolist()
     [[False, True, True]]
     """
-    if isinstance(tau, int | float):
+    if not isinstance(tau, Threshold):
         threshold: Threshold = Share(tau, normalize)
     elif normalize != "max":
         raise InvalidArgumentError("normalize", normalize, "left out beside a threshold, which carries its own")
@@ -113,13 +113,23 @@ def regions_of(mask: Bool[np.ndarray, "height width"], connectivity: int) -> tup
 
 
 def heat_of(heatmap: Any, name: str = "heatmap") -> Float[np.ndarray, "height width"]:  # noqa: ANN401 - an array or a tensor
-    """Return heat as an array. Raises `InvalidArgumentError` for heat that is negative, not finite, or not (height, width)."""
-    heat = np.asarray(heatmap.detach().cpu() if hasattr(heatmap, "detach") else heatmap)
-    if not np.issubdtype(heat.dtype, np.floating):
-        heat = heat.astype(np.float32)
+    """Return heat as an array of single precision, or double where it is given so.
+
+    Raises `InvalidArgumentError` for heat that is negative, not finite, or not (height, width).
+    """
+    heat = array_of(heatmap)
     if heat.ndim != 2 or heat.size == 0 or not np.isfinite(heat).all() or heat.min() < 0:
         raise InvalidArgumentError(name, heat.shape, "(height, width), at least one pixel, values finite and at least 0")
     return heat
+
+
+def array_of(values: Any) -> Float[np.ndarray, "..."]:  # noqa: ANN401 - an array or a tensor
+    """Return numbers as an array of single precision, or double where they are given so; OpenCV knows no other floats."""
+    if hasattr(values, "detach"):  # a tensor; torch need not be imported to recognise it
+        values = values.detach().cpu()
+        values = values.float() if values.dtype.itemsize < 4 else values  # NumPy does not know bfloat16
+    numbers = np.asarray(values)
+    return numbers if numbers.dtype == np.float64 else numbers.astype(np.float32)
 
 
 def resized(maps: Float[np.ndarray, "height width"], size: tuple[int, int]) -> Float[np.ndarray, "new_height new_width"]:

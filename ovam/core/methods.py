@@ -99,7 +99,7 @@ class Method(Checked):
 
     @property
     def weights(self) -> tuple[float, Sign] | None:
-        """Least weight and sign of the attention received; ``None`` where it plays no part."""
+        """Least weight and sign of the attention received; `None` where it plays no part."""
         return (self.refine.alpha, self.refine.sign) if isinstance(self.refine, ByAttention | ByBoth) else None
 
     @property

@@ -26,11 +26,11 @@ class Span(Checked):
 
 
 Positions = All | int | float | Span | Sequence[int]
-"""``"all"``; one position; the one at a fraction of the way (0.5: the middle); a range; or several. Negative ones count from the end.
+"""`"all"`; one position; the one at a fraction of the way (0.5: the middle); a range; or several. Negative ones count from the end.
 Functions take a slice for a range, too."""
 
 Blocks = str | int | Sequence[str | int]
-"""``"all"``; or blocks by a part of their name (``"up"``, ``"down_blocks.1"``) or by the longer side of their grid (16); or several of these."""
+"""`"all"`; or blocks by a part of their name (`"up"`, `"down_blocks.1"`) or by the longer side of their grid (16); or several of these."""
 
 
 def select_positions(selection: Positions | slice, count: int, what: str) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ def picked_of(selection: Positions | slice, count: int, what: str) -> Sequence[i
 def select_blocks(selection: Blocks, grids: Mapping[str, Grid | None], what: str = "blocks") -> tuple[str, ...]:
     """Name the selected blocks, in the order of `grids`: every block's (height, width).
 
-    A block whose grid is ``None``, not known yet, passes for one of any resolution. Raises `SelectionError` when a part
+    A block whose grid is `None`, not known yet, passes for one of any resolution. Raises `SelectionError` when a part
     of the selection selects no block.
 
     >>> select_blocks("up", {"down_blocks.0": (16, 16), "up_blocks.1": (16, 16)})

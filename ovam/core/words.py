@@ -7,7 +7,7 @@ from functools import lru_cache
 from ovam.errors import InvalidArgumentError, WordNotInPromptError
 
 Characters = tuple[int, int]
-"""``prompt[start:stop]`` of the NFC-normalised prompt."""
+"""`prompt[start:stop]` of the NFC-normalised prompt."""
 
 UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HENTAIGANA", "HALFWIDTH", "BOPOMOFO", "THAI", "LAO",
             "KHMER", "MYANMAR", "TIBETAN", "TAI", "NEW", "JAVANESE", "BALINESE")  # fmt: skip

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ovam.errors import ExamplesOfOtherModelsError, InvalidArgumentError, UnusableMaskError
-from ovam.semantic import IGNORE
-from ovam.trace import Block, Trace
+from ovam.core.label_maps import IGNORE
+from ovam.tracing.trace import Block, Trace
 
 Example = tuple[Trace, Tensor | np.ndarray]
 
@@ -24,7 +24,7 @@ class Annotation:
     target: Float[Tensor, "classes height width"]
     """How much of each pixel belongs to each class; 0 where a pixel does not count."""
     counted: Bool[Tensor, "height width"] | None
-    """Which pixels count; ``None``: all."""
+    """Which pixels count; `"all"`."""
 
 
 def annotations(examples: Sequence[Example], classes: int) -> tuple[Annotation, ...]:
@@ -66,7 +66,7 @@ def require_one_model(traces: Sequence[Trace]) -> None:
 
 
 def nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (maps, height, width) to ``size`` (height, width) by the nearest pixel: no new values."""
+    """Resize (maps, height, width) to `size` (height, width) by the nearest pixel: no new values."""
     if tuple(maps.shape[1:]) == tuple(size):
         return maps
     return interpolate(maps[None].double(), size=size, mode="nearest-exact")[0].to(maps.dtype)

@@ -4,8 +4,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ovam.thresholds import min_max
-
 _BCE_MARGIN = 1e-6
 
 
@@ -16,7 +14,7 @@ def bce(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of mean heatmaps and masks, summed over classes, averaged over pixels (Eq. 7).
 
-    With ``counted`` the other pixels are left out of the average.
+    With `counted` the other pixels are left out of the average.
     """
     heat = maps.clamp(_BCE_MARGIN, 1 - _BCE_MARGIN)
     return _mean(-(target * heat.log() + (1 - target) * (1 - heat).log()).sum(dim=0), counted)
@@ -31,7 +29,8 @@ def cross_entropy_minmax(
 
     Pixels that are not counted take part in the stretching.
     """
-    stretched = min_max(maps.flatten(1)).view_as(maps)
+    low, high = maps.min(), maps.max()
+    stretched = (maps - low) / (high - low) if high > low else maps * 0
     return _mean(cross_entropy(stretched[None], target[None], reduction="none")[0], counted)
 
 

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.annotations import Annotation, Example, annotations
+from ovam.learning.examples import Annotation, Example, annotations
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError
-from ovam.heatmaps import heatmaps
-from ovam.losses import bce, cross_entropy_minmax
-from ovam.model import Pipeline
-from ovam.schedules import Schedule, StepDecay, share_of_rate
-from ovam.selection import Blocks, Indices
-from ovam.text import encode, word_tokens
+from ovam.attention.heatmaps import heatmaps
+from ovam.learning.losses import bce, cross_entropy_minmax
+from ovam.tracing.model import Pipeline
+from ovam.core.schedules import Schedule, Step, decay
+from ovam.core.selection import Blocks, Positions
+from ovam.attention.text import encode, word_tokens
 
 Loss = Literal["bce", "cross_entropy_minmax"]
 Optimizer = Literal["sgd", "adam"]
@@ -37,9 +37,9 @@ class TokenFit:
     losses: tuple[float, ...]
     """Loss of every epoch, before its step."""
     best_epoch: int
-    """The epoch that ``embedding`` is from, counted from 0."""
+    """The epoch that `embedding` is from, counted from 0."""
     ended: Literal["epochs", "plateau", "callback", "diverged"]
-    """Why it ended: all epochs done, no more gain, ``on_epoch`` said so, or the loss was no number."""
+    """Why it ended: all epochs done, no more gain, `on_epoch` said so, or the loss was no number."""
     loss: Loss
     optimizer: Optimizer
     learning_rate: float
@@ -47,7 +47,7 @@ class TokenFit:
 
     @property
     def best_loss(self) -> float:
-        """Loss of ``embedding``."""
+        """Loss of `embedding`."""
         return self.losses[self.best_epoch]
 
 
@@ -61,8 +61,8 @@ def initial_tokens(
     """Make the rows an optimisation starts from, the background's first (section 3.3).
 
     A class is a word, which gives its last sub-token in "A photograph of a <word>", or a row: of any
-    embedding or of a token learned before. The background is <SoT>, or ``background``. ``noise`` adds normal
-    noise of that standard deviation, the same for the same ``seed``.
+    embedding or of a token learned before. The background is <SoT>, or `background`. `noise` adds normal
+    noise of that standard deviation, the same for the same `seed`.
 
     Raises `InvalidArgumentError` for no class and rows of different widths, and what `ovam.encode` raises.
     """
@@ -91,21 +91,21 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     optimizer: Optimizer = "sgd",
     learning_rate: float | None = None,
     epochs: int = 500,
-    schedule: Schedule = StepDecay(),  # noqa: B008 - a frozen value
+    schedule: Schedule = Step(),  # noqa: B008 - a frozen value
     patience: int | None = 60,
-    blocks: Blocks = None,
-    evaluations: Indices = None,
+    blocks: Blocks = "all",
+    evaluations: Positions | slice = "all",
     on_epoch: Callable[[int, float], bool | None] | None = None,
 ) -> TokenFit:
     """Find the embedding whose heatmaps are nearest to the examples' masks, by gradient descent (Eq. 6).
 
-    An example is a trace and its mask, in any of the forms that `annotations` takes. ``init`` has a
+    An example is a trace and its mask, in any of the forms that `annotations` takes. `init` has a
     row per class, row 0 the background; see `initial_tokens`, or give a token learned before.
-    ``loss="bce"`` is Eq. 7 on the mean heatmap, summed over classes, averaged over pixels and examples;
-    ``"cross_entropy_minmax"`` is the published code's, for comparison: its floor for two classes is 0.3133.
+    `loss="bce"` is Eq. 7 on the mean heatmap, summed over classes, averaged over pixels and examples;
+    `"cross_entropy_minmax"` is the published code's, for comparison: its floor for two classes is 0.3133.
 
-    The learning rate (default 100 for "sgd", 0.1 for "adam") follows ``schedule``. It ends early after
-    ``patience`` epochs without gain. ``on_epoch(epoch, loss)`` may return False to end with the best so far;
+    The learning rate (default 100 for "sgd", 0.1 for "adam") follows `schedule`. It ends early after
+    `patience` epochs without gain. `on_epoch(epoch, loss)` may return False to end with the best so far;
     an exception it raises goes through. Nothing is random: the same input gives the same result.
 
     Raises `InvalidArgumentError`, `EmbeddingNotFiniteError`, `SelectionError`, `OptimizationError`, and for
@@ -133,7 +133,7 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
             value, tokens.grad = _loss_and_gradient(loss_of, tokens, found)
             if not course.goes_on(epoch, value, tokens, on_epoch):
                 break
-            steps.param_groups[0]["lr"] = rate * share_of_rate(schedule, epoch, epochs)
+            steps.param_groups[0]["lr"] = rate * decay(schedule, epoch, epochs)
             steps.step()
     return TokenFit(course.best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate, schedule)
 

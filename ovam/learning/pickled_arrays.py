@@ -1,4 +1,4 @@
-"""Making arrays of floating numbers from what a pickle or a ``.npy`` says of them."""
+"""Making arrays of floating numbers from what a pickle or a `.npy` says of them."""
 
 import math
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from ovam.errors import TokenFileError, UnsafePickleError
-from ovam.pickles import Made
+from ovam.learning.pickles import Made
 
 _FLOATING: Final = ("f2", "f4", "f8")
 

@@ -15,8 +15,8 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError
-from ovam.pickled_arrays import array_of, numbers, unwrapped
-from ovam.pickles import Made, read_pickle
+from ovam.learning.pickled_arrays import array_of, numbers, unwrapped
+from ovam.learning.pickles import Made, read_pickle
 
 MOST_BYTES: Final = 1 << 26
 """64 MiB: 10 000 tokens of 2 rows of 768 numbers."""
@@ -79,7 +79,7 @@ def from_safetensors(data: bytes) -> LearnedTokens:
 
 
 def to_textual_inversion(tokens: LearnedTokens, placeholder: str | None = None) -> bytes:
-    """Write the rows as diffusers' ``load_textual_inversion`` reads them: one tensor named by its placeholder.
+    """Write the rows as diffusers' `load_textual_inversion` reads them: one tensor named by its placeholder.
 
     The first row is the background's, as everywhere here. The rows are outputs of the text encoder, not
     inputs: a pipeline loads the file, but a prompt with the placeholder does not show what was learned.
@@ -106,14 +106,14 @@ def from_textual_inversion(data: bytes) -> LearnedTokens:
 
 
 def to_npy(tokens: LearnedTokens) -> bytes:
-    """Write the rows, the background's first, as ``.npy`` of shape (classes, width), without the names."""
+    """Write the rows, the background's first, as `.npy` of shape (classes, width), without the names."""
     buffer = BytesIO()
     np.save(buffer, _rows(tokens).numpy(), allow_pickle=False)
     return buffer.getvalue()
 
 
 def from_npy(data: bytes, *names: str) -> LearnedTokens:
-    """Read a ``.npy`` of shape (classes, width), background first, and name its classes.
+    """Read a `.npy` of shape (classes, width), background first, and name its classes.
 
     Raises `TokenFileError` for other bytes; a pickled file is one for `from_published`.
     """
@@ -128,7 +128,7 @@ def from_npy(data: bytes, *names: str) -> LearnedTokens:
 
 
 def from_published(data: bytes) -> dict[str, LearnedTokens]:
-    """Read a pickled dict of class name -> (2, width) array, bare or in a ``.npy``, without unpickling it.
+    """Read a pickled dict of class name -> (2, width) array, bare or in a `.npy`, without unpickling it.
 
     Raises `UnsafePickleError` for a pickle that asks for anything but arrays, strings and dicts,
     `TokenFileError` for bytes that are cut short, too many, or hold something else.
@@ -191,7 +191,7 @@ def _safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _npy(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, bytes]:
-    """Split a ``.npy`` into shape, Fortran order, type and the rest."""
+    """Split a `.npy` into shape, Fortran order, type and the rest."""
     file = BytesIO(data)
     try:
         version = npy.read_magic(file)

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from typing import get_args
 
 from ovam.errors import CaptureError, InvalidArgumentError
-from ovam.model import Pipeline
-from ovam.recorder import Choice, Evaluation, recording
-from ovam.selection import Blocks, Indices
-from ovam.trace import Half, Trace
+from ovam.tracing.model import Pipeline
+from ovam.tracing.recorder import Choice, Evaluation, recording
+from ovam.core.selection import Blocks, Positions
+from ovam.tracing.trace import Half, Trace
 
 
 @contextmanager
@@ -16,25 +16,25 @@ def capture(
     pipeline: Pipeline,
     *,
     half: Half = "conditional",
-    blocks: Blocks = None,
-    evaluations: Indices = None,
-    heads: Indices = None,
+    blocks: Blocks = "all",
+    evaluations: Positions | slice = "all",
+    heads: Positions | slice = "all",
     mid_block: bool = False,
     self_attention: bool = False,
 ) -> Iterator[list[Trace]]:
-    """Keep the queries of what ``pipeline`` generates inside the ``with``; one `Trace` per image (Eq. 1).
+    """Keep the queries of what `pipeline` generates inside the `with`; one `Trace` per image (Eq. 1).
 
     The list is filled when the block exits normally, in the order of the images, call after call. Images
     are bitwise what they would be without it, and no hook outlives the block. A call that was interrupted,
     or whose exception was caught inside the block, yields no traces.
 
-    ``blocks`` chooses by path (``"up"``, ``"down_blocks.1"``, an exact name) or resolution (64, 32, 16),
-    see `ovam.selection`; ``mid_block`` adds the mid block, which the paper leaves out. ``evaluations`` keeps
+    `blocks` chooses by path (`"up"`, `"down_blocks.1"`, an exact name) or resolution (64, 32, 16),
+    see `ovam.selection`; `mid_block` adds the mid block, which the paper leaves out. `evaluations` keeps
     some of the UNet evaluations of each call, as an index, a slice or a list (negative: from the end), and
-    ``heads`` some of every block's heads. ``half="unconditional"`` keeps the other half of the guidance
-    batch. ``self_attention`` keeps the self-attentions on the UNet's largest grid too, for refinement.
+    `heads` some of every block's heads. `half="unconditional"` keeps the other half of the guidance
+    batch. `self_attention` keeps the self-attentions on the UNet's largest grid too, for refinement.
 
-    Adapters may be loaded and projections fused inside the ``with``; ``torch.compile`` belongs there too.
+    Adapters may be loaded and projections fused inside the `with`; `torch.compile` belongs there too.
 
     Raises `UnsupportedModelError`, `CompiledModelError`, `SelectionError`, and during the generation
     `CaptureError`, or `SelectionError` for a resolution that no block has.

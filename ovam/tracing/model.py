@@ -19,12 +19,12 @@ KNOWN = (
     "StableDiffusionXLPipeline",
     "StableDiffusionXLImg2ImgPipeline",
 )
-"""The pipelines whose batch is known to be ``[unconditional * n, conditional * n]``; other guidance may have
+"""The pipelines whose batch is known to be `[unconditional * n, conditional * n]`; other guidance may have
 three parts (InstructPix2Pix, perturbed attention), which no count of rows tells apart."""
 
 
 def plain_unet(pipeline: Pipeline) -> nn.Module:
-    """Return the pipeline's UNet, taken out of a ``torch.compile`` wrapper if there is one.
+    """Return the pipeline's UNet, taken out of a `torch.compile` wrapper if there is one.
 
     Raises `UnsupportedModelError` when the pipeline has no UNet.
     """
@@ -64,7 +64,7 @@ def require_uncompiled(pipeline: Pipeline) -> None:
 
 
 def cross_attentions(unet: nn.Module) -> dict[str, Any]:
-    """Map the path of every cross-attention ``attn2`` of a UNet to its module, in the order of the UNet.
+    """Map the path of every cross-attention `attn2` of a UNet to its module, in the order of the UNet.
 
     Raises `UnsupportedModelError` when there is none, or one that normalises queries or keys after
     projecting them.
@@ -83,7 +83,7 @@ def cross_attentions(unet: nn.Module) -> dict[str, Any]:
 
 
 def self_attentions(unet: nn.Module) -> dict[str, Any]:
-    """Map the path of every self-attention ``attn1`` of a UNet to its module, in the order of the UNet."""
+    """Map the path of every self-attention `attn1` of a UNet to its module, in the order of the UNet."""
     return {
         name: module
         for name, module in unet.named_modules()

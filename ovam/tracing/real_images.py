@@ -11,18 +11,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
-from ovam.model import Pipeline, plain_unet
-from ovam.recorder import Choice, Evaluation, recording
-from ovam.selection import Blocks, Indices
-from ovam.text import require_short
-from ovam.trace import Trace
+from ovam.tracing.model import Pipeline, plain_unet
+from ovam.tracing.recorder import Choice, Evaluation, recording
+from ovam.core.selection import Blocks, Positions
+from ovam.attention.text import require_short
+from ovam.tracing.trace import Trace
 
 Inversion = Literal["none", "ddim"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Latent = Float[Tensor, "1 channels latent_height latent_width"]
 
 TIMESTEPS = (900, 800, 700, 600, 500, 400, 300, 200, 100)
-"""Where noise is added by default, of 1000: the best set that ``python -m experiments.real_images`` found."""
+"""Where noise is added by default, of 1000: the best set that `python -m experiments.real_images` found."""
 STEPS = 30
 """Steps of an inversion by default."""
 AESTHETIC_SCORE = 6.0  # what SDXL's refiner is told of an image's looks, diffusers' default
@@ -37,26 +37,26 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     inversion: Inversion = "none",
     num_inference_steps: int = STEPS,
     seed: int = 0,
-    blocks: Blocks = None,
-    evaluations: Indices = None,
-    heads: Indices = None,
+    blocks: Blocks = "all",
+    evaluations: Positions | slice = "all",
+    heads: Positions | slice = "all",
     mid_block: bool = False,
     self_attention: bool = False,
     on_evaluation: Callable[[int, int], None] | None = None,
 ) -> Trace:
     """Keep the queries with which a UNet looks at a real image (Eq. 1 for images that it did not make).
 
-    The image is encoded by the VAE, and evaluated at each of ``timesteps`` (by default `TIMESTEPS`) under as
-    much noise as belongs there; every evaluation has noise of its own, drawn in turn from ``seed``.
-    ``inversion="ddim"`` goes without noise: from the image along the deterministic path of DDIM, in
-    ``num_inference_steps`` even steps, each of which is an evaluation. There is no guidance; ``prompt`` says
+    The image is encoded by the VAE, and evaluated at each of `timesteps` (by default `TIMESTEPS`) under as
+    much noise as belongs there; every evaluation has noise of its own, drawn in turn from `seed`.
+    `inversion="ddim"` goes without noise: from the image along the deterministic path of DDIM, in
+    `num_inference_steps` even steps, each of which is an evaluation. There is no guidance; `prompt` says
     what is in the image, or nothing. The trace has an evaluation a timestep, in the order given, or from the
-    image towards noise. ``on_evaluation`` is called with how many evaluations are done, and of how many. All
+    image towards noise. `on_evaluation` is called with how many evaluations are done, and of how many. All
     other choices are those of `ovam.capture`.
 
     Raises `InvalidArgumentError` for an image whose sides the VAE cannot halve or a timestep outside,
     `PromptTooLongError`, and what `ovam.capture` raises; `UnsupportedModelError` also for schedulers without
-    ``alphas_cumprod`` (flow matching) and UNets that take more than a latent (inpainting).
+    `alphas_cumprod` (flow matching) and UNets that take more than a latent (inpainting).
     """
     diffusion = Diffusion.of(pipeline.scheduler)
     steps = _steps(diffusion, timesteps, inversion, num_inference_steps)
@@ -102,7 +102,7 @@ class Diffusion:
         return cls(alphas.double(), prediction)
 
     def noised(self, latent: Latent, noise: Latent, step: int) -> Latent:
-        """Mix a latent with noise as in training; this is what every scheduler's ``scale_model_input`` gives."""
+        """Mix a latent with noise as in training; this is what every scheduler's `scale_model_input` gives."""
         image, rest = self._weights(step)
         return image * latent + rest * noise
 
@@ -162,7 +162,7 @@ def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable
 
 
 def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[str, Any]:
-    """Gather what the UNet is told beside latent and timestep, as the pipeline would tell it of an image of ``size``."""
+    """Gather what the UNet is told beside latent and timestep, as the pipeline would tell it of an image of `size`."""
     unet: Any = plain_unet(pipeline)
     options = {"device": unet.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     embeddings = pipeline.encode_prompt(prompt=prompt, **options)
@@ -197,7 +197,7 @@ def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> 
 
 @contextmanager
 def _exact(vae: Any) -> Iterator[Any]:  # noqa: ANN401 - an autoencoder
-    """Compute in single precision inside the ``with`` where the VAE's own half precision overflows, as SDXL's does."""
+    """Compute in single precision inside the `with` where the VAE's own half precision overflows, as SDXL's does."""
     before = vae.dtype
     overflows = before == torch.float16 and vae.config.force_upcast
     if overflows:

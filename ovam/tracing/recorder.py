@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ovam.errors import CaptureError
-from ovam.model import (
+from ovam.tracing.model import (
     Pipeline,
     Projection,
     cross_attentions,
@@ -20,9 +20,9 @@ from ovam.model import (
     require_uncompiled,
     self_attentions,
 )
-from ovam.recording import Call, Wanted, grid_of
-from ovam.selection import Blocks, Indices, chosen_blocks, chosen_indices
-from ovam.trace import Half, Trace
+from ovam.tracing.recording import Call, Wanted, grid_of
+from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
+from ovam.tracing.trace import Half, Trace
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Choice:
     """What is kept of a generation, or of a real image; see `ovam.capture`."""
 
     half: Half = "conditional"
-    blocks: Blocks = None
-    evaluations: Indices = None
-    heads: Indices = None
+    blocks: Blocks = "all"
+    evaluations: Positions | slice = "all"
+    heads: Positions | slice = "all"
     mid_block: bool = False
     self_attention: bool = False
 
@@ -43,9 +43,9 @@ class Choice:
         """
         found = cross_attentions(unet)
         found = {name: module for name, module in found.items() if self.mid_block or not name.startswith("mid_block")}
-        possible = chosen_blocks(self.blocks, dict.fromkeys(found))
+        possible = select_blocks(self.blocks, dict.fromkeys(found))
         wanted = [
-            Wanted(name, found[name], "queries", chosen_indices(self.heads, found[name].heads, "heads")) for name in possible
+            Wanted(name, found[name], "queries", select_positions(self.heads, found[name].heads, "heads")) for name in possible
         ]
         if self.self_attention:
             wanted += [
@@ -70,9 +70,9 @@ class Evaluation:
 
 @contextmanager
 def recording(pipeline: Pipeline, choice: Choice, belongs: Callable[[int], Evaluation]) -> Iterator["Recorder"]:
-    """Record the evaluations of a pipeline's UNet inside the ``with``; no hook outlives it.
+    """Record the evaluations of a pipeline's UNet inside the `with`; no hook outlives it.
 
-    ``belongs`` is asked before each, with the number of rows in the UNet's batch.
+    `belongs` is asked before each, with the number of rows in the UNet's batch.
 
     Raises `UnsupportedModelError`, `CompiledModelError` and `SelectionError`.
     """
@@ -182,7 +182,7 @@ class Recorder:
         schedule, expected = evaluation.schedule, evaluation.expected
         if not self._calls or self._calls[-1].schedule is not schedule:
             self._calls = [call for call in self._calls if call.complete]
-            evaluations = chosen_indices(self._choice.evaluations, expected, "evaluations")
+            evaluations = select_positions(self._choice.evaluations, expected, "evaluations")
             kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}
             self._calls.append(Call(schedule, expected, evaluations, latent_size, images, kept))
         return self._calls[-1]

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.errors import CaptureError
-from ovam.model import Projection
-from ovam.selection import Blocks, chosen_blocks
-from ovam.trace import Block, Half, SelfAttention, Trace
+from ovam.tracing.model import Projection
+from ovam.core.selection import Blocks, select_blocks
+from ovam.tracing.trace import Block, Half, SelfAttention, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Call:
 
     def settle(self, blocks: Blocks) -> None:
         """Let go of the blocks that are not of a chosen resolution, and of small self-attentions."""
-        names = set(chosen_blocks(blocks, {each.name: self.grids[each.name] for each in self.kept if each.to_text}))
+        names = set(select_blocks(blocks, {each.name: self.grids[each.name] for each in self.kept if each.to_text}))
         pixels = {each.name: self.grids[each.name] for each in self.kept if not each.to_text}
         largest = max(pixels.values(), key=prod, default=None)
         names |= {name for name, grid in pixels.items() if grid == largest}

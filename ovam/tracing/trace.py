@@ -12,7 +12,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
-from ovam.model import Pipeline, cross_attentions, plain_unet, text_width
+from ovam.tracing.model import Pipeline, cross_attentions, plain_unet, text_width
 
 Half = Literal["conditional", "unconditional"]
 
@@ -26,16 +26,16 @@ class Block:
     """The queries of one cross-attention block and what is needed to hold keys against them."""
 
     name: str
-    """Path in the UNet, e.g. ``down_blocks.0.attentions.0.transformer_blocks.0.attn2``."""
+    """Path in the UNet, e.g. `down_blocks.0.attentions.0.transformer_blocks.0.attn2`."""
     grid: tuple[int, int]
-    """(height, width) of the pixels: ``pixels = height * width``."""
+    """(height, width) of the pixels: `pixels = height * width`."""
     scale: float
     """Factor on the scores, 1/sqrt(head_dim) (Eq. 3)."""
     queries: Float[Tensor, "evaluations heads pixels head_dim"]
     to_k: nn.Module
     """The block's own key projection; called, its weight never read, so that adapters on it count."""
     head_indices: tuple[int, ...] | None = None
-    """Which of the block's heads were kept; ``None`` for all."""
+    """Which of the block's heads were kept; `None` for all."""
 
     @property
     def heads(self) -> int:
@@ -56,7 +56,7 @@ class SelfAttention:
     """The queries and keys with which the pixels of one block attended to each other."""
 
     name: str
-    """Path in the UNet, e.g. ``down_blocks.0.attentions.0.transformer_blocks.0.attn1``."""
+    """Path in the UNet, e.g. `down_blocks.0.attentions.0.transformer_blocks.0.attn1`."""
     grid: tuple[int, int]
     """(height, width) of the pixels."""
     scale: float
@@ -107,7 +107,7 @@ class Trace:
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
         """Write one safetensors file: a tensor per block, two per self-attention, all else as JSON in its header.
 
-        ``dtype`` is a floating type to store them in, by default their own; fp16 halves the size.
+        `dtype` is a floating type to store them in, by default their own; fp16 halves the size.
         """
         if dtype is not None and not dtype.is_floating_point:
             raise InvalidArgumentError("dtype", dtype, "a floating type")
@@ -130,7 +130,7 @@ class Trace:
 
     @classmethod
     def from_bytes(cls, data: bytes, pipeline: Pipeline) -> "Trace":
-        """Read what this or an earlier `to_bytes` wrote, on the CPU, and bind it to the key projections of ``pipeline``.
+        """Read what this or an earlier `to_bytes` wrote, on the CPU, and bind it to the key projections of `pipeline`.
 
         Raises `TraceFormatError` for bytes that are not a whole trace, `TraceMismatchError` when the
         pipeline's UNet lacks a block of the trace or has another width there.
@@ -153,6 +153,14 @@ class Trace:
         if not blocks or trace.half not in get_args(Half):
             raise TraceFormatError(f"the trace holds {len(blocks)} blocks of half {trace.half!r}")
         return trace
+
+
+def require_trace(trace: object) -> None:
+    """Raise `InvalidArgumentError` for anything but one trace, such as the list that `capture` fills."""
+    if isinstance(trace, list | tuple):
+        raise InvalidArgumentError("trace", f"a list of {len(trace)}", "one Trace, such as traces[0]; call once for each image")
+    if not isinstance(trace, Trace):
+        raise InvalidArgumentError("trace", type(trace).__name__, "a Trace")
 
 
 def _parse(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -15,7 +15,7 @@ from ovam.errors import (
     SelectionError,
     UnsupportedModelError,
 )
-from ovam.recording import grid_of
+from ovam.tracing.recording import grid_of
 from tests.ovam.reference import aggregate, record_attention
 from tests.pipelines import tiny_pipeline
 

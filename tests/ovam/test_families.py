@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 import ovam
 from ovam.errors import CaptureError, UnsupportedModelError
-from ovam.model import cross_attentions
+from ovam.tracing.model import cross_attentions
 from tests.families import FAMILIES, XL_UNET, generate, tiny_family
 from tests.ovam.reference import Recorded, aggregate, record_attention
 from tests.pipelines import SCHEDULERS, tiny_scheduler

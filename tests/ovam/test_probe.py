@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 import ovam
 from ovam.errors import InvalidArgumentError, PromptTooLongError, WordNotInPromptError
-from ovam.probe import ranked, words_of
+from ovam.attention.probe import ranked, words_of
 
 PROMPT = "a cat and a dog on a tree"
 WHOLE = (0, 0, 96, 64)

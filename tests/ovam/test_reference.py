@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import ovam
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError
-from ovam.losses import bce, cross_entropy_minmax
+from ovam.learning.losses import bce, cross_entropy_minmax
 from tests.ovam import reference
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}

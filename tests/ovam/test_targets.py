@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import ovam
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, PromptTooLongError, SelectionError, WordNotInPromptError
-from ovam.targets import _together
+from ovam.attention.targets import _together
 from tests.families import FAMILIES, tiny_family
 from tests.ovam.test_reference import noise, small_trace
 

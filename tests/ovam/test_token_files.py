@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError, UnsafePickleError
-from ovam.token_files import (
+from ovam.learning.token_files import (
     MOST_BYTES,
     LearnedTokens,
     from_npy,

@@ -8,9 +8,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
-from ovam.annotations import nearest
+from ovam.learning.examples import nearest
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, SelectionError, UnusableMaskError
-from ovam.losses import bce, cross_entropy_minmax
+from ovam.learning.losses import bce, cross_entropy_minmax
 
 MASK = torch.zeros(64, 96, dtype=torch.bool)
 MASK[16:40, 24:72] = True

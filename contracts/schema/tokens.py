@@ -5,35 +5,39 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contracts.errors import Code, ServiceError
-from contracts.fields import Base64, Frozen, Label, Name, Request
-from contracts.models import ModelCard
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Base64, Label, Name, Schema
+from contracts.schema.models import ModelCard
 
 MAX_CLASSES = 32
 TokenFormat = Literal["safetensors", "textual-inversion", "npy"]
 
 
-class TokenExample(Frozen):
+class TokenExample(Schema):
     """Where a token was learned."""
 
     job_id: str
     image: int
 
 
-class TokenFacts(Frozen):
+class TokenFacts(Schema):
     """What is known of a learned token, whatever it is called. It never changes."""
 
-    id: str = Field(description="the same for ever, whatever the token is called")
+    id: str
+    """The same for ever, whatever the token is called."""
     model: str
     width: int
-    classes: list[str] = Field(description="what its rows stand for; a row of their own for the background comes before them")
+    classes: list[str]
+    """What its rows stand for; a row of their own for the background comes before them."""
     origin: Literal["optimize", "import"]
     examples: list[TokenExample] = Field([])
-    settings: dict[str, Any] = Field({}, description="how it was learned, as the request can say it again")
+    settings: dict[str, Any] = {}
+    """How it was learned, as the request can say it again."""
     epochs: int | None = None
     best_epoch: int | None = None
     best_loss: float | None = None
-    example_iou: float | None = Field(None, description="mean IoU of the token's masks on its own examples")
+    example_iou: float | None = None
+    """Mean IoU of the token's masks on its own examples."""
     job_id: str
     created_at: datetime
 
@@ -73,26 +77,29 @@ class TokenCard(TokenFacts):
 class TokenListing(TokenCard):
     """The newest version of a name."""
 
-    versions: int = Field(description="how many versions the name has")
+    versions: int
+    """How many versions the name has."""
 
 
-class RenameRequest(Request):
+class RenameRequest(Schema):
     """Give a token another name; its versions keep their numbers."""
 
     name: Name
 
 
-class ImportRequest(Request):
+class ImportRequest(Schema):
     """Take tokens from a file: one of ours, a textual inversion, a `.npy`, or a published dict of many."""
 
-    file: Base64 = Field(description="the file's bytes, base64")
+    file: Base64
+    """The file's bytes, base64."""
     format: Literal["safetensors", "textual-inversion", "npy", "published"]
     name: Name | None = Field(
         None,
         description="the token's name, one in use gets a new version; "
         "of a published dict, what goes before the names of its classes, joined by `-`",
     )
-    model: Name | None = Field(None, description="the model it was learned on; the deployment's default without it")
+    model: Name | None = None
+    """The model it was learned on; the deployment's default without it."""
     classes: list[Label] | None = Field(
         None, min_length=1, max_length=MAX_CLASSES, description="names of the rows of a `.npy`, the background's left out"
     )
@@ -109,9 +116,18 @@ class ImportRequest(Request):
         return self
 
 
-class ImportResult(Frozen):
-    """The tokens that were taken."""
+class ImportJob(ImportRequest):
+    """The request filled in."""
 
+    kind: Literal["import"] = "import"
+    model: Name
+
+
+class ImportResult(Schema):
+    """The tokens that were read from the file."""
+
+    kind: Literal["import"] = "import"
     model: str
     width: int
-    tokens: list[str] = Field(description="names with versions, as they were then")
+    tokens: list[str]
+    """Names with versions, as they were then."""

@@ -2,19 +2,19 @@
 
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from contracts.attribution import AttributeRequest, AttributeResult
-from contracts.errors import Failure
-from contracts.fields import Frozen
-from contracts.generation import GenerateRequest, GenerateResult, ImageRequest
-from contracts.optimization import OptimizeRequest, OptimizeResult
-from contracts.probing import ProbeRequest, ProbeResult
-from contracts.tokens import ImportRequest, ImportResult
+from contracts.schema.attribute import AttributeJob, AttributeResult
+from contracts.schema.errors import Failure
+from contracts.schema.fields import Schema
+from contracts.schema.images import GenerateJob, ImageJob, ImagesResult
+from contracts.schema.optimize import OptimizeJob, OptimizeResult
+from contracts.schema.probe import ProbeJob, ProbeResult
+from contracts.schema.tokens import ImportJob, ImportResult
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 
@@ -36,14 +36,15 @@ class State(StrEnum):
 
 
 Kind = Literal["generate", "image", "attribute", "probe", "optimize", "import"]
-AnyRequest = GenerateRequest | ImageRequest | AttributeRequest | ProbeRequest | OptimizeRequest | ImportRequest
-# No data fits two of them, so the first fit is the right one; to look for a better one takes ten times as long.
+AnyJob = Annotated[
+    GenerateJob | ImageJob | AttributeJob | ProbeJob | OptimizeJob | ImportJob, Field(discriminator="kind")
+]
 AnyResult = Annotated[
-    AttributeResult | GenerateResult | ProbeResult | OptimizeResult | ImportResult, Field(union_mode="left_to_right")
+    ImagesResult | AttributeResult | ProbeResult | OptimizeResult | ImportResult, Field(discriminator="kind")
 ]
 
 
-class Progress(Frozen):
+class Progress(Schema):
     """How far a running job is: UNet steps or optimisation epochs."""
 
     done: int
@@ -52,22 +53,30 @@ class Progress(Frozen):
     loss: float | None = None
 
 
-class JobRecord(Frozen):
+class JobRecord(Schema):
     """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something."""
 
     id: str
     kind: Kind
     state: State
-    request: AnyRequest
+    request: AnyJob
+    """What is done: the request with everything filled in that it left open."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime
-    attempt: int = Field(0, description="how often a worker has begun it")
+    attempt: int = 0
+    """How often a worker has begun it."""
     cancel_requested: bool = False
     progress: Progress | None = None
     result: AnyResult | None = None
     error: Failure | None = None
+
+    @classmethod
+    def filed(cls, job: AnyJob, life: timedelta) -> "JobRecord":
+        """Return the record of a new job, which waits; `life` is how long it and its files are kept."""
+        now = utc_now()
+        return cls(id=new_job_id(), kind=job.kind, state=State.QUEUED, request=job, created_at=now, expires_at=now + life)
 
     def changed(self, **fields: Any) -> "JobRecord":  # noqa: ANN401  # the fields' own types are checked by the model
         """The record with some fields replaced."""
@@ -78,23 +87,6 @@ class JobRecord(Frozen):
         if self.state.final and now >= self.expires_at:
             return self.changed(state=State.EXPIRED, result=None, error=None)
         return self
-
-
-def kind_of(request: AnyRequest) -> Kind:
-    """The kind of job a request makes."""
-    match request:
-        case GenerateRequest():
-            return "generate"
-        case ImageRequest():
-            return "image"
-        case AttributeRequest():
-            return "attribute"
-        case ProbeRequest():
-            return "probe"
-        case OptimizeRequest():
-            return "optimize"
-        case ImportRequest():
-            return "import"
 
 
 def new_job_id() -> str:

@@ -1,0 +1,1 @@
+"""Checks that gateways make to refuse early and workers rely on."""

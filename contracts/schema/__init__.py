@@ -1,0 +1,1 @@
+"""What goes over HTTP and into records: requests, jobs, results, cards, errors."""

@@ -1,0 +1,87 @@
+"""The small pieces that requests, results and cards are made of."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from ovam.core.selection import Span
+
+NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
+TokenRef = Annotated[str, StringConstraints(pattern=rf"^{NAME}(@[1-9]\d{{0,8}})?$")]
+"""A learned token: `cat@2` is its version 2, `cat` its newest."""
+JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{26}$")]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Base64 = Annotated[str, StringConstraints(min_length=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Split = Literal["block", "evaluation", "head"]
+Branch = Literal["conditional", "unconditional"]
+
+
+class Schema(BaseModel):
+    """Base of everything here: never changed, only replaced, and without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Artifact(Schema):
+    """A file of a job."""
+
+    name: str
+    media_type: str
+    size: int
+    """Bytes."""
+    sha256: str
+    url: str
+    """Where to fetch it."""
+
+
+class Rle(Schema):
+    """A mask in COCO's compressed run-length encoding."""
+
+    size: tuple[int, int]
+    """(height, width)."""
+    counts: str
+
+
+def one_of(allowed: str) -> WrapValidator:
+    """Return a validator that gives one error for a value that suits no member of a union, instead of one for each."""
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise ValueError(f"allowed: {allowed}") from error
+
+    return WrapValidator(check)
+
+
+Positions = Annotated[
+    Literal["all"]
+    | int
+    | Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+    | Annotated[list[int], Field(min_length=1, max_length=1000)]
+    | Span,
+    one_of(
+        '"all", a position, a list of up to 1000, a range as {"start": 0, "stop": 5, "step": 1}, or a fraction from 0 to below 1'
+    ),
+]
+"""Some of the evaluations or heads, see `ovam.core.selection`."""
+Block = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")],
+    one_of("a resolution, at least 1, or a part of a name: 1 to 200 of A-Z, a-z, 0-9, _ and ."),
+]
+Blocks = Annotated[
+    Literal["all"] | Annotated[list[Block], Field(min_length=1, max_length=200)],
+    one_of('"all", or a list of up to 200 parts of names ("up", "down_blocks.1") and resolutions (16)'),
+]
+"""Some of the cross-attention blocks, see `ovam.core.selection`."""

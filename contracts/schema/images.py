@@ -1,0 +1,176 @@
+"""Images and what is kept of them: generated ones, and real ones that the UNet looks at under noise."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from contracts.schema.fields import Artifact, Base64, Blocks, Branch, Name, Positions, Schema, Text
+
+MAX_SEED = 2**63 - 64  # leaves room for the seeds of further images
+TIMESTEPS = 1000  # of the diffusion that Stable Diffusion is trained with
+
+
+class CaptureOptions(Schema):
+    """What is kept of the attention of an image (Eq. 1). What is not kept cannot be asked for later."""
+
+    branch: Branch = "conditional"
+    """The guidance branch: attention to the prompt, or to the negative prompt."""
+    blocks: Blocks = "all"
+    """Cross-attention blocks, by part of their name or by resolution."""
+    mid_block: bool = False
+    """Keep the mid block too, which the paper leaves out."""
+    evaluations: Positions = "all"
+    """UNet evaluations."""
+    heads: Positions = "all"
+    """Attention heads of every block."""
+    self_attention: bool | None = None
+    """Keep the self-attention of the largest grid, for refinement; the model's own default without it."""
+
+
+class FilledCapture(CaptureOptions):
+    """The same with nothing left to the model."""
+
+    self_attention: bool
+
+
+class GenerateRequest(Schema):
+    """Generate images and keep their pixel queries."""
+
+    prompt: Text
+    """What to generate."""
+    negative_prompt: Annotated[str, StringConstraints(max_length=2000)] = ""
+    """What to avoid."""
+    model: Name | None = None
+    """A name from GET /v1/models; the deployment's default without it."""
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    """Image k has seed + k; random without it."""
+    num_inference_steps: int = Field(30, ge=1, le=TIMESTEPS)
+    """Steps of the scheduler."""
+    guidance_scale: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] | None = None
+    """The model's own default without it."""
+    height: Annotated[int, Field(ge=8)] | None = None
+    """Pixels; the model's native size without it."""
+    width: Annotated[int, Field(ge=8)] | None = None
+    """Pixels; the model's native size without it."""
+    num_images: int = Field(1, ge=1)
+    """How many images."""
+    scheduler: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """A diffusers class from the model's `schedulers`; the model's own without it."""
+    capture: CaptureOptions = Field(default_factory=CaptureOptions)
+    """What is kept of the images' attention."""
+
+
+class GenerateJob(GenerateRequest):
+    """The request filled in: run again, it gives the same images."""
+
+    kind: Literal["generate"] = "generate"
+    model: Name
+    seed: int
+    guidance_scale: float
+    height: int
+    width: int
+    scheduler: str
+    capture: FilledCapture
+
+
+class ImageOptions(Schema):
+    """How a real image is encoded, noised, and shown to the UNet."""
+
+    prompt: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)] = ""
+    """A caption of the image; may stay empty."""
+    model: Name | None = None
+    """A name from GET /v1/models; the deployment's default without it."""
+    height: Annotated[int, Field(ge=8)] | None = None
+    """Pixels the image is resized to; near the model's native size without it."""
+    width: Annotated[int, Field(ge=8)] | None = None
+    """Pixels the image is resized to; near the model's native size without it."""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """Of the noise."""
+    inversion: Literal["none", "ddim"] = "none"
+    """Add noise at each timestep, or follow DDIM's deterministic path from the image."""
+    timesteps: Annotated[list[Annotated[int, Field(ge=0, lt=TIMESTEPS)]], Field(min_length=1, max_length=TIMESTEPS)] | None = None
+    """Where noise is added, for inversion `none`; 900, 800 ... 100 without it."""
+    num_inference_steps: Annotated[int, Field(ge=1, le=TIMESTEPS)] | None = None
+    """Steps of the DDIM inversion; 30 without it."""
+    capture: CaptureOptions = Field(default_factory=CaptureOptions)
+    """What is kept of the image's attention."""
+
+    @model_validator(mode="after")
+    def one_way(self) -> Self:
+        """Timesteps are for noise, steps for an inversion."""
+        if self.inversion == "ddim" and self.timesteps is not None:
+            raise ValueError("`timesteps` belong to inversion 'none'; 'ddim' takes `num_inference_steps`")
+        if self.inversion == "none" and self.num_inference_steps is not None:
+            raise ValueError("`num_inference_steps` belongs to inversion 'ddim'; 'none' takes `timesteps`")
+        if self.capture.branch != "conditional":
+            raise ValueError("`capture.branch` is 'unconditional', but a real image has its caption's branch alone")
+        return self
+
+
+class ImageRequest(ImageOptions):
+    """Keep the pixel queries of a real image."""
+
+    image: Base64
+    """PNG, JPEG or WebP, base64."""
+
+
+class Upload(Schema):
+    """A file that came with a request: it is stored, its record keeps what it was."""
+
+    media_type: Literal["image/png", "image/jpeg", "image/webp"]
+    size: int
+    """Bytes."""
+    sha256: str
+    height: int
+    """Pixels, upright."""
+    width: int
+
+
+class ImageJob(ImageOptions):
+    """The request filled in, the image itself in the store."""
+
+    kind: Literal["image"] = "image"
+    model: Name
+    height: int
+    width: int
+    capture: FilledCapture
+    upload: Upload
+
+
+class GeneratedImage(Schema):
+    """One image of a job."""
+
+    index: int
+    seed: int
+    image: Artifact
+    trace_bytes: int
+    """Size of the pixel queries kept of it."""
+
+
+class BlockInfo(Schema):
+    """A cross-attention block whose queries are kept."""
+
+    name: str
+    grid: tuple[int, int]
+    """(height, width)."""
+    heads: int
+
+
+class ImagesResult(Schema):
+    """Images, generated or real, and the settings as they were used."""
+
+    kind: Literal["generate", "image"]
+    model: str
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    evaluations: int
+    """UNet evaluations whose queries are kept."""
+    timesteps: list[float]
+    """The diffusion timestep of each of them."""
+    blocks: list[BlockInfo]
+    self_attention: bool
+    """Whether masks of these images can be refined by self-attention."""
+    images: list[GeneratedImage]

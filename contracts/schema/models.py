@@ -1,0 +1,51 @@
+"""What the gateway knows of a model. Workers publish the cards; the gateway loads no model."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from contracts.schema.attribute import Settings
+from contracts.schema.fields import Schema
+from contracts.schema.images import BlockInfo
+from ovam.core.methods import MethodName
+
+Family = Literal["sd1", "sd2", "sdxl"]
+
+
+class BestMethod(Schema):
+    """A method and what is changed of its settings."""
+
+    method: MethodName = "ovam"
+    settings: Settings = Field(default_factory=Settings)  # type: ignore[valid-type]
+
+
+class ModelCard(Schema):
+    """A model that workers serve, with what is needed to check a request for it."""
+
+    name: str
+    source: str
+    """Hub id or path."""
+    family: Family
+    text_width: int
+    """Width of a token's embedding."""
+    max_tokens: int
+    """Tokens of a prompt, start and end marks included."""
+    default_height: int
+    default_width: int
+    size_multiple: int
+    """Height and width are multiples of it."""
+    default_guidance_scale: float
+    default_scheduler: str = ""
+    schedulers: list[str] = []
+    """Diffusers classes that `scheduler` of a generation may name."""
+    guidance_embedded: bool = False
+    """Whether the UNet takes the guidance scale as an input and has no unconditional branch."""
+    blocks: list[BlockInfo] = []
+    """Its cross-attentions, as they are at its default size."""
+    default_self_attention: bool = False
+    """Whether self-attention is kept when a request does not say."""
+    word_defaults: BestMethod = Field(default_factory=BestMethod)
+    """How words are looked for when a request names no method."""
+    token_defaults: BestMethod = Field(default_factory=BestMethod)
+    """How learned tokens are looked for when a request names no method."""
+    default: bool = False

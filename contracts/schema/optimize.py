@@ -1,0 +1,197 @@
+"""Learning tokens from annotated images (section 3.3), and what comes of it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from contracts.schema.fields import Artifact, Base64, Blocks, JobId, Label, Name, Number, Positions, Schema, Text, TokenRef
+from contracts.schema.tokens import MAX_CLASSES
+from ovam.core.schedules import Constant, Cosine, Step
+
+MAX_EXAMPLES = 64
+MOST_RUNS = 1 << 20
+OTHER_MASK = "a mask is a PNG in base64, run lengths `{size, counts}`, or polygons `[[x0, y0, x1, y1, ...]]`"
+OTHER_INITIAL = "an initial embedding takes one of `word`, `embedding` or `token`"
+OTHER_EXAMPLE = "an example takes one of `mask`, `masks` or `labels`"
+Polygons = Annotated[list[Annotated[list[Number], Field(min_length=6, max_length=20_000)]], Field(min_length=1, max_length=1000)]
+Schedule = Annotated[Constant | Step | Cosine, Field(discriminator="kind")]
+Optimizer = Literal["sgd", "adam"]
+Loss = Literal["bce", "cross_entropy_minmax"]
+
+
+class RunLengths(Schema):
+    """A mask in COCO's run-length encoding, compressed or not."""
+
+    size: tuple[int, int]
+    """(height, width)."""
+    counts: str | Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MOST_RUNS)]
+    """COCO's compressed text, or the lengths of the runs outside and inside in turn, down the columns."""
+
+
+MASK_FORMS = {str: "png", dict: "rle", RunLengths: "rle", list: "polygons"}
+Mask = Annotated[
+    Annotated[Base64, Tag("png")] | Annotated[RunLengths, Tag("rle")] | Annotated[Polygons, Tag("polygons")],
+    Discriminator(lambda mask: MASK_FORMS.get(type(mask)), custom_error_type="mask", custom_error_message=OTHER_MASK),
+    Field(
+        description="A PNG in base64 (bright pixels belong to the class; of a cut-out the opaque ones; of an indexed PNG the one "
+        "index that is not 0) or COCO's run lengths, of the image's size or resized to it by the nearest pixel; or COCO polygons "
+        "in the image's pixels."
+    ),
+]
+
+
+class ExampleOptions(Schema):
+    """Which image a training example is of."""
+
+    job_id: JobId
+    """A job that has images, and succeeded."""
+    image: int = Field(0, ge=0)
+    """Which of its images."""
+
+
+class MaskExample(ExampleOptions):
+    """An image and the mask of the only class."""
+
+    mask: Mask
+
+
+class MasksExample(ExampleOptions):
+    """An image and a mask for each of its classes."""
+
+    masks: dict[Label, Mask] = Field(min_length=1, max_length=MAX_CLASSES)
+    """By class; pixels that two of them claim do not count."""
+
+
+class LabelsExample(ExampleOptions):
+    """An image and a map of labels."""
+
+    labels: Base64
+    """An indexed or 8-bit grey PNG, base64: 0 is the background, k the k-th class, 255 does not count. One of another size than
+    the image is resized by the nearest pixel."""
+
+
+def tag_among(*names: str) -> Any:  # noqa: ANN401 - a function for pydantic
+    """Return a function that tells the members of a union apart by the one field of these that each has."""
+
+    def tag(value: object) -> str | None:
+        if isinstance(value, Mapping):
+            present = [name for name in names if value.get(name) is not None]
+        else:
+            present = [name for name in names if name in type(value).model_fields] if isinstance(value, Schema) else []
+        return present[0] if len(present) == 1 else None
+
+    return tag
+
+
+Example = Annotated[
+    Annotated[MaskExample, Tag("mask")] | Annotated[MasksExample, Tag("masks")] | Annotated[LabelsExample, Tag("labels")],
+    Discriminator(tag_among("mask", "masks", "labels"), custom_error_type="example", custom_error_message=OTHER_EXAMPLE),
+]
+
+
+class WordInitial(Schema):
+    """A class starts from a word."""
+
+    word: Text
+    """Its last sub-token in "A photograph of a <word>"."""
+
+
+class EmbeddingInitial(Schema):
+    """A class starts from a row."""
+
+    embedding: list[Number] = Field(min_length=1, max_length=8192)
+
+
+class TokenInitial(Schema):
+    """A class starts from a learned token; the first such token's background is what the background starts from."""
+
+    token: TokenRef
+    """`cat@2`, or `cat` for its newest version."""
+    class_name: Text | None = None
+    """Which class of a token that knows several; needed for those."""
+
+
+Initial = Annotated[
+    Annotated[WordInitial, Tag("word")] | Annotated[EmbeddingInitial, Tag("embedding")] | Annotated[TokenInitial, Tag("token")],
+    Discriminator(tag_among("word", "embedding", "token"), custom_error_type="initial", custom_error_message=OTHER_INITIAL),
+]
+
+
+class OptimizeRequest(Schema):
+    """Learn a token of one or several classes from annotated images (OVAM, section 3.3)."""
+
+    name: Name
+    """The token is asked for by this name later; a name in use gets a new version."""
+    classes: list[Label] = Field(min_length=1, max_length=MAX_CLASSES)
+    """Their names; by default also the words they start from."""
+    examples: list[Example] = Field(min_length=1, max_length=MAX_EXAMPLES)
+    """Annotated images, all of one model."""
+    initial: Annotated[list[Initial | None], Field(max_length=MAX_CLASSES)] | None = None
+    """What each class starts from, in their order; null: its name as a word."""
+    noise: float = Field(0.0, ge=0, le=100, allow_inf_nan=False)
+    """Standard deviation of noise on the initial embeddings."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Of that noise; all else is deterministic."""
+    epochs: int = Field(300, ge=1, le=5000)
+    """Most epochs."""
+    optimizer: Optimizer = "adam"
+    learning_rate: Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)] | None = None
+    """The optimiser's own default without it: 100 for `sgd`, 0.1 for `adam`."""
+    schedule: Schedule = Field(default_factory=Step)
+    """How the learning rate falls; without it, in steps."""
+    loss: Loss = "bce"
+    patience: Annotated[int, Field(ge=1, le=5000)] | None = 60
+    """Epochs without gain after which it ends; null: never."""
+    blocks: Blocks = "all"
+    """Blocks of the traces."""
+    evaluations: Positions = "all"
+    """Evaluations of the traces."""
+
+    @model_validator(mode="after")
+    def classes_agree(self) -> Self:
+        """Classes differ, have an initial embedding each if any, and their masks are told apart."""
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("every class needs a name of its own in `classes`")
+        if self.initial is not None and len(self.initial) != len(self.classes):
+            raise ValueError(f"`initial` has {len(self.initial)} entries for {len(self.classes)} classes")
+        for place, example in enumerate(self.examples):
+            if isinstance(example, MaskExample) and len(self.classes) > 1:
+                raise ValueError(f"`examples.{place}.mask` is for one class; with several use `masks` or `labels`")
+            if isinstance(example, MasksExample) and (unknown := sorted(set(example.masks) - set(self.classes))):
+                raise ValueError(f"`examples.{place}.masks` has {unknown}; allowed: {self.classes}")
+        return self
+
+
+class OptimizeJob(OptimizeRequest):
+    """The request filled in."""
+
+    kind: Literal["optimize"] = "optimize"
+    model: Name
+    initial: list[Initial]
+    learning_rate: float
+
+
+class OptimizeResult(Schema):
+    """The token that was learned."""
+
+    kind: Literal["optimize"] = "optimize"
+    token: str
+    """Name and version, as they were then."""
+    model: str
+    width: int
+    """Of the embedding."""
+    classes: list[str]
+    epochs: int
+    """Epochs run."""
+    best_epoch: int
+    best_loss: float
+    ended: Literal["epochs", "plateau", "canceled", "diverged"]
+    """Why it ended."""
+    example_iou: float
+    """Mean IoU of the token's masks on its own examples."""
+    losses: list[float]
+    curve: Artifact
+    """The loss curve as PNG."""
+    curve_json: Artifact
+    """Loss and learning rate of every epoch."""
