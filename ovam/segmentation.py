@@ -43,9 +43,7 @@ class Segment:
 
 
 @overload
-def segment(
-    trace: Trace, pipeline: Pipeline, targets: Target, method: How = "ovam", image: Picture | None = None
-) -> Segment: ...
+def segment(trace: Trace, pipeline: Pipeline, targets: Target, method: How = "ovam", image: Picture | None = None) -> Segment: ...
 
 
 @overload
@@ -97,9 +95,7 @@ def segment(
     maps = target_heatmaps(trace, rows_of(pipeline, wanted, methods), methods)
     heats = refined(maps, methods, trace.image_size, trace.self_attention)
     masks = [cut(one, heat, pixels) for one, heat in zip(methods, heats, strict=True)]
-    found = [
-        Segment(heat, mask, score(heat, mask), one) for heat, mask, one in zip(heats, masks, methods, strict=True)
-    ]
+    found = [Segment(heat, mask, score(heat, mask), one) for heat, mask, one in zip(heats, masks, methods, strict=True)]
     return found if several else found[0]
 
 
@@ -154,7 +150,9 @@ def refined(
     ]
 
 
-def cut(method: Method, heat: Float[np.ndarray, "height width"], image: Picture | None = None) -> Bool[np.ndarray, "height width"]:
+def cut(
+    method: Method, heat: Float[np.ndarray, "height width"], image: Picture | None = None
+) -> Bool[np.ndarray, "height width"]:
     """Cut refined heat by a method's threshold, fit the mask to the image, and tidy it.
 
     Raises `InvalidArgumentError` when the method has a CRF and there is no image.
@@ -188,7 +186,9 @@ def _fitting(image: Picture | None, trace: Trace, methods: Sequence[Method]) -> 
         return None
     pixels = rgb_of(required(image))
     if pixels.shape[:2] != trace.image_size:
-        raise InvalidArgumentError("image", pixels.shape[:2], f"(height, width) {trace.image_size}, the size of the trace's image")
+        raise InvalidArgumentError(
+            "image", pixels.shape[:2], f"(height, width) {trace.image_size}, the size of the trace's image"
+        )
     return pixels
 
 

@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.attention.scores import Selected, Split, attention_sum, largest_grid, parted, resize, select, summed, terms_of
-from ovam.errors import InvalidArgumentError
-from ovam.tracing.model import Pipeline
+from ovam.attention.text import encode, word_tokens
 from ovam.core.methods import Padding, Reduction
 from ovam.core.selection import Blocks, Positions
-from ovam.attention.text import encode, word_tokens
+from ovam.errors import InvalidArgumentError
+from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace, require_trace
+
 
 def heatmaps(
     trace: Trace,

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.errors import InvalidArgumentError, WordNotInPromptError
 from ovam.attention.heatmaps import heatmaps
-from ovam.tracing.model import Pipeline
+from ovam.attention.scores import resize
+from ovam.attention.text import encode, word_tokens
 from ovam.core.methods import Padding
 from ovam.core.selection import Blocks, Positions
 from ovam.core.words import words_of
-from ovam.attention.scores import resize
-from ovam.attention.text import encode, word_tokens
+from ovam.errors import InvalidArgumentError, WordNotInPromptError
+from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace, require_trace
 
 Box = tuple[int, int, int, int]

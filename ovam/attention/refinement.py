@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from ovam.attention.scores import resize
-from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 from ovam.core.methods import MOST_AFFINITY_STEPS
 from ovam.core.selection import Positions, select_positions
+from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 
 # Probabilities held at a time: 64 MiB in single precision.
 _PROBABILITIES_AT_A_TIME = 1 << 24

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ovam.errors import InvalidArgumentError
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
+from ovam.errors import InvalidArgumentError
 from ovam.tracing.trace import Block, Trace
 
 Split = Literal["block", "evaluation", "head"]

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.attention.scores import Selected, Split, attention_sum, largest_grid, parted, score_parts, select, summed, terms_of
-from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, WordNotInPromptError
 from ovam.attention.heatmaps import SplitHeatmaps, require_fitting
-from ovam.core.methods import Method, Padding
-from ovam.tracing.model import Pipeline
+from ovam.attention.scores import Selected, Split, attention_sum, largest_grid, parted, score_parts, select, summed, terms_of
 from ovam.attention.text import Encoded, Token, encode_each, word_tokens
+from ovam.core.methods import Method, Padding
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, WordNotInPromptError
+from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace
 
 # Rows attended to at a time: the scores of one evaluation for so many are 84 MB in SDXL's largest block.
@@ -59,7 +59,6 @@ class Rows:
         if not rows or not all(0 <= row < count for row in rows):
             raise InvalidArgumentError("rows", rows, f"one or more of 0 to {count - 1}")
         return rows
-
 
 
 def rows_of(pipeline: Pipeline, targets: Sequence[Words | Rows], methods: Sequence[Method]) -> list[Rows]:
@@ -135,7 +134,9 @@ def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[i
     return groups
 
 
-def _mean_maps(targets: Sequence[Rows], selected: Sequence[Selected], size: tuple[int, int]) -> Float[Tensor, "targets height width"]:
+def _mean_maps(
+    targets: Sequence[Rows], selected: Sequence[Selected], size: tuple[int, int]
+) -> Float[Tensor, "targets height width"]:
     """Sum the mean attention to each target's rows over all that takes part.
 
     A softmax stays the same when all scores of a text are lowered by that of its first row, the start token's.

@@ -15,9 +15,7 @@ MOST_TARGETS: Final = 254
 MOST_PIXELS: Final = 1 << 26
 
 
-def labels_of(
-    margins: Float[np.ndarray, "targets height width"], *, least_gap: float = 0.0
-) -> UInt8[np.ndarray, "height width"]:
+def labels_of(margins: Float[np.ndarray, "targets height width"], *, least_gap: float = 0.0) -> UInt8[np.ndarray, "height width"]:
     """Label every pixel with the target of the largest margin over the background, from 1, or 0 where no margin reaches 0.
 
     A pixel whose winner is less than `least_gap` ahead of the second (the background, at 0, competes too) is ambiguous and gets

@@ -7,6 +7,7 @@ import numpy as np
 from annotated_types import Interval
 from jaxtyping import Bool, Float
 
+from ovam.core.arrays import array_of
 from ovam.core.methods import Sign
 from ovam.core.settings import check_bounds
 from ovam.core.thresholds import Normalize, Share, Threshold, min_max, prepared, reaches
@@ -121,15 +122,6 @@ def heat_of(heatmap: Any, name: str = "heatmap") -> Float[np.ndarray, "height wi
     if heat.ndim != 2 or heat.size == 0 or not np.isfinite(heat).all() or heat.min() < 0:
         raise InvalidArgumentError(name, heat.shape, "(height, width), at least one pixel, values finite and at least 0")
     return heat
-
-
-def array_of(values: Any) -> Float[np.ndarray, "..."]:  # noqa: ANN401 - an array or a tensor
-    """Return numbers as an array of single precision, or double where they are given so; OpenCV knows no other floats."""
-    if hasattr(values, "detach"):  # a tensor; torch need not be imported to recognise it
-        values = values.detach().cpu()
-        values = values.float() if values.dtype.itemsize < 4 else values  # NumPy does not know bfloat16
-    numbers = np.asarray(values)
-    return numbers if numbers.dtype == np.float64 else numbers.astype(np.float32)
 
 
 def resized(maps: Float[np.ndarray, "height width"], size: tuple[int, int]) -> Float[np.ndarray, "new_height new_width"]:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from ovam.core.arrays import array_of
 from ovam.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def overlay(
     `heat` is a NumPy array or a tensor; it is resized to the image.
     """
     pixels = rgb_of(image)
-    values = np.asarray(heat.detach().cpu() if hasattr(heat, "detach") else heat, dtype=np.float32)
+    values = array_of(heat).astype(np.float32)
     height, width = pixels.shape[:2]
     if values.shape != (height, width):
         values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)

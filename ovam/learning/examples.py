@@ -1,7 +1,8 @@
-"""What a token learns from: images' traces with the masks of their classes, brought to one form."""
+"""Training examples: images' traces with the masks of their classes, brought to one form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import torch
@@ -9,15 +10,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ovam.errors import ExamplesOfOtherModelsError, InvalidArgumentError, UnusableMaskError
 from ovam.core.label_maps import IGNORE
-from ovam.tracing.trace import Block, Trace
+from ovam.errors import ExamplesOfOtherModelsError, InvalidArgumentError, UnusableMaskError
+from ovam.tracing.trace import Block, Trace, require_trace
 
-Example = tuple[Trace, Tensor | np.ndarray]
+if TYPE_CHECKING:
+    from PIL import Image
+
+Mask = Union[Tensor, np.ndarray, "Image.Image"]
+Example = tuple[Trace, Mask]
 
 
 @dataclass(frozen=True, eq=False)
-class Annotation:
+class TrainingExample:
     """A trace and the masks of the classes in its image."""
 
     trace: Trace
@@ -27,7 +32,7 @@ class Annotation:
     """Which pixels count; `"all"`."""
 
 
-def annotations(examples: Sequence[Example], classes: int) -> tuple[Annotation, ...]:
+def training_examples(examples: Sequence[Example], classes: int) -> tuple[TrainingExample, ...]:
     """Bring every example's mask to (classes, height, width) and refuse those that teach nothing.
 
     A mask is (height, width), bool or in [0, 1], for background and one class; or (height, width) integers,
@@ -40,8 +45,10 @@ def annotations(examples: Sequence[Example], classes: int) -> tuple[Annotation, 
     """
     if not examples:
         raise InvalidArgumentError("examples", examples, "at least one (trace, mask)")
+    for trace, _ in examples:
+        require_trace(trace)
     require_one_model([trace for trace, _ in examples])
-    found = tuple(_annotation(trace, mask, classes, number) for number, (trace, mask) in enumerate(examples))
+    found = tuple(_example(trace, mask, classes, number) for number, (trace, mask) in enumerate(examples))
     for row in range(classes):
         if not any(bool(one.target[row].any()) for one in found):
             raise UnusableMaskError(f"class {row} has no pixel in any of {len(found)} masks")
@@ -72,9 +79,9 @@ def nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(maps[None].double(), size=size, mode="nearest-exact")[0].to(maps.dtype)
 
 
-def _annotation(trace: Trace, mask: Tensor | np.ndarray, classes: int, number: int) -> Annotation:
+def _example(trace: Trace, mask: Mask, classes: int, number: int) -> TrainingExample:
     """Bring one mask to its image's size and (classes, height, width)."""
-    given = torch.as_tensor(mask).detach()
+    given = torch.as_tensor(_pixels_of(mask)).detach()
     labels = given.ndim == 2 and not given.is_floating_point() and given.dtype != torch.bool
     if labels:
         target, counted = _of_labels(given, classes, number)
@@ -93,7 +100,14 @@ def _annotation(trace: Trace, mask: Tensor | np.ndarray, classes: int, number: i
         if bool((pixels == 1).all() if counted is None else (pixels[counted] == 1).all()):
             message = f"mask {number}: class {row} covers the whole image; allowed: at least two classes in it"
             raise UnusableMaskError(message)
-    return Annotation(trace, target, counted)
+    return TrainingExample(trace, target, counted)
+
+
+def _pixels_of(mask: Any) -> Any:  # noqa: ANN401 - a tensor, an array or a PIL image
+    """Return a PIL image's pixels: labels of an indexed one, else bool, bright being the class. Others stay as they are."""
+    if not hasattr(mask, "convert"):
+        return mask
+    return np.array(mask) if mask.mode == "P" else np.array(mask.convert("L")) > 127
 
 
 def _of_labels(labels: Tensor, classes: int, number: int) -> tuple[Tensor, Tensor | None]:

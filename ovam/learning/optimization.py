@@ -9,14 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.learning.examples import Annotation, Example, annotations
-from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError
 from ovam.attention.heatmaps import heatmaps
-from ovam.learning.losses import bce, cross_entropy_minmax
-from ovam.tracing.model import Pipeline
+from ovam.attention.text import encode, word_tokens
 from ovam.core.schedules import Schedule, Step, decay
 from ovam.core.selection import Blocks, Positions
-from ovam.attention.text import encode, word_tokens
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError
+from ovam.learning.examples import Example, TrainingExample, training_examples
+from ovam.learning.losses import bce, cross_entropy_minmax
+from ovam.learning.token_files import LearnedTokens, numbered
+from ovam.tracing.model import Pipeline
 
 Loss = Literal["bce", "cross_entropy_minmax"]
 Optimizer = Literal["sgd", "adam"]
@@ -44,11 +45,19 @@ class TokenFit:
     optimizer: Optimizer
     learning_rate: float
     schedule: Schedule
+    names: tuple[str, ...]
+    """The classes' names without the background's."""
 
     @property
     def best_loss(self) -> float:
         """Loss of `embedding`."""
         return self.losses[self.best_epoch]
+
+    @property
+    def tokens(self) -> LearnedTokens:
+        """The tokens with their names, to segment with and to save."""
+        known = {"loss": self.loss, "best_loss": self.best_loss, "best_epoch": self.best_epoch, "epochs": len(self.losses)}
+        return LearnedTokens(self.embedding.detach().float().cpu(), self.names, known)
 
 
 def initial_tokens(
@@ -58,7 +67,7 @@ def initial_tokens(
     noise: float = 0.0,
     seed: int = 0,
 ) -> Float[Tensor, "classes text_width"]:
-    """Make the rows an optimisation starts from, the background's first (section 3.3).
+    """Return the initial embedding of an optimisation: a row per class, the background's first (section 3.3).
 
     A class is a word, which gives its last sub-token in "A photograph of a <word>", or a row: of any
     embedding or of a token learned before. The background is <SoT>, or `background`. `noise` adds normal
@@ -85,8 +94,9 @@ def initial_tokens(
 
 def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keyword
     examples: Sequence[Example],
-    init: Float[Tensor, "classes text_width"],
+    init: Float[Tensor, "classes text_width"] | str | Sequence[str],
     *,
+    pipeline: Pipeline | None = None,
     loss: Loss = "bce",
     optimizer: Optimizer = "sgd",
     learning_rate: float | None = None,
@@ -97,10 +107,11 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     evaluations: Positions | slice = "all",
     on_epoch: Callable[[int, float], bool | None] | None = None,
 ) -> TokenFit:
-    """Find the embedding whose heatmaps are nearest to the examples' masks, by gradient descent (Eq. 6).
+    """Learn the tokens whose heatmaps are nearest to the examples' masks, by gradient descent (Eq. 6).
 
-    An example is a trace and its mask, in any of the forms that `annotations` takes. `init` has a
-    row per class, row 0 the background; see `initial_tokens`, or give a token learned before.
+    An example is a trace and its mask: an array, a tensor or a PIL image in one of the forms that
+    `ovam.learning.examples.training_examples` takes. `init` is the classes' words, from which `initial_tokens` makes the
+    initial embedding with `pipeline`; or that embedding itself, a row per class, row 0 the background.
     `loss="bce"` is Eq. 7 on the mean heatmap, summed over classes, averaged over pixels and examples;
     `"cross_entropy_minmax"` is the published code's, for comparison: its floor for two classes is 0.3133.
 
@@ -109,17 +120,26 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     an exception it raises goes through. Nothing is random: the same input gives the same result.
 
     Raises `InvalidArgumentError`, `EmbeddingNotFiniteError`, `SelectionError`, `OptimizationError`, and for
-    the examples what `annotations` raises.
+    the examples what `training_examples` raises.
+
+    >>> with ovam.capture(pipeline) as traces:
+    ...     image = pipeline("a cat", num_inference_steps=2).images[0]
+    >>> mask = np.zeros(traces[0].image_size, bool)
+    >>> mask[16:48, 16:48] = True
+    >>> fit = ovam.optimize_tokens([(traces[0], mask)], "cat", pipeline=pipeline, optimizer="adam", epochs=5)
+    >>> fit.tokens.names, fit.best_loss < fit.losses[0]
+    (('cat',), True)
     """
     rate = _LEARNING_RATES.get(optimizer, 0.0) if learning_rate is None else learning_rate
     _check_options(loss, optimizer, rate, epochs, patience)
-    _check_init(init)
+    names, start = _initial(pipeline, init)
+    _check_init(start)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        tokens = init.detach().clone()
+        tokens = start.detach().clone()
         tokens = (tokens if tokens.dtype == torch.float64 else tokens.float()).requires_grad_()
-        found = annotations(examples, tokens.shape[0])
+        found = training_examples(examples, tokens.shape[0])
 
-        def loss_of(one: Annotation) -> Tensor:
+        def loss_of(one: TrainingExample) -> Tensor:
             size = (one.target.shape[1], one.target.shape[2])
             maps = heatmaps(one.trace, tokens, size=size, blocks=blocks, evaluations=evaluations)
             counted = None if one.counted is None else one.counted.to(maps.device)
@@ -135,7 +155,7 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
                 break
             steps.param_groups[0]["lr"] = rate * decay(schedule, epoch, epochs)
             steps.step()
-    return TokenFit(course.best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate, schedule)
+    return TokenFit(course.best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate, schedule, names)
 
 
 class _Course:
@@ -171,7 +191,7 @@ class _Course:
 
 
 def _loss_and_gradient(
-    loss_of: Callable[[Annotation], Tensor], tokens: Tensor, found: Sequence[Annotation]
+    loss_of: Callable[[TrainingExample], Tensor], tokens: Tensor, found: Sequence[TrainingExample]
 ) -> tuple[float, Tensor]:
     """Average loss and gradient over the examples, one after the other to hold one graph at a time.
 
@@ -183,6 +203,16 @@ def _loss_and_gradient(
         gradient += torch.autograd.grad(loss, tokens)[0] / len(found)
         value += float(loss.detach()) / len(found)
     return value, gradient
+
+
+def _initial(pipeline: Pipeline | None, init: Tensor | str | Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+    """Return the classes' names and the initial embedding."""
+    if isinstance(init, Tensor):
+        return numbered("token", max(1, init.shape[0] - 1)), init
+    names = (init,) if isinstance(init, str) else tuple(init)
+    if pipeline is None:
+        raise InvalidArgumentError("pipeline", None, "the pipeline of the traces, which encodes the words of init")
+    return names, initial_tokens(pipeline, *names)
 
 
 def _row(pipeline: Pipeline, one: str | Tensor) -> Float[Tensor, " text_width"]:

@@ -3,8 +3,11 @@
 import json
 from dataclasses import dataclass, field
 from io import BytesIO
+from os import PathLike
+from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Final
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from ovam.attention.targets import Rows
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError
 from ovam.learning.pickled_arrays import array_of, numbers, unwrapped
 from ovam.learning.pickles import Made, read_pickle
@@ -28,7 +32,15 @@ _BAD_HEADER = (ValueError, TypeError, SyntaxError, TokenError, LookupError, Attr
 
 @dataclass(frozen=True, eq=False)
 class LearnedTokens:
-    """The rows that were learned together, the background's first, and what they stand for."""
+    """The rows that were learned together, the background's first, and what they stand for.
+
+    >>> tokens = ovam.LearnedTokens(torch.zeros(3, 32), ("cat", "dog"))
+    >>> tokens["dog"].chosen
+    (2,)
+    >>> tokens.save(folder / "pets.safetensors")
+    >>> ovam.LearnedTokens.load(folder / "pets.safetensors").names
+    ('cat', 'dog')
+    """
 
     embedding: Float[Tensor, "classes text_width"]
     names: tuple[str, ...]
@@ -48,6 +60,50 @@ class LearnedTokens:
     def width(self) -> int:
         """Length of a row."""
         return self.embedding.shape[1]
+
+    def __getitem__(self, name: str) -> Rows:
+        """Return one class as a target. Raises `InvalidArgumentError` for a name that is not among these tokens'."""
+        if name not in self.names:
+            raise InvalidArgumentError("class", name, ", ".join(map(repr, self.names)))
+        return Rows(self.embedding, (1 + self.names.index(name),))
+
+    def only(self) -> Rows:
+        """Return the one class as a target. Raises `InvalidArgumentError` when there are several."""
+        if len(self.names) > 1:
+            names = ", ".join(f"tokens[{name!r}]" for name in self.names)
+            raise InvalidArgumentError("targets", f"tokens of {len(self.names)} classes", f"one of them: {names}")
+        return self[self.names[0]]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the tokens to a `.safetensors` file, or their rows alone to a `.npy` file; never half a file.
+
+        Raises `InvalidArgumentError` for another suffix. `to_textual_inversion` writes the form that diffusers loads.
+        """
+        writers = {".safetensors": to_safetensors, ".npy": to_npy}
+        file = Path(path)
+        if file.suffix.lower() not in writers:
+            raise InvalidArgumentError("path", str(path), "a name that ends in .safetensors or .npy")
+        data = writers[file.suffix.lower()](self)
+        beside = file.with_name(f".{file.name}.{uuid4().hex}")
+        try:
+            beside.write_bytes(data)
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "LearnedTokens":
+        """Read tokens from a file: what `save` wrote, or a textual inversion in safetensors.
+
+        Raises `TokenFileError` for other files, `FileNotFoundError` when there is none.
+        """
+        file = Path(path)
+        data = file.read_bytes()
+        if file.suffix.lower() == ".npy":
+            return from_npy(data)
+        _, metadata = _safetensors(data)
+        written = "tokens" in metadata and "classes" in safetensors.load(data)
+        return from_safetensors(data) if written else from_textual_inversion(data)
 
 
 def require_width(tokens: LearnedTokens, width: int) -> LearnedTokens:
@@ -99,7 +155,7 @@ def from_textual_inversion(data: bytes) -> LearnedTokens:
         raise TokenFileError(f"tensor {placeholder[:50]!r} is {tuple(rows.shape)}; allowed: (2 or more rows, width)")
     try:
         header = json.loads(metadata.get("tokens", "{}"))
-        names = header.get("names") or _numbered(placeholder.strip("<>"), rows.shape[0] - 1)
+        names = header.get("names") or numbered(placeholder.strip("<>"), rows.shape[0] - 1)
         return _made(rows.float(), tuple(str(name) for name in names), dict(header.get("metadata", {})))
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise TokenFileError(f"the token file garbles a field: {error!r}") from error
@@ -124,7 +180,7 @@ def from_npy(data: bytes, *names: str) -> LearnedTokens:
     rows = numbers(shape, dtype.str, body, fortran=fortran)
     if rows.ndim != 2 or rows.shape[0] < 2:
         raise TokenFileError(f"the .npy is of shape {rows.shape}; allowed: (2 or more classes, width)")
-    return _made(torch.from_numpy(rows), names or _numbered("token", rows.shape[0] - 1), {})
+    return _made(torch.from_numpy(rows), names or numbered("token", rows.shape[0] - 1), {})
 
 
 def from_published(data: bytes) -> dict[str, LearnedTokens]:
@@ -167,7 +223,7 @@ def _made(rows: Tensor, names: tuple[str, ...], metadata: dict[str, Any]) -> Lea
         raise TokenFileError(f"the token file's {error}") from error
 
 
-def _numbered(name: str, count: int) -> tuple[str, ...]:
+def numbered(name: str, count: int) -> tuple[str, ...]:
     """Name classes whose file does not: by what it is called, with numbers if there are several."""
     return (name,) if count == 1 else tuple(f"{name}-{number}" for number in range(1, count + 1))
 

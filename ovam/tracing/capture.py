@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import get_args
 
+from ovam.core.selection import Blocks, Positions
 from ovam.errors import CaptureError, InvalidArgumentError
 from ovam.tracing.model import Pipeline
 from ovam.tracing.recorder import Choice, Evaluation, recording
-from ovam.core.selection import Blocks, Positions
 from ovam.tracing.trace import Half, Trace
 
 

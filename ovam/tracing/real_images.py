@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from ovam.attention.text import require_short
+from ovam.core.selection import Blocks, Positions
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
 from ovam.tracing.model import Pipeline, plain_unet
 from ovam.tracing.recorder import Choice, Evaluation, recording
-from ovam.core.selection import Blocks, Positions
-from ovam.attention.text import require_short
 from ovam.tracing.trace import Trace
 
 Inversion = Literal["none", "ddim"]

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.errors import CaptureError
 from ovam.tracing.model import (
     Pipeline,
@@ -21,7 +22,6 @@ from ovam.tracing.model import (
     self_attentions,
 )
 from ovam.tracing.recording import Call, Wanted, grid_of
-from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.tracing.trace import Half, Trace
 
 

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ovam.core.selection import Blocks, select_blocks
 from ovam.errors import CaptureError
 from ovam.tracing.model import Projection
-from ovam.core.selection import Blocks, select_blocks
 from ovam.tracing.trace import Block, Half, SelfAttention, Trace
 
 

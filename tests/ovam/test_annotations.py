@@ -8,14 +8,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
-from ovam.learning.examples import annotations, nearest, require_one_model
+from ovam.core.schedules import share_of_rate
 from ovam.errors import (
     EmbeddingNotFiniteError,
     ExamplesOfOtherModelsError,
     InvalidArgumentError,
     UnusableMaskError,
 )
-from ovam.core.schedules import share_of_rate
+from ovam.learning.examples import annotations, nearest, require_one_model
 from tests.pipelines import tiny_pipeline
 
 LABELS = np.zeros((64, 96), dtype=np.uint8)

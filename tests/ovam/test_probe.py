@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 import ovam
-from ovam.errors import InvalidArgumentError, PromptTooLongError, WordNotInPromptError
 from ovam.attention.probe import ranked, words_of
+from ovam.errors import InvalidArgumentError, PromptTooLongError, WordNotInPromptError
 
 PROMPT = "a cat and a dog on a tree"
 WHOLE = (0, 0, 96, 64)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ovam
-from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, PromptTooLongError, SelectionError, WordNotInPromptError
 from ovam.attention.targets import _together
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, PromptTooLongError, SelectionError, WordNotInPromptError
 from tests.families import FAMILIES, tiny_family
 from tests.ovam.test_reference import noise, small_trace
 

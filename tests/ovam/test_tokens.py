@@ -8,8 +8,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
-from ovam.learning.examples import nearest
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, SelectionError, UnusableMaskError
+from ovam.learning.examples import nearest
 from ovam.learning.losses import bce, cross_entropy_minmax
 
 MASK = torch.zeros(64, 96, dtype=torch.bool)
