@@ -1,4 +1,4 @@
-"""What the annotations of a request mean: the one reading of them, by which gateways refuse and workers learn."""
+"""What the training examples of a request mean: the one reading of them, by which gateways refuse and workers learn."""
 
 import base64
 import binascii
@@ -6,16 +6,16 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from typing import Any, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as run_lengths
 
-from contracts.errors import Code, ServiceError
-from contracts.fields import Rle
-from contracts.optimization import Example, Mask, OptimizeRequest
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.optimize import Example, LabelsExample, Mask, MaskExample, MasksExample, OptimizeRequest, RunLengths
+from ovam.core.coco import decode_run_lengths, fill_polygons
+from ovam.errors import InvalidArgumentError
 
 Size = tuple[int, int]
 """(height, width)."""
@@ -33,9 +33,6 @@ HEADER = struct.Struct(">8s4x4sIIBB")  # signature, length, "IHDR", width, heigh
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, INDEXED = 0, 3  # colour types
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-FIRST, LAST = ord("0"), ord("o")  # characters of compressed run lengths
-MORE, SIGN, DIGIT = 32, 16, 31  # bits of such a character, less FIRST
-MOST_DIGITS = 6  # 30 bits: more than MOST_PIXELS and a sign
 
 
 def annotations(request: OptimizeRequest, sizes: Sequence[Size]) -> Iterator[Labels]:
@@ -61,12 +58,18 @@ def check(request: OptimizeRequest, sizes: Sequence[Size]) -> None:
 
 def labels_of(example: Example, classes: Sequence[str], size: Size, *, field: str) -> Labels:
     """The labels of one example; where masks of several classes overlap, pixels do not count."""
-    if example.labels is not None:
-        return checked(png_labels(example.labels, len(classes), size, field=f"{field}.labels"), field=f"{field}.labels")
-    masks = {classes[0]: example.mask} if example.mask is not None else example.masks or {}
+    match example:
+        case LabelsExample():
+            path = f"{field}.labels"
+            return checked(png_labels(example.labels, len(classes), size, field=path), field=path)
+        case MaskExample():
+            masks = {classes[0]: (example.mask, f"{field}.mask")}
+        case MasksExample():
+            masks = {name: (mask, f"{field}.masks.{name}") for name, mask in example.masks.items()}
+        case _:
+            assert_never(example)
     labels = np.zeros(size, np.uint8)
-    for name, mask in masks.items():
-        path = f"{field}.mask" if example.mask is not None else f"{field}.masks.{name}"
+    for name, (mask, path) in masks.items():
         marked = checked(resized(marks_of(mask, size, field=path), size), field=path) != 0
         labels[marked] = np.where(labels[marked] == 0, 1 + classes.index(name), IGNORE)
     return checked(labels, field=field)
@@ -87,7 +90,7 @@ def marks_of(mask: Mask, size: Size, *, field: str) -> Marks:
     match mask:
         case str():
             return np.asarray(opened(decoded(mask, field=field), field=field).convert("L")) > THRESHOLD
-        case Rle():
+        case RunLengths():
             check_pixels(*mask.size, field=field)
             return run_length_marks(mask, field=field)
         case list():
@@ -146,37 +149,14 @@ def check_pixels(height: int, width: int, *, field: str) -> None:
         raise ServiceError(Code.IMAGE_TOO_LARGE, detail, field=field, value=f"{height}x{width}")
 
 
-def run_length_marks(mask: Rle, *, field: str) -> Marks:
-    """The pixels of COCO's compressed run lengths. pycocotools would read beyond damaged ones, so it is not asked."""
-    height, width = mask.size
-    lengths = lengths_of(mask.counts)
-    if lengths is None or (lengths < 0).any() or int(lengths.sum()) != height * width:
-        detail = f"`counts` are not compressed run lengths of {height} x {width} pixels"
-        raise ServiceError(Code.MASK_UNREADABLE, detail, field=f"{field}.counts", value=mask.counts[:40])
-    inside = np.arange(len(lengths)) % 2 == 1
-    return inside.repeat(lengths).reshape(width, height).T
-
-
-def lengths_of(counts: str) -> NDArray[np.int64] | None:
-    """The run lengths that COCO's text stands for; None if it stands for none.
-
-    Numbers are written in base 32, the lowest digit first and a sign in the last; from the fourth on they are differences
-    to the last but one.
-    """
-    codes = np.frombuffer(counts.encode("utf-32-le"), np.uint32).astype(np.int64) - FIRST
-    if codes.size == 0 or codes.min() < 0 or codes.max() > LAST - FIRST or codes[-1] & MORE:
-        return None
-    ends = np.flatnonzero(codes & MORE == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    digits = ends - starts + 1
-    if digits.max() > MOST_DIGITS:
-        return None
-    shifts = 5 * (np.arange(codes.size) - starts.repeat(digits))
-    values = np.add.reduceat((codes & DIGIT) << shifts, starts)
-    values -= (codes[ends] & SIGN != 0) * (1 << 5 * digits)
-    values[1::2] = values[1::2].cumsum()
-    values[2::2] = values[2::2].cumsum()
-    return values
+def run_length_marks(mask: RunLengths, *, field: str) -> Marks:
+    """The pixels of COCO's run lengths, compressed or not."""
+    try:
+        return decode_run_lengths(mask.model_dump())  # type: ignore[arg-type]
+    except InvalidArgumentError as error:
+        raise ServiceError(
+            Code.MASK_UNREADABLE, str(error), field=f"{field}.{error.field}", value=str(error.value)[:40]
+        ) from error
 
 
 def filled(outlines: Sequence[Sequence[float]], size: Size, *, field: str) -> Marks:
@@ -185,8 +165,7 @@ def filled(outlines: Sequence[Sequence[float]], size: Size, *, field: str) -> Ma
     if length > LONGEST_OUTLINE:
         detail = f"the polygons are {length:.0f} pixels long; allowed: {LONGEST_OUTLINE}"
         raise ServiceError(Code.IMAGE_TOO_LARGE, detail, field=field, value=length)
-    drawn: Any = run_lengths.merge(run_lengths.frPyObjects([list(outline) for outline in outlines], *size))
-    return run_length_marks(Rle(size=size, counts=drawn["counts"].decode()), field=field)
+    return fill_polygons([list(outline) for outline in outlines], size)
 
 
 def outline_length(outline: Sequence[float], size: Size, *, field: str) -> float:

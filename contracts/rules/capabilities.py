@@ -3,17 +3,30 @@
 import secrets
 from typing import Any
 
-from contracts.errors import Code, ServiceError
-from contracts.fields import Request
-from contracts.generation import BlockInfo, CaptureOptions, FilledCapture, FilledRequest, GenerateRequest
-from contracts.models import ModelCard
-from contracts.selections import chosen_blocks, positions
+from contracts.rules.selections import selected_blocks, selected_positions
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Schema
+from contracts.schema.images import (
+    DDIM_STEPS,
+    NOISE_TIMESTEPS,
+    BlockInfo,
+    CaptureOptions,
+    FilledCapture,
+    GenerateJob,
+    GenerateRequest,
+    ImageJob,
+    ImageOptions,
+    Upload,
+)
+from contracts.schema.models import ModelCard
 
 SEED_BITS = 32
-NO_GUIDANCE = 1.0  # up to this scale there is no unconditional half
+NO_GUIDANCE = 1.0  # up to this scale there is no unconditional branch
+Size = tuple[int, int]
+"""(height, width)."""
 
 
-def filled(request: GenerateRequest, card: ModelCard) -> FilledRequest:
+def generate_job(request: GenerateRequest, card: ModelCard) -> GenerateJob:
     """The request with the model's defaults, and with a seed."""
     defaults = {
         "seed": secrets.randbits(SEED_BITS),
@@ -23,55 +36,79 @@ def filled(request: GenerateRequest, card: ModelCard) -> FilledRequest:
         "scheduler": card.default_scheduler,
     }
     capture = filled_capture(request.capture, card)
-    return FilledRequest.model_validate(defaults | said(request) | {"model": card.name, "capture": capture})
+    return GenerateJob.model_validate(defaults | given(request) | {"model": card.name, "capture": capture})
+
+
+def image_job(options: ImageOptions, upload: Upload, size: Size, card: ModelCard) -> ImageJob:
+    """The request with the model's defaults, and the size that the image gets."""
+    settings = {name: value for name, value in given(options).items() if name in ImageOptions.model_fields}
+    if options.inversion == "ddim":
+        settings.setdefault("num_inference_steps", DDIM_STEPS)
+    else:
+        settings.setdefault("timesteps", [*NOISE_TIMESTEPS])
+    height, width = size
+    filled = {"model": card.name, "height": height, "width": width, "capture": filled_capture(options.capture, card)}
+    return ImageJob.model_validate(settings | filled | {"upload": upload})
 
 
 def filled_capture(options: CaptureOptions, card: ModelCard) -> FilledCapture:
     """What is kept, with the model's default for self-attention."""
-    return FilledCapture.model_validate({"self_attention": card.default_self_attention} | said(options))
+    return FilledCapture.model_validate({"self_attention": card.default_self_attention} | given(options))
 
 
-def said(request: Request) -> dict[str, Any]:
+def given(request: Schema) -> dict[str, Any]:
     """The fields that a request does not leave open."""
     return {name: value for name, value in dict(request).items() if value is not None}
 
 
-def check(request: FilledRequest, card: ModelCard) -> None:
+def check(job: GenerateJob, card: ModelCard) -> None:
     """Raise size-not-divisible, unknown-scheduler, settings-contradict or selection-invalid for what cannot be done."""
-    check_multiple(request.height, card, field="height")
-    check_multiple(request.width, card, field="width")
-    if request.scheduler not in card.schedulers:
-        detail = f"`scheduler` is {request.scheduler!r}; allowed for model {card.name!r}: {', '.join(card.schedulers)}"
-        raise ServiceError(Code.UNKNOWN_SCHEDULER, detail, field="scheduler", value=request.scheduler)
-    if request.capture.half == "unconditional":
-        check_guided(request, card)
-    kept_blocks(request.capture, card, (request.height, request.width))
+    check_multiple(job.height, card, field="height")
+    check_multiple(job.width, card, field="width")
+    if job.scheduler not in card.schedulers:
+        detail = f"`scheduler` is {job.scheduler!r}; allowed for model {card.name!r}: {', '.join(card.schedulers)}"
+        raise ServiceError(Code.UNKNOWN_SCHEDULER, detail, field="scheduler", value=job.scheduler)
+    if job.capture.branch == "unconditional":
+        check_guided(job, card)
+    kept_blocks(job.capture, card, (job.height, job.width))
 
 
-def check_guided(request: FilledRequest, card: ModelCard) -> None:
-    """Raise settings-contradict unless an unconditional half is drawn."""
+def check_guided(job: GenerateJob, card: ModelCard) -> None:
+    """Raise settings-contradict unless an unconditional branch is computed."""
     detail = None
     if card.guidance_embedded:
-        detail = f"`capture.half` is 'unconditional'; allowed for model {card.name!r}, which draws no such half: 'conditional'"
-    elif request.guidance_scale <= NO_GUIDANCE:
-        detail = f"`capture.half` is 'unconditional', which needs a `guidance_scale` above 1; it is {request.guidance_scale}"
+        detail = f"`capture.branch` is 'unconditional'; allowed for model {card.name!r}, which has no such branch: 'conditional'"
+    elif job.guidance_scale <= NO_GUIDANCE:
+        detail = f"`capture.branch` is 'unconditional', which needs a `guidance_scale` above 1; it is {job.guidance_scale}"
     if detail is not None:
-        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="capture.half", value=request.capture.half)
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="capture.branch", value=job.capture.branch)
 
 
 def check_multiple(side: int, card: ModelCard, *, field: str) -> None:
-    """Raise size-not-divisible unless a model can draw an image of that side."""
+    """Raise size-not-divisible unless the model can make an image of that side."""
     if side % card.size_multiple:
         detail = f"`{field}` {side} is not a multiple of {card.size_multiple}, as model {card.name!r} needs"
         raise ServiceError(Code.SIZE_NOT_DIVISIBLE, detail, field=field, value=side)
 
 
-def kept_blocks(options: CaptureOptions, card: ModelCard, size: tuple[int, int]) -> list[BlockInfo]:
-    """The blocks whose queries are kept of an image of (height, width); selection-invalid for a choice of what is not there."""
-    found = [block for block in card.blocks if options.mid_block or not block.name.startswith("mid_block")]
-    grids = [(block.grid[0] * size[0] // card.default_height, block.grid[1] * size[1] // card.default_width) for block in found]
-    sized = [block.model_copy(update={"grid": grid}) for block, grid in zip(found, grids, strict=True)]
-    chosen = chosen_blocks(options.blocks, sized, field="capture.blocks")
-    for block in chosen:
-        positions(options.heads, block.heads, field="capture.heads")
-    return chosen
+def check_evaluations(options: ImageOptions | ImageJob) -> None:
+    """Raise selection-invalid for evaluations to be kept of a real image that are not made."""
+    selected_positions(options.capture.evaluations, evaluations_of(options), field="capture.evaluations")
+
+
+def evaluations_of(options: ImageOptions | ImageJob) -> int:
+    """How many evaluations of the UNet a real image takes, whichever of them are kept."""
+    if options.inversion == "ddim":
+        return options.num_inference_steps or DDIM_STEPS
+    return len(options.timesteps or NOISE_TIMESTEPS)
+
+
+def kept_blocks(options: CaptureOptions, card: ModelCard, size: Size) -> list[BlockInfo]:
+    """The blocks whose queries are kept of an image; selection-invalid for a selection of what is not there."""
+    there = [block for block in card.blocks if options.mid_block or not block.name.startswith("mid_block")]
+    grids = [(block.grid[0] * size[0] // card.default_height, block.grid[1] * size[1] // card.default_width) for block in there]
+    sized = [block.model_copy(update={"grid": grid}) for block, grid in zip(there, grids, strict=True)]
+    kept = selected_blocks(options.blocks, sized, field="capture.blocks")
+    for block in kept:
+        selected_positions(options.heads, block.heads, field="capture.heads")
+    return kept

@@ -1,14 +1,14 @@
 """Jobs as sources of images: what must hold of a job before anything is asked of its images."""
 
-from contracts.errors import Code, ServiceError
-from contracts.generation import GenerateResult
-from contracts.jobs import JobRecord, State
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import ImagesResult
+from contracts.schema.jobs import JobRecord, State
 
 WITH_IMAGES = ("generate", "image")  # kinds of jobs
 RETRY_AFTER = 1  # second, for a job that is not finished
 
 
-def images_of(record: JobRecord, *, field: str) -> GenerateResult:
+def images_of(record: JobRecord, *, field: str) -> ImagesResult:
     """The result of a job that has images, succeeded and is still there.
 
     Raises job-expired, wrong-job-kind, job-not-finished or job-not-successful.
@@ -20,7 +20,7 @@ def images_of(record: JobRecord, *, field: str) -> GenerateResult:
     if not record.state.final:
         detail = f"job {record.id} is {record.state}; wait until it has succeeded"
         raise ServiceError(Code.JOB_NOT_FINISHED, detail, field=field, value=record.id, retry_after=RETRY_AFTER)
-    if not isinstance(record.result, GenerateResult):
+    if not isinstance(record.result, ImagesResult):
         why = f": {record.error.detail}" if record.error else ""
         detail = f"job {record.id} has {'failed' if record.error else 'been canceled'}{why}"
         raise ServiceError(Code.JOB_NOT_SUCCESSFUL, detail, field=field, value=record.id)
@@ -34,7 +34,7 @@ def check_alive(record: JobRecord, *, field: str | None = None) -> None:
         raise ServiceError(Code.JOB_EXPIRED, detail, field=field, value=record.id)
 
 
-def check_image(result: GenerateResult, image: int, job_id: str, *, field: str) -> None:
+def check_image(result: ImagesResult, image: int, job_id: str, *, field: str) -> None:
     """Raise image-index-out-of-range unless the job has that image."""
     if image >= len(result.images):
         detail = f"job {job_id} has {len(result.images)} images, counted from 0; there is no image {image}"

@@ -1,135 +1,59 @@
-"""What the targets of a request come to: the gateway asks to refuse early, the worker to do the work.
-
-A target's settings are its method's own, the request's over them, and the target's over those.
-"""
+"""How a target is looked for: the settings that a request, its targets and the model's card come to."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from contracts.attribution import COUNTS_BESIDE, NEEDS_SELF_ATTENTION, AttributeRequest, MethodCard, Settings
-from contracts.errors import Code, ServiceError
-from contracts.generation import BlockInfo
-from contracts.models import ModelCard
-from contracts.selections import chosen_blocks, positions
+from contracts.schema.attribute import AttributeRequest, PartialSettings
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.models import ModelCard
+from ovam.core.methods import METHODS, Method, NoRefinement
 
-Json = dict[str, Any]
-
-REFINEMENT = ("refine", "alpha", "sign", "affinity_steps")
-SCALE = ("tau", "normalize")  # in the unit of a threshold
-RETRY_AFTER = 10  # seconds, while no worker has published its methods
 LARGEST = 3.4028234e38  # in single precision
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Some settings, and where in the request they were made."""
+def method_of(request: AttributeRequest, number: int, model: ModelCard, *, self_attention: bool) -> tuple[str, Method]:
+    """The method of target `number`, by name and with all its settings.
 
-    settings: Json
-    place: str = ""
-    """What goes before the name of a field."""
-    by_client: bool = True
-
-
-@dataclass(frozen=True)
-class Effective:
-    """A target's settings, as they are used."""
-
-    method: str
-    settings: Json
-    """Without those that have no effect beside the others."""
-    fields: Mapping[str, str]
-    """Where in the request a setting was made, for those that were."""
-
-
-def effective(
-    request: AttributeRequest, number: int, model: ModelCard, methods: Mapping[str, MethodCard], *, self_attention: bool
-) -> Effective:
-    """The settings of target `number`, given whether the self-attention of its image was kept.
-
-    A refinement that nobody asked for is left out where it cannot be had. ServiceError: settings-contradict,
-    no-self-attention, no-worker.
+    Settings are the named method's, or the model's best ones; over them lie the request's, and over those the target's, each
+    given setting replaced whole. A refinement that nobody asked for is left out where the image's `self_attention` was not
+    kept; one that was asked for is refused: ServiceError, no-self-attention.
     """
     target = request.targets[number]
-    defaults = model.word_defaults if target.kind == "words" else model.token_defaults
-    name = request.method or defaults.method
-    if name not in methods:
-        raise ServiceError(
-            Code.NO_WORKER, f"no worker has published method {name!r} yet", field="method", retry_after=RETRY_AFTER
-        )
-    own = methods[name].words if target.kind == "words" else methods[name].tokens
-    layers = [Layer(own, by_client=False), Layer({} if request.method else said(defaults), by_client=False), Layer(said(request))]
-    if target.settings is not None:
-        layers.append(Layer(said(target.settings), f"targets.{number}.settings."))
-    settings, made = laid_over(layers)
-    fields = {field: layers[at].place + field for field, at in made.items() if layers[at].by_client}
-    check_all_count(settings, made, fields)
-    if not self_attention and settings["refine"] in NEEDS_SELF_ATTENTION:
-        asked = next((fields[field] for field in REFINEMENT if field in fields), "method" if request.method else None)
-        if asked:
-            raise no_self_attention(request.job_id, settings["refine"], asked)
-        settings["refine"] = "none"
-    return Effective(name, counting(settings), fields)
+    best = model.word_defaults if target.kind == "words" else model.token_defaults
+    name = request.method or best.method
+    changes = {} if request.method else changes_of(best.settings)
+    for settings in (request.settings, target.settings):
+        changes |= changes_of(settings)
+    method = replace(METHODS[name].of(target.kind), **changes)
+    if method.needs_self_attention and not self_attention:
+        asked = asking_field(request, number)
+        if asked is not None:
+            raise no_self_attention(request.job_id, method.refine.kind, asked)
+        method = replace(method, refine=NoRefinement())
+    return name, method
 
 
-def said(settings: Settings) -> Json:
-    """What settings say, without what they leave to others."""
-    return settings.model_dump(include=set(Settings.model_fields), exclude_none=True)
+def changes_of(settings: PartialSettings | None) -> dict[str, Any]:
+    """The settings that are given."""
+    return {} if settings is None else settings.changes()
 
 
-def laid_over(layers: Sequence[Layer]) -> tuple[Json, dict[str, int]]:
-    """Lay settings over each other, and tell which layer made each; no share is taken for a level, nor a level for a share."""
-    settings: Json = {}
-    made: dict[str, int] = {}
-    unit = None
-    for number, layer in enumerate(layers):
-        threshold = layer.settings.get("threshold", unit)
-        if threshold in ("share", "absolute") and threshold != unit:
-            unit = threshold
-            settings = {field: value for field, value in settings.items() if field not in SCALE}
-        settings |= layer.settings
-        made |= dict.fromkeys(layer.settings, number)
-    return settings, made
-
-
-def counting(settings: Json) -> Json:
-    """Settings without those that have no effect beside the others."""
-    idle = {field for field, (other, values) in COUNTS_BESIDE.items() if settings[other] not in values}
-    return {field: value for field, value in settings.items() if field not in idle}
-
-
-def check_all_count(settings: Json, made: Mapping[str, int], fields: Mapping[str, str]) -> None:
-    """Raise settings-contradict for what a client asked for later than for what excludes it, and for a level left out."""
-    for field in sorted(settings.keys() - counting(settings).keys()):
-        other, values = COUNTS_BESIDE[field]
-        if field in fields and made[field] > made[other]:
-            detail = f"`{field}` belongs to {other} {' or '.join(map(repr, values))}, which here is {settings[other]!r}"
-            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=fields[field], value=settings[field])
-    if settings["threshold"] != "otsu" and "tau" not in settings:
-        detail = f"threshold {settings['threshold']!r} needs a `tau` of its own: the method's is of another kind"
-        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=fields.get("threshold"), value=settings["threshold"])
-
-
-def selected(chosen: Effective, blocks: Sequence[BlockInfo], evaluations: int) -> list[BlockInfo]:
-    """The blocks that are looked at; selection-invalid for blocks, evaluations or heads that are not there."""
-    settings = Settings.model_validate(chosen.settings)
-
-    def field(name: str) -> str:
-        return chosen.fields.get(name, name)
-
-    positions(settings.evaluations, evaluations, field=field("evaluations"))
-    found = chosen_blocks(settings.blocks, blocks, field=field("blocks"))
-    for block in found:
-        positions(settings.heads, block.heads, field=field("heads"))
-    return found
+def asking_field(request: AttributeRequest, number: int) -> str | None:
+    """The field in which a client asked for target `number`'s refinement, if one did."""
+    if "refine" in changes_of(request.targets[number].settings):
+        return f"targets.{number}.settings.refine"
+    if "refine" in changes_of(request.settings):
+        return "settings.refine"
+    return None if request.method is None else "method"
 
 
 def no_self_attention(job_id: str, refine: str, field: str) -> ServiceError:
     """The problem of a refinement by what was not kept."""
     detail = (
         f"refine {refine!r} needs the image's self-attention, which job {job_id} did not keep; make the image again with "
-        '`"capture": {"self_attention": true}`, or ask with `"refine": "none"`'
+        '`"capture": {"self_attention": true}`, or ask with `"refine": {"kind": "none"}`'
     )
     return ServiceError(Code.NO_SELF_ATTENTION, detail, field=field, value=refine)
 
@@ -141,5 +65,5 @@ def check_embedding(rows: Sequence[Sequence[float]], model: ModelCard, *, field:
         raise ServiceError(Code.EMBEDDING_OF_OTHER_WIDTH, detail, field=field, value=len(rows[0]))
     wrong = next((value for row in rows for value in row if not math.isfinite(value) or abs(value) > LARGEST), None)
     if wrong is not None:
-        detail = f"`{field}` has the value {wrong}; allowed: numbers of single precision"
+        detail = f"`{field}` has the value {wrong}; allowed: finite numbers of single precision"
         raise ServiceError(Code.EMBEDDING_NOT_FINITE, detail, field=field, value=str(wrong))

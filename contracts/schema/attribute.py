@@ -4,9 +4,18 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, create_model, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
-from contracts.schema.fields import Artifact, Blocks, JobId, Label, Name, Positions, Rle, Schema, Split, Text, TokenRef
+from contracts.schema.fields import Artifact, Blocks, JobId, Label, Name, Positions, Result, Rle, Schema, Split, Text, TokenRef
 from ovam.core.methods import Method, MethodName, TargetKind
 
 MAX_TARGETS = 64
@@ -29,11 +38,17 @@ def optional_fields() -> dict[str, Any]:
 
 
 class PartialSettings(Schema):
-    """What of a method's settings is changed; a setting that is left out stays the method's own."""
+    """Changes of a method's settings. A setting that is left out stays the method's own."""
 
     def changes(self) -> dict[str, Any]:
         """Return the settings that are given. `crf` may be given as null: no CRF."""
         return {name: getattr(self, name) for name in self.model_fields_set if name == "crf" or getattr(self, name) is not None}
+
+    @model_serializer(mode="wrap")
+    def only_changes(self, serialize: SerializerFunctionWrapHandler):  # noqa: ANN201 - a return type would replace the schema
+        """Write the settings that are given alone, so that what is read again changes the same."""
+        written = serialize(self)
+        return {name: written[name] for name in self.changes() if name in written}
 
 
 Settings = create_model("Settings", __base__=PartialSettings, __doc__=PartialSettings.__doc__, **optional_fields())
@@ -125,7 +140,8 @@ def tag_of(target: object) -> str | None:
         kinds = {"words": "prompt" in target or "word" in target, "token": "token" in target, "embedding": "embedding" in target}
         present = [kind for kind, given in kinds.items() if given]
         return present[0] if len(present) == 1 else None
-    return {WordsTarget: "words", TokenTarget: "token", EmbeddingTarget: "embedding"}.get(type(target))
+    tags: dict[type, str] = {WordsTarget: "words", TokenTarget: "token", EmbeddingTarget: "embedding"}
+    return tags.get(type(target))
 
 
 Target = Annotated[
@@ -135,7 +151,7 @@ Target = Annotated[
 
 
 class SemanticOptions(Schema):
-    """One map of labels over all targets: each pixel gets the target of the largest margin over its threshold, or the background."""
+    """One map of labels: each pixel gets the target with the largest margin over its threshold, or the background."""
 
     least_gap: float = Field(0.0, ge=0, le=1, allow_inf_nan=False)
     """A pixel whose winner is ahead of the second by less is ambiguous and gets the label 255."""
@@ -179,7 +195,9 @@ class AttributeRequest(Schema):
             raise ValueError("`maps` names a kind twice")
         numbers = self.semantic.labels if self.semantic else None
         if numbers is not None and (len(numbers) != len(self.targets) or len(set(numbers)) != len(numbers)):
-            raise ValueError(f"`semantic.labels` is {numbers}; allowed: a different number for each of {len(self.targets)} targets")
+            raise ValueError(
+                f"`semantic.labels` is {numbers}; allowed: a different number for each of {len(self.targets)} targets"
+            )
         return self
 
 
@@ -249,7 +267,7 @@ class Segment(Region):
     """What the threshold cuts, where that is not the heatmap itself but stretched, spread or weighted heat."""
     mask: Artifact
     overlay: Artifact
-    maps: list[SplitMaps] = []
+    maps: list[SplitMaps] = Field([])
     instances: list[Region] | None = None
 
 
@@ -263,7 +281,7 @@ class SemanticMap(Schema):
     """Pixels of each label that occurs."""
 
 
-class AttributeResult(Schema):
+class AttributeResult(Result):
     """A segment for every target, in the order asked for."""
 
     kind: Literal["attribute"] = "attribute"

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, Field, JsonValue
 
+from ovam.errors import InvalidArgumentError, OvamError, shown
+
 
 class Code(StrEnum):
     """The codes of every problem a client can meet."""
@@ -21,8 +23,10 @@ class Code(StrEnum):
     RANGE_NOT_SATISFIABLE = "range-not-satisfiable"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
     IDEMPOTENCY_KEY_IN_FLIGHT = "idempotency-key-in-flight"
+    INVALID_ARGUMENT = "invalid-argument"
     # what it names
     UNKNOWN_MODEL = "unknown-model"
+    UNKNOWN_METHOD = "unknown-method"
     UNKNOWN_TOKEN = "unknown-token"
     UNKNOWN_JOB = "unknown-job"
     UNKNOWN_ARTIFACT = "unknown-artifact"
@@ -48,6 +52,7 @@ class Code(StrEnum):
     MASK_UNREADABLE = "mask-unreadable"
     MASK_EMPTY = "mask-empty"
     MASK_FULL = "mask-full"
+    MASK_UNUSABLE = "mask-unusable"
     SELECTION_INVALID = "selection-invalid"
     SETTINGS_CONTRADICT = "settings-contradict"
     NO_SELF_ATTENTION = "no-self-attention"
@@ -67,8 +72,13 @@ class Code(StrEnum):
     STORE_UNAVAILABLE = "store-unavailable"
     WORKER_DIED = "worker-died"
     OUT_OF_MEMORY = "out-of-memory"
+    PACKAGE_MISSING = "package-missing"
     MODEL_FAILED_TO_LOAD = "model-failed-to-load"
+    MODEL_UNSUPPORTED = "model-unsupported"
+    MODEL_COMPILED = "model-compiled"
+    CAPTURE_FAILED = "capture-failed"
     TRACE_UNREADABLE = "trace-unreadable"
+    TRACE_MISMATCH = "trace-mismatch"
     INTERNAL = "internal-error"
 
 
@@ -106,3 +116,20 @@ class Failure(BaseModel, frozen=True):
     def of(error: ServiceError) -> "Failure":
         """The record of an error."""
         return Failure(code=error.code, detail=error.detail, field=error.field, value=error.value)
+
+
+def service_error(error: OvamError, *, field: str | None = None) -> ServiceError:
+    """Return an error of the library as a client is told of it: the same code, the same sentence, and the field at fault."""
+    code = Code(error.code) if error.code in Code else Code.INTERNAL
+    invalid = isinstance(error, InvalidArgumentError)
+    return ServiceError(
+        code,
+        str(error),
+        field=field or (error.field if invalid else None),
+        value=json_value(error.value) if invalid else None,
+    )
+
+
+def json_value(value: object) -> JsonValue:
+    """Return a wrong value as JSON can repeat it."""
+    return value if isinstance(value, str | int | float | bool | None) else shown(value)

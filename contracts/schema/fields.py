@@ -1,6 +1,7 @@
 """The small pieces that requests, results and cards are made of."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -31,6 +32,15 @@ class Schema(BaseModel):
     """Base of everything here: never changed, only replaced, and without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Result(Schema):
+    """Base of what jobs give."""
+
+    def named(self, references: Sequence[str]) -> Self:
+        """Return the result with the names and versions that its tokens got; most results have none."""
+        del references
+        return self
 
 
 class Artifact(Schema):

@@ -4,10 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from contracts.schema.fields import Artifact, Base64, Blocks, Branch, Name, Positions, Schema, Text
+from contracts.schema.fields import Artifact, Base64, Blocks, Branch, Name, Positions, Result, Schema, Text
 
 MAX_SEED = 2**63 - 64  # leaves room for the seeds of further images
 TIMESTEPS = 1000  # of the diffusion that Stable Diffusion is trained with
+NOISE_TIMESTEPS = (900, 800, 700, 600, 500, 400, 300, 200, 100)  # where noise is added to a real image, unless a request says
+DDIM_STEPS = 30  # of a real image's inversion, unless a request says
 
 
 class CaptureOptions(Schema):
@@ -156,7 +158,7 @@ class BlockInfo(Schema):
     heads: int
 
 
-class ImagesResult(Schema):
+class ImagesResult(Result):
     """Images, generated or real, and the settings as they were used."""
 
     kind: Literal["generate", "image"]

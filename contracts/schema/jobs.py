@@ -36,12 +36,8 @@ class State(StrEnum):
 
 
 Kind = Literal["generate", "image", "attribute", "probe", "optimize", "import"]
-AnyJob = Annotated[
-    GenerateJob | ImageJob | AttributeJob | ProbeJob | OptimizeJob | ImportJob, Field(discriminator="kind")
-]
-AnyResult = Annotated[
-    ImagesResult | AttributeResult | ProbeResult | OptimizeResult | ImportResult, Field(discriminator="kind")
-]
+AnyJob = Annotated[GenerateJob | ImageJob | AttributeJob | ProbeJob | OptimizeJob | ImportJob, Field(discriminator="kind")]
+AnyResult = Annotated[ImagesResult | AttributeResult | ProbeResult | OptimizeResult | ImportResult, Field(discriminator="kind")]
 
 
 class Progress(Schema):
@@ -67,6 +63,8 @@ class JobRecord(Schema):
     expires_at: datetime
     attempt: int = 0
     """How often a worker has begun it."""
+    claimed: bool = False
+    """Whether a worker has taken it; a job that waits for its worker's device is still `queued`."""
     cancel_requested: bool = False
     progress: Progress | None = None
     result: AnyResult | None = None

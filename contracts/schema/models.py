@@ -36,11 +36,11 @@ class ModelCard(Schema):
     """Height and width are multiples of it."""
     default_guidance_scale: float
     default_scheduler: str = ""
-    schedulers: list[str] = []
+    schedulers: list[str] = Field([])
     """Diffusers classes that `scheduler` of a generation may name."""
     guidance_embedded: bool = False
     """Whether the UNet takes the guidance scale as an input and has no unconditional branch."""
-    blocks: list[BlockInfo] = []
+    blocks: list[BlockInfo] = Field([])
     """Its cross-attentions, as they are at its default size."""
     default_self_attention: bool = False
     """Whether self-attention is kept when a request does not say."""

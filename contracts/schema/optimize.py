@@ -1,11 +1,24 @@
 """Learning tokens from annotated images (section 3.3), and what comes of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from contracts.schema.fields import Artifact, Base64, Blocks, JobId, Label, Name, Number, Positions, Schema, Text, TokenRef
+from contracts.schema.fields import (
+    Artifact,
+    Base64,
+    Blocks,
+    JobId,
+    Label,
+    Name,
+    Number,
+    Positions,
+    Result,
+    Schema,
+    Text,
+    TokenRef,
+)
 from contracts.schema.tokens import MAX_CLASSES
 from ovam.core.schedules import Constant, Cosine, Step
 
@@ -168,11 +181,11 @@ class OptimizeJob(OptimizeRequest):
 
     kind: Literal["optimize"] = "optimize"
     model: Name
-    initial: list[Initial]
+    initial: list[Initial]  # type: ignore[bad-override]  # narrower: nothing is left open
     learning_rate: float
 
 
-class OptimizeResult(Schema):
+class OptimizeResult(Result):
     """The token that was learned."""
 
     kind: Literal["optimize"] = "optimize"
@@ -195,3 +208,7 @@ class OptimizeResult(Schema):
     """The loss curve as PNG."""
     curve_json: Artifact
     """Loss and learning rate of every epoch."""
+
+    def named(self, references: Sequence[str]) -> Self:
+        """Return the result with the version that its token got."""
+        return self.model_copy(update={"token": references[0]}) if references else self

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contracts.schema.fields import Blocks, JobId, Name, Positions, Schema, Text
+from contracts.schema.fields import Blocks, JobId, Name, Positions, Result, Schema, Text
 from ovam.core.methods import Padding
 
 MAX_WORDS = 64
@@ -78,7 +78,7 @@ class RankedWord(Schema):
     """Its attention there over its attention in the whole image."""
 
 
-class ProbeResult(Schema):
+class ProbeResult(Result):
     """The words, the best first."""
 
     kind: Literal["probe"] = "probe"

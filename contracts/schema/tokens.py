@@ -1,12 +1,13 @@
 """Learned tokens as the registry keeps them, and files of tokens that come and go."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from contracts.schema.errors import Code, ServiceError
-from contracts.schema.fields import Base64, Label, Name, Schema
+from contracts.schema.fields import Base64, Label, Name, Result, Schema
 from contracts.schema.models import ModelCard
 
 MAX_CLASSES = 32
@@ -31,7 +32,7 @@ class TokenFacts(Schema):
     """What its rows stand for; a row of their own for the background comes before them."""
     origin: Literal["optimize", "import"]
     examples: list[TokenExample] = Field([])
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
     """How it was learned, as the request can say it again."""
     epochs: int | None = None
     best_epoch: int | None = None
@@ -123,7 +124,7 @@ class ImportJob(ImportRequest):
     model: Name
 
 
-class ImportResult(Schema):
+class ImportResult(Result):
     """The tokens that were read from the file."""
 
     kind: Literal["import"] = "import"
@@ -131,3 +132,7 @@ class ImportResult(Schema):
     width: int
     tokens: list[str]
     """Names with versions, as they were then."""
+
+    def named(self, references: Sequence[str]) -> Self:
+        """Return the result with the versions that its tokens got."""
+        return self.model_copy(update={"tokens": [*references]}) if references else self

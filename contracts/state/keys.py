@@ -1,11 +1,10 @@
 """Where things are: the names of Redis keys and of objects in the artifact store."""
 
 JOBS = "ovam:jobs"  # sorted set, every score 0: job ids, whose order is that of creation
-QUEUED = "ovam:queued"  # sorted set: ids of jobs that wait, by time of creation (ms); 0 if handed back
+QUEUED = "ovam:queued"  # sorted set: ids of jobs that no worker has claimed, by time of creation (ms); 0 if handed back
 MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
-METHODS = "ovam:methods"  # hash: method name -> MethodCard
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
 DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for

@@ -1,8 +1,20 @@
 """The ledger of jobs in Redis: the one place that reads and writes job records, for gateway and workers alike.
 
-A record is one JSON string, replaced by compare-and-set (WATCH / MULTI), so that no change is ever lost. Every change
-appends to the job's event stream in the same transaction. A worker's changes are fenced by the attempt it holds: one
-that was believed dead and wakes up again changes nothing.
+A record is one JSON string, replaced by compare-and-set (WATCH / MULTI), so that no change is ever lost. Every change that
+a listener can see is appended to the job's event stream in the same transaction.
+
+A worker's part of a job's life; each call returns the record, and raises `LostJob` once the job is no longer the worker's:
+
+    claim(job_id, max_attempts=...)          take it: a new attempt, still `queued`, `claimed`
+    begin(job_id, attempt)                   its turn on the device has come: `running` (CancelRequested: stop)
+    report(job_id, attempt, progress)        how far it is; also begins it (CancelRequested: stop)
+    succeed(job_id, attempt, result, tokens=())          one of these
+    canceled(job_id, attempt, result=None, tokens=())    four ends it;
+    fail(job_id, attempt, failure)                       begun or not,
+    hand_back(job_id, attempt)                           a claimed job can end
+
+All are fenced by the attempt: a worker that was believed dead and wakes up again changes nothing. A job that is claimed but
+not begun is canceled at once. `wanted(record, attempt)` is the same check of a record that was read with `find`.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +24,11 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import WatchError
 
-from contracts import keys
-from contracts.errors import Code, Failure, ServiceError
-from contracts.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
-from contracts.keys import text
-from contracts.optimization import OptimizeResult
-from contracts.registry import NewToken, enter, numbered
-from contracts.tokens import ImportResult, TokenCard
+from contracts.schema.errors import Code, Failure, ServiceError
+from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
+from contracts.state import keys
+from contracts.state.keys import text
+from contracts.state.registry import NewToken, enter, numbered
 
 REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
 MAX_EVENTS = 2000  # per job
@@ -71,30 +81,33 @@ class Ledger:
         return found
 
     async def claim(self, job_id: str, *, max_attempts: int) -> JobRecord:
-        """Begin the job: a new attempt. Fails it when too many attempts died before; LostJob if it is not to be run."""
+        """Take the job: a new attempt, which waits for the device. LostJob if the job is not to be run.
 
-        def begin(record: JobRecord) -> JobRecord:
+        Fails the job when too many attempts have ended without a result.
+        """
+
+        def take(record: JobRecord) -> JobRecord:
             if record.state.final:
                 raise LostJob(job_id)
             if record.cancel_requested:
                 return finished(record, State.CANCELED)
             if record.attempt >= max_attempts:
-                detail = f"{record.attempt} workers died or lost the job while running it"
+                detail = f"{record.attempt} attempts ended without a result, because their workers died or were stopped"
                 return finished(record, State.FAILED, error=Failure(code=Code.WORKER_DIED, detail=detail))
-            return record.changed(state=State.RUNNING, attempt=record.attempt + 1, started_at=utc_now(), progress=None)
+            return record.changed(state=State.QUEUED, claimed=True, attempt=record.attempt + 1, started_at=None, progress=None)
 
-        record = await self.change(job_id, begin)
+        record = await self.change(job_id, take)
         if record.state.final:
             raise LostJob(job_id)
         return record
 
-    async def report(self, job_id: str, attempt: int, progress: Progress) -> None:
+    async def begin(self, job_id: str, attempt: int) -> JobRecord:
+        """Say that the device does the work now; LostJob, or its CancelRequested, when it should not."""
+        return await self.change(job_id, lambda record: running(wanted(record, attempt)))
+
+    async def report(self, job_id: str, attempt: int, progress: Progress) -> JobRecord:
         """Say how far an attempt is; LostJob, or its CancelRequested, when it should stop."""
-
-        def advance(record: JobRecord) -> JobRecord:
-            return wanted(record, attempt).changed(progress=progress)
-
-        await self.change(job_id, advance)
+        return await self.change(job_id, lambda record: running(wanted(record, attempt)).changed(progress=progress))
 
     async def succeed(self, job_id: str, attempt: int, result: AnyResult, *, tokens: Sequence[NewToken] = ()) -> JobRecord:
         """The attempt's result becomes the job's, and its tokens are entered in the registry."""
@@ -120,12 +133,15 @@ class Ledger:
         def wait_again(record: JobRecord) -> JobRecord:
             if held(record, attempt).cancel_requested:
                 return finished(record, State.CANCELED)
-            return record.changed(state=State.QUEUED, started_at=None, progress=None)
+            return record.changed(state=State.QUEUED, claimed=False, started_at=None, progress=None)
 
         return await self.change(job_id, wait_again)
 
     async def cancel(self, job_id: str) -> JobRecord:
-        """Ask for a job to be stopped: at once if it waits, at its next step if it runs. A final job: job-finished."""
+        """Ask for a job to be stopped: at once if it waits, at its next step if it runs. A final job: job-finished.
+
+        A job that was canceled while it waited for its worker's device stays `claimed`; the worker sees that it is lost.
+        """
 
         def request(record: JobRecord) -> JobRecord:
             if record.state.final:
@@ -158,10 +174,11 @@ class Ledger:
                     data = await pipe.get(keys.job(job_id))
                     if data is None:
                         raise LostJob(job_id)
+                    before = JobRecord.model_validate_json(data)
                     cards = await numbered(pipe, tokens)
-                    record = naming(change(JobRecord.model_validate_json(data)), cards)
+                    record = naming_tokens(change(before), [card.reference for card in cards])
                     pipe.multi()
-                    write(pipe, record)
+                    write(pipe, record, announced=event_of(record) != event_of(before))
                     enter(pipe, cards)
                     await pipe.execute()
                 except WatchError:
@@ -169,12 +186,13 @@ class Ledger:
                 return record
 
 
-def write(pipe: Pipeline, record: JobRecord) -> None:
+def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     """Queue the commands that store a record and tell its listeners."""
     pipe.set(keys.job(record.id), record.model_dump_json(), ex=life_of(record))
-    pipe.xadd(keys.events(record.id), event_of(record), maxlen=MAX_EVENTS)
+    if announced:
+        pipe.xadd(keys.events(record.id), event_of(record), maxlen=MAX_EVENTS)
     pipe.expire(keys.events(record.id), life_of(record))
-    if record.state is not State.QUEUED:
+    if record.claimed or record.state is not State.QUEUED:
         pipe.zrem(keys.QUEUED, record.id)
     elif record.attempt:
         pipe.zadd(keys.QUEUED, {record.id: 0})  # handed back: it has waited longest
@@ -194,10 +212,15 @@ def event_of(record: JobRecord) -> dict[str, str]:
 
 
 def held(record: JobRecord, attempt: int) -> JobRecord:
-    """The record, if the attempt still holds it."""
-    if record.attempt != attempt or record.state is not State.RUNNING:
+    """The record, if the attempt still holds it, begun or not."""
+    if record.attempt != attempt or not record.claimed or record.state.final:
         raise LostJob(record.id)
     return record
+
+
+def running(record: JobRecord) -> JobRecord:
+    """The record of a job that runs, since now or for a while."""
+    return record if record.state is State.RUNNING else record.changed(state=State.RUNNING, started_at=utc_now())
 
 
 def wanted(record: JobRecord, attempt: int) -> JobRecord:
@@ -207,16 +230,9 @@ def wanted(record: JobRecord, attempt: int) -> JobRecord:
     return record
 
 
-def naming(record: JobRecord, cards: Sequence[TokenCard]) -> JobRecord:
-    """The record with the numbers of its tokens in its result."""
-    references = [card.reference for card in cards]
-    match record.result:
-        case OptimizeResult() as result if references:
-            return record.changed(result=result.model_copy(update={"token": references[0]}))
-        case ImportResult() as result if references:
-            return record.changed(result=result.model_copy(update={"tokens": references}))
-        case _:
-            return record
+def naming_tokens(record: JobRecord, references: Sequence[str]) -> JobRecord:
+    """The record with the versions that its tokens got in its result."""
+    return record if record.result is None or not references else record.changed(result=record.result.named(references))
 
 
 def finished(

@@ -1,7 +1,7 @@
 """The registry of learned tokens in Redis: the one place that reads and writes it, for gateway and workers alike.
 
 A name has versions 1, 2, ... that never change; the last number is kept as long as the name has a version, so that none
-is given twice. A token gets its name and number in the transaction in which its job ends (see `contracts.ledger`): a job
+is given twice. A token gets its name and number in the transaction in which its job ends (see `contracts.state.ledger`): a job
 that did not end well has no token, and one that was begun twice has one.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from contracts import keys
-from contracts.errors import Code, ServiceError
-from contracts.keys import text
-from contracts.tokens import TokenCard, TokenFacts, TokenListing
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.tokens import TokenCard, TokenFacts, TokenListing
+from contracts.state import keys
+from contracts.state.keys import text
 
 Reference = tuple[str, int | None]
 """A name, and a version of it; None for the newest, or for all, as the case may be."""

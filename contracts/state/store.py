@@ -13,8 +13,8 @@ import obstore
 from obstore.store import ObjectStore, from_url
 from pydantic import TypeAdapter
 
-from contracts.fields import Artifact
-from contracts.keys import attempt_folder
+from contracts.schema.fields import Artifact
+from contracts.state.keys import attempt_folder
 
 CONCURRENCY = 8  # requests at once; obstore itself sets no limit
 MANIFEST = "manifest.json"

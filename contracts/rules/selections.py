@@ -1,0 +1,34 @@
+"""Selections of what an image's trace holds, checked against it."""
+
+from collections.abc import Sequence
+
+from contracts.schema.errors import service_error
+from contracts.schema.images import BlockInfo, ImagesResult
+from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
+from ovam.errors import SelectionError
+
+
+def selected_blocks(selection: Blocks, blocks: Sequence[BlockInfo], *, field: str) -> list[BlockInfo]:
+    """The selected ones of some blocks. ServiceError (selection-invalid) for a selection of blocks that are not there."""
+    try:
+        names = select_blocks(selection, {block.name: block.grid for block in blocks}, field)
+    except SelectionError as error:
+        raise service_error(error, field=field) from error
+    return [block for block in blocks if block.name in names]
+
+
+def selected_positions(selection: Positions, count: int, *, field: str) -> tuple[int, ...]:
+    """The selected positions among `count`. ServiceError (selection-invalid) for positions that are not there."""
+    try:
+        return select_positions(selection, count, field)
+    except SelectionError as error:
+        raise service_error(error, field=field) from error
+
+
+def check_selections(
+    images: ImagesResult, *, blocks: Blocks, evaluations: Positions, heads: Positions = "all", prefix: str = ""
+) -> None:
+    """Raise selection-invalid for a selection of what the images' traces do not hold; fields are named with a `prefix`."""
+    selected_positions(evaluations, images.evaluations, field=f"{prefix}evaluations")
+    for block in selected_blocks(blocks, images.blocks, field=f"{prefix}blocks"):
+        selected_positions(heads, block.heads, field=f"{prefix}heads")
