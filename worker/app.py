@@ -11,18 +11,18 @@ import torch
 from docket import Worker as DocketWorker
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.errors import ServiceError
-from contracts.ledger import Ledger
+from contracts.schema.errors import ServiceError
 from contracts.settings import BadSettingsError
-from contracts.store import ArtifactStore
+from contracts.state import keys
+from contracts.state.ledger import Ledger
+from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
-from worker.gpu import GpuGate, Priority
+from worker.device import DeviceGate, Priority
+from worker.janitor import clean_forever
 from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bars, loader, warm
 from worker.presence import beat_forever, read_offers
 from worker.resources import Resources
 from worker.settings import WorkerSettings
-from worker.sweep import sweep_forever
 from worker.tasks import docket_worker, job_task, lanes, open_docket
 from worker.traces import SceneCache
 
@@ -43,7 +43,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     hide_progress_bars()
     scenes = SceneCache(settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
-    with GpuGate.open() as gate:
+    with DeviceGate.open() as gate:
         async with Redis.from_url(settings.redis_url) as redis:
             yield Resources(
                 settings=settings,
@@ -63,22 +63,20 @@ async def prepare(resources: Resources) -> None:
         model = await resources.models.get(resources.settings.default)
     except ServiceError as error:
         raise BadSettingsError(f"OVAM_MODELS: {error}") from error
-    await asyncio.wrap_future(resources.gate.submit(Priority.ATTRIBUTE, lambda: warm(model)))
+    await asyncio.wrap_future(resources.gate.submit(Priority.INTERACTIVE, lambda: warm(model)))
 
 
 async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
     settings = resources.settings
     offers = await asyncio.to_thread(read_offers, settings.models, settings.default)
-    if settings.default not in {offer.card.name for offer in offers}:
-        raise BadSettingsError(f"OVAM_MODELS: the default model {settings.default!r} cannot be read")
     attempts: set[Attempt] = set()
     task = job_task(resources, attempts)
     async with AsyncExitStack() as stack:
         dockets = {name: await stack.enter_async_context(open_docket(name, settings, task)) for name in lanes(settings)}
         beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers)
         await stack.enter_async_context(in_background(beat))
-        await stack.enter_async_context(in_background(sweep_forever(resources, dockets)))
+        await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
         takers = [
             asyncio.create_task(take_jobs(docket_worker(dockets[name], concurrency, settings), stopping), name=name)
             for name, concurrency in lanes(settings).items()

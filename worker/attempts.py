@@ -1,4 +1,4 @@
-"""An attempt at a job: progress goes out to the ledger, and the wish to stop comes in from it."""
+"""An attempt at a job: its beginning and its progress are reported to the ledger, and cancellation requests are read from it."""
 
 import asyncio
 import logging
@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from contracts.jobs import JobRecord, Progress
-from contracts.ledger import CancelRequested, Ledger, LostJob, wanted
-from worker.gpu import GpuGate, Priority
+from contracts.schema.jobs import JobRecord, Progress
+from contracts.state.ledger import CancelRequested, Ledger, LostJob, wanted
+from worker.device import DeviceGate, Priority
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from contracts.registry import NewToken
-
-LOOK_SECONDS = 0.25  # how soon a cancel is seen when there is no progress to report
+LOOK_SECONDS = 0.25  # how soon a cancellation is seen when there is no progress to report
 REPORT_SECONDS = 0.03  # least time between two reports
 REDIS_PAUSE_SECONDS = 1.0
 
@@ -30,22 +28,22 @@ class HandedBack(Exception):  # noqa: N818  # not an error: another worker will 
 
 
 class Attempt:
-    """One attempt at a job. `report`, `check` and `breathe` are for the device's thread, the rest for the event loop."""
+    """One attempt at a job. The device's thread calls `begin`, `report`, `check` and `breathe`, the event loop the rest."""
 
-    def __init__(self, record: JobRecord, ledger: Ledger, gate: GpuGate) -> None:
+    def __init__(self, record: JobRecord, ledger: Ledger, gate: DeviceGate) -> None:
         self.record = record
         self._ledger = ledger
         self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
+        self._begun = False
+        self._beginning_reported = False
         self._latest: Progress | None = None
         self._outcome: Future[Any] | None = None
         self._reason: Exception | None = None
         self._ending = False
         self.keeps = False
-        """Whether there is something worth keeping: a cancel is then seen in `canceled`, and stops nothing by itself."""
-        self.tokens: list[NewToken] = []
-        """What is entered in the registry when the attempt ends well; their files are in the store."""
+        """Whether a canceled job has something to keep: its handler then reads `canceled`, and `check` does not raise."""
 
     @property
     def job_id(self) -> str:
@@ -62,8 +60,13 @@ class Attempt:
         """Whether the job's client wants it to stop."""
         return isinstance(self._reason, CancelRequested)
 
+    def begin(self) -> None:
+        """Tell the ledger, without waiting for it, that the work has begun; until then the job is queued."""
+        self._begun = True
+        self._loop.call_soon_threadsafe(self._news.set)
+
     def report(self, progress: Progress) -> None:
-        """Say how far the work is, without waiting: of several reports at once the latest wins."""
+        """Tell the ledger how far the work is, without waiting for it. Of several reports at once the latest counts."""
         self._latest = progress
         self._loop.call_soon_threadsafe(self._news.set)
 
@@ -73,14 +76,14 @@ class Attempt:
             raise self._reason
 
     def breathe(self) -> None:
-        """Let more urgent work go first, and stop if the work is no longer wanted."""
+        """Let more urgent work go first. Raises LostJob or HandedBack when the work is to stop."""
         self.check()
         self._gate.breathe()
 
     def stop(self, reason: Exception) -> None:
         """Stop the work: at once if it waits for the device, else at its next `check`.
 
-        The first reason counts. But work that was canceled may still be at what it keeps, and that can be lost as well.
+        The first reason counts, but a canceled job that keeps something can still be lost.
         """
         if self._reason is None or (self.canceled and type(reason) is LostJob):
             self._reason = reason
@@ -88,18 +91,25 @@ class Attempt:
             self._outcome.cancel()
 
     async def on_device(self, priority: Priority, work: Callable[[], T]) -> T:
-        """Do work on the device's thread when its turn comes; LostJob or HandedBack when it was stopped."""
+        """Do work on the device's thread when its turn comes, which begins the job. Raises LostJob or HandedBack."""
         self.check()
-        outcome = self._outcome = self._gate.submit(priority, work)
+
+        def begun() -> T:
+            self.begin()
+            return work()
+
+        outcome = self._outcome = self._gate.submit(priority, begun)
         try:
             return await asyncio.wrap_future(outcome)
         except asyncio.CancelledError:
             self.check()  # it was stopped while it waited
+            # The docket dropped a job that was canceled while it was queued. Work that has begun just now has to stop as well.
+            self.stop(LostJob(self.job_id))
             raise
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
-        """Keep the ledger informed inside the `with`, and listen to it; the last progress is reported too."""
+        """Report to the ledger and listen to it inside the `with`, whose end reports what is left to report."""
         following = asyncio.create_task(self._follow())
         try:
             yield
@@ -113,14 +123,10 @@ class Attempt:
         """Exchange news with the ledger until the end, or until the job is lost."""
         while not self._ending:
             await self._news_or_time()
-            progress, self._latest = self._latest, None
             try:
-                if progress is not None:
-                    await self._ledger.report(self.job_id, self.number, progress)
-                elif not self._ending:
-                    await self._look()
-            except CancelRequested as wish:
-                self.stop(wish)
+                await self._exchange()
+            except CancelRequested as request:
+                self.stop(request)
             except LostJob as lost:
                 self.stop(lost)
                 return
@@ -129,7 +135,7 @@ class Attempt:
                 await asyncio.sleep(REDIS_PAUSE_SECONDS)
 
     async def _news_or_time(self) -> None:
-        """Wait for progress, but not long."""
+        """Wait for something to report, but not long."""
         if not self._ending:
             await asyncio.sleep(REPORT_SECONDS)
             waiting = asyncio.create_task(self._news.wait())
@@ -137,8 +143,20 @@ class Attempt:
             waiting.cancel()
         self._news.clear()
 
+    async def _exchange(self) -> None:
+        """Report what is new, or look whether the work should go on. Raises LostJob, or its CancelRequested."""
+        progress, self._latest = self._latest, None
+        if progress is not None:
+            await self._ledger.report(self.job_id, self.number, progress)  # begins the job, too
+            self._beginning_reported = True
+        elif self._begun and not self._beginning_reported:
+            await self._ledger.begin(self.job_id, self.number)
+            self._beginning_reported = True
+        elif not self._ending:
+            await self._look()
+
     async def _look(self) -> None:
-        """LostJob, or its CancelRequested, if the job is no longer this attempt's to do."""
+        """Raise LostJob, or its CancelRequested, if the job is no longer this attempt's to do."""
         record = await self._ledger.find(self.job_id)
         if record is None:
             raise LostJob(self.job_id)

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import CLIPTextConfig, CLIPTokenizer
 
-from contracts.errors import Code, ServiceError
-from contracts.generation import BlockInfo
-from contracts.models import Family, ModelCard
-from ovam.model import cross_attentions
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import BlockInfo
+from contracts.schema.models import Family, ModelCard
+from ovam.tracing.model import cross_attentions
 from worker import schedulers
+from worker.sources import index_of
 
 TEXT_TO_IMAGE: Final = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 GUIDANCE_SCALE: Final[dict[Family, float]] = {"sd1": 7.5, "sd2": 7.5, "sdxl": 5.0}  # diffusers' own defaults
@@ -26,7 +27,7 @@ Json = dict[str, Any]
 
 
 def read_card(name: str, source: str, *, default: bool) -> ModelCard:
-    """Describe a model. ServiceError (model-failed-to-load) for a pipeline of another kind than text to image."""
+    """Describe a model. OSError where there is none; ServiceError (model-failed-to-load) for one that is not text to image."""
     index = read_index(source)
     require_text_to_image(name, source, index["_class_name"])
     unet, vae = without_weights(UNet2DConditionModel, source, "unet"), without_weights(AutoencoderKL, source, "vae")
@@ -56,8 +57,8 @@ def read_card(name: str, source: str, *, default: bool) -> ModelCard:
 
 
 def read_index(source: str) -> Json:
-    """The pipeline's model_index.json: its class and those of its parts."""
-    return dict(DiffusionPipeline.load_config(source))
+    """Read a pipeline's model_index.json: its class and those of its parts. OSError where there is none."""
+    return json.loads(index_of(source).read_text())
 
 
 def require_text_to_image(name: str, source: str, kind: str) -> None:

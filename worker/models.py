@@ -14,13 +14,15 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-import ovam
-from contracts.errors import Code, ServiceError
-from contracts.models import Family, ModelCard
-from ovam.model import Pipeline
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.models import Family, ModelCard
+from ovam.attention.heatmaps import heatmaps
+from ovam.attention.text import encode
+from ovam.tracing.capture import capture
+from ovam.tracing.model import Pipeline
 from worker import schedulers
 from worker.cards import read_card
-from worker.gpu import GpuGate, Priority
+from worker.device import DeviceGate, Priority
 
 UNCHECKED: Final = {"safety_checker": None, "requires_safety_checker": False}
 UNMARKED: Final = {"add_watermarker": False}
@@ -64,7 +66,7 @@ class Models:
         self,
         sources: Mapping[str, str],
         load: Callable[[str, str], Model],
-        gate: GpuGate,
+        gate: DeviceGate,
         *,
         most: int,
         dropped: Callable[[str], None],
@@ -103,9 +105,11 @@ class Models:
         log.info("loading model %s from %s", name, source)
         try:
             # Loading sets defaults of the whole process for a while, so nothing else may work with tensors meanwhile.
-            return await asyncio.wrap_future(self._gate.submit(Priority.ATTRIBUTE, lambda: self._load(name, source)))
+            return await asyncio.wrap_future(self._gate.submit(Priority.INTERACTIVE, lambda: self._load(name, source)))
         except (torch.OutOfMemoryError, MemoryError, ServiceError):
             raise
+        except OSError as error:  # files are missing, which the message tells
+            raise ServiceError(Code.MODEL_FAILED_TO_LOAD, f"model {name!r}: {error}", field="model", value=name) from error
         except Exception as error:
             log.exception("model %s does not load from %s", name, source)
             detail = f"model {name!r} does not load from {source!r} ({type(error).__name__})"
@@ -113,13 +117,13 @@ class Models:
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device of a setting; ValueError if this machine lacks it."""
+    """Return the device of a setting; ValueError if this machine lacks it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        msg = f"OVAM_DEVICE is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices"
-        raise ValueError(msg)
+        there = f"cuda:0 to cuda:{torch.cuda.device_count() - 1}" if torch.cuda.device_count() else "none that torch can use"
+        raise ValueError(f"OVAM_DEVICE={name}: there is no such GPU on this machine (GPUs: {there}); allowed: auto, cpu")
     return device
 
 
@@ -157,7 +161,7 @@ def loader(device: torch.device, dtype: torch.dtype, default: str) -> Callable[[
 def warm(model: Model) -> None:
     """Generate and attribute once, so that the first job does not pay for what happens only once."""
     card = model.card
-    with lent(model) as pipeline, ovam.capture(pipeline) as traces:
+    with lent(model) as pipeline, capture(pipeline) as traces:
         pipeline(
             "a photograph",
             height=card.default_height,
@@ -165,5 +169,5 @@ def warm(model: Model) -> None:
             num_inference_steps=2,
             generator=torch.Generator().manual_seed(0),
         )
-    embedding, _ = ovam.encode(model.pipeline, "a photograph")
-    ovam.heatmaps(traces[0], embedding)
+    embedding, _ = encode(model.pipeline, "a photograph")
+    heatmaps(traces[0], embedding)

@@ -1,4 +1,4 @@
-"""What a worker tells the gateway of itself: that it lives, which models it serves, and which methods it knows."""
+"""What a worker publishes for the gateways: that it is alive, and which models it serves."""
 
 import asyncio
 import json
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contracts import keys
-from contracts.errors import Code, ServiceError
-from contracts.jobs import utc_now
-from contracts.models import ModelCard
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.jobs import utc_now
+from contracts.schema.models import ModelCard
+from contracts.settings import BadSettingsError
+from contracts.state import keys
 from worker.cards import read_card, read_vocabulary
-from worker.questions import method_cards
 
 BEAT_SECONDS = 2.0
 LIFE_SECONDS = 10  # a worker that is silent for longer is gone
@@ -24,25 +24,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Offer:
-    """A model and its vocabulary, as gateways need them."""
+    """What gateways need of a model: its card, and its vocabulary to check prompts with."""
 
     card: ModelCard
     vocabulary: str
 
 
 def read_offers(sources: Mapping[str, str], default: str) -> list[Offer]:
-    """Describe every model whose configuration can be read."""
+    """Describe every model whose configuration can be read. BadSettingsError when the default model's cannot."""
     offers = []
     for name, source in sources.items():
         try:
             offers.append(Offer(read_card(name, source, default=name == default), read_vocabulary(source)))
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with one model, the others are offered
-            log.warning("model %s cannot be read from %s and is not offered: %s", name, source, error)
+        except Exception as error:  # whatever is wrong with one model, the others are offered
+            reason = str(error) if isinstance(error, ServiceError) else f"model {name!r}: {error}"
+            if name == default:
+                raise BadSettingsError(f"OVAM_MODELS: {reason}") from error
+            log.warning("not offered: %s", reason)
     return offers
 
 
 async def beat_forever(redis: Redis, name: str, device: str, offers: list[Offer]) -> None:
-    """Publish methods, models and the heartbeat; a Redis that was emptied is told again."""
+    """Publish models and heartbeats, and the models again to a Redis that was emptied."""
     beat = json.dumps({
         "name": name,
         "device": device,
@@ -61,8 +64,7 @@ async def beat_forever(redis: Redis, name: str, device: str, offers: list[Offer]
 
 
 async def publish(redis: Redis, offers: list[Offer]) -> None:
-    """Write the methods, then the cards and vocabularies, each pair at once."""
-    await redis.hset(keys.METHODS, mapping={name: card.model_dump_json() for name, card in method_cards().items()})
+    """Write the cards and vocabularies, each pair at once."""
     for offer in offers:
         async with redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.TOKENIZERS, offer.card.name, offer.vocabulary)
@@ -70,8 +72,8 @@ async def publish(redis: Redis, offers: list[Offer]) -> None:
             await pipe.execute()
 
 
-async def offered(redis: Redis, name: str) -> ModelCard:
-    """The card of a model, as it was published: to know it, it need not be loaded. ServiceError: unknown-model."""
+async def published_card(redis: Redis, name: str) -> ModelCard:
+    """Return a model's card without loading the model. ServiceError: unknown-model."""
     card = await redis.hget(keys.MODELS, name)
     if card is None:
         raise ServiceError(Code.UNKNOWN_MODEL, f"no worker serves a model {name!r}", field="model", value=name)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from redis.asyncio import Redis
 
-from contracts.ledger import Ledger
-from contracts.store import ArtifactStore
-from worker.gpu import GpuGate
+from contracts.state.ledger import Ledger
+from contracts.state.store import ArtifactStore
+from worker.device import DeviceGate
 from worker.models import Models
 from worker.settings import WorkerSettings
 from worker.traces import SceneCache
@@ -22,6 +22,6 @@ class Resources:
     ledger: Ledger
     store: ArtifactStore
     models: Models
-    gate: GpuGate
+    gate: DeviceGate
     scenes: SceneCache
     device: torch.device

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
-from contracts.fields import Name
+from contracts.schema.fields import Name
 from contracts.settings import CommonSettings
 
 BUNDLED = Path(__file__).resolve().parents[1] / "models" / "tiny"
@@ -35,11 +35,11 @@ class WorkerSettings(CommonSettings):
     max_loaded_models: int = Field(2, ge=1, le=64, description="models kept in memory; the least recently used goes first")
     trace_cache_bytes: int = Field(512 * MIB, ge=0, description="memory for the traces that were used last")
     batch_images: int = Field(4, ge=1, le=64, description="images of one job that the UNet draws at a time")
-    long_jobs: int = Field(2, ge=1, le=16, description="generate and optimize jobs a worker holds: one runs, others wait or save")
-    short_jobs: int = Field(4, ge=1, le=64, description="attribute jobs a worker holds at a time")
+    long_jobs: int = Field(2, ge=1, le=16, description="generate, image and optimize jobs a worker holds: one has the device")
+    short_jobs: int = Field(4, ge=1, le=64, description="attribute, probe and import jobs a worker holds at a time")
     redelivery_seconds: float = Field(5.0, ge=0.5, le=600, description="silence after which a worker counts as dead")
     grace_seconds: float = Field(3.0, ge=0, le=600, description="time for running jobs to finish when the worker is stopped")
-    sweep_seconds: float = Field(15.0, ge=0.1, le=3600, description="time between two looks for lost and for expired jobs")
+    janitor_seconds: float = Field(15.0, ge=0.1, le=3600, description="time between two searches for lost and for expired jobs")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for tensors; 0: as many as there are cores")
     worker_name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",

@@ -1,4 +1,4 @@
-"""The docket's one task: run the job with this id, and see to it that its record says how it ended."""
+"""The docket's one task: run the job with this id, and record how it ended."""
 
 import asyncio
 import logging
@@ -11,13 +11,14 @@ from docket import Docket, Retry
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 
-from contracts import keys
-from contracts.jobs import AnyResult, JobRecord
-from contracts.ledger import LostJob
-from contracts.optimization import OptimizeResult
+from contracts.schema.jobs import JobRecord
+from contracts.state import keys
+from contracts.state.ledger import LostJob
+from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of
 from worker.handlers import handle
+from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.settings import WorkerSettings
 
@@ -72,13 +73,13 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
 
 
 async def run_attempt(attempt: Attempt, resources: Resources) -> None:
-    """Do the work of an attempt and write down how it ended; LostJob if it is no longer this attempt's to say."""
+    """Do the work of an attempt and record how it ended; LostJob if that is no longer for this attempt to say."""
     label = f"job {attempt.job_id}, attempt {attempt.number}"
-    log.info("%s: begun (%s)", label, attempt.record.kind)
+    log.info("%s: claimed (%s)", label, attempt.record.kind)
     try:
         async with attempt.followed():
-            result = await handle(attempt, resources)
-        record = await finish(attempt, result, resources)
+            outcome = await handle(attempt, resources)
+        record = await finish(attempt, outcome, resources)
         log.info("%s: %s", label, record.state)
     except LostJob:
         log.info("%s: no longer wanted", label)
@@ -86,11 +87,15 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
         await resources.ledger.canceled(attempt.job_id, attempt.number)
     except HandedBack:
         # Whether a docket that is about to stop keeps a canceled message for another worker is a matter of moments. The
-        # record says that the job waits, so the next sweep offers it again if the message is gone.
+        # record says that the job waits, so the janitor adds it again if the message is gone.
         await clean(attempt, resources)
         await resources.ledger.hand_back(attempt.job_id, attempt.number)
         log.info("%s: handed back", label)
         raise asyncio.CancelledError from None
+    except asyncio.CancelledError:
+        log.info("%s: canceled before it began", label)
+        await clean(attempt, resources)
+        raise
     except RedisError:
         log.exception("%s: Redis is lost", label)
         raise
@@ -100,18 +105,22 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
         await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
 
 
-async def finish(attempt: Attempt, result: AnyResult, resources: Resources) -> JobRecord:
-    """Write a result down, and with it the tokens that were learned; a canceled job may have one, too."""
-    canceled = isinstance(result, OptimizeResult) and result.ended == "canceled"
-    end = resources.ledger.canceled if canceled else resources.ledger.succeed
-    return await end(attempt.job_id, attempt.number, result, tokens=attempt.tokens)
+async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> JobRecord:
+    """Store the tokens of an outcome, and record it. The tokens' files go again if the job is no longer this attempt's."""
+    end = resources.ledger.canceled if outcome.canceled else resources.ledger.succeed
+    try:
+        await tokens.write(resources.store, outcome.tokens)
+        return await end(attempt.job_id, attempt.number, outcome.result, tokens=[token.entry for token in outcome.tokens])
+    except RedisError:  # nobody knows whether the tokens are registered, so their files stay
+        raise
+    except BaseException:
+        await tokens.discard(resources.store, outcome.tokens)
+        raise
 
 
 async def clean(attempt: Attempt, resources: Resources) -> None:
-    """Remove what an attempt that did not end well has left; a store that does not answer is left to the sweep."""
+    """Delete the artifacts of an attempt that did not end well; if the store does not answer, the janitor does it later."""
     try:
         await resources.store.delete_folder(keys.attempt_folder(attempt.job_id, attempt.number))
-        for token in attempt.tokens:
-            await resources.store.delete_folder(keys.token_folder(token.facts.id))
     except Exception:  # whatever it is must not hide how the job ended
-        log.exception("job %s, attempt %d: something was left in the store", attempt.job_id, attempt.number)
+        log.exception("job %s, attempt %d: artifacts stay in the store", attempt.job_id, attempt.number)

@@ -4,19 +4,21 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
-from contracts import keys
-from contracts.errors import Code, ServiceError
-from contracts.generation import GenerateResult
-from contracts.jobs import JobRecord
-from contracts.ledger import Ledger
-from contracts.sources import check_image, images_of
-from contracts.store import ArtifactStore
-from ovam import Trace
+from contracts.rules.sources import check_image, images_of
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import BlockInfo
+from contracts.state import keys
+from ovam.tracing.trace import Trace
 from worker.models import Model
+
+if TYPE_CHECKING:
+    from worker.resources import Resources
 
 SceneKey = tuple[str, int, int]
 """Job id, attempt, image."""
@@ -27,8 +29,7 @@ class Scene:
     """An image and its trace."""
 
     trace: Trace
-    image: np.ndarray
-    """uint8, (height, width, 3)."""
+    image: UInt8[np.ndarray, "height width 3"]
 
     @property
     def nbytes(self) -> int:
@@ -75,25 +76,24 @@ class SceneCache:
             self.nbytes -= entry[1].nbytes
 
 
-async def source_of(ledger: Ledger, job_id: str, image: int, *, field: str) -> tuple[JobRecord, GenerateResult]:
-    """The job that an image comes from; a ServiceError when there is no such image (any more)."""
-    record = await ledger.get(job_id, field=field)
-    result = images_of(record, field=field)
-    check_image(result, image, job_id, field=field.replace("job_id", "image"))
-    return record, result
+async def scene_of(resources: "Resources", model: Model, job_id: str, image: int, *, field: str) -> Scene:
+    """Return an image of another job, and its trace, from memory or from the store.
 
-
-async def scene_of(record: JobRecord, image: int, model: Model, *, cache: SceneCache, store: ArtifactStore) -> Scene:
-    """An image and its trace, from memory or from the store. ServiceError trace-unreadable, or ovam's trace errors."""
+    `field` is where the request names the job. ServiceError when there is no such image (any more), trace-unreadable, and
+    ovam's errors of traces.
+    """
+    record = await resources.ledger.get(job_id, field=field)
+    check_image(images_of(record, field=field), image, job_id, field=field.replace("job_id", "image"))
     key = (record.id, record.attempt, image)
-    if scene := cache.get(key):
+    if scene := resources.scenes.get(key):
         return scene
     folder = keys.attempt_folder(record.id, record.attempt)
-    trace, png = await asyncio.gather(store.get(f"{folder}/{keys.trace(image)}"), store.get(f"{folder}/image-{image}.png"))
+    files = (f"{folder}/{keys.trace(image)}", f"{folder}/image-{image}.png")
+    trace, png = await asyncio.gather(*map(resources.store.get, files))
     if trace is None or png is None:
         raise ServiceError(Code.TRACE_UNREADABLE, f"the trace of image {image} of job {record.id} is gone from the store")
     scene = await asyncio.to_thread(_read, trace, png, model)
-    cache.keep(key, model.card.name, scene)
+    resources.scenes.keep(key, model.card.name, scene)
     return scene
 
 
@@ -101,3 +101,8 @@ def _read(trace: bytes, png: bytes, model: Model) -> Scene:
     with Image.open(BytesIO(png)) as image:
         pixels = np.asarray(image.convert("RGB"))
     return Scene(Trace.from_bytes(trace, model.pipeline), pixels)
+
+
+def block_infos(trace: Trace) -> list[BlockInfo]:
+    """Describe the blocks that a trace holds."""
+    return [BlockInfo(name=block.name, grid=block.grid, heads=block.heads) for block in trace.blocks]

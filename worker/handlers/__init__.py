@@ -2,36 +2,36 @@
 
 from typing import assert_never
 
-from contracts.attribution import AttributeRequest
-from contracts.generation import GenerateRequest, ImageRequest
-from contracts.jobs import AnyResult
-from contracts.optimization import OptimizeRequest
-from contracts.probing import ProbeRequest
-from contracts.tokens import ImportRequest
+from contracts.schema.attribute import AttributeJob
+from contracts.schema.images import GenerateJob, ImageJob
+from contracts.schema.optimize import OptimizeJob
+from contracts.schema.probe import ProbeJob
+from contracts.schema.tokens import ImportJob
 from worker.attempts import Attempt
 from worker.handlers.attribute import attribute
 from worker.handlers.generate import generate
-from worker.handlers.image import take_image
-from worker.handlers.imports import import_tokens
+from worker.handlers.image import image
+from worker.handlers.imports import imports
 from worker.handlers.optimize import optimize
 from worker.handlers.probe import probe
+from worker.outcomes import Outcome
 from worker.resources import Resources
 
 
-async def handle(attempt: Attempt, resources: Resources) -> AnyResult:
+async def handle(attempt: Attempt, resources: Resources) -> Outcome:
     """Do a job and commit its artifacts; whatever is raised is why it failed or stopped."""
     match attempt.record.request:
-        case GenerateRequest() as request:
-            return await generate(attempt, request, resources)
-        case ImageRequest() as request:
-            return await take_image(attempt, request, resources)
-        case AttributeRequest() as request:
-            return await attribute(attempt, request, resources)
-        case ProbeRequest() as request:
-            return await probe(attempt, request, resources)
-        case OptimizeRequest() as request:
-            return await optimize(attempt, request, resources)
-        case ImportRequest() as request:
-            return await import_tokens(attempt, request, resources)
+        case GenerateJob() as job:
+            return await generate(attempt, job, resources)
+        case ImageJob() as job:
+            return await image(attempt, job, resources)
+        case AttributeJob() as job:
+            return await attribute(attempt, job, resources)
+        case ProbeJob() as job:
+            return await probe(attempt, job, resources)
+        case OptimizeJob() as job:
+            return await optimize(attempt, job, resources)
+        case ImportJob() as job:
+            return await imports(attempt, job, resources)
         case _ as never:
             assert_never(never)

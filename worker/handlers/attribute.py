@@ -6,69 +6,71 @@ from dataclasses import replace
 
 import torch
 
-import ovam
-from contracts.attribution import AttributeRequest, AttributeResult
-from ovam.attention import resize
+from contracts.schema.attribute import AttributeJob, AttributeResult
+from ovam.attention.scores import resize
+from ovam.attention.targets import Rows, Words, rows_of, split_target_heatmaps, target_heatmaps
+from ovam.segmentation import refined
 from worker.attempts import Attempt
-from worker.findings import Finding, Heat, Labelling, finding_of, labelling_of
-from worker.gpu import Priority
+from worker.device import Priority
 from worker.models import Model
-from worker.questions import Question, learned_tokens, questions_of
+from worker.outcomes import Outcome
 from worker.resources import Resources
-from worker.traces import Scene, scene_of, source_of
+from worker.segments import Heat, SegmentDraft, SemanticDraft, draft_of, semantic_draft_of
+from worker.targets import learned_tokens, library_target
+from worker.traces import Scene, scene_of
 
 
-async def attribute(attempt: Attempt, request: AttributeRequest, resources: Resources) -> AttributeResult:
-    """Find every target in the image and commit what was found."""
-    record, source = await source_of(resources.ledger, request.job_id, request.image, field="job_id")
-    model = await resources.models.get(source.model)
-    scene = await scene_of(record, request.image, model, cache=resources.scenes, store=resources.store)
-    learned = await learned_tokens(request, model.card, resources)
-    questions = questions_of(request, model, scene.trace, learned)
-    heats = await attempt.on_device(Priority.ATTRIBUTE, lambda: heats_of(model, scene, request, questions))
-    findings, labelling = await asyncio.to_thread(found, attempt, request, scene, questions, heats)
+async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -> Outcome:
+    """Look for every target in the image, and commit the files of all of them."""
+    model = await resources.models.get(job.model)
+    scene = await scene_of(resources, model, job.job_id, job.image, field="job_id")
+    learned = await learned_tokens(job, resources)
+    targets = [library_target(each.target, learned, field=f"targets.{number}") for number, each in enumerate(job.targets)]
+    heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, targets))
+    drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats)
     attempt.check()
-    files = [*(file for finding in findings for file in finding.files), *([labelling.file] if labelling else ())]
+    files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
     artifacts = await resources.store.commit(attempt.job_id, attempt.number, files)
     height, width = scene.image.shape[:2]
-    return AttributeResult(
-        model=source.model,
+    result = AttributeResult(
+        model=job.model,
         height=height,
         width=width,
-        segments=[finding.segment(artifacts) for finding in findings],
-        semantic=labelling.semantic(artifacts) if labelling else None,
+        segments=[draft.segment(artifacts) for draft in drafts],
+        semantic=semantic.semantic(artifacts) if semantic else None,
     )
+    return Outcome(result)
 
 
 @torch.inference_mode()
-def heats_of(model: Model, scene: Scene, request: AttributeRequest, questions: Sequence[Question]) -> list[Heat]:
-    """Where each target is hot; what targets share is computed once."""
+def heats_of(model: Model, scene: Scene, job: AttributeJob, targets: Sequence[Words | Rows]) -> list[Heat]:
+    """Compute where each target is hot. What targets have in common is computed once."""
     trace = scene.trace.to(device=model.device)
     size = (scene.image.shape[0], scene.image.shape[1])
-    methods = [question.method for question in questions]
-    rows = ovam.rows_of(model.pipeline, [question.sought for question in questions], methods)
-    maps = ovam.target_heatmaps(trace, rows, methods)
-    refined = ovam.refined(maps, methods, size, trace.self_attention)
-    parts = {by: ovam.split_target_heatmaps(trace, rows, methods, by) for by in request.maps}
+    methods = [each.settings for each in job.targets]
+    rows = rows_of(model.pipeline, targets, methods)
+    maps = target_heatmaps(trace, rows, methods)
+    heats = refined(maps, methods, size, trace.self_attention)
+    parts = {by: split_target_heatmaps(trace, rows, methods, by) for by in job.maps}
     return [
         Heat(
-            heatmap=resize(heatmap[None], size)[0].cpu(),
-            refined=heat.cpu(),
+            heatmap=resize(heatmap[None], size)[0].float().cpu().numpy(),
+            refined=heat,
             parts={by: replace(splits[number], maps=splits[number].maps.cpu()) for by, splits in parts.items()},
         )
-        for number, (heatmap, heat) in enumerate(zip(maps, refined, strict=True))
+        for number, (heatmap, heat) in enumerate(zip(maps, heats, strict=True))
     ]
 
 
-def found(
-    attempt: Attempt, request: AttributeRequest, scene: Scene, questions: Sequence[Question], heats: Sequence[Heat]
-) -> tuple[list[Finding], Labelling | None]:
-    """What was found of each target, and of all together.
+def drafts_of(
+    attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat]
+) -> tuple[list[SegmentDraft], SemanticDraft | None]:
+    """Cut every target's mask, and lay all targets into one map of labels if that is asked for.
 
     One comes after the other: what takes long here holds Python's lock, so that threads would only wait.
     """
-    findings = []
-    for number, (question, heat) in enumerate(zip(questions, heats, strict=True)):
+    drafts = []
+    for number, (target, heat) in enumerate(zip(job.targets, heats, strict=True)):
         attempt.check()
-        findings.append(finding_of(number, question, heat, scene.image, request.instances))
-    return findings, None if request.semantic is None else labelling_of(questions, heats, request.semantic)
+        drafts.append(draft_of(number, target, heat, scene.image, job.instances))
+    return drafts, None if job.semantic is None else semantic_draft_of(job.targets, heats, job.semantic)

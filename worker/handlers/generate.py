@@ -9,65 +9,67 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-import ovam
-from contracts import keys
-from contracts.capabilities import check, filled
-from contracts.errors import Code, ServiceError
-from contracts.fields import Artifact
-from contracts.generation import FilledRequest, GeneratedImage, GenerateRequest, GenerateResult
-from contracts.jobs import Progress
-from contracts.selections import positions
-from contracts.store import File
-from ovam.model import Pipeline
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Artifact
+from contracts.schema.images import GeneratedImage, GenerateJob, ImagesResult
+from contracts.schema.jobs import Progress
+from contracts.state import keys
+from contracts.state.store import File
+from ovam.core.selection import select_positions
+from ovam.tracing.capture import capture
+from ovam.tracing.model import Pipeline
+from ovam.tracing.trace import Trace
 from worker.attempts import Attempt
-from worker.choices import blocks_of, kept
-from worker.gpu import Priority
+from worker.device import Priority
 from worker.models import Model, lent
-from worker.rendering import png
+from worker.outcomes import Outcome
+from worker.rendering import BINARY, png
 from worker.resources import Resources
-from worker.traces import Scene
-
-BINARY = "application/octet-stream"
+from worker.traces import Scene, block_infos
 
 
-async def generate(attempt: Attempt, request: GenerateRequest, resources: Resources) -> GenerateResult:
-    """Draw the images, commit them with their traces, and keep the traces at hand."""
-    model = await resources.models.get(request.model or resources.settings.default)
-    run = filled(request, model.card)
-    check(run, model.card)
-    scenes = await attempt.on_device(Priority.GENERATE, lambda: list(draw(attempt, model, run, resources.settings.batch_images)))
+async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> Outcome:
+    """Generate the images, commit them with their traces, and keep the traces in memory."""
+    model = await resources.models.get(job.model)
+    batch = resources.settings.batch_images
+    scenes = await attempt.on_device(Priority.GENERATE, lambda: [*scenes_of(attempt, model, job, batch)])
     artifacts: dict[str, Artifact] = {}
     for index, scene in enumerate(scenes):  # one at a time: a file is as large as its trace
         attempt.check()
-        for file in await asyncio.to_thread(files_of, scene, run, index):
+        for file in await asyncio.to_thread(files_of, scene, job, index):
             artifacts[file.name] = await resources.store.write(attempt.job_id, attempt.number, file)
     attempt.check()
     await resources.store.seal(attempt.job_id, attempt.number, [*artifacts.values()])
     for index, scene in enumerate(scenes):
         resources.scenes.keep((attempt.job_id, attempt.number, index), model.card.name, scene)
-    return result_of(run, scenes[0].trace, artifacts)
+    return Outcome(result_of(job, scenes[0].trace, artifacts))
 
 
-def draw(attempt: Attempt, model: Model, request: FilledRequest, batch: int) -> Iterator[Scene]:
+def scenes_of(attempt: Attempt, model: Model, job: GenerateJob, batch: int) -> Iterator[Scene]:
     """Run the pipeline, a batch of images at a time; image k depends on its own seed alone."""
-    with lent(model, request.scheduler) as pipeline:
-        require_short(pipeline, model.card.max_tokens, request)
-        evaluations = kept_evaluations(pipeline, request)
-        choice = kept(request.capture, model.card, (request.height, request.width))
-        seeds = seeds_of(request)
+    with lent(model, job.scheduler) as pipeline:
+        options = {
+            "half": job.capture.branch,
+            "blocks": job.capture.blocks,
+            "evaluations": kept_evaluations(pipeline, job),
+            "heads": job.capture.heads,
+            "mid_block": job.capture.mid_block,
+            "self_attention": job.capture.self_attention,
+        }
+        seeds = seeds_of(job)
         groups = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
         for number, group in enumerate(groups):
             attempt.breathe()
-            with ovam.capture(pipeline, half=request.capture.half, evaluations=evaluations, **choice) as traces:
-                images = run_pipeline(attempt, pipeline, request, group, (number, len(groups)))
+            with capture(pipeline, **options) as traces:
+                images = run_pipeline(attempt, pipeline, job, group, (number, len(groups)))
             for image, trace in zip(images, traces, strict=True):
                 yield Scene(trace.to(device="cpu", dtype=torch.float16), np.asarray(image))
 
 
 def run_pipeline(
-    attempt: Attempt, pipeline: Pipeline, request: FilledRequest, seeds: Sequence[int], group: tuple[int, int]
+    attempt: Attempt, pipeline: Pipeline, job: GenerateJob, seeds: Sequence[int], group: tuple[int, int]
 ) -> list[Image]:
-    """Draw one batch, telling of every step. The noise is drawn on the CPU, so that a seed means the same everywhere."""
+    """Generate one batch and report every step. The noise is drawn on the CPU, so that a seed means the same everywhere."""
     number, groups = group
 
     def step_ended(running: Pipeline, step: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -77,70 +79,61 @@ def run_pipeline(
         return tensors
 
     return pipeline(
-        prompt=[request.prompt] * len(seeds),
+        prompt=[job.prompt] * len(seeds),
         # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
-        negative_prompt=[request.negative_prompt] * len(seeds) if request.negative_prompt else None,
-        height=request.height,
-        width=request.width,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance_scale,
+        negative_prompt=[job.negative_prompt] * len(seeds) if job.negative_prompt else None,
+        height=job.height,
+        width=job.width,
+        num_inference_steps=job.num_inference_steps,
+        guidance_scale=job.guidance_scale,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         callback_on_step_end=step_ended,
         callback_on_step_end_tensor_inputs=[],
     ).images
 
 
-def require_short(pipeline: Pipeline, limit: int, request: FilledRequest) -> None:
-    """Refuse a text that the pipeline would silently cut. ServiceError: prompt-too-long."""
-    tokenizers = [pipeline.tokenizer, getattr(pipeline, "tokenizer_2", pipeline.tokenizer)]
-    for field, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
-        tokens = max(len(tokenizer(text, verbose=False)["input_ids"]) for tokenizer in tokenizers)
-        if tokens > limit:
-            detail = f"{field} has {tokens} tokens, start and end included; allowed: {limit}"
-            raise ServiceError(Code.PROMPT_TOO_LONG, detail, field=field, value=text)
+def kept_evaluations(pipeline: Pipeline, job: GenerateJob) -> tuple[int, ...]:
+    """Return which UNet evaluations are kept. How many there are is known to the scheduler alone.
 
-
-def kept_evaluations(pipeline: Pipeline, request: FilledRequest) -> list[int]:
-    """The UNet evaluations to be kept, of as many as the scheduler makes of the steps.
-
-    ServiceError: settings-contradict when the scheduler does not take so many or so few steps, selection-invalid.
+    ServiceError (settings-contradict) when the scheduler does not take that many steps; SelectionError.
     """
-    steps = request.num_inference_steps
+    steps = job.num_inference_steps
     try:
         pipeline.scheduler.set_timesteps(steps)
     except ValueError as error:
-        detail = f"{request.scheduler} does not take {steps} steps: {error}"
+        detail = f"{job.scheduler} does not take {steps} steps: {error}"
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="num_inference_steps", value=steps) from error
-    return positions(request.capture.evaluations, len(pipeline.scheduler.timesteps), field="capture.evaluations")
+    return select_positions(job.capture.evaluations, len(pipeline.scheduler.timesteps), "capture.evaluations")
 
 
-def seeds_of(request: FilledRequest) -> range:
-    """The seed of every image."""
-    return range(request.seed, request.seed + request.num_images)
+def seeds_of(job: GenerateJob) -> range:
+    """Return the seed of every image."""
+    return range(job.seed, job.seed + job.num_images)
 
 
-def files_of(scene: Scene, request: FilledRequest, index: int) -> tuple[File, File]:
-    """An image with all that draws it again as text chunks, and its trace."""
-    texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
-    settings = request.model_dump(mode="json", exclude={*texts, "num_images"}) | {"seed": seeds_of(request)[index]}
+def files_of(scene: Scene, job: GenerateJob, index: int) -> tuple[File, File]:
+    """Encode an image, with the request that generates it again as text chunks, and its trace."""
+    texts = {"prompt": job.prompt, "negative_prompt": job.negative_prompt}
+    settings = job.model_dump(mode="json", exclude={*texts, "kind", "num_images"}) | {"seed": seeds_of(job)[index]}
     return (
         File(f"image-{index}.png", "image/png", png(scene.image, texts | {"settings": json.dumps(settings)})),
         File(keys.trace(index), BINARY, scene.trace.to_bytes()),
     )
 
 
-def result_of(request: FilledRequest, trace: ovam.Trace, artifacts: Mapping[str, Artifact]) -> GenerateResult:
-    """What was drawn, and what is kept of it: the traces of a job's images are alike."""
-    return GenerateResult(
-        model=request.model,
-        height=request.height,
-        width=request.width,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance_scale,
-        scheduler=request.scheduler,
+def result_of(job: GenerateJob, trace: Trace, artifacts: Mapping[str, Artifact]) -> ImagesResult:
+    """Describe the images and what is kept of them; the traces of a job's images are alike."""
+    return ImagesResult(
+        kind="generate",
+        model=job.model,
+        height=job.height,
+        width=job.width,
+        num_inference_steps=job.num_inference_steps,
+        guidance_scale=job.guidance_scale,
+        scheduler=job.scheduler,
         evaluations=len(trace.evaluations),
         timesteps=[*trace.timesteps],
-        blocks=blocks_of(trace),
+        blocks=block_infos(trace),
         self_attention=bool(trace.self_attention),
         images=[
             GeneratedImage(
@@ -149,6 +142,6 @@ def result_of(request: FilledRequest, trace: ovam.Trace, artifacts: Mapping[str,
                 image=artifacts[f"image-{index}.png"],
                 trace_bytes=artifacts[keys.trace(index)].size,
             )
-            for index, seed in enumerate(seeds_of(request))
+            for index, seed in enumerate(seeds_of(job))
         ],
     )

@@ -1,4 +1,4 @@
-"""Take tokens from a file. Nothing of it is carried out, and nothing is kept unless all of it fits the model."""
+"""Read tokens from a file. Nothing in it is executed, and nothing is kept unless all of it fits the model."""
 
 import asyncio
 import base64
@@ -7,57 +7,56 @@ import re
 
 from pydantic import TypeAdapter, ValidationError
 
-from contracts import keys
-from contracts.errors import Code, ServiceError
-from contracts.fields import NAME, Label
-from contracts.jobs import utc_now
-from contracts.models import ModelCard
-from contracts.tokens import MAX_CLASSES, ImportRequest, ImportResult, TokenFacts
-from ovam import LearnedTokens, OvamError, token_files
-from worker import tokens
+from contracts.schema.errors import Code, ServiceError, service_error
+from contracts.schema.fields import NAME, Label
+from contracts.schema.jobs import utc_now
+from contracts.schema.models import ModelCard
+from contracts.schema.tokens import MAX_CLASSES, ImportJob, ImportResult, TokenFacts
+from contracts.state import keys
+from ovam.errors import OvamError
+from ovam.learning import token_files
+from ovam.learning.token_files import LearnedTokens
 from worker.attempts import Attempt
-from worker.failures import problem_of
-from worker.presence import offered
+from worker.outcomes import Outcome
+from worker.presence import published_card
 from worker.resources import Resources
+from worker.tokens import UnregisteredToken
 
 LABELS = TypeAdapter(list[Label])
 
 
-async def import_tokens(attempt: Attempt, request: ImportRequest, resources: Resources) -> ImportResult:
-    """Read the file's tokens, and keep them when all of them fit. A ServiceError says what is wrong with it."""
-    card = await offered(resources.redis, request.model or resources.settings.default)
+async def imports(attempt: Attempt, job: ImportJob, resources: Resources) -> Outcome:
+    """Read the file's tokens, if all of them fit the model. A ServiceError says what is wrong with the file."""
+    attempt.begin()
+    card = await published_card(resources.redis, job.model)
     try:
-        found = await asyncio.to_thread(read, request)
+        learned = await asyncio.to_thread(read, job)
     except OvamError as error:
-        raise problem_of(error, field="file") from error
-    facts = [facts_of(attempt, number, name, learned, card) for number, (name, learned) in enumerate(found.items())]
-    attempt.check()
-    await asyncio.gather(
-        *(
-            tokens.keep(attempt, resources.store, name, known, learned.embedding)
-            for known, (name, learned) in zip(facts, found.items(), strict=True)
-        )
+        raise service_error(error, field="file") from error
+    tokens = tuple(
+        UnregisteredToken(name, facts_of(attempt, number, name, each, card), each.embedding)
+        for number, (name, each) in enumerate(learned.items())
     )
-    return ImportResult(model=card.name, width=card.text_width, tokens=list(found))
+    return Outcome(ImportResult(model=card.name, width=card.text_width, tokens=[*learned]), tokens)
 
 
-def read(request: ImportRequest) -> dict[str, LearnedTokens]:
-    """The tokens of a file by the names they are to have. Raises what `ovam.token_files` raises, and ServiceError."""
+def read(job: ImportJob) -> dict[str, LearnedTokens]:
+    """Return the tokens of a file by the names that they get. Raises OvamError and ServiceError."""
     try:
-        data = base64.b64decode(request.file, validate=True)
+        data = base64.b64decode(job.file, validate=True)
     except (binascii.Error, ValueError) as error:
         raise unreadable("the file is not base64; send its bytes, base64 in one line") from error
-    name = request.name or ""
-    match request.format:
+    name = job.name or ""
+    match job.format:
         case "safetensors":
             return {name: token_files.from_safetensors(data)}
         case "textual-inversion":
             return {name: token_files.from_textual_inversion(data)}
         case "npy":
-            return {name: token_files.from_npy(data, *(request.classes or ()))}
+            return {name: token_files.from_npy(data, *(job.classes or ()))}
         case "published":
             published = token_files.from_published(data)
-            names = [name_of(each, request.name) for each in published]
+            names = [name_of(each, job.name) for each in published]
             if len(set(names)) < len(names):
                 twice = next(each for each in names if names.count(each) > 1)
                 raise unreadable(f"two of the file's classes would be called {twice!r}")
@@ -65,16 +64,16 @@ def read(request: ImportRequest) -> dict[str, LearnedTokens]:
 
 
 def name_of(class_name: str, prefix: str | None) -> str:
-    """What the token of a published class is called: `cell phone` of `coco` is `coco-cell-phone`."""
+    """Name the token of a published class: `cell phone` with the prefix `coco` is `coco-cell-phone`."""
     plain = re.sub(r"[^a-z0-9._-]+", "-", class_name.lower()).strip("-")
     name = f"{prefix}-{plain}" if prefix else plain
     if not plain or not re.fullmatch(NAME, name):
-        raise unreadable(f"class {class_name[:100]!r} gives no name for a token: {name[:100]!r}")
+        raise unreadable(f"class {class_name[:100]!r} makes no valid name for a token: {name[:100]!r}")
     return name
 
 
 def facts_of(attempt: Attempt, number: int, name: str, learned: LearnedTokens, card: ModelCard) -> TokenFacts:
-    """What is known of a token from a file. ServiceError if it is not one for the model, or its classes have no names."""
+    """Describe a token from a file. ServiceError if it does not fit the model, or its classes have no names."""
     if learned.width != card.text_width:
         detail = f"token {name!r} is {learned.width} wide; model {card.name!r} takes {card.text_width}"
         raise ServiceError(Code.EMBEDDING_OF_OTHER_WIDTH, detail, field="file", value=learned.width)
@@ -100,5 +99,5 @@ def facts_of(attempt: Attempt, number: int, name: str, learned: LearnedTokens, c
 
 
 def unreadable(detail: str) -> ServiceError:
-    """The problem of a file that holds no tokens."""
+    """Return the problem of a file from which no tokens can be read."""
     return ServiceError(Code.TOKEN_FILE_UNREADABLE, detail, field="file")

@@ -1,41 +1,39 @@
-"""Rank the words that a place of an image attends to."""
+"""Rank the words that a place in an image attends to."""
 
 from dataclasses import asdict
 
 import torch
 
-import ovam
-from contracts.probing import ProbeRequest, ProbeResult, RankedWord
-from contracts.selections import chosen_blocks, native
+from contracts.schema.probe import ProbeJob, ProbeResult, RankedWord
+from ovam.attention.probe import rank_words
 from worker.attempts import Attempt
-from worker.choices import blocks_of, named
-from worker.gpu import Priority
+from worker.device import Priority
 from worker.models import Model
+from worker.outcomes import Outcome
 from worker.resources import Resources
-from worker.traces import Scene, scene_of, source_of
+from worker.traces import Scene, scene_of
 
 
-async def probe(attempt: Attempt, request: ProbeRequest, resources: Resources) -> ProbeResult:
-    """Rank the words; all that comes of it is in the record."""
-    record, source = await source_of(resources.ledger, request.job_id, request.image, field="job_id")
-    model = await resources.models.get(source.model)
-    scene = await scene_of(record, request.image, model, cache=resources.scenes, store=resources.store)
-    words = await attempt.on_device(Priority.ATTRIBUTE, lambda: ranked(model, scene, request))
-    return ProbeResult(model=source.model, prompt=request.attribution_prompt, words=words)
+async def probe(attempt: Attempt, job: ProbeJob, resources: Resources) -> Outcome:
+    """Rank the words; the record holds the whole answer, there are no files."""
+    model = await resources.models.get(job.model)
+    scene = await scene_of(resources, model, job.job_id, job.image, field="job_id")
+    words = await attempt.on_device(Priority.INTERACTIVE, lambda: ranked(model, scene, job))
+    return Outcome(ProbeResult(model=job.model, prompt=job.prompt, words=words))
 
 
 @torch.inference_mode()
-def ranked(model: Model, scene: Scene, request: ProbeRequest) -> list[RankedWord]:
-    """The words, the best first."""
-    found = ovam.rank_words(
+def ranked(model: Model, scene: Scene, job: ProbeJob) -> list[RankedWord]:
+    """Rank the words, the best first."""
+    words = rank_words(
         scene.trace.to(device=model.device),
         model.pipeline,
-        request.attribution_prompt,
-        request.words,
-        box=request.region,
-        padding=request.padding,
-        blocks=named(chosen_blocks(request.blocks, blocks_of(scene.trace), field="blocks")),
-        evaluations=native(request.evaluations),
-        heads=native(request.heads),
+        job.prompt,
+        job.words,
+        box=job.box,
+        padding=job.padding,
+        blocks=job.blocks,
+        evaluations=job.evaluations,
+        heads=job.heads,
     )
-    return [RankedWord(**asdict(word)) for word in found]
+    return [RankedWord(**asdict(word)) for word in words]

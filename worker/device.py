@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Priority(IntEnum):
     """Who goes first: the smaller number."""
 
-    ATTRIBUTE = 0
+    INTERACTIVE = 0
     OPTIMIZE = 1
     GENERATE = 2
 
@@ -50,7 +50,7 @@ class _Ticket:
             self.outcome.set_result(result)
 
 
-class GpuGate:
+class DeviceGate:
     """Runs work on one thread, by priority."""
 
     def __init__(self) -> None:

@@ -1,4 +1,7 @@
-"""The broom: puts jobs that fell between record and queue back, and deletes the artifacts of expired ones."""
+"""The janitor: queues jobs that their docket has lost, and deletes the artifacts of expired ones.
+
+It is the product's only recovery sweep; every worker runs it.
+"""
 
 import asyncio
 import logging
@@ -7,34 +10,37 @@ from collections.abc import Mapping
 import obstore
 from docket import Docket
 
-from contracts import keys
-from contracts.jobs import State, utc_now
-from contracts.ledger import REMEMBERED, text
+from contracts.schema.jobs import ALPHABET, State, utc_now
+from contracts.state import keys
+from contracts.state.keys import text
+from contracts.state.ledger import REMEMBERED
 from worker.resources import Resources
 
-FORGOTTEN_SECONDS = 5.0  # a job that waits longer than this is offered to its docket again
-TURN = "ovam:sweep"  # string with a short life: one worker sweeps the store at a time
-ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+LOST_SECONDS = 5.0  # a job that waits for longer than this is added to its docket again
+TURN = "ovam:janitor"  # string with a short life: one worker at a time cleans the store
 
 log = logging.getLogger(__name__)
 
 
-async def sweep_forever(resources: Resources, dockets: Mapping[str, Docket]) -> None:
-    """Sweep now and then; a sweep that fails is tried again at the next time."""
-    seconds = resources.settings.sweep_seconds
+async def clean_forever(resources: Resources, dockets: Mapping[str, Docket]) -> None:
+    """Look for lost and for expired jobs now and then; what fails is tried again the next time."""
+    seconds = resources.settings.janitor_seconds
     while True:
         try:
             await requeue(resources, dockets)
             if await resources.redis.set(TURN, resources.settings.worker_name, nx=True, px=int(seconds * 1000)):
                 await delete_expired(resources)
         except Exception:
-            log.exception("the sweep failed")
+            log.exception("the janitor failed")
         await asyncio.sleep(seconds)
 
 
 async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
-    """Offer jobs that wait for long to their docket, which ignores those it knows; returns how many there were."""
-    until = (utc_now().timestamp() - FORGOTTEN_SECONDS) * 1000
+    """Add jobs that wait for long to their docket, which ignores those it knows; returns how many there were.
+
+    A docket does not know a job whose gateway died, or lost Redis, between filing it and adding it.
+    """
+    until = (utc_now().timestamp() - LOST_SECONDS) * 1000
     waiting = [text(each) for each in await resources.redis.zrangebyscore(keys.QUEUED, "-inf", until)]
     for job_id in waiting:
         record = await resources.ledger.find(job_id)
@@ -46,7 +52,7 @@ async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
 
 
 async def delete_expired(resources: Resources) -> int:
-    """Delete the artifacts of jobs that have expired or are long forgotten; returns how many jobs had some."""
+    """Delete the artifacts of jobs that have expired, or have no record; returns how many jobs had some."""
     answer = await obstore.list_with_delimiter_async(resources.store.store, prefix="jobs/")
     deleted = 0
     for prefix in answer["common_prefixes"]:
@@ -59,7 +65,7 @@ async def delete_expired(resources: Resources) -> int:
 
 
 async def is_over(resources: Resources, job_id: str) -> bool:
-    """Whether nobody will ask for a job's artifacts any more. One without a record may have a gateway just before it."""
+    """Whether a job's artifacts can go. One without a record may just be being filed, its upload first, so its age counts."""
     record = await resources.ledger.find(job_id)
     if record is not None:
         return record.state is State.EXPIRED
@@ -68,7 +74,7 @@ async def is_over(resources: Resources, job_id: str) -> bool:
 
 
 def seconds_of(job_id: str) -> float:
-    """When a job was made: the first 48 of an id's 130 bits are milliseconds. Never, for what is no id."""
+    """Return when a job was filed, in seconds; the first 48 bits of its id are milliseconds. Infinity for what is no id."""
     number = 0
     for letter in job_id:
         if letter not in ALPHABET:
