@@ -13,7 +13,11 @@ PREFIX = "OVAM_"
 
 
 class BadSettingsError(Exception):
-    """A setting that cannot be used; the message is one line and names the variable."""
+    """Settings that cannot be used: one complaint for each variable, which it names. The message is one line."""
+
+    def __init__(self, *complaints: str) -> None:
+        super().__init__("; ".join(complaints))
+        self.complaints = complaints
 
 
 class CommonSettings(BaseSettings):
@@ -66,7 +70,7 @@ def load(kind: type[S]) -> S:
     try:
         return kind()
     except ValidationError as error:
-        raise BadSettingsError("; ".join(complaint(dict(each)) for each in error.errors())) from error
+        raise BadSettingsError(*(complaint(dict(each)) for each in error.errors())) from error
     except SettingsError as error:  # a value that should have been JSON
         name = str(error).partition('"')[2].partition('"')[0]
         raise BadSettingsError(f"{PREFIX}{name.upper()}: it is not JSON") from error

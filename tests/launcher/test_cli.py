@@ -1,0 +1,97 @@
+import re
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ovam as library
+from launcher.processes import locked
+from tests.launcher.conftest import OVAM
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_the_version_is_the_library_s(ovam: Run) -> None:
+    done = ovam("--version")
+    assert done.stdout == f"ovam {library.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "up", "demo"])
+def test_a_bad_setting_of_the_gateway_stops_the_start_with_a_sentence_and_exit_code_2(ovam: Run, command: str) -> None:
+    done = ovam(command, OVAM_PORT="x")
+    assert done.returncode == 2
+    assert "OVAM_PORT=x" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["worker", "up"])
+def test_a_bad_setting_of_the_worker_stops_the_start_with_a_sentence_and_exit_code_2(
+    ovam: Run, command: str, tmp_path: Path
+) -> None:
+    done = ovam(command, OVAM_DEVICE="tpu")
+    assert done.returncode == 2
+    assert "OVAM_DEVICE=tpu" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "my data").exists()  # nothing was started
+
+
+@pytest.mark.parametrize("command", ["serve", "up"])
+def test_a_port_that_is_taken_stops_the_start_with_a_sentence(ovam: Run, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = ovam(command, "--port", port)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "--port 0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_demo_whose_folder_cannot_be_made_says_so(ovam: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = ovam("demo", "--out", str(tmp_path / "file" / "demo"))
+    assert done.returncode == 1
+    assert "the demo failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_everything_starts_with_one_command_and_stops_with_one_signal(
+    environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    command = subprocess.Popen([*OVAM, "up", "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True)
+    assert command.stdout
+    lines = iter(command.stdout.readline, "")
+    found = next(match for line in lines if (match := re.match(r"ready at (\S+)", line)))
+    with urllib.request.urlopen(f"{found.group(1)}/readyz") as answer:  # noqa: S310  # our own gateway
+        assert answer.status == 200
+    command.send_signal(number)
+    assert command.wait(60) == 0
+    assert "stopped" in command.stdout.read()
+    command.stdout.close()
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{found.group(1)}/healthz")  # noqa: S310  # our own gateway
+    with locked(tmp_path / "my data"):
+        pass
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"OVAM_MODELS": '{"far": "nobody/nothing"}'}, ("nobody/nothing", "not cached", "offline")),
+        ({"OVAM_DEVICE": "cuda:99"}, ("OVAM_DEVICE", "cuda:99")),
+    ],
+    ids=["a hub id", "a GPU"],
+)
+def test_what_a_worker_cannot_have_stops_the_start_with_a_sentence(
+    ovam: Run, variables: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    done = ovam("up", "--port", "0", **variables)
+    assert done.returncode == 2
+    (sentence,) = done.stderr.splitlines()
+    assert all(each in sentence for each in expected)

@@ -1,0 +1,86 @@
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from launcher import processes
+from launcher.processes import StartError, available, check, child, embedded_url, locked, running
+from launcher.signals import SIGNALS
+
+SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+
+
+def test_a_free_port_is_found() -> None:
+    assert available("127.0.0.1", 0) > 1024
+
+
+def test_processes_stop_in_the_opposite_order_also_after_an_error(tmp_path: Path) -> None:
+    seen: list[int | None] = []
+    with ExitStack() as stack:
+        stack.enter_context(pytest.raises(ZeroDivisionError))
+        first = stack.enter_context(child("first", SLEEPER, os.environ, tmp_path))
+        stack.callback(lambda: seen.extend([first.process.poll(), second.process.poll()]))
+        second = stack.enter_context(child("second", SLEEPER, os.environ, tmp_path))
+        raise ZeroDivisionError
+    assert seen == [None, -signal.SIGTERM]
+    assert first.process.poll() == -signal.SIGTERM
+
+
+def test_a_process_that_will_not_go_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "STOPPED_WITHIN", 0.2)
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    with child("stubborn", [sys.executable, "-c", stubborn], os.environ, tmp_path) as found:
+        while "up" not in found.log.read_text():
+            time.sleep(0.02)
+    assert found.process.poll() == -signal.SIGKILL
+
+
+def test_a_process_that_dies_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
+    with child("worker", [sys.executable, "-c", "raise SystemExit('no memory left')"], os.environ, tmp_path) as found:
+        found.process.wait()
+        with pytest.raises(StartError, match=r"(?s)the worker ended on its own \(exit code 1\).*no memory left"):
+            check([found])
+
+
+def test_a_data_folder_belongs_to_one_service_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(StartError, match="in use by another service"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_the_embedded_valkey_keeps_what_it_was_told_and_forgets_the_workers_of_the_last_time(tmp_path: Path) -> None:
+    folder = tmp_path / "my data"
+    for expected in (None, b"kept"):
+        with ExitStack() as stack:
+            url = embedded_url(stack, [], folder, os.environ)
+            redis = stack.enter_context(Redis.from_url(url))
+            assert redis.get("x") == expected
+            assert not redis.exists("ovam:worker:w", "ovam:models")
+            redis.set("x", "kept")
+            redis.set("ovam:worker:w", "{}")
+            redis.hset("ovam:models", "m", "{}")
+
+
+def test_a_process_that_refuses_its_settings_is_quoted_in_one_line(tmp_path: Path) -> None:
+    refusing = "import sys; print('loading'); print('the worker cannot start: OVAM_X=1: no', file=sys.stderr); sys.exit(2)"
+    with child("worker", [sys.executable, "-c", refusing], os.environ, tmp_path) as found:
+        found.process.wait()
+        with pytest.raises(StartError, match=r"^the worker cannot start: OVAM_X=1: no$") as raised:
+            check([found])
+    assert raised.value.code == 2
+
+
+def test_a_worker_that_cannot_start_ends_everything(environment: dict[str, str], tmp_path: Path) -> None:
+    broken = environment | {"OVAM_MAX_LOADED_MODELS": "x"}
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(StartError, match=r"OVAM_MAX_LOADED_MODELS"), running(broken, data_dir=tmp_path):
+        pass
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    with locked(tmp_path):
+        pass
