@@ -5,19 +5,33 @@ from contextlib import asynccontextmanager
 from typing import TypedDict
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from service import openapi, problems
-from service.middleware import BodyLimit, Observed
+from ovam import __version__
+from service import docs, openapi, problems
+from service.middleware import BodyLimit, HeadAsGet, Observed
 from service.observability import Metrics
 from service.resources import Resources, opened
-from service.routes import attribute, generate, health, images, jobs, methods, models, optimize, probe, tokens
+from service.routes import attribute, generate, health, image, jobs, methods, models, optimize, probe, tokens
 from service.settings import GatewaySettings
 
-VERSION = "0.1.0"
 DESCRIPTION = """Generate images with Stable Diffusion, then ask where in them anything is: words, in the prompt or not, and
 learned tokens, as heatmaps and masks. Work is done by jobs: `202` with a `Location`, or `201` with the finished job
 when it ends within `Prefer: wait=N`."""
+
+
+EXPOSED = [  # headers of answers that a page of another origin may read
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Idempotent-Replayed",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "X-Request-Id",
+]
 
 
 class State(TypedDict):
@@ -38,19 +52,32 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     app = FastAPI(
         title="OVAM",
-        version=VERSION,
+        version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        root_path=settings.root_path,
+        docs_url=None,
+        redoc_url=None,
         generate_unique_id_function=operation_id,
         telemetry={"tracing": False},
     )
-    for routes in (generate, images, attribute, probe, optimize, jobs, tokens, models, methods, health):
+    for routes in (generate, image, attribute, probe, optimize, jobs, tokens, models, methods, health):
         app.include_router(routes.router)
     problems.install(app)
     openapi.describe(app)
+    docs.install(app)
+    app.add_middleware(HeadAsGet)  # the first that is added is the innermost
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Observed, metrics=metrics)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+        )
     return app
 
 

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from contracts.errors import Code, ServiceError
-from contracts.fields import Artifact
-from contracts.store import ArtifactStore
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Artifact
+from contracts.state.store import ArtifactStore
 
 PIECE = 4 * 2**20  # bytes read at once
 FOREVER = "private, max-age=31536000, immutable"

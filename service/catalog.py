@@ -1,14 +1,13 @@
-"""What the workers have published: models, their tokenizers, and methods; and the learned tokens."""
+"""What the workers have published: models and their tokenizers; and the learned tokens."""
 
 from redis.asyncio import Redis
 from tokenizers import Tokenizer
 
-from contracts import keys
-from contracts.attribution import MethodCard
-from contracts.errors import Code, ServiceError
-from contracts.models import ModelCard
-from contracts.registry import Registry
-from contracts.tokens import TokenCard
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.models import ModelCard
+from contracts.schema.tokens import TokenCard
+from contracts.state import keys
+from contracts.state.registry import Registry
 
 RETRY_AFTER = 10  # seconds, while no worker has published a model
 
@@ -53,11 +52,6 @@ class Catalog:
         tokenizer.no_truncation()
         self.parsed[card.name] = stamp, tokenizer
         return tokenizer
-
-    async def methods(self) -> list[MethodCard]:
-        """The published methods, by name."""
-        cards = await self.redis.hvals(keys.METHODS)
-        return sorted((MethodCard.model_validate_json(card) for card in cards), key=lambda card: card.name)
 
     async def token(self, reference: str, *, field: str | None = None) -> TokenCard:
         """The token of `name@version`, or the newest of `name`: its `reference` says which. ServiceError: unknown-token."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.jobs import JobRecord, State
-from contracts.ledger import Ledger, text
+from contracts.schema.jobs import JobRecord, State
+from contracts.state import keys
+from contracts.state.keys import text
+from contracts.state.ledger import Ledger
 
 BLOCK = 5.0  # seconds that one read waits; then the job is looked up again, it may be gone
 START = "0-0"

@@ -1,4 +1,4 @@
-"""What the API's documentation shows: one story, from a generated image to a learned token. Held to the schemas by a test."""
+"""What the API's documentation shows: one story, from a generated image to a learned token. A test holds it to the schemas."""
 
 from typing import Any
 
@@ -32,33 +32,40 @@ GENERATE: Json = {
     "num_inference_steps": 30,
     "num_images": 1,
 }
-GENERATE_FILLED: Json = GENERATE | {
+CAPTURE: Json = {
+    "branch": "conditional",
+    "blocks": "all",
+    "mid_block": False,
+    "evaluations": "all",
+    "heads": "all",
+    "self_attention": True,
+}
+GENERATE_JOB: Json = GENERATE | {
+    "kind": "generate",
     "negative_prompt": "",
     "model": "tiny",
     "guidance_scale": 3.0,
     "height": 64,
     "width": 64,
     "scheduler": "DDIMScheduler",
-    "capture": {
-        "half": "conditional",
-        "blocks": None,
-        "mid_block": False,
-        "evaluations": None,
-        "heads": None,
-        "self_attention": False,
-    },
+    "capture": CAPTURE,
 }
 BLOCK: Json = {"name": "up_blocks.0.attentions.0.transformer_blocks.0.attn2", "grid": [4, 4], "heads": 5}
 ATTRIBUTE: Json = {
     "job_id": GENERATION,
     "image": 0,
     "targets": [
-        {"label": "car", "prompt": "a photograph of a car", "word": "car"},
-        {"label": "wheel", "prompt": "the wheel of a car", "word": "wheel", "settings": {"tau": 0.7}},
+        {"word": "car"},
+        {
+            "label": "wheel",
+            "prompt": "the wheel of a car",
+            "word": "wheel",
+            "settings": {"threshold": {"kind": "share", "tau": 0.7, "normalize": "max"}},
+        },
         {"label": "learned car", "token": "car@1"},
     ],
-    "evaluations": {"start": 10},
-    "semantic": {"margin": 0.05},
+    "settings": {"evaluations": {"start": 10}},
+    "semantic": {"least_gap": 0.05, "labels": [7, 8, 9]},
 }
 OPTIMIZE: Json = {
     "name": "car",
@@ -70,19 +77,27 @@ QUEUED: Json = {
     "id": GENERATION,
     "kind": "generate",
     "state": "queued",
-    "request": GENERATE_FILLED,
+    "request": GENERATE_JOB,
     "created_at": "2026-11-22T10:00:00Z",
+    "started_at": None,
+    "finished_at": None,
     "expires_at": "2026-11-23T10:00:00Z",
     "attempt": 0,
+    "claimed": False,
     "cancel_requested": False,
+    "progress": None,
+    "result": None,
+    "error": None,
 }
 SUCCEEDED: Json = QUEUED | {
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:00.020Z",
     "finished_at": "2026-11-22T10:00:03.100Z",
     "attempt": 1,
-    "progress": {"done": 30, "total": 30, "unit": "step"},
+    "claimed": True,
+    "progress": {"done": 30, "total": 30, "unit": "step", "loss": None},
     "result": {
+        "kind": "generate",
         "model": "tiny",
         "height": 64,
         "width": 64,
@@ -92,62 +107,40 @@ SUCCEEDED: Json = QUEUED | {
         "evaluations": 30,
         "timesteps": [float(step) for step in range(958, 0, -33)],
         "blocks": [BLOCK],
-        "self_attention": False,
+        "self_attention": True,
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
 }
 CANCELED: Json = QUEUED | {"state": "canceled", "finished_at": "2026-11-22T10:00:01Z"}
-ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "request": ATTRIBUTE}
-CRF: Json = {
-    "bilateral_weight": 10.0,
-    "bilateral_distance": 80.0,
-    "bilateral_colour": 13.0,
-    "gaussian_weight": 3.0,
-    "gaussian_distance": 3.0,
-    "iterations": 5,
-}
-PLAIN: Json = {
+METHOD: Json = {
+    "blocks": "all",
+    "evaluations": {"start": 10, "stop": None, "step": None},
+    "heads": "all",
     "padding": "none",
     "reduction": "mean",
-    "blocks": ["."],
-    "evaluations": {},
-    "heads": {},
-    "refine": "none",
-    "alpha": 0.85,
-    "sign": 1,
-    "affinity_steps": 1,
-    "threshold": "share",
-    "tau": 0.4,
-    "normalize": "max",
-    "crf": False,
+    "refine": {"steps": 1, "kind": "affinity"},
+    "threshold": {"tau": 0.36, "normalize": "minmax", "kind": "share"},
+    "crf": None,
     "minimum_area": 0,
     "fill_holes": False,
 }
-METHODS: list[Json] = [  # a test holds them to the library's
-    {
-        "name": "attn2mask",
-        "source": "Yoshihashi et al., Attention as Annotation: Generating Images and Pseudo-masks, arXiv 2309.01369",
-        "words": PLAIN | {"tau": 0.4, "normalize": "minmax", "evaluations": 0.5, "crf": CRF},
-        "tokens": PLAIN | {"tau": 0.6, "normalize": "minmax", "evaluations": 0.5, "crf": CRF},
-    },
-    {
-        "name": "daam",
-        "source": "Tang et al., What the DAAM: Interpreting Stable Diffusion Using Cross Attention, ACL 2023, arXiv 2210.04885",
-        "words": PLAIN,
-        "tokens": PLAIN | {"tau": 0.8},
-    },
-    {
-        "name": "ovam",
-        "source": "Marcos-Manchón et al., Open-Vocabulary Attention Maps with Token Optimization, CVPR 2024, arXiv 2403.14291",
-        "words": PLAIN | {"refine": "attention", "crf": CRF},
-        "tokens": PLAIN | {"refine": "attention", "tau": 0.8, "alpha": 0.95, "crf": CRF},
-    },
-]
+CAR: Json = {"settings": None, "label": None, "prompt": "a photograph of a car", "word": "car", "occurrence": None}
+ATTRIBUTE_JOB: Json = {
+    "kind": "attribute",
+    "job_id": GENERATION,
+    "image": 0,
+    "model": "tiny",
+    "targets": [{"label": "car", "target": CAR, "method": "ovam", "settings": METHOD}],
+    "maps": [],
+    "semantic": {"least_gap": 0.05, "labels": [7]},
+    "instances": None,
+}
+ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "request": ATTRIBUTE_JOB}
 SEGMENT: Json = {
-    "target": ATTRIBUTE["targets"][0],
+    "label": "car",
+    "target": CAR,
     "method": "ovam",
-    "settings": {field: value for field, value in PLAIN.items() if field not in ("alpha", "sign", "affinity_steps")}
-    | {"evaluations": {"start": 10}, "tau": 0.5, "normalize": "minmax"},
+    "settings": METHOD,
     "score": 0.71,
     "area": 640,
     "bbox": [12, 24, 40, 22],
@@ -158,30 +151,44 @@ SEGMENT: Json = {
     "refined_npy": artifact(ATTRIBUTION, "refined-0.npy", "application/octet-stream", 16512),
     "mask": artifact(ATTRIBUTION, "mask-0.png", size=214),
     "overlay": artifact(ATTRIBUTION, "overlay-0.png"),
+    "maps": [],
+    "instances": None,
 }
 SEMANTIC: Json = {
     "map": artifact(ATTRIBUTION, "semantic.png", size=803),
-    "labels": {"0": "background", "1": "car", "255": "unsure"},
-    "areas": {"0": 3320, "1": 610, "255": 166},
+    "labels": {"0": "background", "7": "car", "255": "ambiguous"},
+    "areas": {"0": 3320, "7": 610, "255": 166},
 }
 ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
     "state": "succeeded",
-    "request": ATTRIBUTE | {"targets": ATTRIBUTE["targets"][:1]},
     "started_at": "2026-11-22T10:00:10.004Z",
     "finished_at": "2026-11-22T10:00:10.060Z",
     "attempt": 1,
-    "result": {"model": "tiny", "height": 64, "width": 64, "segments": [SEGMENT], "semantic": SEMANTIC},
+    "claimed": True,
+    "result": {
+        "kind": "attribute",
+        "model": "tiny",
+        "height": 64,
+        "width": 64,
+        "segments": [SEGMENT],
+        "semantic": SEMANTIC,
+    },
 }
 IMAGE: Json = {"image": PNG, "prompt": "a car on the grass"}
 IMAGE_QUEUED: Json = QUEUED | {
     "id": IMAGE_TAKING,
     "kind": "image",
     "request": {
+        "kind": "image",
         "prompt": "a car on the grass",
         "model": "tiny",
         "height": 64,
         "width": 64,
-        "capture": {"half": "conditional", "mid_block": False, "self_attention": False},
+        "seed": 0,
+        "inversion": "none",
+        "timesteps": [900, 800, 700, 600, 500, 400, 300, 200, 100],
+        "num_inference_steps": None,
+        "capture": CAPTURE,
         "upload": {"media_type": "image/png", "size": 95, "sha256": SHA256, "height": 64, "width": 64},
     },
 }
@@ -190,15 +197,20 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
     "started_at": "2026-11-22T10:00:05.020Z",
     "finished_at": "2026-11-22T10:00:05.400Z",
     "attempt": 1,
-    "progress": {"done": 9, "total": 9, "unit": "evaluation"},
+    "claimed": True,
+    "progress": {"done": 9, "total": 9, "unit": "evaluation", "loss": None},
     "result": {
+        "kind": "image",
         "model": "tiny",
         "height": 64,
         "width": 64,
         "num_inference_steps": 9,
         "guidance_scale": 1.0,
+        "scheduler": "DDIMScheduler",
         "evaluations": 9,
         "timesteps": [900.0, 800.0, 700.0, 600.0, 500.0, 400.0, 300.0, 200.0, 100.0],
+        "blocks": [BLOCK],
+        "self_attention": True,
         "images": [{"index": 0, "seed": 0, "image": artifact(IMAGE_TAKING, "image-0.png"), "trace_bytes": 552960}],
     },
 }
@@ -206,31 +218,61 @@ PROBE: Json = {"point": [30, 40], "words": ["car", "grass", "sky"]}
 PROBE_QUEUED: Json = QUEUED | {
     "id": PROBING,
     "kind": "probe",
-    "request": PROBE | {"job_id": GENERATION, "prompt": "a photograph of a car, a grass, a sky"},
+    "request": {
+        "kind": "probe",
+        "job_id": GENERATION,
+        "image": 0,
+        "model": "tiny",
+        "box": [30, 40, 1, 1],
+        "words": ["car", "grass", "sky"],
+        "prompt": "a photograph of a car, a grass, a sky",
+        "padding": "none",
+        "blocks": "all",
+        "evaluations": "all",
+        "heads": "all",
+    },
 }
 PROBE_SUCCEEDED: Json = PROBE_QUEUED | {
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:20.004Z",
     "finished_at": "2026-11-22T10:00:20.050Z",
     "attempt": 1,
+    "claimed": True,
     "result": {
+        "kind": "probe",
         "model": "tiny",
         "prompt": "a photograph of a car, a grass, a sky",
         "words": [
-            {"word": "car", "attention": 0.21, "share": 0.44, "gain": 0.07, "lift": 1.5},
-            {"word": "sky", "attention": 0.12, "share": 0.25, "gain": 0.0, "lift": 1.0},
-            {"word": "grass", "attention": 0.15, "share": 0.31, "gain": -0.05, "lift": 0.75},
+            {"word": "car", "attention": 0.21, "fraction": 0.44, "gain": 0.07, "lift": 1.5},
+            {"word": "sky", "attention": 0.12, "fraction": 0.25, "gain": 0.0, "lift": 1.0},
+            {"word": "grass", "attention": 0.15, "fraction": 0.31, "gain": -0.05, "lift": 0.75},
         ],
     },
 }
-OPTIMIZE_QUEUED: Json = QUEUED | {"id": OPTIMIZATION, "kind": "optimize", "request": OPTIMIZE}
+OPTIMIZE_JOB: Json = OPTIMIZE | {
+    "kind": "optimize",
+    "model": "tiny",
+    "initial": [{"word": "car"}],
+    "noise": 0.0,
+    "seed": 0,
+    "optimizer": "adam",
+    "learning_rate": 0.1,
+    "schedule": {"every": 120, "factor": 0.7, "kind": "step"},
+    "loss": "bce",
+    "patience": 60,
+    "blocks": "all",
+    "evaluations": "all",
+}
+OPTIMIZE_QUEUED: Json = QUEUED | {"id": OPTIMIZATION, "kind": "optimize", "request": OPTIMIZE_JOB}
 OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
     "state": "succeeded",
     "started_at": "2026-11-22T10:01:00.010Z",
     "finished_at": "2026-11-22T10:01:04.500Z",
     "attempt": 1,
+    "claimed": True,
     "progress": {"done": 300, "total": 300, "unit": "epoch", "loss": 0.081},
     "result": {
+        "kind": "optimize",
         "token": "car@1",
         "model": "tiny",
         "width": 96,
@@ -245,7 +287,9 @@ OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
         "curve_json": artifact(OPTIMIZATION, "losses.json", "application/json", 16_830),
     },
 }
-SUMMARY: Json = {key: value for key, value in SUCCEEDED.items() if key not in ("request", "result", "cancel_requested")}
+SUMMARY: Json = {
+    key: value for key, value in SUCCEEDED.items() if key not in ("request", "result", "cancel_requested", "claimed")
+}
 JOBS: Json = {"jobs": [SUMMARY], "next": None}
 MODEL: Json = {
     "name": "tiny",
@@ -261,9 +305,23 @@ MODEL: Json = {
     "default_scheduler": "DDIMScheduler",
     "schedulers": ["DDIMScheduler", "EulerDiscreteScheduler", "PNDMScheduler"],
     "blocks": [BLOCK],
-    "default_self_attention": False,
-    "word_defaults": {"method": "ovam", "refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"},
-    "token_defaults": {"method": "ovam", "refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"},
+    "default_self_attention": True,
+    "word_defaults": {
+        "method": "ovam",
+        "settings": {
+            "refine": {"steps": 1, "kind": "affinity"},
+            "threshold": {"tau": 0.36, "normalize": "minmax", "kind": "share"},
+            "crf": None,
+        },
+    },
+    "token_defaults": {
+        "method": "ovam",
+        "settings": {
+            "refine": {"steps": 1, "alpha": 0.85, "sign": 1, "kind": "both"},
+            "threshold": {"tau": 0.46, "normalize": "minmax", "kind": "share"},
+            "crf": None,
+        },
+    },
     "default": True,
 }
 TOKEN: Json = {
@@ -285,13 +343,14 @@ TOKEN: Json = {
 }
 TOKENS: Json = {"tokens": [TOKEN | {"versions": 1}], "next": None}
 IMPORT: Json = {"name": "dog", "format": "npy", "classes": ["dog"], "file": NPY}
-IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"model": "tiny"}}
+IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"kind": "import", "model": "tiny"}}
 IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
     "state": "succeeded",
     "started_at": "2026-11-22T10:02:00.004Z",
     "finished_at": "2026-11-22T10:02:00.020Z",
     "attempt": 1,
-    "result": {"model": "tiny", "width": 2, "tokens": ["dog@1"]},
+    "claimed": True,
+    "result": {"kind": "import", "model": "tiny", "width": 2, "tokens": ["dog@1"]},
 }
 EVENTS = """event: progress
 data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"running","progress":{"done":12,"total":30,"unit":"step"},"error":null}

@@ -10,8 +10,8 @@ from typing import Literal
 
 from PIL import ExifTags, Image
 
-from contracts.errors import Code, ServiceError
-from contracts.generation import Upload
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import Upload
 
 MAX_PIXELS = 25_000_000  # 75 MB unpacked
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]

@@ -1,5 +1,7 @@
 """Around every request: a limit for its body, an id, a log line, a measured time, and an answer whatever happens."""
 
+import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -7,7 +9,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contracts.errors import Code, ServiceError
+from contracts.schema.errors import Code, ServiceError
 from service import problems
 from service.observability import Metrics
 
@@ -31,7 +33,7 @@ class BodyLimit:
         body = None if declared.isdigit() and int(declared) > self.limit else await self._read(receive)
         if body is None:
             error = ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {self.limit} bytes")
-            await problems.answer_to(error, scope["path"])(scope, receive, send)
+            await problems.answer_to(error, problems.Address.of(scope))(scope, receive, send)
             return
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -50,6 +52,38 @@ class BodyLimit:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, without the body: a body that comes in pieces is given up after the first."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        answered = asyncio.Event()
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif message["type"] == "http.response.body" and not answered.is_set():
+                await send({"type": "http.response.body", "body": b""})
+                answered.set()
+
+        work = asyncio.ensure_future(self.app({**scope, "method": "GET"}, receive, without_body))
+        waiting = asyncio.ensure_future(answered.wait())
+        try:
+            await asyncio.wait([work, waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, waiting):
+                task.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
 
 
 class Observed:
@@ -83,7 +117,7 @@ class Observed:
                 if status:
                     raise
                 error = ServiceError(Code.INTERNAL, f"something unexpected happened; it is logged with request id {request_id}")
-                await problems.answer_to(error, scope["path"])(scope, receive, observed)
+                await problems.answer_to(error, problems.Address.of(scope))(scope, receive, observed)
             finally:
                 seconds = time.perf_counter() - begun
                 self.metrics.latency.labels(scope["method"], route_of(scope), str(status)).observe(seconds)

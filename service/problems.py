@@ -11,15 +11,16 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from obstore.exceptions import BaseError as StoreError
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from contracts.errors import Code, FieldError, ServiceError
+from contracts.schema.errors import Code, FieldError, ServiceError
 from service.artifacts import UnsatisfiableError
+from service.invalid import field_error, printable, shown
 
 MEDIA_TYPE = "application/problem+json"
-SHOWN = 200  # characters of a wrong value that are repeated to the client
 RETRY_AFTER = 5  # seconds, when Redis or the store is away
 log = structlog.get_logger("ovam.gateway")
 
@@ -36,6 +37,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
     {
         Code.INVALID_JSON: Answer(400, "The body is not JSON"),
         Code.INVALID_REQUEST: Answer(422, "The request is not valid"),
+        Code.INVALID_ARGUMENT: Answer(422, "A value is not allowed"),
         Code.BODY_TOO_LARGE: Answer(413, "The body is too large"),
         Code.NOT_FOUND: Answer(404, "There is nothing here"),
         Code.METHOD_NOT_ALLOWED: Answer(405, "Not with this method"),
@@ -44,6 +46,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key belongs to another request"),
         Code.IDEMPOTENCY_KEY_IN_FLIGHT: Answer(409, "The first request with this idempotency key is still being answered"),
         Code.UNKNOWN_MODEL: Answer(404, "Unknown model"),
+        Code.UNKNOWN_METHOD: Answer(422, "Unknown method"),
         Code.UNKNOWN_TOKEN: Answer(404, "Unknown token"),
         Code.UNKNOWN_JOB: Answer(404, "Unknown job"),
         Code.UNKNOWN_ARTIFACT: Answer(404, "Unknown artifact"),
@@ -68,6 +71,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.MASK_UNREADABLE: Answer(422, "The mask is damaged, or marks what it cannot"),
         Code.MASK_EMPTY: Answer(422, "The mask is empty"),
         Code.MASK_FULL: Answer(422, "The mask covers everything"),
+        Code.MASK_UNUSABLE: Answer(422, "Nothing can be learned from the masks"),
         Code.SELECTION_INVALID: Answer(422, "What is selected is not there"),
         Code.SETTINGS_CONTRADICT: Answer(422, "Settings exclude each other"),
         Code.NO_SELF_ATTENTION: Answer(422, "The job kept no self-attention"),
@@ -86,8 +90,13 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.STORE_UNAVAILABLE: Answer(503, "The artifact store cannot be reached"),
         Code.WORKER_DIED: Answer(500, "Workers died while running the job"),
         Code.OUT_OF_MEMORY: Answer(500, "The worker ran out of memory"),
+        Code.PACKAGE_MISSING: Answer(500, "The worker lacks a package"),
         Code.MODEL_FAILED_TO_LOAD: Answer(500, "The model could not be loaded"),
+        Code.MODEL_UNSUPPORTED: Answer(500, "The model's attention cannot be read"),
+        Code.MODEL_COMPILED: Answer(500, "The model was compiled before its attention was captured"),
+        Code.CAPTURE_FAILED: Answer(500, "The attention could not be captured"),
         Code.TRACE_UNREADABLE: Answer(500, "The trace could not be read"),
+        Code.TRACE_MISMATCH: Answer(500, "The trace is of another build of the model"),
         Code.INTERNAL: Answer(500, "Something went wrong here"),
     }
 )
@@ -105,16 +114,32 @@ class Problem(BaseModel, frozen=True):
     errors: list[FieldError] = []
 
 
-def problem(code: Code, detail: str, *, instance: str | None = None, errors: list[FieldError] | None = None) -> Problem:
-    """The problem of a code."""
+@dataclass(frozen=True)
+class Address:
+    """The address that was asked for."""
+
+    path: str
+    root: str
+    """The path below which a proxy shows the gateway; empty without one."""
+
+    @staticmethod
+    def of(scope: Mapping[str, Any]) -> "Address":
+        """The address of a request, as its client wrote it."""
+        root = str(scope.get("root_path", "")).rstrip("/")
+        path = str(scope["path"])
+        return Address(path if path.startswith(f"{root}/") else f"{root}{path}", root)
+
+
+def problem(code: Code, detail: str, *, at: Address | None = None, errors: list[FieldError] | None = None) -> Problem:
+    """The problem of a code, at the address that was asked for."""
     answer = ANSWERS[code]
     return Problem(
-        type=f"/problems/{code}",
+        type=f"{at.root if at else ''}/problems/{code}",
         title=answer.title,
         status=answer.status,
         detail=printable(detail),
         code=code,
-        instance=instance,
+        instance=at.path if at else None,
         errors=errors or [],
     )
 
@@ -125,13 +150,13 @@ def response(found: Problem, headers: Mapping[str, str] | None = None) -> Respon
     return Response(content, found.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def answer_to(error: ServiceError, instance: str) -> Response:
+def answer_to(error: ServiceError, at: Address) -> Response:
     """The answer to an error of our own."""
     errors = [] if error.field is None else [FieldError(field=error.field, detail=error.detail, value=shown(error.value))]
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if isinstance(error, UnsatisfiableError):
         headers["Content-Range"] = f"bytes */{error.size}"
-    return response(problem(error.code, error.detail, instance=instance, errors=errors), headers)
+    return response(problem(error.code, error.detail, at=at, errors=errors), headers)
 
 
 def install(app: FastAPI) -> None:
@@ -151,72 +176,60 @@ async def on_service_error(request: Request, error: Exception) -> Response:
     """One of our own."""
     if not isinstance(error, ServiceError):
         raise error
-    return answer_to(error, request.url.path)
+    return answer_to(error, Address.of(request.scope))
 
 
 async def on_invalid_request(request: Request, error: Exception) -> Response:
     """The body or a parameter is not what the schema says."""
     if not isinstance(error, RequestValidationError):
         raise error
-    found = error.errors()
+    found, at = error.errors(), Address.of(request.scope)
     if found[0]["type"] == "json_invalid":
         detail = f"the body is not JSON: {found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
-        return response(problem(Code.INVALID_JSON, detail, instance=request.url.path))
-    errors = [field_error(each) for each in found]
+        return response(problem(Code.INVALID_JSON, detail, at=at))
+    errors = [field_error(each, error.body) for each in found]
     detail = "; ".join(f"{each.field}: {each.detail}" for each in errors[:5])
-    return response(problem(Code.INVALID_REQUEST, detail, instance=request.url.path, errors=errors))
+    return response(problem(Code.INVALID_REQUEST, detail, at=at, errors=errors))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """What the router and the body's parser say."""
     if not isinstance(error, HTTPException):
         raise error
+    at, headers = Address.of(request.scope), error.headers
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            found = problem(Code.NOT_FOUND, f"there is nothing at {request.url.path}", instance=request.url.path)
+            found = problem(Code.NOT_FOUND, f"there is nothing at {at.path}", at=at)
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            detail = f"{request.method} is not possible at {request.url.path}"
-            found = problem(Code.METHOD_NOT_ALLOWED, detail, instance=request.url.path)
+            headers = {"Allow": ", ".join(methods_at(request))}
+            if request.method == "OPTIONS":
+                return Response(headers=headers)
+            found = problem(Code.METHOD_NOT_ALLOWED, f"{request.method} is not possible at {at.path}", at=at)
         case HTTPStatus.BAD_REQUEST:
-            found = problem(Code.INVALID_JSON, "the body cannot be read as JSON in UTF-8", instance=request.url.path)
+            found = problem(Code.INVALID_JSON, "the body cannot be read as JSON in UTF-8", at=at)
         case _:
-            found = problem(Code.INTERNAL, error.detail, instance=request.url.path)
-    return response(found, error.headers)
+            found = problem(Code.INTERNAL, error.detail, at=at)
+    return response(found, headers)
+
+
+def methods_at(request: Request) -> list[str]:
+    """The methods that an address has; HEAD goes with GET."""
+    found = {"OPTIONS"}
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 async def on_redis_error(request: Request, error: Exception) -> Response:
     """Redis is away."""
     log.warning("redis-unavailable", error=str(error))
     sentence = "Redis cannot be reached; nothing was lost, try again"
-    return answer_to(ServiceError(Code.REDIS_UNAVAILABLE, sentence, retry_after=RETRY_AFTER), request.url.path)
+    return answer_to(ServiceError(Code.REDIS_UNAVAILABLE, sentence, retry_after=RETRY_AFTER), Address.of(request.scope))
 
 
 async def on_store_error(request: Request, error: Exception) -> Response:
     """The artifact store is away."""
     log.warning("store-unavailable", error=str(error))
     sentence = "the artifact store cannot be reached; nothing was lost, try again"
-    return answer_to(ServiceError(Code.STORE_UNAVAILABLE, sentence, retry_after=RETRY_AFTER), request.url.path)
-
-
-def field_error(error: Mapping[str, Any]) -> FieldError:
-    """What pydantic says of one field."""
-    place = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
-    detail = printable(str(error["msg"]).removeprefix("Value error, "))
-    value = None if error["type"] == "missing" else shown(error.get("input"))
-    return FieldError(field=".".join(place) or "body", detail=detail, value=value)
-
-
-def shown(value: object) -> JsonValue:
-    """A wrong value as it is repeated to the client: short, and certainly JSON."""
-    match value:
-        case None | bool() | int():
-            return value if -(2**63) <= (value or 0) < 2**63 else shown(str(value))
-        case str():
-            return printable(value if len(value) <= SHOWN else f"{value[:SHOWN]}...")
-        case _:
-            return shown(repr(value))
-
-
-def printable(text: str) -> str:
-    """Text that UTF-8 can hold."""
-    return text.encode("utf-8", "replace").decode()
+    return answer_to(ServiceError(Code.STORE_UNAVAILABLE, sentence, retry_after=RETRY_AFTER), Address.of(request.scope))

@@ -1,14 +1,12 @@
-"""How long a prompt is for an encoder, and whether a word is in it. The same rules as the method's own."""
+"""Prompts as a model's tokenizer cuts them: how long they are, and whether a word is among their tokens."""
 
-import re
-import unicodedata
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from contracts.errors import Code, ServiceError
-
-Span = tuple[int, int]
+from contracts.schema.errors import Code, ServiceError
+from ovam.core.words import Characters, normalized, occurrences_of, overlaps, spans_of
+from ovam.errors import WordNotInPromptError
 
 
 @dataclass(frozen=True)
@@ -19,13 +17,21 @@ class Prompt:
     """NFC-normalised."""
     length: int
     """Tokens, start and end marks included."""
-    spans: tuple[Span, ...]
+    tokens: tuple[Characters, ...]
     """Characters of every token that is no mark."""
+
+    def has(self, word: str) -> bool:
+        """Whether a word of the prompt has a token."""
+        return self.covers(spans_of(self.text, word))
+
+    def covers(self, places: list[Characters]) -> bool:
+        """Whether a token stands at one of these places; a tokenizer may drop characters."""
+        return any(overlaps(token, place) for token in self.tokens for place in places)
 
 
 def tokenized(tokenizer: Tokenizer, prompt: str) -> Prompt:
     """A prompt cut into tokens."""
-    text = unicodedata.normalize("NFC", prompt)
+    text = normalized(prompt)
     encoding = tokenizer.encode(text)
     pairs = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
     return Prompt(text, len(encoding.ids), tuple(span for span, special in pairs if not special))
@@ -40,29 +46,17 @@ def fitting(tokenizer: Tokenizer, prompt: str, limit: int, *, field: str) -> Pro
     return found
 
 
-def check_word(prompt: Prompt, word: str, occurrence: int | None, *, field: str) -> None:
-    """Raise word-not-in-prompt unless whole words of the prompt are `word`, and there are enough of them."""
-    places = occurrences(prompt.text, word)
-    if occurrence is not None and occurrence >= len(places):
-        detail = f"word {word!r} occurs {len(places)} times in prompt {prompt.text!r}; `occurrence` {occurrence} counts from 0"
-        raise ServiceError(Code.WORD_NOT_IN_PROMPT, detail, field=f"{field}.occurrence", value=occurrence)
-    check_tokens(prompt, word, places if occurrence is None else [places[occurrence]], field=f"{field}.word")
+def check_word(prompt: Prompt, word: str, occurrence: int | None = None, *, field: str) -> None:
+    """Raise word-not-in-prompt, naming `field`, unless the word, or its n-th occurrence, is in the prompt and has a token."""
+    try:
+        places = occurrences_of(prompt.text, word, occurrence)
+    except WordNotInPromptError as error:
+        raise ServiceError(Code.WORD_NOT_IN_PROMPT, str(error), field=field, value=word) from error
+    if not prompt.covers(places):
+        detail = f"word {word!r} of prompt {prompt.text!r} has no token: the model does not know its characters"
+        raise ServiceError(Code.WORD_NOT_IN_PROMPT, detail, field=field, value=word)
 
 
-def check_tokens(prompt: Prompt, word: str, places: list[Span], *, field: str) -> None:
-    """Raise word-not-in-prompt unless there are tokens at the word's places."""
-    if not any(overlap(span, place) for span in prompt.spans for place in places):
-        raise ServiceError(Code.WORD_NOT_IN_PROMPT, f"word {word!r} is not in prompt {prompt.text!r}", field=field, value=word)
-
-
-def occurrences(prompt: str, word: str) -> list[Span]:
-    """Where a word or phrase stands between characters that are no letters or digits, whatever its case."""
-    phrase = r"\s+".join(re.escape(part) for part in unicodedata.normalize("NFC", word).split())
-    if not phrase:
-        return []
-    return [match.span() for match in re.finditer(rf"(?<![^\W_]){phrase}(?![^\W_])", prompt, re.IGNORECASE)]
-
-
-def overlap(one: Span, other: Span) -> bool:
-    """Whether two spans share a character."""
-    return one[0] < other[1] and other[0] < one[1]
+def sentence_of(*words: str) -> str:
+    """A prompt for words that come without one: a sentence, which names things better than the words in a row."""
+    return f"a photograph of {', '.join(f'a {word}' for word in words)}"

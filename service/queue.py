@@ -1,7 +1,6 @@
 """The one producer: a job is admitted, filed and tied to its idempotency key in one step, or not at all."""
 
 import hashlib
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,16 +9,16 @@ from docket import Docket
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contracts import keys
-from contracts.errors import Code, ServiceError
-from contracts.fields import Request
-from contracts.jobs import AnyRequest, JobRecord, State, kind_of, new_job_id, utc_now
-from contracts.ledger import Ledger, event_of, life_of, text
-from contracts.store import ArtifactStore
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Schema
+from contracts.schema.jobs import AnyJob, JobRecord, State
+from contracts.state import keys
+from contracts.state.keys import text
+from contracts.state.ledger import Ledger, event_of, life_of
+from contracts.state.store import ArtifactStore
 
 RETRY_AFTER = 5  # seconds, when the queue is full
 REPLAYED_FOR = timedelta(hours=24)
-STRANDED = timedelta(seconds=10)  # a job queued for longer may never have reached its docket
 log = structlog.get_logger("ovam.gateway")
 
 SUBMIT = """
@@ -62,9 +61,9 @@ class Once:
     waits: int
 
     @staticmethod
-    def of(key: str, request: Request, waits: int) -> "Once":
-        """The key of a request as the client sent it."""
-        content = f"{type(request).__name__} {request.model_dump_json()}"
+    def of(key: str, request: Schema, waits: int, *, about: str = "") -> "Once":
+        """The key of a request as the client sent it; `about` is what its path says."""
+        content = f"{type(request).__name__} {about} {request.model_dump_json()}"
         return Once(key, hashlib.sha256(content.encode()).hexdigest(), waits)
 
 
@@ -82,20 +81,12 @@ class Queue:
         self.job_ttl = job_ttl
         self.script = redis.register_script(SUBMIT)
 
-    async def submit(self, request: AnyRequest, once: Once | None, upload: bytes | None = None) -> tuple[str, bool]:
-        """File a job for a request, its upload first; returns its id and whether it is new.
+    async def submit(self, job: AnyJob, once: Once | None, upload: bytes | None = None) -> tuple[str, bool]:
+        """File a job, its upload first; returns its id and whether it is new.
 
         Raises queue-full, idempotency-key-reused or idempotency-key-in-flight.
         """
-        now = utc_now()
-        record = JobRecord(
-            id=new_job_id(),
-            kind=kind_of(request),
-            state=State.QUEUED,
-            request=request,
-            created_at=now,
-            expires_at=now + self.job_ttl,
-        )
+        record = JobRecord.filed(job, self.job_ttl)
         if upload is not None:
             await self.store.put(keys.upload(record.id), upload)
         outcome, job_id = "", ""
@@ -105,7 +96,7 @@ class Queue:
             outcome = "refused"
             raise
         finally:
-            # Nobody knows what became of a submission that Redis did not answer; the sweep removes what no job has.
+            # Nobody knows what became of a submission that Redis did not answer; the janitor removes what no job has.
             if upload is not None and outcome not in ("created", ""):
                 await self.store.delete(keys.upload(record.id))
         if outcome == "full":
@@ -125,41 +116,31 @@ class Queue:
         await self.redis.hset(keys.idempotency(once.key), "until", 0)
 
     async def cancel(self, job_id: str) -> JobRecord:
-        """Stop a job: one that waits is taken from its docket as well."""
+        """Stop a job: one that no worker has claimed is taken from its docket as well."""
         record = await self.ledger.cancel(job_id)
-        if record.state.final:
+        if record.state.final and not record.claimed:
             await self._withdraw(record)
         return record
 
     async def forget(self, record: JobRecord) -> None:
         """Take a job out of the queue and out of the ledger."""
-        if record.state is State.QUEUED:
+        if record.state is State.QUEUED and not record.claimed:
             await self._withdraw(record)
         await self.ledger.forget(record.id)
 
     async def depth(self) -> int:
-        """How many jobs wait."""
+        """How many jobs no worker has claimed."""
         return await self.redis.zcard(keys.QUEUED)
 
-    async def deliver_stranded(self) -> None:
-        """Deliver jobs that were filed when their docket could not be reached; a job is delivered once all the same."""
-        before = int((time.time() - STRANDED.total_seconds()) * 1000)
-        for job_id in await self.redis.zrangebyscore(keys.QUEUED, 0, before):
-            record = await self.ledger.find(text(job_id))
-            if record is None or record.state is not State.QUEUED:
-                await self.redis.zrem(keys.QUEUED, job_id)
-            else:
-                await self._deliver(record.id, record.kind)
-
     async def _deliver(self, job_id: str, kind: str) -> None:
-        """Hand a job to its docket. The job is filed already: should this fail, it is delivered later."""
+        """Hand a job to its docket. The job is filed already: should this fail, a worker's janitor delivers it later."""
         try:
             await self.dockets[keys.docket_of(kind)].add(keys.TASK, key=job_id)(job_id)
         except RedisError as error:
             log.warning("delivery-postponed", job_id=job_id, error=str(error))
 
     async def _withdraw(self, record: JobRecord) -> None:
-        """Take a job that waits from its docket; a worker that has just got it finds it gone from the ledger."""
+        """Take a job from its docket; a worker that has just got it finds it gone from the ledger."""
         await self.dockets[keys.docket_of(record.kind)].cancel(record.id)
 
     async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str]:

@@ -1,24 +1,20 @@
 """What lives as long as the app: connections to Redis, the dockets, the store."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 
-import structlog
 from docket import Docket
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from contracts import keys
-from contracts.ledger import Ledger
-from contracts.store import ArtifactStore
+from contracts.state import keys
+from contracts.state.ledger import Ledger
+from contracts.state.store import ArtifactStore
 from service.catalog import Catalog
 from service.events import BLOCK
 from service.queue import Queue
@@ -26,8 +22,6 @@ from service.settings import GatewaySettings
 from service.validation.lookups import Lookups
 
 ANSWERS_WITHIN = 5.0  # seconds that Redis may take
-DELIVERY_EVERY = 10.0  # seconds
-log = structlog.get_logger("ovam.gateway")
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,6 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
         life = timedelta(seconds=settings.job_ttl_seconds)
         store = ArtifactStore.at(settings.store)
         queue = Queue(redis, dockets, store, max_queued=settings.max_queued, job_ttl=life)
-        await stack.enter_async_context(background(queue))
         yield Resources(
             settings=settings,
             redis=redis,
@@ -92,29 +85,3 @@ def docket(name: str, url: str) -> Docket:
 async def run_job(job_id: str) -> None:
     """Stand for the workers' task; the gateway never runs it."""
     raise NotImplementedError(job_id)
-
-
-@asynccontextmanager
-async def background(queue: Queue) -> AsyncIterator[None]:
-    """Deliver stranded jobs now and then, as long as this lasts.
-
-    It is asked to stop rather than canceled: a cancellation may be swallowed while a connection is made.
-    """
-    stop = asyncio.Event()
-    task = asyncio.create_task(deliver_now_and_then(queue, stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await task
-
-
-async def deliver_now_and_then(queue: Queue, stop: asyncio.Event) -> None:
-    """Deliver stranded jobs until it is time to stop."""
-    while not stop.is_set():
-        try:
-            await queue.deliver_stranded()
-        except RedisError as error:
-            log.warning("redis-unavailable", error=str(error))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), DELIVERY_EVERY)

@@ -1,6 +1,8 @@
 """Settings of the gateway."""
 
-from pydantic import Field
+import re
+
+from pydantic import Field, field_validator
 
 from contracts.settings import CommonSettings
 
@@ -10,8 +12,34 @@ class GatewaySettings(CommonSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address the gateway listens on")
     port: int = Field(8000, ge=0, le=65_535, description="port the gateway listens on; 0 for a free one")
+    root_path: str = Field(
+        "", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path below which a proxy shows the gateway, as /ovam"
+    )
+    cors_origins: str = Field(
+        "", description="origins whose pages may call the gateway, separated by commas, or *; none without it"
+    )
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="largest request body")
     max_queued: int = Field(256, ge=1, description="jobs that may wait; further ones are answered with 429")
     max_steps: int = Field(150, ge=1, description="most num_inference_steps of a generation")
     max_images: int = Field(8, ge=1, description="most num_images of a generation")
     max_side: int = Field(1024, ge=8, description="largest height and width of an image, in pixels")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def are_origins(cls, origins: str) -> str:
+        """Only `*`, or scheme and host as browsers send them."""
+        wrong = [each for each in listed(origins) if each != "*" and not re.fullmatch(r"https?://[^/\s]+", each)]
+        if wrong:
+            msg = f"{wrong[0]!r} is no origin; allowed: * or scheme://host[:port], without a path"
+            raise ValueError(msg)
+        return origins
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins whose pages may call the gateway."""
+        return listed(self.cors_origins)
+
+
+def listed(text: str) -> list[str]:
+    """What is separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,6 +1,6 @@
 """Selections of what an image's trace holds, checked against it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from contracts.schema.errors import service_error
 from contracts.schema.images import BlockInfo, ImagesResult
@@ -26,9 +26,14 @@ def selected_positions(selection: Positions, count: int, *, field: str) -> tuple
 
 
 def check_selections(
-    images: ImagesResult, *, blocks: Blocks, evaluations: Positions, heads: Positions = "all", prefix: str = ""
+    images: ImagesResult,
+    *,
+    blocks: Blocks,
+    evaluations: Positions,
+    heads: Positions = "all",
+    field: Callable[[str], str] = str,
 ) -> None:
-    """Raise selection-invalid for a selection of what the images' traces do not hold; fields are named with a `prefix`."""
-    selected_positions(evaluations, images.evaluations, field=f"{prefix}evaluations")
-    for block in selected_blocks(blocks, images.blocks, field=f"{prefix}blocks"):
-        selected_positions(heads, block.heads, field=f"{prefix}heads")
+    """Raise selection-invalid for a selection of what the images' traces do not hold; `field` says where it was made."""
+    selected_positions(evaluations, images.evaluations, field=field("evaluations"))
+    for block in selected_blocks(blocks, images.blocks, field=field("blocks")):
+        selected_positions(heads, block.heads, field=field("heads"))

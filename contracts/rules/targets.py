@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from contracts.rules.selections import check_selections
 from contracts.schema.attribute import AttributeRequest, PartialSettings
 from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import ImagesResult
 from contracts.schema.models import ModelCard
 from ovam.core.methods import METHODS, Method, NoRefinement
 
@@ -40,13 +42,25 @@ def changes_of(settings: PartialSettings | None) -> dict[str, Any]:
     return {} if settings is None else settings.changes()
 
 
+def check_method(request: AttributeRequest, number: int, method: Method, images: ImagesResult) -> None:
+    """Raise selection-invalid for a method of target `number` that selects what the images' traces do not hold."""
+
+    def field(name: str) -> str:
+        return setting_field(request, number, name) or f"settings.{name}"
+
+    check_selections(images, blocks=method.blocks, evaluations=method.evaluations, heads=method.heads, field=field)
+
+
 def asking_field(request: AttributeRequest, number: int) -> str | None:
     """The field in which a client asked for target `number`'s refinement, if one did."""
-    if "refine" in changes_of(request.targets[number].settings):
-        return f"targets.{number}.settings.refine"
-    if "refine" in changes_of(request.settings):
-        return "settings.refine"
-    return None if request.method is None else "method"
+    return setting_field(request, number, "refine") or (None if request.method is None else "method")
+
+
+def setting_field(request: AttributeRequest, number: int, name: str) -> str | None:
+    """The field in which a setting of target `number` was given, if it was: the target's, or the request's."""
+    if name in changes_of(request.targets[number].settings):
+        return f"targets.{number}.settings.{name}"
+    return f"settings.{name}" if name in changes_of(request.settings) else None
 
 
 def no_self_attention(job_id: str, refine: str, field: str) -> ServiceError:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 from pydantic import (
+    BeforeValidator,
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
@@ -15,8 +16,23 @@ from pydantic import (
     model_validator,
 )
 
-from contracts.schema.fields import Artifact, Blocks, JobId, Label, Name, Positions, Result, Rle, Schema, Split, Text, TokenRef
-from ovam.core.methods import Method, MethodName, TargetKind
+from contracts.schema.fields import (
+    Artifact,
+    Blocks,
+    JobId,
+    Label,
+    Name,
+    Positions,
+    Result,
+    Rle,
+    Schema,
+    Split,
+    Text,
+    TokenRef,
+    by_kind,
+    suggestion,
+)
+from ovam.core.methods import METHODS, Method, MethodName, TargetKind
 
 MAX_TARGETS = 64
 MAX_ROWS = 77
@@ -32,7 +48,7 @@ def optional_fields() -> dict[str, Any]:
     for setting in fields(Method):
         kind = BOUNDED.get(setting.name, hints[setting.name])
         if setting.name in TAGGED:
-            kind = Annotated[kind, Field(discriminator="kind")]
+            kind = Annotated[kind, Field(discriminator="kind"), by_kind(*get_args(kind))]
         declared[setting.name] = (kind | None, Field(None, description=described[setting.name].get("description")))
     return declared
 
@@ -134,18 +150,21 @@ class EmbeddingTarget(TargetOptions):
 OTHER_TARGET = "a target takes one of `word` or `prompt` (or both), `token`, or `embedding`"
 
 
+WORDS, TOKEN, EMBEDDING = "(words)", "(token)", "(embedding)"  # tags: not the names of fields, since they enter errors' paths
+
+
 def tag_of(target: object) -> str | None:
     """Tell the kinds of targets apart by their fields."""
     if isinstance(target, Mapping):
-        kinds = {"words": "prompt" in target or "word" in target, "token": "token" in target, "embedding": "embedding" in target}
+        kinds = {WORDS: "prompt" in target or "word" in target, TOKEN: "token" in target, EMBEDDING: "embedding" in target}
         present = [kind for kind, given in kinds.items() if given]
         return present[0] if len(present) == 1 else None
-    tags: dict[type, str] = {WordsTarget: "words", TokenTarget: "token", EmbeddingTarget: "embedding"}
+    tags: dict[type, str] = {WordsTarget: WORDS, TokenTarget: TOKEN, EmbeddingTarget: EMBEDDING}
     return tags.get(type(target))
 
 
 Target = Annotated[
-    Annotated[WordsTarget, Tag("words")] | Annotated[TokenTarget, Tag("token")] | Annotated[EmbeddingTarget, Tag("embedding")],
+    Annotated[WordsTarget, Tag(WORDS)] | Annotated[TokenTarget, Tag(TOKEN)] | Annotated[EmbeddingTarget, Tag(EMBEDDING)],
     Discriminator(tag_of, custom_error_type="target", custom_error_message=OTHER_TARGET),
 ]
 
@@ -168,6 +187,13 @@ class InstanceOptions(Schema):
     """Whether regions may touch at corners (8) or not (4)."""
 
 
+def known_method(name: object) -> object:
+    """Refuse the name of no method, with the one that is close to it."""
+    if isinstance(name, str) and name not in METHODS:
+        raise ValueError(f"there is no method {name!r}; allowed: {', '.join(METHODS)}{suggestion(name, [*METHODS])}")
+    return name
+
+
 class AttributeRequest(Schema):
     """Ask where in an image some targets are."""
 
@@ -177,7 +203,7 @@ class AttributeRequest(Schema):
     """Which of its images."""
     targets: list[Target] = Field(min_length=1, max_length=MAX_TARGETS)
     """What to look for."""
-    method: MethodName | None = None
+    method: Annotated[MethodName, BeforeValidator(known_method)] | None = None
     """A published method, see GET /v1/methods; the model's own best settings without it."""
     settings: Settings | None = None  # type: ignore[valid-type]
     """Changes of the method's settings, for every target."""

@@ -82,6 +82,9 @@ class Code(StrEnum):
     INTERNAL = "internal-error"
 
 
+CODES = frozenset(Code)
+
+
 class FieldError(BaseModel, frozen=True):
     """One field that is wrong: where, why, and what was there."""
 
@@ -120,7 +123,7 @@ class Failure(BaseModel, frozen=True):
 
 def service_error(error: OvamError, *, field: str | None = None) -> ServiceError:
     """Return an error of the library as a client is told of it: the same code, the same sentence, and the field at fault."""
-    code = Code(error.code) if error.code in Code else Code.INTERNAL
+    code = Code(error.code) if error.code in CODES else Code.INTERNAL
     invalid = isinstance(error, InvalidArgumentError)
     return ServiceError(
         code,

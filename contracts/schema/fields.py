@@ -1,16 +1,19 @@
 """The small pieces that requests, results and cards are made of."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Literal, Self, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FieldSerializationInfo,
     StringConstraints,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_serializer,
 )
 
 from ovam.core.selection import Span
@@ -54,6 +57,11 @@ class Artifact(Schema):
     url: str
     """Where to fetch it."""
 
+    @field_serializer("url")
+    def below_root(self, url: str, info: FieldSerializationInfo) -> str:
+        """Write the address below the gateway's root path, which the gateway gives as context."""
+        return f"{(info.context or {}).get('root', '')}{url}"
+
 
 class Rle(Schema):
     """A mask in COCO's compressed run-length encoding."""
@@ -61,6 +69,29 @@ class Rle(Schema):
     size: tuple[int, int]
     """(height, width)."""
     counts: str
+
+
+def by_kind(*members: type) -> WrapValidator:
+    """Return a validator that gives one error in plain words for a union's tag `kind` that is missing or unknown."""
+    kinds = [get_args(get_type_hints(member)["kind"])[0] for member in members]
+    allowed = f"allowed: {', '.join(kinds)}"
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        if isinstance(value, members):
+            return validate(value)
+        if not isinstance(value, Mapping) or "kind" not in value:
+            raise ValueError(f"`kind` is missing; {allowed}")
+        if value["kind"] not in kinds:
+            raise ValueError(f"`kind` is {value['kind']!r}; {allowed}{suggestion(value['kind'], kinds)}")
+        return validate(value)
+
+    return WrapValidator(check)
+
+
+def suggestion(value: object, known: Sequence[str]) -> str:
+    """Return the known word that is close to a wrong one, as the end of an error; nothing if none is."""
+    close = get_close_matches(str(value).lower(), known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def one_of(allowed: str) -> WrapValidator:

@@ -18,6 +18,8 @@ from contracts.schema.fields import (
     Schema,
     Text,
     TokenRef,
+    by_kind,
+    one_of,
 )
 from contracts.schema.tokens import MAX_CLASSES
 from ovam.core.schedules import Constant, Cosine, Step
@@ -28,8 +30,9 @@ OTHER_MASK = "a mask is a PNG in base64, run lengths `{size, counts}`, or polygo
 OTHER_INITIAL = "an initial embedding takes one of `word`, `embedding` or `token`"
 OTHER_EXAMPLE = "an example takes one of `mask`, `masks` or `labels`"
 Polygons = Annotated[list[Annotated[list[Number], Field(min_length=6, max_length=20_000)]], Field(min_length=1, max_length=1000)]
-Schedule = Annotated[Constant | Step | Cosine, Field(discriminator="kind")]
+Schedule = Annotated[Constant | Step | Cosine, Field(discriminator="kind"), by_kind(Constant, Step, Cosine)]
 Optimizer = Literal["sgd", "adam"]
+LEARNING_RATES: dict[Optimizer, float] = {"sgd": 100.0, "adam": 0.1}
 Loss = Literal["bce", "cross_entropy_minmax"]
 
 
@@ -38,13 +41,16 @@ class RunLengths(Schema):
 
     size: tuple[int, int]
     """(height, width)."""
-    counts: str | Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MOST_RUNS)]
+    counts: Annotated[
+        str | Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MOST_RUNS)],
+        one_of(f"COCO's compressed text, or a list of up to {MOST_RUNS} lengths"),
+    ]
     """COCO's compressed text, or the lengths of the runs outside and inside in turn, down the columns."""
 
 
-MASK_FORMS = {str: "png", dict: "rle", RunLengths: "rle", list: "polygons"}
+MASK_FORMS = {str: "(png)", dict: "(rle)", RunLengths: "(rle)", list: "(polygons)"}
 Mask = Annotated[
-    Annotated[Base64, Tag("png")] | Annotated[RunLengths, Tag("rle")] | Annotated[Polygons, Tag("polygons")],
+    Annotated[Base64, Tag("(png)")] | Annotated[RunLengths, Tag("(rle)")] | Annotated[Polygons, Tag("(polygons)")],
     Discriminator(lambda mask: MASK_FORMS.get(type(mask)), custom_error_type="mask", custom_error_message=OTHER_MASK),
     Field(
         description="A PNG in base64 (bright pixels belong to the class; of a cut-out the opaque ones; of an indexed PNG the one "
@@ -92,13 +98,13 @@ def tag_among(*names: str) -> Any:  # noqa: ANN401 - a function for pydantic
             present = [name for name in names if value.get(name) is not None]
         else:
             present = [name for name in names if name in type(value).model_fields] if isinstance(value, Schema) else []
-        return present[0] if len(present) == 1 else None
+        return f"({present[0]})" if len(present) == 1 else None
 
     return tag
 
 
 Example = Annotated[
-    Annotated[MaskExample, Tag("mask")] | Annotated[MasksExample, Tag("masks")] | Annotated[LabelsExample, Tag("labels")],
+    Annotated[MaskExample, Tag("(mask)")] | Annotated[MasksExample, Tag("(masks)")] | Annotated[LabelsExample, Tag("(labels)")],
     Discriminator(tag_among("mask", "masks", "labels"), custom_error_type="example", custom_error_message=OTHER_EXAMPLE),
 ]
 
@@ -126,7 +132,9 @@ class TokenInitial(Schema):
 
 
 Initial = Annotated[
-    Annotated[WordInitial, Tag("word")] | Annotated[EmbeddingInitial, Tag("embedding")] | Annotated[TokenInitial, Tag("token")],
+    Annotated[WordInitial, Tag("(word)")]
+    | Annotated[EmbeddingInitial, Tag("(embedding)")]
+    | Annotated[TokenInitial, Tag("(token)")],
     Discriminator(tag_among("word", "embedding", "token"), custom_error_type="initial", custom_error_message=OTHER_INITIAL),
 ]
 

@@ -89,7 +89,7 @@ class Registry:
         async def move(pipe: Pipeline) -> TokenCard:
             newest = await pipe.hget(keys.TOKENS, name)
             if newest is None:
-                raise unknown(name, "name")
+                raise unknown(name, "reference")
             if new != name and await pipe.hexists(keys.TOKENS, new):
                 raise ServiceError(Code.TOKEN_EXISTS, f"there is a token {new!r} already", field="name", value=new)
             (version, facts), *_ = newest_first(await pipe.hgetall(keys.token(name)))

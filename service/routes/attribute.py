@@ -2,16 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from contracts.attribution import AttributeRequest
-from contracts.errors import Code
-from contracts.jobs import JobRecord
+from contracts.schema.attribute import AttributeRequest
+from contracts.schema.errors import Code
+from contracts.schema.jobs import JobRecord
 from service import examples
 from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
-from service.validation import attribution
+from service.validation import attribute as validation
 
 router = APIRouter(tags=["jobs"])
 
@@ -42,9 +42,10 @@ router = APIRouter(tags=["jobs"])
 )
 async def attribute(
     request: Annotated[AttributeRequest, body(examples.ATTRIBUTE)],
+    http: Request,
     resources: With,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Find targets in a generated image, as heatmaps and masks; the words need not be in the image's own prompt."""
-    return await accept(request, attribution.checked, resources, key, prefer)
+    return await accept(http, request, validation.filled, resources, key, prefer)

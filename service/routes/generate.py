@@ -2,16 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from contracts.errors import Code
-from contracts.generation import GenerateRequest
-from contracts.jobs import JobRecord
+from contracts.schema.errors import Code
+from contracts.schema.images import GenerateRequest
+from contracts.schema.jobs import JobRecord
 from service import examples
 from service.openapi import SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
-from service.validation import generation
+from service.validation import generate as validation
 
 router = APIRouter(tags=["jobs"])
 
@@ -39,9 +39,10 @@ router = APIRouter(tags=["jobs"])
 )
 async def generate(
     request: Annotated[GenerateRequest, body(examples.GENERATE)],
+    http: Request,
     resources: With,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Generate images and keep what is needed to ask later where things are in them."""
-    return await accept(request, generation.checked, resources, key, prefer)
+    return await accept(http, request, validation.filled, resources, key, prefer)

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
-from contracts.errors import Code
+from contracts.schema.errors import Code
 from service.observability import worker_names
 from service.openapi import example, problems
 from service.problems import ANSWERS

@@ -5,19 +5,20 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from contracts import keys
-from contracts.errors import Code, Failure, ServiceError
-from contracts.fields import JobId
-from contracts.jobs import JobRecord, Kind, Progress, State
-from contracts.sources import check_alive
+from contracts.rules.sources import check_alive
+from contracts.schema.errors import Code, Failure, ServiceError
+from contracts.schema.fields import JobId
+from contracts.schema.jobs import JobRecord, Kind, Progress, State
+from contracts.state import keys
 from service import artifacts, examples
 from service.events import START, follow
 from service.openapi import example, problems
 from service.resources import With
+from service.routes.submission import written
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -74,10 +75,14 @@ async def list_jobs(
     return JobList(jobs=page, next=page[-1].id if len(found) > limit else None)
 
 
-@router.get("/{job_id}", responses={200: example(examples.SUCCEEDED, "the job"), **problems(Code.UNKNOWN_JOB)})
-async def get_job(record: Record) -> JobRecord:
+@router.get(
+    "/{job_id}",
+    response_model=JobRecord,
+    responses={200: example(examples.SUCCEEDED, "the job"), **problems(Code.UNKNOWN_JOB)},
+)
+async def get_job(record: Record, http: Request) -> Response:
     """Look at a job. Once its time is over its state is `expired` and its result is gone."""
-    return record
+    return written(http, record)
 
 
 @router.get(
@@ -138,14 +143,15 @@ async def get_artifact(
 
 @router.post(
     "/{job_id}/cancel",
+    response_model=JobRecord,
     responses={
         200: example(examples.CANCELED, "canceled, or asked to stop at its next step"),
         **problems(Code.UNKNOWN_JOB, Code.JOB_EXPIRED, Code.JOB_FINISHED),
     },
 )
-async def cancel_job(record: LiveRecord, resources: With) -> JobRecord:
+async def cancel_job(record: LiveRecord, http: Request, resources: With) -> Response:
     """Stop a job: at once if it waits, at its next step if it runs. One that learns keeps its best token so far."""
-    return await resources.queue.cancel(record.id)
+    return written(http, await resources.queue.cancel(record.id))
 
 
 @router.delete(

@@ -1,23 +1,30 @@
 """`/v1/methods`."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel
 
-from contracts.attribution import MethodCard
-from service import examples
+from contracts.schema.attribute import MethodCard
+from contracts.schema.fields import Schema
+from ovam.core.methods import METHODS
 from service.openapi import example, problems
-from service.resources import With
 
 router = APIRouter(prefix="/v1/methods", tags=["models"])
 
 
-class MethodList(BaseModel, frozen=True):
+class MethodList(Schema):
     """The published methods."""
 
     methods: list[MethodCard]
 
 
-@router.get("", responses={200: example({"methods": examples.METHODS}, "every method"), **problems()})
-async def list_methods(resources: With) -> MethodList:
+EVERY = MethodList(
+    methods=[
+        MethodCard(name=name, source=method.source, words=method.words, tokens=method.tokens)
+        for name, method in sorted(METHODS.items())
+    ]
+)
+
+
+@router.get("", responses={200: example(EVERY.model_dump(mode="json"), "every method"), **problems()})
+async def list_methods() -> MethodList:
     """List the published methods, by name, with all their settings for words and for learned tokens."""
-    return MethodList(methods=await resources.catalog.methods())
+    return EVERY

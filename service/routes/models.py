@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from contracts.models import ModelCard
+from contracts.schema.models import ModelCard
 from service import examples
 from service.openapi import example, problems
 from service.resources import With

@@ -2,16 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from contracts.errors import Code
-from contracts.jobs import JobRecord
-from contracts.optimization import OptimizeRequest
+from contracts.schema.errors import Code
+from contracts.schema.jobs import JobRecord
+from contracts.schema.optimize import OptimizeRequest
 from service import examples
 from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
-from service.validation import optimization
+from service.validation import optimize as validation
 
 router = APIRouter(tags=["jobs"])
 
@@ -45,9 +45,10 @@ router = APIRouter(tags=["jobs"])
 )
 async def optimize(
     request: Annotated[OptimizeRequest, body(examples.OPTIMIZE)],
+    http: Request,
     resources: With,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Learn a token of one or several classes from annotated images; attribute finds them in any image of the model."""
-    return await accept(request, optimization.checked, resources, key, prefer)
+    return await accept(http, request, validation.filled, resources, key, prefer)

@@ -1,18 +1,19 @@
 """`POST /v1/jobs/{job_id}/probe`."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 
-from contracts.errors import Code
-from contracts.fields import JobId
-from contracts.jobs import JobRecord
-from contracts.probing import ProbeOptions, ProbeRequest
+from contracts.schema.errors import Code
+from contracts.schema.fields import JobId
+from contracts.schema.jobs import JobRecord
+from contracts.schema.probe import ProbeRequest
 from service import examples
 from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
-from service.validation import probing
+from service.validation import probe as validation
 
 router = APIRouter(tags=["jobs"])
 
@@ -37,11 +38,11 @@ router = APIRouter(tags=["jobs"])
 )
 async def probe(
     job_id: Annotated[JobId, Path(examples=[examples.GENERATION])],
-    options: Annotated[ProbeOptions, body(examples.PROBE)],
+    request: Annotated[ProbeRequest, body(examples.PROBE)],
+    http: Request,
     resources: With,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Rank words by how much a pixel or a box of one of the job's images attends to them."""
-    request = ProbeRequest.model_validate({**dict(options), "job_id": job_id})
-    return await accept(request, probing.checked, resources, key, prefer)
+    return await accept(http, request, partial(validation.filled, job_id=job_id), resources, key, prefer)

@@ -3,24 +3,24 @@
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from contracts import keys
-from contracts.errors import Code
-from contracts.fields import Artifact, Name, TokenRef
-from contracts.jobs import JobRecord
-from contracts.registry import unknown
-from contracts.tokens import ImportRequest, RenameRequest, TokenCard, TokenFormat, TokenListing
+from contracts.schema.errors import Code
+from contracts.schema.fields import Artifact, Name, TokenRef
+from contracts.schema.jobs import JobRecord
+from contracts.schema.tokens import ImportRequest, RenameRequest, TokenCard, TokenFormat, TokenListing
+from contracts.state import keys
+from contracts.state.registry import unknown
 from service import artifacts, examples
 from service.openapi import BODY, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.jobs import BINARY
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
-from service.validation import imports
+from service.validation import imports as validation
 
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"])
-TokenName = Annotated[Name, Path(examples=["car"])]
+BareName = Annotated[Name, Path(examples=["car"], description="`name`, without a version")]
 Reference = Annotated[TokenRef, Path(examples=["car@1"], description="`name@version`, or `name`")]
 REVALIDATED = "private, no-cache"  # a name may come to mean another token
 ENDINGS: dict[TokenFormat, str] = {
@@ -67,12 +67,13 @@ async def list_tokens(
 )
 async def import_tokens(
     request: Annotated[ImportRequest, body(examples.IMPORT)],
+    http: Request,
     resources: With,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Take tokens from a file: ours, a textual inversion, a `.npy`, or the pickled dict of many that was published."""
-    return await accept(request, imports.checked, resources, key, prefer)
+    return await accept(http, request, validation.filled, resources, key, prefer)
 
 
 @router.get("/{reference}", responses={200: example(examples.TOKEN, "the token"), **problems(Code.UNKNOWN_TOKEN)})
@@ -82,12 +83,12 @@ async def get_token(reference: Reference, resources: With) -> TokenCard:
 
 
 @router.get(
-    "/{name}/versions",
+    "/{reference}/versions",
     responses={200: example({"versions": [examples.TOKEN]}, "every version"), **problems(Code.UNKNOWN_TOKEN)},
 )
-async def list_versions(name: TokenName, resources: With) -> VersionList:
+async def list_versions(reference: BareName, resources: With) -> VersionList:
     """List the versions of a token, the newest first."""
-    return VersionList(versions=await resources.catalog.registry.versions(name, field="name"))
+    return VersionList(versions=await resources.catalog.registry.versions(reference, field="reference"))
 
 
 @router.get(
@@ -122,13 +123,15 @@ async def get_token_file(
 
 
 @router.patch(
-    "/{name}",
+    "/{reference}",
     dependencies=[JSON_ONLY],
     responses={200: example(examples.TOKEN, "renamed"), **problems(*BODY, Code.UNKNOWN_TOKEN, Code.TOKEN_EXISTS)},
 )
-async def rename_token(name: TokenName, request: Annotated[RenameRequest, body({"name": "car"})], resources: With) -> TokenCard:
+async def rename_token(
+    reference: BareName, request: Annotated[RenameRequest, body({"name": "car"})], resources: With
+) -> TokenCard:
     """Give a token another name; its versions keep their numbers."""
-    return await resources.catalog.registry.rename(name, request.name)
+    return await resources.catalog.registry.rename(reference, request.name)
 
 
 @router.delete(

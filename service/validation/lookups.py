@@ -3,12 +3,12 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from contracts.capabilities import check_multiple
-from contracts.errors import Code, ServiceError
-from contracts.generation import GenerateResult
-from contracts.ledger import Ledger
-from contracts.models import ModelCard
-from contracts.sources import images_of
+from contracts.rules.capabilities import check_multiple
+from contracts.rules.sources import images_of
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import ImagesResult
+from contracts.schema.models import ModelCard
+from contracts.state.ledger import Ledger
 from service.catalog import Catalog
 from service.settings import GatewaySettings
 
@@ -25,7 +25,7 @@ class Lookups:
     unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNPACKED_AT_A_TIME))
     """To be held while an image is unpacked: a small file may be a large image."""
 
-    async def images_of(self, job_id: str, *, field: str) -> GenerateResult:
+    async def images_of(self, job_id: str, *, field: str) -> ImagesResult:
         """The result of a job that has images, succeeded and is still there."""
         return images_of(await self.ledger.get(job_id, field=field), field=field)
 

@@ -2,25 +2,26 @@
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 from redis.asyncio import Redis
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 
-from contracts import keys
-from contracts.attribution import AttributeResult, MethodCard
-from contracts.errors import Code, Failure
-from contracts.generation import BlockInfo, GeneratedImage, GenerateRequest, GenerateResult, ImageRequest
-from contracts.jobs import JobRecord, Progress, new_job_id, utc_now
-from contracts.ledger import Ledger
-from contracts.models import ModelCard
-from contracts.optimization import OptimizeResult
-from contracts.probing import ProbeRequest, ProbeResult
-from contracts.registry import NewToken, enter, numbered
-from contracts.store import ArtifactStore, File
-from contracts.tokens import TokenFacts
-from service import examples
+from contracts.state import keys
+from contracts.schema.attribute import AttributeJob, AttributeResult, Segment
+from contracts.schema.errors import Code, Failure
+from contracts.schema.fields import Rle
+from contracts.schema.images import BlockInfo, GeneratedImage, GenerateJob, ImageJob, ImagesResult
+from contracts.schema.jobs import AnyResult, JobRecord, Progress, new_job_id, utc_now
+from contracts.state.ledger import Ledger
+from contracts.schema.models import ModelCard
+from contracts.schema.optimize import OptimizeJob, OptimizeResult
+from contracts.schema.probe import ProbeJob, ProbeResult, RankedWord
+from contracts.state.registry import NewToken, enter, numbered
+from contracts.state.store import ArtifactStore, File
+from contracts.schema.tokens import ImportJob, ImportResult, TokenFacts
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8
@@ -83,8 +84,6 @@ class InTestWorker:
         return Ledger(self.redis)
 
     async def publish(self, *cards: ModelCard) -> None:
-        methods = {method["name"]: MethodCard.model_validate(method).model_dump_json() for method in examples.METHODS}
-        await self.redis.hset(keys.METHODS, mapping=methods)
         for each in cards:
             await self.redis.hset(keys.MODELS, each.name, each.model_dump_json())
             await self.redis.hset(keys.TOKENIZERS, each.name, letters().to_str())
@@ -102,8 +101,11 @@ class InTestWorker:
             for form in keys.TOKEN_FILES:
                 await self.store.put(keys.token_object(card.id, form), f"{form} of {card.reference}".encode())
 
-    async def begin(self, job_id: str) -> JobRecord:
+    async def claim(self, job_id: str) -> JobRecord:
         return await self.ledger.claim(job_id, max_attempts=3)
+
+    async def begin(self, job_id: str) -> JobRecord:
+        return await self.ledger.begin(job_id, (await self.claim(job_id)).attempt)
 
     async def step(self, job_id: str, done: int) -> None:
         await self.ledger.report(job_id, 1, Progress(done=done, total=3, unit="step"))
@@ -113,13 +115,68 @@ class InTestWorker:
         record = await self.ledger.get(job_id)
         if record.attempt == 0:
             record = await self.begin(job_id)
-        return await self.ledger.succeed(job_id, record.attempt, await self.result(record))
+        learned = [token("car")] if record.kind in ("optimize", "import") else []
+        return await self.ledger.succeed(job_id, record.attempt, await self.result(record), tokens=learned)
 
     async def keep(self, job_id: str) -> JobRecord:
         """End an optimize job that runs and was canceled, with the token it has so far."""
         record = await self.ledger.get(job_id)
-        artifact = (await self.store.commit(job_id, record.attempt, [File("curve.png", "image/png", IMAGE)]))["curve.png"]
-        result = OptimizeResult(
+        result = await self.learned(record, ended="canceled")
+        return await self.ledger.canceled(job_id, record.attempt, result, tokens=[token("car")])
+
+    async def fail(self, job_id: str, detail: str) -> None:
+        record = await self.begin(job_id)
+        await self.ledger.fail(job_id, record.attempt, Failure(code=Code.OUT_OF_MEMORY, detail=detail))
+
+    async def result(self, record: JobRecord) -> AnyResult:
+        match record.request:
+            case GenerateJob() | ImageJob() as job:
+                return await self.images(record, job)
+            case AttributeJob() as job:
+                return await self.segments(record, job)
+            case ProbeJob() as job:
+                words = [RankedWord(word=word, attention=0.5, fraction=0.5, gain=0.1, lift=2.0) for word in job.words]
+                return ProbeResult(model=job.model, prompt=job.prompt, words=words)
+            case OptimizeJob():
+                return await self.learned(record, ended="epochs")
+            case ImportJob() as job:
+                return ImportResult(model=job.model, width=8, tokens=["car"])
+
+    async def images(self, record: JobRecord, job: GenerateJob | ImageJob) -> ImagesResult:
+        count, steps, scale, scheduler = 1, 9, 1.0, "DDIMScheduler"
+        if isinstance(job, GenerateJob):
+            count, steps, scale, scheduler = job.num_images, job.num_inference_steps, job.guidance_scale, job.scheduler
+        names = [f"image-{index}.png" for index in range(count)]
+        files = [*(File(name, "image/png", IMAGE) for name in names), File("empty.npy", "application/octet-stream", b"")]
+        stored = await self.store.commit(record.id, record.attempt, files)
+        return ImagesResult(
+            kind=job.kind,
+            model=job.model,
+            height=job.height,
+            width=job.width,
+            num_inference_steps=steps,
+            guidance_scale=scale,
+            scheduler=scheduler,
+            evaluations=steps,
+            timesteps=[float(step) for step in range(steps)],
+            blocks=card().blocks,
+            self_attention=job.capture.self_attention,
+            images=[
+                GeneratedImage(index=index, seed=job.seed + index, image=stored[name], trace_bytes=1)
+                for index, name in enumerate(names)
+            ],
+        )
+
+    async def segments(self, record: JobRecord, job: AttributeJob) -> AttributeResult:
+        stored = (await self.store.commit(record.id, record.attempt, [File("mask-0.png", "image/png", IMAGE)]))["mask-0.png"]
+        region = {"area": 1, "bbox": (0, 0, 1, 1), "rle": Rle(size=(64, 48), counts="01_`0"), "polygons": [[0.0] * 6]}
+        files = dict.fromkeys(("heatmap", "heatmap_npy", "mask", "overlay"), stored)
+        segments = [Segment(**region, **files, **dict(target), score=1.0) for target in job.targets]
+        return AttributeResult(model=job.model, height=64, width=48, segments=segments)
+
+    async def learned(self, record: JobRecord, ended: Literal["epochs", "canceled"]) -> OptimizeResult:
+        artifact = (await self.store.commit(record.id, record.attempt, [File("curve.png", "image/png", IMAGE)]))["curve.png"]
+        return OptimizeResult(
             token="car",
             model="tiny",
             width=8,
@@ -127,53 +184,9 @@ class InTestWorker:
             epochs=3,
             best_epoch=2,
             best_loss=0.5,
-            ended="canceled",
+            ended=ended,
             example_iou=0.5,
             losses=[0.7, 0.6, 0.5],
             curve=artifact,
             curve_json=artifact,
         )
-        return await self.ledger.canceled(job_id, record.attempt, result, tokens=[token("car")])
-
-    async def result(self, record: JobRecord) -> GenerateResult | AttributeResult | ProbeResult | OptimizeResult:
-        match record.request:
-            case GenerateRequest() as request:
-                names = [f"image-{index}.png" for index in range(request.num_images)]
-                files = [*(File(name, "image/png", IMAGE) for name in names), File("empty.npy", "application/octet-stream", b"")]
-                found = await self.store.commit(record.id, record.attempt, files)
-                seed = request.seed or 0
-                images = [
-                    GeneratedImage(index=index, seed=seed + index, image=found[name], trace_bytes=1)
-                    for index, name in enumerate(names)
-                ]
-                return GenerateResult(
-                    model=request.model or "",
-                    height=request.height or 0,
-                    width=request.width or 0,
-                    num_inference_steps=request.num_inference_steps,
-                    guidance_scale=request.guidance_scale or 0,
-                    evaluations=request.num_inference_steps,
-                    blocks=card().blocks,
-                    self_attention=bool(request.capture.self_attention),
-                    images=images,
-                )
-            case ImageRequest() as request:
-                files = await self.store.commit(record.id, record.attempt, [File("image-0.png", "image/png", IMAGE)])
-                return GenerateResult(
-                    model=request.model,
-                    height=request.height,
-                    width=request.width,
-                    num_inference_steps=9,
-                    guidance_scale=1.0,
-                    evaluations=9,
-                    blocks=card().blocks,
-                    images=[GeneratedImage(index=0, seed=request.seed, image=files["image-0.png"], trace_bytes=1)],
-                )
-            case ProbeRequest() as request:
-                return ProbeResult(model="tiny", prompt=request.attribution_prompt, words=[])
-            case _:
-                return AttributeResult(model="tiny", height=64, width=48, segments=[])
-
-    async def fail(self, job_id: str, detail: str) -> None:
-        record = await self.begin(job_id)
-        await self.ledger.fail(job_id, record.attempt, Failure(code=Code.OUT_OF_MEMORY, detail=detail))

@@ -1,7 +1,7 @@
 import httpx2
 import pytest
 
-from contracts.generation import GenerateRequest
+from contracts.schema.images import GenerateJob, GenerateRequest
 from tests.service.in_test_worker import InTestWorker, card
 from tests.service.serving import Traces, assert_problem
 
@@ -14,7 +14,7 @@ async def test_a_job_is_accepted_with_its_place_and_a_complete_request(client: h
     assert answer.headers["location"] == f"/v1/jobs/{record['id']}"
     assert answer.headers["retry-after"] == "1"
     assert (record["state"], record["kind"], record["attempt"]) == ("queued", "generate", 0)
-    request = GenerateRequest.model_validate(record["request"])
+    request = GenerateJob.model_validate(record["request"])
     assert (request.model, request.height, request.width, request.guidance_scale) == ("tiny", 64, 48, 5.0)
     assert (request.scheduler, request.capture.self_attention) == ("DDIMScheduler", False)
     assert request.seed is not None
@@ -34,7 +34,7 @@ async def test_what_the_client_says_is_kept(client: httpx2.AsyncClient, worker: 
 
 
 CAPTURE = {
-    "half": "unconditional",
+    "branch": "unconditional",
     "blocks": ["mid", 8],
     "mid_block": True,
     "evaluations": {"start": -5, "stop": None, "step": 2},
@@ -51,10 +51,11 @@ async def test_every_choice_of_what_is_kept_is_kept_in_the_record(client: httpx2
     assert said.items() <= answer.json()["request"].items()
 
 
-async def test_a_record_asked_for_again_is_the_same_request(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+async def test_a_request_asked_for_again_as_its_record_has_it_is_the_same_job(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     await worker.publish(card().model_copy(update={"default_self_attention": True}))
     first = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["request"]
-    second = (await client.post("/v1/generate", json=first)).json()["request"]
+    again = {name: value for name, value in first.items() if name in GenerateRequest.model_fields}
+    second = (await client.post("/v1/generate", json=again)).json()["request"]
     assert first == second
     assert first["capture"]["self_attention"] is True
 
@@ -67,16 +68,17 @@ async def test_a_resolution_is_that_of_the_images_own_size(client: httpx2.AsyncC
         await client.post("/v1/generate", json=body | {"width": 48}), 422, "selection-invalid", "capture.blocks"
     )
     assert found["detail"] == (
-        "`capture.blocks` 16 selects no block; resolutions: 8, 4; names begin with: down_blocks.0, up_blocks.0"
+        "capture.blocks is 16; allowed: a resolution of 8, 4, or a part of a block's name; "
+        "names begin with down_blocks.0, up_blocks.0"
     )
 
 
-async def test_a_model_that_is_told_its_guidance_has_no_unconditional_half(
+async def test_a_model_that_is_told_its_guidance_has_no_unconditional_branch(
     client: httpx2.AsyncClient, worker: InTestWorker
 ) -> None:
     await worker.publish(card().model_copy(update={"guidance_embedded": True}))
-    body = {"prompt": "a car", "guidance_scale": 8, "capture": {"half": "unconditional"}}
-    assert_problem(await client.post("/v1/generate", json=body), 422, "settings-contradict", "capture.half")
+    body = {"prompt": "a car", "guidance_scale": 8, "capture": {"branch": "unconditional"}}
+    assert_problem(await client.post("/v1/generate", json=body), 422, "settings-contradict", "capture.branch")
 
 
 @pytest.mark.usefixtures("worker")
@@ -98,8 +100,8 @@ BAD = [
     ({"prompt": "a car", "scheduler": "PNDMScheduler"}, 422, "unknown-scheduler", "scheduler"),
     ({"prompt": "a car", "scheduler": ""}, 422, "unknown-scheduler", "scheduler"),
     ({"prompt": "a car", "scheduler": "S" * 65}, 422, "invalid-request", "scheduler"),
-    ({"prompt": "a car", "guidance_scale": 1, "capture": {"half": "unconditional"}}, 422, "settings-contradict", "capture.half"),
-    ({"prompt": "a car", "capture": {"half": "both"}}, 422, "invalid-request", "capture.half"),
+    ({"prompt": "a car", "guidance_scale": 1, "capture": {"branch": "unconditional"}}, 422, "settings-contradict", "capture.branch"),
+    ({"prompt": "a car", "capture": {"branch": "both"}}, 422, "invalid-request", "capture.branch"),
     ({"prompt": "a car", "capture": {"blocks": ["left"]}}, 422, "selection-invalid", "capture.blocks"),
     ({"prompt": "a car", "capture": {"blocks": ["up", 64]}}, 422, "selection-invalid", "capture.blocks"),
     ({"prompt": "a car", "capture": {"blocks": ["mid_block"]}}, 422, "selection-invalid", "capture.blocks"),
@@ -110,7 +112,7 @@ BAD = [
     ({"prompt": "a car", "capture": {"evaluations": 1.5}}, 422, "invalid-request", "capture.evaluations"),
     ({"prompt": "a car", "capture": {"evaluations": {"from": 1}}}, 422, "invalid-request", "capture.evaluations"),
     ({"prompt": "a car", "capture": {"heads": []}}, 422, "invalid-request", "capture.heads"),
-    ({"prompt": "a car", "capture": {"blocks": ["up", "[a-z]"]}}, 422, "invalid-request", "capture.blocks.1"),
+    ({"prompt": "a car", "capture": {"blocks": ["up", "[a-z]"]}}, 422, "invalid-request", "capture.blocks"),
     ({"prompt": "a car", "num_inference_steps": 1001}, 422, "invalid-request", "num_inference_steps"),
     ({"prompt": "a car", "num_inference_steps": 0}, 422, "invalid-request", "num_inference_steps"),
     ({"prompt": "a car", "num_images": 0}, 422, "invalid-request", "num_images"),

@@ -3,17 +3,17 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from contracts.errors import Code
-from contracts.generation import ImageUpload
-from contracts.jobs import JobRecord
+from contracts.schema.errors import Code
+from contracts.schema.images import ImageRequest
+from contracts.schema.jobs import JobRecord
 from service import examples
 from service.images import decoded
 from service.openapi import SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
-from service.validation import images
+from service.validation import image as validation
 
 router = APIRouter(tags=["jobs"])
 
@@ -40,12 +40,13 @@ router = APIRouter(tags=["jobs"])
         ),
     },
 )
-async def take_image(
-    request: Annotated[ImageUpload, body(examples.IMAGE)],
+async def image(
+    request: Annotated[ImageRequest, body(examples.IMAGE)],
+    http: Request,
     resources: With,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Take a real image and keep what is needed to ask where things are in it, as in a generated one."""
     file = decoded(request.image, field="image")
-    return await accept(request, partial(images.checked, file=file), resources, key, prefer, upload=file)
+    return await accept(http, request, partial(validation.filled, file=file), resources, key, prefer, upload=file)

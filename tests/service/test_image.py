@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.generation import ImageRequest
-from contracts.store import ArtifactStore
+from contracts.state import keys
+from contracts.schema.images import ImageJob
+from contracts.state.store import ArtifactStore
 from tests.service.in_test_worker import InTestWorker, card
 from tests.service.serving import Traces, assert_problem
 
@@ -61,7 +61,7 @@ async def test_an_image_is_stored_as_it_came_and_its_record_tells_what_it_was(
     assert "image" not in record["request"]
     upload = {"media_type": media_type, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "height": 40, "width": 64}
     assert record["request"]["upload"] == upload
-    request = ImageRequest.model_validate(record["request"])
+    request = ImageJob.model_validate(record["request"])
     assert (request.model, request.prompt, request.capture.self_attention) == ("tiny", "a car", False)
     assert await worker.store.get(keys.upload(record["id"])) == data
 
@@ -171,7 +171,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "many steps": (body(written(picture()), inversion="ddim", num_inference_steps=151), "too-many-steps", "num_inference_steps"),
     "a timestep outside": (body(written(picture()), timesteps=[1000]), "invalid-request", "timesteps.0"),
     "two ways": (body(written(picture()), inversion="ddim", timesteps=[1]), "invalid-request", "body"),
-    "the other half": (body(written(picture()), capture={"half": "unconditional"}), "invalid-request", "body"),
+    "the other branch": (body(written(picture()), capture={"branch": "unconditional"}), "invalid-request", "body"),
     "no such block": (body(written(picture()), capture={"blocks": ["left"]}), "selection-invalid", "capture.blocks"),
     "no such evaluation": (
         body(written(picture()), timesteps=[1, 2], capture={"evaluations": 2}),
@@ -221,7 +221,7 @@ async def test_an_image_goes_with_its_job(client: httpx2.AsyncClient, left: Left
 
 async def test_a_real_image_can_be_asked_about_like_a_generated_one(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     job_id = (await client.post("/v1/images", json=body(written(picture())))).json()["id"]
-    targets = [{"label": "car", "prompt": "a car"}]
+    targets = [{"word": "car"}]
     assert_problem(await client.post("/v1/attribute", json={"job_id": job_id, "targets": targets}), 409, "job-not-finished")
     await worker.end(job_id)
     assert (await client.post("/v1/attribute", json={"job_id": job_id, "targets": targets})).status_code == 202

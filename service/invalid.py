@@ -1,0 +1,63 @@
+"""What pydantic says of an invalid request, in the request's own terms."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from contracts.schema.errors import FieldError
+
+SHOWN = 200  # characters of a wrong value that are repeated to the client
+PLACES = ("body", "query", "path", "header")
+
+
+def field_error(error: Mapping[str, Any], body: object) -> FieldError:
+    """One field that is wrong; `body` is the request's, to tell its fields from the tags of unions in pydantic's paths."""
+    place, *parts = error["loc"]
+    missing = error["type"] == "missing"
+    names = (
+        field_path(parts, body, missing=missing)
+        if place == "body"
+        else [str(part) for part in error["loc"] if part not in PLACES]
+    )
+    detail = printable(str(error["msg"]).removeprefix("Value error, "))
+    return FieldError(field=".".join(names) or "body", detail=detail, value=None if missing else shown(error.get("input")))
+
+
+def field_path(parts: Sequence[str | int], body: object, *, missing: bool) -> list[str]:
+    """The parts of a path that are in the body, and the last one if it is `missing` there: the others are tags of unions."""
+    names = []
+    for number, part in enumerate(parts, 1):
+        if inside(part, body):
+            names.append(str(part))
+            body = body[part]  # type: ignore[index]
+        elif missing and number == len(parts):
+            names.append(str(part))
+    return names
+
+
+def inside(part: str | int, value: object) -> bool:
+    """Whether a value has this field, or this element."""
+    match value:
+        case Mapping():
+            return part in value
+        case list():
+            return isinstance(part, int) and part < len(value)
+        case _:
+            return False
+
+
+def shown(value: object) -> JsonValue:
+    """A wrong value as it is repeated to the client: short, and certainly JSON."""
+    match value:
+        case None | bool() | int():
+            return value if -(2**63) <= (value or 0) < 2**63 else shown(str(value))
+        case str():
+            return printable(value if len(value) <= SHOWN else f"{value[:SHOWN]}...")
+        case _:
+            return shown(repr(value))
+
+
+def printable(text: str) -> str:
+    """Text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,78 @@
+"""From the question where targets are to the job: every target with its label, its prompt or token, and all its settings."""
+
+from typing import assert_never
+
+from tokenizers import Tokenizer
+
+from contracts.rules.sources import check_image
+from contracts.rules.targets import check_embedding, check_method, method_of
+from contracts.schema.attribute import (
+    AttributeJob,
+    AttributeRequest,
+    EmbeddingTarget,
+    Target,
+    TargetJob,
+    TokenTarget,
+    WordsTarget,
+)
+from contracts.schema.models import ModelCard
+from ovam.core.words import spans_of
+from service.prompts import Prompt, check_word, fitting, sentence_of
+from service.validation.lookups import Lookups
+
+
+async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
+    """The job, if its source has the image and every target can be looked for in it."""
+    images = await lookups.images_of(request.job_id, field="job_id")
+    check_image(images, request.image, request.job_id, field="image")
+    card = await lookups.catalog.model(images.model, field="job_id")
+    tokenizer = await lookups.catalog.tokenizer(card)
+    targets = []
+    for number, target in enumerate(request.targets):
+        label, whole = await filled_target(target, card, tokenizer, lookups, field=f"targets.{number}")
+        name, method = method_of(request, number, card, self_attention=images.self_attention)
+        check_method(request, number, method, images)
+        targets.append(TargetJob(label=label, target=whole, method=name, settings=method))
+    return AttributeJob(
+        job_id=request.job_id,
+        image=request.image,
+        model=card.name,
+        targets=targets,
+        maps=request.maps,
+        semantic=request.semantic,
+        instances=request.instances,
+    )
+
+
+async def filled_target(
+    target: Target, card: ModelCard, tokenizer: Tokenizer, lookups: Lookups, *, field: str
+) -> tuple[str, Target]:
+    """A target's label and the target, if its word is in its prompt, its token the model's, its embedding of the model's width.
+
+    Its settings are left out: the job has all of them beside it.
+    """
+    match target:
+        case WordsTarget():
+            prompt, word = target.prompt or sentence_of(target.word or ""), target.word
+            tokens = fitting(tokenizer, prompt, card.max_tokens, field=f"{field}.prompt" if target.prompt else f"{field}.word")
+            check_word(tokens, word or prompt, target.occurrence, field=word_field(target, tokens, field))
+            return target.label or word or prompt, target.model_copy(update={"prompt": prompt, "settings": None})
+        case TokenTarget():
+            token = (await lookups.catalog.token(target.token, field=f"{field}.token")).on(card, field=f"{field}.token")
+            name = token.classes[token.row(target.class_name, field=f"{field}.class_name") - 1]
+            known = {"token": token.reference, "class_name": name, "settings": None}
+            return target.label or name, target.model_copy(update=known)
+        case EmbeddingTarget():
+            check_embedding(target.embedding, card, field=f"{field}.embedding")
+            rows = target.rows or [*range(1, len(target.embedding))]
+            return target.label, target.model_copy(update={"rows": rows, "settings": None})
+        case _:
+            assert_never(target)
+
+
+def word_field(target: WordsTarget, prompt: Prompt, field: str) -> str:
+    """The field at fault should the word not be in its prompt, or not often enough."""
+    if target.word is None:
+        return f"{field}.prompt"
+    too_few = target.occurrence is not None and spans_of(prompt.text, target.word)
+    return f"{field}.{'occurrence' if too_few else 'word'}"
