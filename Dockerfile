@@ -2,6 +2,7 @@
 # One image for gateway and worker; they differ in their command.
 #   docker build -t ovam .                              for CPUs
 #   docker build -t ovam:cuda --build-arg DEVICE=cuda . for NVIDIA GPUs
+#   docker run --name ovam-demo ovam ovam demo && docker cp ovam-demo:/data/demo .
 
 ARG PYTHON=3.11
 
@@ -42,9 +43,11 @@ COPY models/tiny models/tiny
 COPY contracts contracts
 COPY ovam ovam
 COPY worker worker
-COPY experiments experiments
 COPY service service
+COPY launcher launcher
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+# relative paths, such as the demo's pictures, lie where the user may write
+WORKDIR /data
 USER ovam
 VOLUME /data
 EXPOSE 8000

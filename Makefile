@@ -1,4 +1,4 @@
-# `make demo` shows the service at work, `make test` passes the tests; both in the same .venv, made on first use.
+# `make demo` shows the service at work, `make test` runs the tests; both use .venv, which is created on first use.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,13 +13,13 @@ PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-# Whatever the libraries keep goes into the clone, and none of them asks a hub for anything.
+# Libraries keep their caches in the clone, and none of them contacts a hub.
 CACHE := $(CURDIR)/.cache
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1
 CACHES := XDG_CACHE_HOME='$(CACHE)' HF_HOME='$(CACHE)/huggingface' MPLCONFIGDIR='$(CACHE)/matplotlib'
 RUN := env $(OFFLINE) $(CACHES)
 
-# processes of tests, one thread each
+# test processes, one thread each
 WORKERS ?= 2
 ARGS ?=
 
@@ -31,41 +31,41 @@ endif
 
 .PHONY: help install dev demo test check lint types imports bench eval eval-quick clean
 
-help: ## say what there is
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-install: $(RUNTIME) ## make .venv with everything the service runs on
+install: $(RUNTIME) ## create .venv with everything the service runs on
 
-dev: $(DEV) ## the same, with what the checks need
+dev: $(DEV) ## the same, plus what the checks need
 
-demo: $(RUNTIME) ## start everything, generate, attribute, learn a token, write demo/, stop (ARGS="...")
+demo: $(RUNTIME) ## run the service on a worked example, write the pictures to demo/ (ARGS="...")
 	@$(RUN) $(VENV)/bin/ovam demo $(ARGS)
 
 test: $(DEV) ## unit, property, golden and end-to-end tests (WORKERS=2 ARGS="...")
 	@$(RUN) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --timeout 300 $(ARGS)
 
-check: lint types imports test ## everything that must hold before a commit
+check: lint types imports test ## everything that a change must pass
 
-lint: $(DEV) ## style
+lint: $(DEV) ## style (ruff)
 	@$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-types: $(DEV) ## types
+types: $(DEV) ## types (pyrefly)
 	@$(VENV)/bin/pyrefly check
 
-imports: $(DEV) ## which folder may import which
+imports: $(DEV) ## which folder may import which (import-linter)
 	@$(VENV)/bin/lint-imports
 
 bench: $(RUNTIME) ## measure speed and memory, write benchmarks/results/ (ARGS="...")
 	@$(RUN) $(PY) -m benchmarks $(ARGS)
 
-eval: $(DEV) ## make the paper's evaluation again, write experiments/results/ and docs/results.md (ARGS="...")
+eval: $(DEV) ## run the whole evaluation, write experiments/results/ and docs/results.md (ARGS="...")
 	@$(RUN) $(PY) -m experiments evaluate --processes $(WORKERS) $(ARGS)
 
-eval-quick: $(RUNTIME) ## the published methods on a few images, rows of JSON on stdout (ARGS="...")
+eval-quick: $(RUNTIME) ## evaluate the published methods on a few images, print rows of JSON (ARGS="...")
 	@$(RUN) $(PY) -m experiments quick --processes $(WORKERS) $(ARGS)
 
-clean: ## remove what was made here: .venv, caches, demo/, build leftovers; data/ stays
+clean: ## remove .venv, caches, demo/ and build leftovers; data/ stays
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,7 +16,7 @@ from packaging.requirements import Requirement
 from typer.core import TyperGroup
 
 from contracts.settings import CommonSettings
-from service.cli import app as cli
+from launcher.cli import app as cli
 from service.settings import GatewaySettings
 from worker.settings import WorkerSettings
 
@@ -81,6 +82,18 @@ def _matches(path: str, pattern: str) -> bool:
         return any(fnmatchcase(part, pattern.removeprefix("**/")) for part in parts)
     depth = pattern.count("/")
     return any(fnmatchcase(prefix, pattern) for prefix in prefixes if prefix.count("/") == depth)
+
+
+def project() -> dict[str, Any]:
+    """The `[project]` table and the tools' tables of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def declared() -> list[Requirement]:
+    """What pyproject.toml asks for, its extras included."""
+    table = project()["project"]
+    extras = table.get("optional-dependencies", {}).values()
+    return [Requirement(line) for lines in (table["dependencies"], *extras) for line in lines]
 
 
 def pins(name: str) -> dict[str, Requirement]:

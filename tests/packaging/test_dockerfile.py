@@ -4,12 +4,21 @@ import os
 import subprocess
 import sys
 import threading
-import tomllib
 from collections.abc import Iterator
 
 import pytest
 
-from tests.packaging.files import ROOT, Instruction, commands, dockerfile, ignored, image_environment, own_services, variables
+from tests.packaging.files import (
+    ROOT,
+    Instruction,
+    commands,
+    dockerfile,
+    ignored,
+    image_environment,
+    own_services,
+    project,
+    variables,
+)
 
 
 def lines(keyword: str, stage: str) -> list[Instruction]:
@@ -30,13 +39,25 @@ def test_everything_that_is_copied_exists_and_is_sent_to_the_build() -> None:
 
 def test_the_image_holds_every_package_and_the_bundled_model() -> None:
     copied = {source for line in lines("COPY", "service") for source in sources(line)}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
-    assert copied >= packages | {"pyproject.toml", "README.md", "LICENSE", "models/tiny"}
+    packages = {pattern.rstrip("*") for pattern in project()["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert copied == packages | {"pyproject.toml", "README.md", "LICENSE", "models/tiny"}
 
 
 def test_files_that_only_a_checkout_needs_stay_out_of_the_build() -> None:
-    for path in (".git", ".venv", "data", "runs", "tests", "benchmarks", "demo", ".env", "ovam/__pycache__", "models/other"):
+    kept_out = (
+        ".git",
+        ".venv",
+        "data",
+        "runs",
+        "tests",
+        "benchmarks",
+        "experiments",
+        "demo",
+        ".env",
+        "ovam/__pycache__",
+        "models/other",
+    )
+    for path in kept_out:
         assert ignored(path), path
 
 
@@ -87,9 +108,13 @@ def test_the_exposed_port_is_the_one_that_is_listened_on() -> None:
 
 def test_the_default_command_is_a_command_of_the_project() -> None:
     program, command = json.loads(lines("CMD", "service")[0].rest)
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts[program] == "service.cli:app"
+    assert project()["project"]["scripts"][program] == "launcher.cli:app"
     assert command in commands()
+
+
+def test_a_relative_path_lies_where_the_user_of_the_image_may_write() -> None:
+    folders = [line.rest for line in lines("WORKDIR", "service")]
+    assert folders[-1:] == [line.rest for line in lines("VOLUME", "service")]
 
 
 def test_the_cuda_image_and_the_cpu_image_have_different_names() -> None:

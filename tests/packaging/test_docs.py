@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import Code
+from contracts.schema.errors import Code
 from service.problems import ANSWERS
 from tests.packaging.files import ROOT
 

@@ -2,13 +2,12 @@ import ast
 import importlib.metadata
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from tests.packaging.files import ROOT, canonical, pins, requirement_lines
+from tests.packaging.files import ROOT, canonical, declared, pins, project, requirement_lines
 
 FILES = ["requirements.txt", "requirements-dev.txt"]
 OF_TORCH = re.compile(r"^(nvidia-|cuda-|triton)")  # torch's own builds for CUDA fix the versions of these
@@ -16,10 +15,6 @@ OF_TORCH = re.compile(r"^(nvidia-|cuda-|triton)")  # torch's own builds for CUDA
 
 def all_pins() -> dict[str, Requirement]:
     return pins("requirements.txt") | pins("requirements-dev.txt")
-
-
-def declared() -> list[Requirement]:
-    return [Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
 
 
 def needs(name: str, extras: frozenset[str]) -> set[str]:
@@ -100,8 +95,40 @@ def imported_by(paths: set[Path]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if name not in ours | sys.stdlib_module_names}
 
 
-@pytest.mark.parametrize("folder", ["contracts", "ovam", "service", "worker", "experiments", "benchmarks"])
-def test_what_the_code_imports_is_in_requirements(folder: str) -> None:
+PRODUCT = ("contracts", "launcher", "ovam", "service", "worker")
+
+
+def packages_of(modules: dict[str, Path]) -> dict[str, Path]:
+    """The packages that bring imported modules, by canonical name."""
+    bringers = importlib.metadata.packages_distributions()
+    return {canonical(package): path for name, path in modules.items() for package in bringers.get(name, [name])}
+
+
+def test_pyproject_asks_for_what_the_product_imports_and_for_nothing_else() -> None:
+    used = {package: path for folder in PRODUCT for package, path in packages_of(imported(folder)).items()}
+    asked = {canonical(requirement.name) for requirement in declared()}
+    assert {package: path for package, path in used.items() if package not in asked} == {}
+    assert asked - set(used) == set(), "nothing imports these"
+
+
+def test_nothing_is_pinned_that_nobody_needs() -> None:
+    extras = {canonical(requirement.name): frozenset(requirement.extras) for requirement in declared()}
+    extras["py-key-value-aio"] = frozenset({"memory", "redis"})
+    needed, new = set[str](), {canonical(requirement.name) for requirement in declared()}
+    while new:
+        needed |= new
+        new = {need for name in new for need in needs(name, extras.get(name, frozenset())) if not OF_TORCH.match(need)} - needed
+    assert set(pins("requirements.txt")) - needed == set()
+
+
+def test_the_library_installs_without_a_compiler() -> None:
+    table = project()["project"]
+    assert not [line for line in table["dependencies"] if line.startswith("simplecrf")]
+    assert [line.partition("=")[0] for line in table["optional-dependencies"]["crf"]] == ["simplecrf"]
+
+
+@pytest.mark.parametrize("folder", ["experiments", "benchmarks"])
+def test_what_experiments_and_benchmarks_import_is_in_requirements(folder: str) -> None:
     assert unpinned(imported(folder), pins("requirements.txt")) == []
 
 
@@ -114,9 +141,4 @@ def test_what_the_plots_import_is_in_the_requirements_of_the_checks() -> None:
 
 
 def unpinned(found: dict[str, Path], pinned: dict[str, Requirement]) -> list[str]:
-    packages = importlib.metadata.packages_distributions()
-    return [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for name, path in found.items()
-        if not {canonical(package) for package in packages.get(name, [])} & set(pinned)
-    ]
+    return [f"{path.relative_to(ROOT)} imports {name}" for name, path in packages_of(found).items() if name not in pinned]

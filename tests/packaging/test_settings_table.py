@@ -10,7 +10,7 @@ from tests.packaging.files import ROOT, variables
 
 README = ROOT / "README.md"
 ROW = re.compile(r"^\| `(OVAM_[A-Z_]+)` \|([^|]*)\|(.*)\|$", flags=re.MULTILINE)
-FOLDERS = ("service", "worker", "ovam", "contracts")
+FOLDERS = ("launcher", "service", "worker", "ovam", "contracts")
 PLACES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "Dockerfile", "docker-compose.yml")),
     *sorted(ROOT.glob("docs/**/*.md")),
