@@ -100,7 +100,7 @@ def segment(
 
 
 def target_of(target: Target) -> Words | Rows:
-    """Return a target as words or rows. Raises `InvalidArgumentError` for tokens of several classes, of which one must be named."""
+    """Return a target as words or rows. Raises `InvalidArgumentError` for tokens of several classes, until one is named."""
     match target:
         case str():
             return photograph_of(target)
@@ -117,6 +117,8 @@ def methods_of(method: How | Sequence[How], targets: Sequence[Words | Rows]) -> 
 
     Raises `UnknownMethodError`, and `InvalidArgumentError` for another number of methods than targets.
     """
+    if not isinstance(method, str | Method | Sequence):
+        raise InvalidArgumentError("method", method, "the name of a method, a Method, or a sequence of these")
     each = [method] * len(targets) if isinstance(method, str | Method) else [*method]
     if len(each) != len(targets):
         raise InvalidArgumentError("method", f"{len(each)} methods", f"one, or one for each of {len(targets)} targets")

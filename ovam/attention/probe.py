@@ -28,8 +28,8 @@ class RankedWord:
     word: str
     attention: float
     """Mean attention of the place to the word, 0 to 1."""
-    share: float
-    """Of the attention that all the words get there; the selected add up to 1."""
+    fraction: float
+    """Of the attention that all the words get there; the fractions add up to 1."""
     gain: float
     """Its attention there less its attention in the whole image; the order is by it."""
     lift: float

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from annotated_types import Interval
 
 from ovam.core.crf import CrfParameters
-from ovam.core.selection import Blocks, Positions
+from ovam.core.selection import Blocks, Positions, written
 from ovam.core.settings import Checked
 from ovam.core.thresholds import Share, Threshold
 from ovam.errors import UnknownMethodError
@@ -74,7 +74,8 @@ class Method(Checked):
     blocks: Blocks = "all"
     """Cross-attention blocks: `"all"`, or by a part of their name (`"up"`, `"down_blocks.1"`) or their resolution (16)."""
     evaluations: Positions = "all"
-    """UNet evaluations: `"all"`, a position from 0 (negative: from the end), a fraction of the way (0.5: the middle one), a range or a list."""
+    """UNet evaluations: `"all"`, a position from 0 (negative: from the end), a fraction of the way (0.5: the middle one), a
+    range or a list."""
     heads: Positions = "all"
     """Heads of every block, selected as evaluations are."""
     padding: Padding = "none"
@@ -91,6 +92,12 @@ class Method(Checked):
     """Drop connected regions of fewer pixels."""
     fill_holes: bool = False
     """Fill the holes of the mask."""
+
+    def __post_init__(self) -> None:
+        """Write selections in their one form, then raise `InvalidArgumentError` for what is not allowed."""
+        for name in ("blocks", "evaluations", "heads"):
+            object.__setattr__(self, name, written(getattr(self, name)))
+        super().__post_init__()
 
     @property
     def affinity_steps(self) -> int:
@@ -129,22 +136,28 @@ class Methods(Mapping[str, PublishedMethod]):
         self._methods: dict[str, PublishedMethod] = dict(methods)
 
     def __getitem__(self, name: str) -> PublishedMethod:
+        """Return a method. Raises `UnknownMethodError`."""
         if name not in self._methods:
-            raise UnknownMethodError(name, [*self._methods], get_close_matches(str(name).lower(), self._methods, n=1))
+            asked = str(name).lower()
+            close = [known for known in self._methods if asked.startswith(known)]
+            raise UnknownMethodError(name, [*self._methods], close or get_close_matches(asked, self._methods, n=1))
         return self._methods[name]
 
     def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
         return iter(self._methods)
 
     def __len__(self) -> int:
+        """Count the methods."""
         return len(self._methods)
 
     def __contains__(self, name: object) -> bool:
+        """Whether a method has this name."""
         return name in self._methods
 
 
 def attn2mask(beta: float) -> Method:
-    """Attn2Mask: inside is h > (1 - beta) / 2 of the min-max map of the middle evaluation, since its background is 1 - h - beta."""
+    """Return Attn2Mask's settings: its background is 1 - h - beta, so inside is h >= (1 - beta) / 2 of the min-max map."""
     return Method(evaluations=0.5, threshold=Share((1 - beta) / 2, "minmax"), crf=CrfParameters())
 
 

@@ -1,7 +1,9 @@
 """Selecting some of the blocks, evaluations or heads: one meaning for every function and every request."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
@@ -26,11 +28,12 @@ class Span(Checked):
 
 
 Positions = All | int | float | Span | Sequence[int]
-"""`"all"`; one position; the one at a fraction of the way (0.5: the middle); a range; or several. Negative ones count from the end.
-Functions take a slice for a range, too."""
+"""`"all"`; one position; the one at a fraction of the way (0.5: the middle one); a range; or several positions. Negative
+ones count from the end. Functions take a slice for a range, too."""
 
 Blocks = str | int | Sequence[str | int]
-"""`"all"`; or blocks by a part of their name (`"up"`, `"down_blocks.1"`) or by the longer side of their grid (16); or several of these."""
+"""`"all"`; or blocks by a part of their name (`"up"`, `"down_blocks.1"`), or by the longer side of their grid (16); or
+several of these."""
 
 
 def select_positions(selection: Positions | slice, count: int, what: str) -> tuple[int, ...]:
@@ -52,23 +55,27 @@ def select_positions(selection: Positions | slice, count: int, what: str) -> tup
 
 def picked_of(selection: Positions | slice, count: int, what: str) -> Sequence[int]:
     """Return the positions that a selection names, inside of `count` or not."""
+    allowed = "'all', a position, a fraction, a range (Span or slice) or a list of positions"
     match selection:
         case "all":
             return range(count)
-        case Span(start, stop, step):
+        case Span(start, stop, step) | slice(start=start, stop=stop, step=step):
             return range(count)[start:stop:step]
-        case slice():
-            return range(count)[selection]
-        case bool() | str():
-            raise SelectionError(what, selection, "'all', a position, a fraction, a range or a list of positions")
-        case int():
-            return [selection]
-        case float():
+        case bool() | str() | bytes():
+            raise SelectionError(what, selection, allowed)
+        case Integral():
+            return [int(selection)]
+        case Real():
             if not 0 <= selection < 1:
                 raise SelectionError(what, selection, "as a fraction of the way, 0 or more and below 1")
             return [int(selection * count)]
         case _:
-            return list(selection)
+            if not isinstance(selection, Iterable) or isinstance(selection, Mapping):
+                raise SelectionError(what, selection, allowed)
+            picked = list(selection)
+            if not all(isinstance(position, Integral) and not isinstance(position, bool) for position in picked):
+                raise SelectionError(what, selection, "whole numbers in a list of positions")
+            return [int(position) for position in picked]
 
 
 def select_blocks(selection: Blocks, grids: Mapping[str, Grid | None], what: str = "blocks") -> tuple[str, ...]:
@@ -82,9 +89,10 @@ def select_blocks(selection: Blocks, grids: Mapping[str, Grid | None], what: str
     """
     if selection == "all":
         return tuple(grids)
-    parts = [selection] if isinstance(selection, str | int) else list(selection)
+    parts = [selection] if isinstance(selection, str | int) else list(selection) if isinstance(selection, Iterable) else []
     if not parts:
-        raise SelectionError(what, parts, "'all', or at least one")
+        allowed = "'all', a part of a block's name, a resolution, or a list of these"
+        raise SelectionError(what, selection, allowed)
     for part in parts:
         if not any(selects(part, name, grid) for name, grid in grids.items()):
             sides = sorted({max(grid) for grid in grids.values() if grid}, reverse=True)
@@ -95,18 +103,20 @@ def select_blocks(selection: Blocks, grids: Mapping[str, Grid | None], what: str
 
 
 def selects(part: str | int, name: str, grid: Grid | None) -> bool:
-    """Whether this is a part of the block's name, or the longer side of its grid."""
+    """Whether this is a part of the block's name, or the longer side of its grid.
+
+    A number at the edge of a part is a whole one: "blocks.1" is no part of "blocks.11".
+    """
+    if isinstance(part, bool):
+        return False
     if isinstance(part, int):
         return grid is None or max(grid) == part
-    return part in name
+    before, after = r"(?<!\d)" if part[:1].isdigit() else "", r"(?!\d)" if part[-1:].isdigit() else ""
+    return bool(part) and re.search(before + re.escape(part) + after, name) is not None
 
 
-def written(selection: Any) -> Any:  # noqa: ANN401 - a selection, as JSON takes it
-    """Write a selection in the one form that requests and records use."""
-    match selection:
-        case slice():
-            return Span(selection.start, selection.stop, selection.step)
-        case str() | int() | float() | Span():
-            return selection
-        case _:
-            return list(selection)
+def written(selection: Any) -> Any:  # noqa: ANN401 - a selection, or what is none
+    """Return a selection in the one form that methods keep: a `Span` for a slice, a tuple for several; the rest as it is."""
+    if isinstance(selection, slice):
+        return Span(selection.start, selection.stop, selection.step)
+    return tuple(selection) if isinstance(selection, Sequence) and not isinstance(selection, str | bytes) else selection

@@ -4,7 +4,10 @@ A declaration is read twice: `Checked` refuses values outside the range when Pyt
 pydantic, which takes such dataclasses as they are, validates requests and writes the API's schema from it.
 """
 
+from collections.abc import Sequence
 from dataclasses import fields
+from functools import lru_cache
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -20,7 +23,7 @@ def require_tag(schema: dict[str, Any]) -> None:
 
 
 class Checked:
-    """Base of settings: every field lies in the range that its annotation names."""
+    """Base of settings: every field is of the type and in the range that its annotation names."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {
         "extra": "forbid",
@@ -30,40 +33,87 @@ class Checked:
 
     def __post_init__(self) -> None:
         """Raise `InvalidArgumentError` for the first field whose value is not allowed."""
-        hints = get_type_hints(type(self), include_extras=True)
+        hints = hints_of(type(self))
         for field in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
             check(field.name, getattr(self, field.name), hints[field.name])
 
 
+@lru_cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """Return the annotations of a dataclass."""
+    return get_type_hints(kind, include_extras=True)
+
+
 def check(name: str, value: object, hint: Any) -> None:  # noqa: ANN401 - an annotation
-    """Raise `InvalidArgumentError` unless a value suits an annotation: `Literal`, or a number with bounds."""
-    origin = get_origin(hint)
-    if origin is Literal and value not in get_args(hint):
-        raise InvalidArgumentError(name, value, f"one of {', '.join(map(repr, get_args(hint)))}")
-    if origin in (Union, UnionType) and NoneType in get_args(hint):
-        inner = [each for each in get_args(hint) if each is not NoneType]
-        if value is not None and len(inner) == 1:
-            check(name, value, inner[0])
+    """Raise `InvalidArgumentError` unless a value suits an annotation.
+
+    >>> check("tau", 0.4, Annotated[float, Interval(gt=0, le=1)])
+    >>> check("tau", 1.4, Annotated[float, Interval(gt=0, le=1)])
+    Traceback (most recent call last):
+    ovam.errors.InvalidArgumentError: tau is 1.4; allowed: a number above 0, at most 1
+    """
+    if not suits(value, hint):
+        raise InvalidArgumentError(name, value, described(hint))
+
+
+def suits(value: object, hint: Any) -> bool:  # noqa: ANN401 - an annotation
+    """Whether a value is of the type, and in the range, that an annotation names; a truth value is no number."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return any(value == part and isinstance(value, type(part)) for part in parts)
     if origin is Annotated:
-        kind, *constraints = get_args(hint)
-        check(name, value, kind)
-        for constraint in constraints:
-            if isinstance(constraint, Interval | Ge | Gt | Le | Lt):
-                check_bounds(name, value, Interval(**vars(constraint)) if not isinstance(constraint, Interval) else constraint)
+        return suits(value, parts[0]) and all(within(value, bounds_of(part)) for part in parts[1:] if is_bounds(part))
+    if origin in (Union, UnionType):
+        return any(suits(value, part) for part in parts)
+    if origin is not None and issubclass(origin, Sequence):
+        return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(suits(each, parts[0]) for each in value)
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def described(hint: Any) -> str:  # noqa: ANN401 - an annotation
+    """Say in words what an annotation allows."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, parts))}" if len(parts) > 1 else repr(parts[0])
+    if origin is Annotated:
+        limits = [text for part in parts[1:] if is_bounds(part) for text in limits_of(bounds_of(part))]
+        return " ".join([described(parts[0]), ", ".join(limits)]).strip()
+    if origin in (Union, UnionType):
+        return " or ".join(described(part) for part in parts)
+    if origin is not None and issubclass(origin, Sequence):
+        return f"a sequence of these: {described(parts[0])}"
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "text", NoneType: "None"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def is_bounds(part: object) -> bool:
+    """Whether a part of an annotation is a range."""
+    return isinstance(part, Interval | Ge | Gt | Le | Lt)
+
+
+def bounds_of(part: Any) -> Interval:  # noqa: ANN401 - one of four bounds, or a range
+    """Return a bound as a range."""
+    return part if isinstance(part, Interval) else Interval(**vars(part))
+
+
+def limits_of(bounds: Interval) -> list[str]:
+    """Say a range in words."""
+    parts = {"above": bounds.gt, "at least": bounds.ge, "below": bounds.lt, "at most": bounds.le}
+    return [f"{word} {limit}" for word, limit in parts.items() if limit is not None]
+
+
+def within(value: Any, bounds: Interval) -> bool:  # noqa: ANN401 - a number
+    """Whether a number lies within bounds; NaN is in no range."""
+    return (
+        (bounds.gt is None or value > bounds.gt)
+        and (bounds.ge is None or value >= bounds.ge)
+        and (bounds.lt is None or value < bounds.lt)
+        and (bounds.le is None or value <= bounds.le)
+    )
 
 
 def check_bounds(name: str, value: object, bounds: Interval) -> None:
-    """Raise `InvalidArgumentError` unless a value is a number within bounds; NaN is in no range."""
-    parts = {"above": bounds.gt, "at least": bounds.ge, "below": bounds.lt, "at most": bounds.le}
-    allowed = ", ".join(f"{word} {limit}" for word, limit in parts.items() if limit is not None)
-    inside = isinstance(value, int | float) and not isinstance(value, bool)
-    if inside:
-        number: Any = value
-        inside = (
-            (bounds.gt is None or number > bounds.gt)
-            and (bounds.ge is None or number >= bounds.ge)
-            and (bounds.lt is None or number < bounds.lt)
-            and (bounds.le is None or number <= bounds.le)
-        )
-    if not inside:
-        raise InvalidArgumentError(name, value, f"a number {allowed}")
+    """Raise `InvalidArgumentError` unless a value is a number within bounds."""
+    check(name, value, Annotated[float, bounds])

@@ -9,8 +9,10 @@ from ovam.errors import InvalidArgumentError, WordNotInPromptError
 Characters = tuple[int, int]
 """`prompt[start:stop]` of the NFC-normalised prompt."""
 
-UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HENTAIGANA", "HALFWIDTH", "BOPOMOFO", "THAI", "LAO",
-            "KHMER", "MYANMAR", "TIBETAN", "TAI", "NEW", "JAVANESE", "BALINESE")  # fmt: skip
+UNSPACED = (
+    "CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HENTAIGANA", "HALFWIDTH", "BOPOMOFO", "THAI", "LAO",
+    "KHMER", "MYANMAR", "TIBETAN", "TAI", "NEW", "JAVANESE", "BALINESE",
+)  # fmt: skip
 """First words of the Unicode names of letters in scripts that write words without spaces between them."""
 SUFFIXING = ("HANGUL",)
 """The same for scripts that space words but attach particles to their ends."""

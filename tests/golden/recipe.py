@@ -10,6 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
+from ovam.learning.optimization import initial_tokens
 
 FOLDER = Path(__file__).parent
 MODEL = Path(__file__).parents[2] / "models" / "tiny"
@@ -28,7 +29,7 @@ def results() -> dict[str, np.ndarray]:
     found = {word: ovam.word_heatmap(trace, pipeline, PROMPT, word).numpy() for word in WORDS}
     left_half = torch.zeros(64, 64)
     left_half[:, :32] = 1
-    fit = ovam.optimize_tokens([(trace, left_half)], ovam.initial_tokens(pipeline, "car"), epochs=20, optimizer="adam")
+    fit = ovam.optimize_tokens([(trace, left_half)], initial_tokens(pipeline, "car"), epochs=20, optimizer="adam")
     return {"image": answer.images[0].astype(np.float32), **found, "losses": np.array(fit.losses, np.float32)}
 
 

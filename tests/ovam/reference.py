@@ -198,8 +198,8 @@ def slow_cross_entropy(maps: np.ndarray, target: np.ndarray, counted: np.ndarray
     low, high = float(maps.min()), float(maps.max())
     total = 0.0
     for row, column in np.argwhere(counted):
-        shares = softmax_of([(value - low) / (high - low) for value in maps[:, row, column].tolist()])
-        total -= sum(wanted * math.log(share) for wanted, share in zip(target[:, row, column], shares, strict=True))
+        parts = softmax_of([(value - low) / (high - low) for value in maps[:, row, column].tolist()])
+        total -= sum(wanted * math.log(part) for wanted, part in zip(target[:, row, column], parts, strict=True))
     return total / int(counted.sum())
 
 
@@ -215,37 +215,38 @@ def slow_otsu(values: list[float]) -> float:
 
 
 def slow_refined(heat: np.ndarray, method: Any, layers: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
-    """What is cut: spread, resized, stretched, weighed."""
-    if method.refine in ("affinity", "both"):
-        heat = slow_affinity(heat[None], layers, method.affinity_steps)[0]
+    """What is cut: spread, resized, stretched, weighted."""
+    refine, threshold = method.refine, method.threshold
+    if refine.kind in ("affinity", "both"):
+        heat = slow_affinity(heat[None], layers, refine.steps)[0]
     found = np.array(resized(heat.tolist(), size))
-    if method.threshold == "share" and method.normalize == "minmax":
+    if threshold.kind == "share" and threshold.normalize == "minmax":
         found = (found - found.min()) / (found.max() - found.min())
-    if method.refine in ("attention", "both"):
-        found = found * slow_weights(slow_received(layers), size, method.alpha, method.sign)
+    if refine.kind in ("attention", "both"):
+        found = found * slow_weights(slow_received(layers), size, refine.alpha, refine.sign)
     return found
 
 
 def slow_level(heat: np.ndarray, method: Any) -> float:
     """The least heat that is inside."""
-    match method.threshold:
+    match method.threshold.kind:
         case "share":
-            return method.tau * float(heat.max())
+            return method.threshold.tau * float(heat.max())
         case "absolute":
-            return method.tau
+            return method.threshold.level
         case _:
             return slow_otsu(heat.flatten().tolist())
 
 
-def slow_labels(heats: Sequence[np.ndarray], methods: Sequence[Any], margin: float) -> np.ndarray:
-    """Pixel by pixel: who is ahead of its own threshold by most, in shares of its own maximum."""
+def slow_labels(heats: Sequence[np.ndarray], methods: Sequence[Any], least_gap: float) -> np.ndarray:
+    """Pixel by pixel: who is ahead of its own threshold by most, in fractions of its own maximum."""
     levels = [slow_level(heat, method) for heat, method in zip(heats, methods, strict=True)]
     labels = np.zeros(heats[0].shape, dtype=np.uint8)
     for place in np.ndindex(labels.shape):
-        leads = [(float(heat[place]) - level) / float(heat.max()) for heat, level in zip(heats, levels, strict=True)]
-        order = sorted([*leads, 0.0], reverse=True)
-        if margin > 0 and order[0] - order[1] < margin:
+        margins = [(float(heat[place]) - level) / float(heat.max()) for heat, level in zip(heats, levels, strict=True)]
+        order = sorted([*margins, 0.0], reverse=True)
+        if least_gap > 0 and order[0] - order[1] < least_gap:
             labels[place] = 255
-        elif max(leads) >= 0:
-            labels[place] = 1 + leads.index(max(leads))
+        elif max(margins) >= 0:
+            labels[place] = 1 + margins.index(max(margins))
     return labels

@@ -11,10 +11,10 @@ import ovam
 from ovam.errors import (
     CaptureError,
     CompiledModelError,
-    InvalidArgumentError,
     SelectionError,
     UnsupportedModelError,
 )
+from ovam.learning.optimization import initial_tokens
 from ovam.tracing.recording import grid_of
 from tests.ovam.reference import aggregate, record_attention
 from tests.pipelines import tiny_pipeline
@@ -239,7 +239,7 @@ def test_an_evaluation_that_will_not_come_is_refused_at_once(pipeline: StableDif
 
 
 def test_blocks_are_chosen_by_name(pipeline: StableDiffusionPipeline) -> None:
-    with ovam.capture(pipeline, blocks=["down_blocks.0", r"up_blocks\.2.*attentions\.1"]) as traces:
+    with ovam.capture(pipeline, blocks=["down_blocks.0", "up_blocks.2.attentions.1"]) as traces:
         generate(pipeline)
     names = [block.name for block in traces[0].blocks]
     assert names == [
@@ -251,11 +251,6 @@ def test_blocks_are_chosen_by_name(pipeline: StableDiffusionPipeline) -> None:
 @pytest.mark.parametrize("blocks", ["side_blocks", "mid_block", [], ["up_blocks", "nowhere"]])
 def test_a_choice_of_no_block_is_refused(pipeline: StableDiffusionPipeline, blocks: str | list[str]) -> None:
     with pytest.raises(SelectionError), ovam.capture(pipeline, blocks=blocks):
-        pass
-
-
-def test_a_bad_expression_is_named(pipeline: StableDiffusionPipeline) -> None:
-    with pytest.raises(InvalidArgumentError, match="regular expression"), ovam.capture(pipeline, blocks="("):
         pass
 
 
@@ -327,5 +322,5 @@ def test_queries_captured_in_inference_mode_can_take_part_in_an_optimisation(
         generate(pipeline)
     mask = torch.zeros(8, 8, dtype=torch.bool)
     mask[2:5, 3:6] = True
-    fit = ovam.optimize_tokens([(traces[0], mask)], ovam.initial_tokens(pipeline, "cat"), epochs=2)
+    fit = ovam.optimize_tokens([(traces[0], mask)], initial_tokens(pipeline, "cat"), epochs=2)
     assert len(fit.losses) == 2

@@ -44,7 +44,7 @@ def test_the_sum_of_parts_is_the_whole(pipeline: StableDiffusionPipeline, trace:
     whole = ovam.heatmaps(trace, embedding, reduction="sum", size=(8, 12))
     by_block = sum(ovam.heatmaps(trace, embedding, reduction="sum", size=(8, 12), blocks=block.name) for block in trace.blocks)
     by_evaluation = sum(ovam.heatmaps(trace, embedding, reduction="sum", evaluations=index) for index in range(3))
-    by_position = sum(ovam.heatmaps(trace, embedding, reduction="sum", blocks=part) for part in ("^down", "^up"))
+    by_position = sum(ovam.heatmaps(trace, embedding, reduction="sum", blocks=part) for part in ("down", "up"))
     for parts in (by_block, by_evaluation, by_position):
         assert torch.allclose(whole, parts, rtol=1e-4)
 

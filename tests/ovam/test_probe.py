@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 import ovam
-from ovam.attention.probe import ranked, words_of
+from ovam.attention.probe import RankedWord, ranked, words_of
 from ovam.errors import InvalidArgumentError, PromptTooLongError, WordNotInPromptError
 
 PROMPT = "a cat and a dog on a tree"
 WHOLE = (0, 0, 96, 64)
 
 
-def by_word(found: tuple[ovam.RankedWord, ...]) -> dict[str, ovam.RankedWord]:
+def by_word(found: tuple[RankedWord, ...]) -> dict[str, RankedWord]:
     return {one.word: one for one in found}
 
 
@@ -30,7 +30,7 @@ def test_a_words_attention_is_its_heatmap_at_the_place(trace: ovam.Trace, pipeli
         assert one.attention == pytest.approx(here, rel=1e-5)
         assert one.gain == pytest.approx(here - everywhere, abs=1e-6)
         assert one.lift == pytest.approx(here / everywhere, rel=1e-5)
-    assert sum(one.share for one in found.values()) == pytest.approx(1)
+    assert sum(one.fraction for one in found.values()) == pytest.approx(1)
 
 
 def test_words_come_by_falling_gain(trace: ovam.Trace, pipeline: StableDiffusionPipeline) -> None:
@@ -69,7 +69,7 @@ def test_a_word_that_is_hot_here_alone_goes_before_one_that_is_hot_everywhere() 
     maps[1, 2, 3] = 0.5
     first, second = ranked(["the", "cat"], maps, (3, 2, 1, 1))
     assert (first.word, second.word) == ("cat", "the")
-    assert second.share > first.share
+    assert second.fraction > first.fraction
 
 
 def test_words_of_a_prompt_come_once_in_their_order() -> None:

@@ -10,8 +10,18 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import ovam
+from ovam.attention.heatmaps import split_heatmaps
+from ovam.attention.refinement import affinity, attention_received
+from ovam.attention.targets import target_heatmaps
+from ovam.core.label_maps import labels_of
+from ovam.core.masks import weighted
+from ovam.core.methods import ByAffinity, ByAttention, ByBoth
+from ovam.core.selection import Span
+from ovam.core.thresholds import Absolute, Otsu, Share
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 from ovam.learning.losses import bce, cross_entropy_minmax
+from ovam.segmentation import cut, margin, refined
+from ovam.tracing.trace import Block
 from tests.ovam import reference
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
@@ -41,24 +51,24 @@ def small_trace() -> ovam.Trace:
     for number, (grid, heads) in enumerate((((4, 6), 2), ((2, 3), 3), ((4, 6), 2))):
         to_k = torch.nn.Linear(5, heads * 4, bias=False)
         to_k.weight.data = noise(heads * 4, 5, seed=number)
-        blocks.append(ovam.Block(f"up_blocks.{number}", grid, 0.5, noise(3, heads, grid[0] * grid[1], 4, seed=number), to_k))
+        blocks.append(Block(f"up_blocks.{number}", grid, 0.5, noise(3, heads, grid[0] * grid[1], 4, seed=number), to_k))
     return ovam.Trace(tuple(blocks), (0, 1, 2), (3.0, 2.0, 1.0), (4, 6), (32, 48), "conditional")
 
 
 @pytest.mark.parametrize("tokens", [2, 5])
 @pytest.mark.parametrize(
-    ("blocks", "evaluations", "head"), [(None, None, None), (6, [0, 2], None), ("2$", -1, 1), ([3, "0"], slice(2), 0)]
+    ("blocks", "evaluations", "head"), [("all", "all", "all"), (6, [0, 2], "all"), ("blocks.2", -1, 1), ([3, "0"], slice(2), 0)]
 )
 @pytest.mark.parametrize(("reduction", "size"), [("mean", None), ("sum", None), ("mean", (9, 7))])
 def test_heatmaps_agree(
-    tokens: int, blocks: object, evaluations: object, head: int | None, reduction: str, size: tuple[int, int] | None
+    tokens: int, blocks: object, evaluations: object, head: int | str, reduction: str, size: tuple[int, int] | None
 ) -> None:
     trace, embedding = small_trace(), noise(tokens, 5, seed=7)
-    numbers = {None: (0, 1, 2), 6: (0, 2), "2$": (2,)}[blocks] if not isinstance(blocks, list) else (0, 1)
-    steps = {None: [0, 1, 2], -1: [2]}[evaluations] if evaluations in (None, -1) else [0, 2] if blocks == 6 else [0, 1]
+    numbers = {"all": (0, 1, 2), 6: (0, 2), "blocks.2": (2,)}[blocks] if not isinstance(blocks, list) else (0, 1)
+    steps = {"all": [0, 1, 2], -1: [2]}[evaluations] if evaluations in ("all", -1) else [0, 2] if blocks == 6 else [0, 1]
     plain = []
     for block in (trace.blocks[number] for number in numbers):
-        chosen = range(block.heads) if head is None else [head]
+        chosen = range(block.heads) if head == "all" else [head]
         weight = block.to_k.weight.detach().double().unflatten(0, (block.heads, 4))
         plain.append((block.grid, block.scale, block.queries.double()[steps][:, chosen].numpy(), weight[list(chosen)].numpy()))
     expected = reference.slow_heatmaps(plain, embedding.double().numpy(), reduction, size)
@@ -80,16 +90,16 @@ def plain_blocks(trace: ovam.Trace, steps: list[int]) -> list[tuple[tuple[int, i
 def test_maps_of_the_parts_agree(by: str, tokens: int) -> None:
     trace, embedding = small_trace(), noise(tokens, 5, seed=7)
     terms, expected = reference.slow_parts(plain_blocks(trace, [0, 2]), embedding.double().numpy(), by)
-    found = ovam.split_heatmaps(trace, embedding, by, evaluations=[0, 2])
+    found = split_heatmaps(trace, embedding, by, evaluations=[0, 2])
     assert list(found.terms) == terms
     assert np.allclose(found.maps.numpy(), np.stack(expected), **TOLERANCE)
 
 
-@pytest.mark.parametrize(("share", "step"), [(0.0, 0), (0.3, 0), (0.34, 1), (0.5, 1), (0.67, 2), (0.99, 2)])
-def test_the_evaluation_at_a_share_of_the_way_agrees(share: float, step: int) -> None:
+@pytest.mark.parametrize(("fraction", "step"), [(0.0, 0), (0.3, 0), (0.34, 1), (0.5, 1), (0.67, 2), (0.99, 2)])
+def test_the_evaluation_at_a_fraction_of_the_way_agrees(fraction: float, step: int) -> None:
     trace, embedding = small_trace(), noise(3, 5, seed=8)
     expected = reference.slow_heatmaps(plain_blocks(trace, [step]), embedding.double().numpy(), "mean", None)
-    assert np.allclose(ovam.heatmaps(trace, embedding, evaluations=share).numpy(), expected, **TOLERANCE)
+    assert np.allclose(ovam.heatmaps(trace, embedding, evaluations=fraction).numpy(), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -101,26 +111,26 @@ def test_targets_together_agree(reduction: str) -> None:
         ovam.Rows(rows[4:]),
         ovam.Rows(rows[[0, 0, 1]], (0,)),
     ]
-    method = ovam.method("daam", {"reduction": reduction, "evaluations": slice(1, None)})
-    for target, found in zip(targets, ovam.target_heatmaps(trace, targets, [method] * 4), strict=True):
+    method = ovam.Method(reduction=reduction, evaluations=Span(1))
+    for target, found in zip(targets, target_heatmaps(trace, targets, [method] * 4), strict=True):
         maps = reference.slow_heatmaps(plain_blocks(trace, [1, 2]), target.embedding.double().numpy(), reduction, None)
         assert np.allclose(found.numpy(), maps[list(target.chosen)].mean(axis=0), **TOLERANCE)
 
 
 @pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:]], ids=["two grids", "one"])
 def test_attention_received_agrees(layers: tuple[Layer, ...]) -> None:
-    assert np.allclose(ovam.attention_received(layers).numpy(), reference.slow_received(layers), **TOLERANCE)
+    assert np.allclose(attention_received(layers).numpy(), reference.slow_received(layers), **TOLERANCE)
 
 
 def test_attention_received_is_the_same_in_small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = ovam.attention_received(LAYERS)
-    monkeypatch.setattr("ovam.refine._PROBABILITIES_AT_A_TIME", 100)
-    assert torch.allclose(ovam.attention_received(LAYERS), whole, rtol=1e-5)
+    whole = attention_received(LAYERS)
+    monkeypatch.setattr("ovam.attention.refinement._PROBABILITIES_AT_A_TIME", 100)
+    assert torch.allclose(attention_received(LAYERS), whole, rtol=1e-5)
 
 
 def test_attention_received_is_not_the_constant_of_the_published_code() -> None:
     """Attention times ones sums rows, which are 1 everywhere; columns are 1 only on average."""
-    received = ovam.attention_received(LAYERS[:1])
+    received = attention_received(LAYERS[:1])
     assert float(received.std()) > 0.1
     assert float(received.mean()) == pytest.approx(1, rel=1e-5)
 
@@ -128,60 +138,60 @@ def test_attention_received_is_not_the_constant_of_the_published_code() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_affinity_agrees(steps: int) -> None:
     expected = reference.slow_affinity(HEAT.double().numpy(), LAYERS, steps)
-    assert np.allclose(ovam.affinity(HEAT, LAYERS, steps=steps).numpy(), expected, **TOLERANCE)
+    assert np.allclose(affinity(HEAT, LAYERS, steps=steps).numpy(), expected, **TOLERANCE)
 
 
 def test_affinity_of_a_map_on_another_grid_agrees() -> None:
     heat = noise(1, 8, 12, seed=3).abs()
     expected = reference.slow_affinity(heat.double().numpy(), LAYERS, 1)
-    assert np.allclose(ovam.affinity(heat, LAYERS).numpy(), expected, **TOLERANCE)
+    assert np.allclose(affinity(heat, LAYERS).numpy(), expected, **TOLERANCE)
 
 
 def test_affinity_makes_no_matrix_of_pixels_by_pixels() -> None:
     """The kernel that is allowed alone here never holds the matrix; with another one this fails."""
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        ovam.affinity(HEAT, LAYERS)
+        affinity(HEAT, LAYERS)
 
 
 def test_affinity_keeps_what_is_constant_and_is_linear() -> None:
-    assert torch.allclose(ovam.affinity(torch.full((1, 4, 6), 0.3), LAYERS, steps=3), torch.tensor(0.3))
-    one, other = ovam.affinity(HEAT, LAYERS), ovam.affinity(HEAT.flip(2), LAYERS)
-    assert torch.allclose(ovam.affinity(2 * HEAT + HEAT.flip(2), LAYERS), 2 * one + other, rtol=1e-4)
+    assert torch.allclose(affinity(torch.full((1, 4, 6), 0.3), LAYERS, steps=3), torch.tensor(0.3))
+    one, other = affinity(HEAT, LAYERS), affinity(HEAT.flip(2), LAYERS)
+    assert torch.allclose(affinity(2 * HEAT + HEAT.flip(2), LAYERS), 2 * one + other, rtol=1e-4)
 
 
 def test_chosen_evaluations_and_heads_are_those_alone() -> None:
     layer = LAYERS[0]
     part = Layer(layer.grid, layer.scale, layer.queries[1:, :1], layer.keys[1:, :1])
-    assert torch.equal(ovam.attention_received([layer], evaluations=1, heads=0), ovam.attention_received([part]))
-    assert torch.equal(ovam.affinity(HEAT, [layer], evaluations=1, heads=0), ovam.affinity(HEAT, [part]))
+    assert torch.equal(attention_received([layer], evaluations=1, heads=0), attention_received([part]))
+    assert torch.equal(affinity(HEAT, [layer], evaluations=1, heads=0), affinity(HEAT, [part]))
 
 
 def test_refining_needs_self_attention_and_one_to_four_steps() -> None:
     with pytest.raises(NoSelfAttentionError, match="no self-attention"):
-        ovam.attention_received([])
+        attention_received([])
     with pytest.raises(NoSelfAttentionError, match="no self-attention"):
-        ovam.affinity(HEAT, [])
+        affinity(HEAT, [])
     for steps in (0, 5):
         with pytest.raises(InvalidArgumentError, match=r"^steps is "):
-            ovam.affinity(HEAT, LAYERS, steps=steps)
+            affinity(HEAT, LAYERS, steps=steps)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.85])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_weights_agree(alpha: float, sign: int) -> None:
-    received = ovam.attention_received(LAYERS)
+    received = attention_received(LAYERS)
     heat = noise(9, 7, seed=4).abs()
     expected = heat.double().numpy() * reference.slow_weights(received.double().numpy(), (9, 7), alpha, sign)
-    assert np.allclose(ovam.weighed(heat, received, alpha, sign).numpy(), expected, **TOLERANCE)
+    assert np.allclose(weighted(heat.numpy(), received.numpy(), alpha, sign), expected, **TOLERANCE)
     mask = ovam.binarize(heat, tau=0.35, attention=received, alpha=alpha, sign=sign)
-    assert np.array_equal(mask.numpy(), expected >= 0.35 * expected.max())
+    assert np.array_equal(mask, expected >= 0.35 * expected.max())
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_otsu_agrees(seed: int) -> None:
     heat = noise(5, 8, seed=seed).abs()
     level = reference.slow_otsu(heat.double().flatten().tolist())
-    assert np.array_equal(ovam.binarize(heat, ovam.Otsu()).numpy(), heat.double().numpy() >= level)
+    assert np.array_equal(ovam.binarize(heat, Otsu()), heat.double().numpy() >= level)
     assert math.isfinite(level)
 
 
@@ -196,30 +206,28 @@ def test_losses_agree(ignored: bool) -> None:  # noqa: FBT001 - a test's paramet
 
 
 CUTS = [
-    {"tau": 0.45},
-    {"tau": 0.45, "normalize": "minmax", "refine": "attention", "alpha": 0.4},
-    {"threshold": "absolute", "tau": 0.8, "refine": "affinity", "affinity_steps": 3},
-    {"threshold": "otsu", "refine": "both", "sign": -1, "alpha": 0.6, "affinity_steps": 2},
-    {"threshold": "otsu"},
+    ovam.Method(threshold=Share(0.45)),
+    ovam.Method(threshold=Share(0.45, "minmax"), refine=ByAttention(0.4)),
+    ovam.Method(threshold=Absolute(0.8), refine=ByAffinity(3)),
+    ovam.Method(threshold=Otsu(), refine=ByBoth(2, 0.6, -1)),
+    ovam.Method(threshold=Otsu()),
 ]
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("cut", CUTS, ids=str)
-def test_masks_agree(cut: dict[str, object], seed: int) -> None:
-    method, heat = ovam.method("daam", cut), noise(4, 6, seed=seed).abs()
+@pytest.mark.parametrize("method", CUTS, ids=lambda one: f"{one.threshold.kind}-{one.refine.kind}")
+def test_masks_agree(method: ovam.Method, seed: int) -> None:
+    heat = noise(4, 6, seed=seed).abs()
     expected = reference.slow_refined(heat.double().numpy(), method, LAYERS, (9, 7))
-    (found,) = ovam.refined([heat], [method], (9, 7), LAYERS)
-    assert np.allclose(found.numpy(), expected, **TOLERANCE)
-    mask = ovam.mask_of(method, heat, np.zeros((9, 7, 3), dtype=np.uint8), LAYERS)
-    assert np.array_equal(mask, expected >= reference.slow_level(expected, method) * (1 - 1e-6))
+    (found,) = refined([heat], [method], (9, 7), LAYERS)
+    assert np.allclose(found, expected, **TOLERANCE)
+    assert np.array_equal(cut(method, found), expected >= reference.slow_level(expected, method) * (1 - 1e-6))
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.05, 0.3])
-def test_labels_of_targets_with_methods_of_their_own_agree(margin: float) -> None:
-    methods = [ovam.method("daam", cut) for cut in CUTS]
-    heats = [noise(4, 6, seed=seed).abs() for seed in range(len(methods))]
-    plain = [reference.slow_refined(h.double().numpy(), m, LAYERS, (9, 7)) for h, m in zip(heats, methods, strict=True)]
-    found = ovam.refined(heats, methods, (9, 7), LAYERS)
-    leads = torch.stack([ovam.lead(method, heat) for method, heat in zip(methods, found, strict=True)])
-    assert np.array_equal(ovam.labels_of(leads, margin=margin), reference.slow_labels(plain, methods, margin))
+@pytest.mark.parametrize("least_gap", [0.0, 0.05, 0.3])
+def test_labels_of_targets_with_methods_of_their_own_agree(least_gap: float) -> None:
+    heats = [noise(4, 6, seed=seed).abs() for seed in range(len(CUTS))]
+    plain = [reference.slow_refined(h.double().numpy(), m, LAYERS, (9, 7)) for h, m in zip(heats, CUTS, strict=True)]
+    found = refined(heats, CUTS, (9, 7), LAYERS)
+    margins = np.stack([margin(method, heat) for method, heat in zip(CUTS, found, strict=True)])
+    assert np.array_equal(labels_of(margins, least_gap=least_gap), reference.slow_labels(plain, CUTS, least_gap))

@@ -8,14 +8,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
-from ovam.core.schedules import share_of_rate
+from ovam.core.schedules import Constant, Cosine, Step, decay
 from ovam.errors import (
     EmbeddingNotFiniteError,
     ExamplesOfOtherModelsError,
     InvalidArgumentError,
     UnusableMaskError,
 )
-from ovam.learning.examples import annotations, nearest, require_one_model
+from ovam.learning import losses
+from ovam.learning.examples import nearest, require_one_model, training_examples
+from ovam.learning.optimization import initial_tokens
 from tests.pipelines import tiny_pipeline
 
 LABELS = np.zeros((64, 96), dtype=np.uint8)
@@ -32,7 +34,7 @@ def double(trace: ovam.Trace, blocks: slice = slice(None, None, 4)) -> ovam.Trac
 
 
 def test_a_map_of_labels_is_a_mask_per_class_and_255_does_not_count(trace: ovam.Trace) -> None:
-    (one,) = annotations([(trace, LABELS)], 3)
+    (one,) = training_examples([(trace, LABELS)], 3)
     assert one.target.shape == (3, 64, 96)
     for label in range(3):
         assert np.array_equal(one.target[label].numpy() == 1, label == LABELS)
@@ -50,20 +52,20 @@ def test_labels_without_255_teach_what_their_masks_teach(trace: ovam.Trace) -> N
 
 def test_what_lies_under_255_does_not_matter(trace: ovam.Trace) -> None:
     init = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
-    (one,) = annotations([(trace, LABELS)], 3)
+    (one,) = training_examples([(trace, LABELS)], 3)
     assert one.counted is not None
     maps = ovam.heatmaps(trace, init, size=(64, 96))
     changed = torch.where(one.counted, maps, torch.rand(3, 64, 96).softmax(dim=0))
-    assert torch.equal(ovam.losses.bce(maps, one.target, one.counted), ovam.losses.bce(changed, one.target, one.counted))
+    assert torch.equal(losses.bce(maps, one.target, one.counted), losses.bce(changed, one.target, one.counted))
     ignored = ovam.optimize_tokens([(trace, LABELS)], init, epochs=2).losses
-    assert ignored[0] == pytest.approx(float(ovam.losses.bce(maps, one.target, one.counted)), rel=1e-5)
+    assert ignored[0] == pytest.approx(float(losses.bce(maps, one.target, one.counted)), rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [(16, 24), (128, 192), (50, 77)])
 def test_a_mask_of_another_size_comes_by_the_nearest_pixel(trace: ovam.Trace, size: tuple[int, int]) -> None:
     labels = torch.zeros(size, dtype=torch.uint8)
     labels[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 1
-    (one,) = annotations([(trace, labels)], 2)
+    (one,) = training_examples([(trace, labels)], 2)
     assert one.target.shape == (2, 64, 96)
     assert set(one.target.unique().tolist()) == {0.0, 1.0}
     if size == (16, 24):
@@ -85,9 +87,9 @@ def test_labels_that_teach_nothing_are_refused(trace: ovam.Trace) -> None:
         (np.where(LABELS == 255, 255, 1), "class 1 covers"),
     ):
         with pytest.raises(UnusableMaskError, match=message):
-            annotations([(trace, mask)], 3)
+            training_examples([(trace, mask)], 3)
     with pytest.raises(InvalidArgumentError, match=r"^mask 0 is .*integers"):
-        annotations([(trace, LABELS.astype(np.float32) / 255)], 3)
+        training_examples([(trace, LABELS.astype(np.float32) / 255)], 3)
 
 
 def test_examples_of_different_models_are_refused(trace: ovam.Trace) -> None:
@@ -114,17 +116,17 @@ def test_an_init_that_is_no_number_or_of_another_width_is_refused(trace: ovam.Tr
 
 
 def test_a_start_may_be_a_word_a_row_or_a_token(pipeline: StableDiffusionPipeline) -> None:
-    words = ovam.initial_tokens(pipeline, "cat", "dog")
-    assert torch.equal(ovam.initial_tokens(pipeline, words[1], "dog", background=words[0]), words)
-    assert torch.equal(ovam.initial_tokens(pipeline, words[1], words[2]), words)
-    noisy = [ovam.initial_tokens(pipeline, "cat", noise=0.1, seed=seed) for seed in (1, 1, 2)]
+    words = initial_tokens(pipeline, "cat", "dog")
+    assert torch.equal(initial_tokens(pipeline, words[1], "dog", background=words[0]), words)
+    assert torch.equal(initial_tokens(pipeline, words[1], words[2]), words)
+    noisy = [initial_tokens(pipeline, "cat", noise=0.1, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(noisy[0], noisy[1])
     assert not torch.equal(noisy[0], noisy[2])
     assert 0.05 < float((noisy[0] - words[:2]).std()) < 0.2
     with pytest.raises(InvalidArgumentError, match="one width"):
-        ovam.initial_tokens(pipeline, "cat", torch.zeros(31))
+        initial_tokens(pipeline, "cat", torch.zeros(31))
     with pytest.raises(InvalidArgumentError, match=r"^noise is "):
-        ovam.initial_tokens(pipeline, "cat", noise=-1.0)
+        initial_tokens(pipeline, "cat", noise=-1.0)
 
 
 SOFT = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(4)).softmax(dim=0)
@@ -141,8 +143,8 @@ def test_the_first_step_of_descent_is_the_gradient_of_finite_differences(
     init = torch.randn(3, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     fit = ovam.optimize_tokens([(exact, mask)], init, loss=loss, learning_rate=1e-9, epochs=2, patience=None)
     moved = ovam.optimize_tokens([(exact, mask)], init, loss=loss, learning_rate=1.0, epochs=2, patience=None)
-    (one,) = annotations([(exact, mask)], 3)
-    loss_of = getattr(ovam.losses, loss)
+    (one,) = training_examples([(exact, mask)], 3)
+    loss_of = getattr(losses, loss)
 
     def value(tokens: torch.Tensor) -> float:
         return float(loss_of(ovam.heatmaps(exact, tokens, size=(64, 96)), one.target.double(), one.counted))
@@ -169,16 +171,16 @@ def test_two_classes_keep_their_sum_exactly_in_double_precision(
 
 
 def test_schedules_are_values() -> None:
-    shares = [share_of_rate(ovam.StepDecay(2, 0.5), epoch, 6) for epoch in range(6)]
+    shares = [decay(Step(2, 0.5), epoch, 6) for epoch in range(6)]
     assert shares == [1, 1, 0.5, 0.5, 0.25, 0.25]
-    assert {share_of_rate(ovam.Constant(), epoch, 6) for epoch in range(6)} == {1.0}
-    cosine = [share_of_rate(ovam.Cosine(0.1), epoch, 5) for epoch in range(5)]
+    assert {decay(Constant(), epoch, 6) for epoch in range(6)} == {1.0}
+    cosine = [decay(Cosine(0.1), epoch, 5) for epoch in range(5)]
     assert cosine == pytest.approx([1, 0.1 + 0.9 * 0.85355339, 0.55, 0.1 + 0.9 * 0.14644661, 0.1])
-    assert share_of_rate(ovam.Cosine(), 0, 1) == 1
+    assert decay(Cosine(), 0, 1) == 1
     for make, field in (
-        (lambda: ovam.StepDecay(0), "every"),
-        (lambda: ovam.StepDecay(1, 2.0), "factor"),
-        (lambda: ovam.Cosine(2.0), "floor"),
+        (lambda: Step(0), "every"),
+        (lambda: Step(1, 2.0), "factor"),
+        (lambda: Cosine(2.0), "floor"),
     ):
         with pytest.raises(InvalidArgumentError, match=f"^{field} is "):
             make()
@@ -188,15 +190,15 @@ def test_the_schedule_is_followed_and_kept(trace: ovam.Trace) -> None:
     init = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
     fits = [
         ovam.optimize_tokens([(trace, LABELS)], init, schedule=schedule, epochs=4)
-        for schedule in (ovam.Constant(), ovam.StepDecay(1, 0.5), ovam.Cosine())
+        for schedule in (Constant(), Step(1, 0.5), Cosine())
     ]
     assert len({fit.losses for fit in fits}) == 3
     assert len({fit.losses[:2] for fit in fits}) == 1
-    assert fits[1].schedule == ovam.StepDecay(1, 0.5)
+    assert fits[1].schedule == Step(1, 0.5)
 
 
 def test_more_epochs_encode_no_text(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
-    init = ovam.initial_tokens(pipeline, "cat")
+    init = initial_tokens(pipeline, "cat")
     calls: list[object] = []
     hook = pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
     try:

@@ -11,6 +11,7 @@ import ovam
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, SelectionError, UnusableMaskError
 from ovam.learning.examples import nearest
 from ovam.learning.losses import bce, cross_entropy_minmax
+from ovam.learning.optimization import initial_tokens
 
 MASK = torch.zeros(64, 96, dtype=torch.bool)
 MASK[16:40, 24:72] = True
@@ -18,16 +19,16 @@ MASK[16:40, 24:72] = True
 
 @pytest.fixture
 def init(pipeline: StableDiffusionPipeline) -> torch.Tensor:
-    return ovam.initial_tokens(pipeline, "cat")
+    return initial_tokens(pipeline, "cat")
 
 
 def test_initial_tokens_are_the_start_and_the_words_last_piece(pipeline: StableDiffusionPipeline) -> None:
     embedding, tokens = ovam.encode(pipeline, "A photograph of a monkey")
     assert tokens[9].text == "y"
-    assert torch.equal(ovam.initial_tokens(pipeline, "monkey"), embedding[[0, 9]])
-    assert ovam.initial_tokens(pipeline, "monkey", "cat", "dog").shape == (4, 32)
+    assert torch.equal(initial_tokens(pipeline, "monkey"), embedding[[0, 9]])
+    assert initial_tokens(pipeline, "monkey", "cat", "dog").shape == (4, 32)
     with pytest.raises(InvalidArgumentError, match="classes"):
-        ovam.initial_tokens(pipeline)
+        initial_tokens(pipeline)
 
 
 def test_a_mask_that_a_token_can_draw_is_found(trace: ovam.Trace, init: torch.Tensor) -> None:
@@ -82,7 +83,7 @@ def test_several_classes_and_several_examples_are_learned_together(pipeline: Sta
     left[4:20, 4:20], right[10:28, 28:44] = 1, 1
     both = torch.stack([1 - left - right, left, right])
     one = torch.stack([1 - left, left, torch.zeros(32, 48)])
-    init = ovam.initial_tokens(pipeline, "cat", "dog")
+    init = initial_tokens(pipeline, "cat", "dog")
     fit = ovam.optimize_tokens([(trace, both), (trace, one)], init, epochs=30)
     assert fit.embedding.shape == (3, 32)
     assert fit.best_loss < fit.losses[0]
