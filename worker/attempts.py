@@ -121,8 +121,10 @@ class Attempt:
 
     async def _follow(self) -> None:
         """Exchange news with the ledger until the end, or until the job is lost."""
-        while not self._ending:
+        last = False
+        while not last:
             await self._news_or_time()
+            last = self._ending  # what is reported before the end is exchanged, even if the end comes during an exchange
             try:
                 await self._exchange()
             except CancelRequested as request:

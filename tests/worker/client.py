@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from io import BytesIO
 from typing import Any, Self
 
@@ -16,11 +17,16 @@ from docket import Docket
 from PIL import Image
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.generation import GenerateRequest
-from contracts.jobs import AnyRequest, JobRecord, State, kind_of, new_job_id, utc_now
-from contracts.ledger import Ledger, write
-from contracts.store import ArtifactStore
+from contracts.schema.attribute import Target
+from contracts.schema.images import ImagesResult
+from contracts.schema.jobs import AnyJob, JobRecord, State
+from contracts.schema.models import ModelCard
+from contracts.schema.optimize import MaskExample
+from contracts.state import keys
+from contracts.state.ledger import Ledger, write
+from contracts.state.store import ArtifactStore
+from tests.worker.jobs import attribution, generation, optimization, probing
+from worker.cards import read_card
 from worker.settings import WorkerSettings
 
 PATIENCE = 90.0  # seconds; a busy machine takes half a minute to start a worker
@@ -36,6 +42,7 @@ class Client:
     ledger: Ledger
     store: ArtifactStore
     dockets: dict[str, Docket]
+    settings: WorkerSettings
 
     @classmethod
     @asynccontextmanager
@@ -44,30 +51,41 @@ class Client:
         async with Redis.from_url(settings.redis_url) as redis, dockets[keys.DOCKET], dockets[keys.INTERACTIVE]:
             for docket in dockets.values():
                 docket.register(run_job, names=[keys.TASK])
-            yield cls(redis, Ledger(redis), ArtifactStore.at(settings.store), dockets)
+            yield cls(redis, Ledger(redis), ArtifactStore.at(settings.store), dockets, settings)
 
-    async def record(self, request: AnyRequest, *, life: float = 3600, age: float = 0) -> JobRecord:
+    def card(self, model: str | None = None) -> ModelCard:
+        """The card of a model, by default of the default one."""
+        name = model or self.settings.default
+        return cached_card(name, self.settings.models[name])
+
+    async def record(self, job: AnyJob, *, life: float = 3600, age: float = 0) -> JobRecord:
         """Write the record of a new job, `age` seconds old, without telling any docket of it."""
-        made = utc_now() - timedelta(seconds=age)
-        record = JobRecord(
-            id=new_job_id(),
-            kind=kind_of(request),
-            state=State.QUEUED,
-            request=request,
-            created_at=made,
-            expires_at=made + timedelta(seconds=life),
+        record = JobRecord.filed(job, timedelta(seconds=life))
+        record = record.changed(
+            created_at=record.created_at - timedelta(seconds=age), expires_at=record.expires_at - timedelta(seconds=age)
         )
         async with self.redis.pipeline(transaction=True) as pipe:
             write(pipe, record)
             pipe.zadd(keys.JOBS, {record.id: 0})
-            pipe.zadd(keys.QUEUED, {record.id: made.timestamp() * 1000})
+            pipe.zadd(keys.QUEUED, {record.id: record.created_at.timestamp() * 1000})
             await pipe.execute()
         return record
 
-    async def submit(self, request: AnyRequest, *, life: float = 3600) -> str:
-        record = await self.record(request, life=life)
+    async def deliver(self, record: JobRecord) -> None:
+        """Add a job to its docket."""
         await self.dockets[keys.docket_of(record.kind)].add(keys.TASK, key=record.id)(record.id)
+
+    async def submit(self, job: AnyJob, *, life: float = 3600) -> str:
+        record = await self.record(job, life=life)
+        await self.deliver(record)
         return record.id
+
+    async def cancel(self, job_id: str) -> JobRecord:
+        """Cancel a job as the gateway does: one that waits is taken from its docket as well."""
+        record = await self.ledger.cancel(job_id)
+        if record.state.final:
+            await self.dockets[keys.docket_of(record.kind)].cancel(job_id)
+        return record
 
     async def when(self, job_id: str, holds: Callable[[JobRecord], bool]) -> JobRecord:
         """The record as soon as something holds of it."""
@@ -82,15 +100,42 @@ class Client:
     async def ended(self, job_id: str) -> JobRecord:
         return await self.when(job_id, lambda record: record.state.final)
 
-    async def run(self, request: AnyRequest) -> JobRecord:
-        return await self.ended(await self.submit(request))
+    async def run(self, job: AnyJob) -> JobRecord:
+        return await self.ended(await self.submit(job))
 
-    async def generated(self, **fields: Any) -> JobRecord:
+    def generation(self, model: str | None = None, **fields: Any) -> AnyJob:
+        return generation(self.card(model), **fields)
+
+    def long_generation(self, steps: int = 900) -> AnyJob:
+        """A generation that lasts until it is stopped, for all that a test can wait."""
+        return self.generation(prompt="a tree", num_inference_steps=steps)
+
+    async def generated(self, model: str | None = None, **fields: Any) -> JobRecord:
         """A small generate job that succeeded."""
-        request = GenerateRequest(**{"prompt": "a photograph of a cat", "seed": 1, "num_inference_steps": 3, **fields})
-        record = await self.run(request)
+        record = await self.run(self.generation(model, **fields))
         assert record.state is State.SUCCEEDED, record.error
         return record
+
+    async def attribution(self, source: JobRecord | str, *targets: Target, **options: Any) -> AnyJob:
+        """An attribute job about an image of another job, which need not exist."""
+        job_id = source if isinstance(source, str) else source.id
+        record = await self.ledger.find(job_id)
+        images = record.result if record and isinstance(record.result, ImagesResult) else None
+        return attribution(self.card(images.model if images else None), images, job_id, *targets, **options)
+
+    async def attributed(self, source: JobRecord | str, *targets: Target, **options: Any) -> JobRecord:
+        return await self.run(await self.attribution(source, *targets, **options))
+
+    def probing(self, source: JobRecord, **fields: Any) -> AnyJob:
+        return probing(self.card(source.request.model), source.id, **fields)
+
+    @staticmethod
+    def example(source: JobRecord, mask: np.ndarray | None = None) -> MaskExample:
+        """An image whose left half belongs to the class, or another mask."""
+        return MaskExample(job_id=source.id, mask=base64_mask(left_half() if mask is None else mask))
+
+    def optimization(self, examples: list[Any], name: str = "cat", **options: Any) -> AnyJob:
+        return optimization(self.card(), examples, name, **options)
 
     async def events(self, job_id: str) -> list[dict[str, Any]]:
         return [json.loads(event[b"data"]) for _, event in await self.redis.xrange(keys.events(job_id))]
@@ -102,6 +147,11 @@ class Client:
         data = await self.store.get(f"{keys.attempt_folder(record.id, record.attempt)}/{name}")
         assert data is not None, name
         return data
+
+
+@cache
+def cached_card(name: str, source: str) -> ModelCard:
+    return read_card(name, source, default=True)
 
 
 async def soon(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -29,7 +29,7 @@ def settings(redis_url: str, store_url: str, model_folder: Path, tmp_path: Path)
         default_model="tiny",
         redelivery_seconds=1,
         grace_seconds=0,
-        sweep_seconds=0.5,
+        janitor_seconds=0.5,
         worker_name="tester",
     )
 

@@ -6,10 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-import ovam
-from contracts import keys
 from contracts.attribution import AttributeRequest, AttributeResult, CrfSettings, MethodCard, Segment, Settings, Target
 from contracts.errors import Code, ServiceError
 from contracts.fields import Rle
@@ -18,8 +14,12 @@ from contracts.jobs import JobRecord, State, utc_now
 from contracts.models import Choice
 from contracts.targets import no_self_attention
 from contracts.tokens import TokenCard
-from tests.worker.client import Client, soon
+from PIL import Image
 from worker.questions import method_cards, questions_of, sought_by
+
+import ovam
+from contracts import keys
+from tests.worker.client import Client, soon
 from worker.resources import Resources
 
 pytestmark = pytest.mark.usefixtures("worker")

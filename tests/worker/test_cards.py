@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-
-import ovam
 from contracts.capabilities import kept_blocks
 from contracts.errors import Code, ServiceError
 from contracts.generation import CaptureOptions
+
+import ovam
 from tests.families import generate, tiny_family
 from worker.cards import read_card
 from worker.presence import read_offers

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
 import pytest
-
 from worker.gpu import GpuGate, Priority
 
 

@@ -1,20 +1,26 @@
 """What becomes of jobs that go wrong: the record says why, and nothing is left behind."""
 
+from typing import Any
+
 import pytest
 import torch
+from obstore.exceptions import GenericError
 
-from contracts import keys
-from contracts.attribution import AttributeRequest, Target
-from contracts.errors import Code, ServiceError
-from contracts.generation import GenerateRequest
-from contracts.jobs import JobRecord, State
-from ovam.errors import OvamError
+import ovam.errors
+from contracts.schema.attribute import TokenTarget, WordsTarget
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.jobs import JobRecord, State
+from contracts.state import keys
+from contracts.state.ledger import LostJob
+from ovam.errors import InvalidArgumentError, OvamError, SelectionError, TraceMismatchError
 from tests.worker.client import Client
-from worker.failures import CODES, failure_of
+from tests.worker.jobs import CAT
+from worker.attempts import Attempt
+from worker.failures import failure_of
+from worker.resources import Resources
+from worker.tasks import clean, run_attempt
 
 pytestmark = pytest.mark.usefixtures("worker")
-
-CAT = Target(label="cat", prompt="a photograph of a cat", word="cat")
 
 
 def why(record: JobRecord) -> Code:
@@ -25,10 +31,16 @@ def why(record: JobRecord) -> Code:
     return record.error.code
 
 
+def of_model(client: Client, name: str) -> Any:
+    return client.generation().model_copy(update={"model": name})
+
+
 async def test_a_model_that_does_not_load_fails_its_job_by_name(client: Client) -> None:
-    record = await client.run(GenerateRequest(prompt="a cat", model="broken"))
+    record = await client.run(of_model(client, "broken"))
     assert why(record) is Code.MODEL_FAILED_TO_LOAD
-    assert "broken" in record.error.detail
+    assert "'broken'" in record.error.detail
+    assert "there is no folder" in record.error.detail
+    assert record.started_at is None
     assert await client.stored("jobs") == []
 
 
@@ -38,47 +50,41 @@ async def test_a_model_that_cannot_be_read_is_not_offered(client: Client) -> Non
 
 
 async def test_a_model_nobody_configured_is_unknown(client: Client) -> None:
-    assert why(await client.run(GenerateRequest(prompt="a cat", model="sdxl"))) is Code.UNKNOWN_MODEL
+    record = await client.run(of_model(client, "sdxl"))
+    assert why(record) is Code.UNKNOWN_MODEL
+    assert "served: tiny, broken" in record.error.detail
 
 
-async def test_a_prompt_over_the_encoders_limit_is_refused_not_cut(client: Client) -> None:
-    assert why(await client.run(GenerateRequest(prompt="cat " * 90))) is Code.PROMPT_TOO_LONG
-
-
-async def test_a_size_the_model_cannot_draw_is_refused(client: Client) -> None:
-    assert why(await client.run(GenerateRequest(prompt="a cat", height=72))) is Code.SIZE_NOT_DIVISIBLE
-
-
-async def test_a_damaged_trace_is_said_to_be_unreadable(client: Client, worker: object) -> None:
+async def test_a_damaged_trace_is_reported_as_unreadable(client: Client, worker: Resources) -> None:
     source = await client.generated()
     worker.scenes.forget_model("tiny")
     await client.store.put(f"{keys.attempt_folder(source.id, 1)}/{keys.trace(0)}", b"not a trace")
-    record = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    record = await client.attributed(source)
     assert why(record) is Code.TRACE_UNREADABLE
     assert await client.stored(keys.job_folder(record.id)) == []
 
 
-async def test_a_missing_trace_is_said_to_be_unreadable(client: Client, worker: object) -> None:
+@pytest.mark.parametrize("name", ["trace-0.safetensors", "image-0.png"])
+async def test_a_trace_or_an_image_that_is_gone_is_reported_as_unreadable(client: Client, worker: Resources, name: str) -> None:
     source = await client.generated()
     worker.scenes.forget_model("tiny")
-    await client.store.delete_folder(keys.job_folder(source.id))
-    assert why(await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))) is Code.TRACE_UNREADABLE
+    await client.store.delete(f"{keys.attempt_folder(source.id, 1)}/{name}")
+    assert why(await client.attributed(source)) is Code.TRACE_UNREADABLE
 
 
 async def test_a_word_that_is_not_in_its_prompt_is_named_with_it(client: Client) -> None:
     source = await client.generated()
-    target = Target(label="dog", prompt="a photograph of a cat", word="dog")
-    record = await client.run(AttributeRequest(job_id=source.id, targets=[target]))
+    record = await client.attributed(source, WordsTarget(label="dog", prompt="a photograph of a cat", word="dog"))
     assert why(record) is Code.WORD_NOT_IN_PROMPT
     assert "a photograph of a cat" in record.error.detail
 
 
 async def test_a_source_that_cannot_be_used_is_named(client: Client) -> None:
     source = await client.generated()
-    short = await client.submit(GenerateRequest(prompt="a cat", seed=1, num_inference_steps=2), life=1)
-    answered = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
-    failed = await client.run(GenerateRequest(prompt="a cat", model="broken"))
-    waiting = await client.record(GenerateRequest(prompt="a cat"))
+    short = await client.submit(client.generation(num_inference_steps=2), life=1)
+    answered = await client.attributed(source)
+    failed = await client.run(of_model(client, "broken"))
+    waiting = await client.record(client.generation())
     await client.when(short, lambda record: record.state is State.EXPIRED)
     cases = {
         "0" * 26: Code.UNKNOWN_JOB,
@@ -88,23 +94,24 @@ async def test_a_source_that_cannot_be_used_is_named(client: Client) -> None:
         short: Code.JOB_EXPIRED,
     }
     for job_id, code in cases.items():
-        assert why(await client.run(AttributeRequest(job_id=job_id, targets=[CAT]))) is code
-    assert why(await client.run(AttributeRequest(job_id=source.id, image=1, targets=[CAT]))) is Code.IMAGE_INDEX
-    await client.ledger.cancel(waiting.id)
+        record = await client.attributed(job_id)
+        assert (why(record), record.error.field) == (code, "job_id")
+    record = await client.attributed(source, image=1)
+    assert (why(record), record.error.field) == (Code.IMAGE_INDEX, "image")
+    await client.cancel(waiting.id)
 
 
 async def test_an_unknown_token_is_named_with_its_place(client: Client) -> None:
     source = await client.generated()
-    targets = [CAT, Target(label="x", token="nobody")]
-    record = await client.run(AttributeRequest(job_id=source.id, targets=targets))
+    record = await client.attributed(source, CAT, TokenTarget(label="x", token="nobody"))
     assert why(record) is Code.UNKNOWN_TOKEN
     assert record.error.field == "targets.1.token"
 
 
-async def test_a_canceled_generation_stops_soon_and_leaves_nothing(client: Client, worker: object) -> None:
-    job_id = await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=900))
+async def test_a_canceled_generation_stops_soon_and_leaves_nothing(client: Client, worker: Resources) -> None:
+    job_id = await client.submit(client.long_generation())
     await client.when(job_id, lambda record: record.progress is not None)
-    await client.ledger.cancel(job_id)
+    await client.cancel(job_id)
     record = await client.ended(job_id)
     assert record.state is State.CANCELED
     assert record.progress.done < 800
@@ -114,20 +121,8 @@ async def test_a_canceled_generation_stops_soon_and_leaves_nothing(client: Clien
     assert (await client.generated()).state is State.SUCCEEDED
 
 
-async def test_a_job_canceled_while_another_has_the_device_does_not_wait_for_it(client: Client) -> None:
-    long = await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=900))
-    await client.when(long, lambda record: record.progress is not None)
-    waiting = await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=900))
-    await client.when(waiting, lambda record: record.state is State.RUNNING)
-    await client.ledger.cancel(waiting)
-    assert (await client.ended(waiting)).state is State.CANCELED
-    assert (await client.ledger.get(long)).state is State.RUNNING
-    await client.ledger.cancel(long)
-    await client.ended(long)
-
-
 async def test_a_job_deleted_while_it_runs_leaves_nothing(client: Client) -> None:
-    job_id = await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=900))
+    job_id = await client.submit(client.long_generation())
     await client.when(job_id, lambda record: record.progress is not None)
     await client.ledger.forget(job_id)
     await client.generated()  # the device is free again
@@ -135,21 +130,54 @@ async def test_a_job_deleted_while_it_runs_leaves_nothing(client: Client) -> Non
     assert await client.stored(keys.job_folder(job_id)) == []
 
 
-def test_every_error_of_the_library_has_a_code() -> None:
-    kinds = set(OvamError.__subclasses__())
-    assert kinds - set(CODES) <= {kind for kind in kinds if kind.__name__ == "CaptureError"}
+async def test_an_attempt_that_was_lost_deletes_what_it_wrote_of_its_own(client: Client, worker: Resources) -> None:
+    record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
+    attempt = Attempt(record, client.ledger, worker.gate)
+    await client.store.put(f"{keys.attempt_folder(record.id, 1)}/image-0.png", b"")
+    await client.store.put(f"{keys.attempt_folder(record.id, 2)}/image-0.png", b"")
+    await clean(attempt, worker)
+    assert await client.stored(keys.job_folder(record.id)) == [f"{keys.attempt_folder(record.id, 2)}/image-0.png"]
+    await client.ledger.claim(record.id, max_attempts=9)
+    with pytest.raises(LostJob):
+        await run_attempt(attempt, worker)
+    assert (await client.ledger.get(record.id)).attempt == 2
+
+
+def subclasses(kind: type) -> set[type]:
+    return {kind}.union(*(subclasses(each) for each in kind.__subclasses__()))
+
+
+def test_every_error_of_the_library_has_a_code_that_clients_know() -> None:
+    kinds = {kind for kind in subclasses(OvamError) if kind.__module__ == ovam.errors.__name__} - {OvamError}
+    only_for_callers = {"label-map-unreadable"}  # `read_indexed_png` is for those who got a map from the service
+    assert {kind.code for kind in kinds} - only_for_callers <= {code.value for code in Code}
+    failure = failure_of(TraceMismatchError("another build"))
+    assert (failure.code, failure.detail) == ("trace-mismatch", "another build")
+
+
+def test_an_argument_that_the_library_refuses_is_named() -> None:
+    failure = failure_of(SelectionError("heads", 9, "positions from -2 to 1"))
+    assert (failure.code, failure.field, failure.value) == (Code.SELECTION_INVALID, "heads", 9)
+    assert failure_of(InvalidArgumentError("steps", 9, "1 to 4")).code is Code.INVALID_ARGUMENT
 
 
 def test_what_nobody_expected_keeps_its_words_to_itself() -> None:
     failure = failure_of(RuntimeError("password 1234"))
     assert failure.code is Code.INTERNAL
     assert "1234" not in failure.detail
+    assert "RuntimeError" in failure.detail
 
 
-def test_a_lack_of_memory_is_told_as_such() -> None:
+def test_a_lack_of_memory_is_reported_as_such() -> None:
     host = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
     for error in (host, MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
         assert failure_of(error).code is Code.OUT_OF_MEMORY
+
+
+def test_a_store_that_does_not_answer_is_reported_without_its_words() -> None:
+    failure = failure_of(GenericError("http://10.0.0.1/secret"))
+    assert failure.code is Code.STORE_UNAVAILABLE
+    assert "secret" not in failure.detail
 
 
 def test_a_problem_with_a_code_keeps_it() -> None:

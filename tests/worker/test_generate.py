@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-import ovam
-from contracts import keys
 from contracts.errors import Code
 from contracts.fields import Span
 from contracts.generation import CaptureOptions, GenerateRequest, GenerateResult
 from contracts.jobs import JobRecord, State
+from PIL import Image
+from worker.gpu import Priority
+
+import ovam
+from contracts import keys
 from tests.families import tiny_family
 from tests.ovam.reference import aggregate, record_attention
 from tests.pipelines import tiny_scheduler
 from tests.worker.client import Client
 from worker import schedulers
-from worker.gpu import Priority
 from worker.resources import Resources
 from worker.settings import WorkerSettings
 

@@ -13,11 +13,11 @@ import httpx2
 import numpy as np
 import pytest
 import torch
+from ovam.token_files import LearnedTokens, to_npy, to_safetensors, to_textual_inversion
 from safetensors.torch import save
 
 import ovam
 from contracts import keys
-from ovam.token_files import LearnedTokens, to_npy, to_safetensors, to_textual_inversion
 from service.app import create_app
 from service.settings import GatewaySettings
 from tests.service.serving import client_of

@@ -7,21 +7,18 @@ import pytest
 from PIL import Image
 
 import ovam
-from contracts import keys
-from contracts.attribution import AttributeRequest, Target
-from contracts.generation import GenerateRequest, GenerateResult
-from contracts.jobs import State
+from contracts.schema.images import ImagesResult
+from contracts.schema.jobs import State
+from contracts.state import keys
 from tests.worker.client import Client
 from worker.resources import Resources
 
 pytestmark = pytest.mark.usefixtures("worker")
 
-CAT = Target(label="cat", prompt="a photograph of a cat", word="cat")
-
 
 async def test_a_generate_job_leaves_its_image_and_its_trace(client: Client, worker: Resources) -> None:
     record = await client.generated(seed=7)
-    assert isinstance(record.result, GenerateResult)
+    assert isinstance(record.result, ImagesResult)
     assert (record.result.height, record.result.width, record.result.evaluations) == (64, 64, 3)
     assert record.result.images[0].seed == 7
     with Image.open(BytesIO(await client.artifact(record, "image-0.png"))) as image:
@@ -55,31 +52,31 @@ async def test_image_k_is_the_image_of_seed_plus_k(client: Client) -> None:
 
 async def test_a_trace_from_the_store_answers_as_one_in_memory(client: Client, worker: Resources) -> None:
     source = await client.generated()
-    warm = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    warm = await client.attributed(source)
     worker.scenes.forget_model("tiny")
     assert len(worker.scenes) == 0
-    cold = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    cold = await client.attributed(source)
     assert await client.artifact(warm, "heatmap-0.npy") == await client.artifact(cold, "heatmap-0.npy")
 
 
 async def test_an_attribute_job_goes_before_a_long_generation_that_runs(client: Client) -> None:
     source = await client.generated()
-    long = await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=400))
+    long = await client.submit(client.long_generation(400))
     await client.when(long, lambda record: record.progress is not None)
-    answer = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    answer = await client.attributed(source)
     assert answer.state is State.SUCCEEDED
     assert (await client.ledger.get(long)).state is State.RUNNING
-    await client.ledger.cancel(long)
+    await client.cancel(long)
     await client.ended(long)
 
 
 async def test_generations_that_wait_do_not_keep_an_attribute_job_waiting(client: Client) -> None:
     source = await client.generated()
-    crowd = [await client.submit(GenerateRequest(prompt="a tree", num_inference_steps=300)) for _ in range(6)]
-    answer = await client.run(AttributeRequest(job_id=source.id, targets=[CAT]))
+    crowd = [await client.submit(client.long_generation(300)) for _ in range(6)]
+    answer = await client.attributed(source)
     assert answer.state is State.SUCCEEDED
     assert not (await client.ledger.get(crowd[-1])).state.final
     for job_id in crowd:
-        await client.ledger.cancel(job_id)
+        await client.cancel(job_id)
     for job_id in crowd:
         assert (await client.ended(job_id)).state is State.CANCELED

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contracts.errors import Code, ServiceError
+from contracts.generation import FilledCapture, FilledRequest
 from tokenizers import Tokenizer
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 import ovam
-from contracts.errors import Code, ServiceError
-from contracts.generation import FilledCapture, FilledRequest
 from ovam.errors import InvalidArgumentError
 from service.prompts import tokenized
 from tests.families import FAMILIES, tiny_family

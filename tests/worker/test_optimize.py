@@ -9,10 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-import ovam
-from contracts import keys
 from contracts.errors import Code
 from contracts.fields import Rle
 from contracts.generation import GenerateRequest
@@ -21,6 +17,10 @@ from contracts.ledger import CancelRequested, LostJob
 from contracts.optimization import Example, OptimizeRequest, OptimizeResult, Start
 from contracts.registry import Registry
 from ovam.token_files import from_npy
+from PIL import Image
+
+import ovam
+from contracts import keys
 from tests.worker.client import Client, base64_mask, left_half
 from tests.worker.running import running
 from worker import tokens

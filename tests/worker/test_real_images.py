@@ -8,10 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-import ovam
-from contracts import keys
 from contracts.attribution import AttributeRequest, AttributeResult, Target
 from contracts.errors import Code
 from contracts.generation import FilledCapture, GenerateResult, ImageRequest, Upload
@@ -19,6 +15,10 @@ from contracts.jobs import JobRecord, State
 from contracts.optimization import Example, OptimizeRequest, OptimizeResult
 from contracts.probing import ProbeRequest, ProbeResult
 from ovam.images import TIMESTEPS
+from PIL import Image
+
+import ovam
+from contracts import keys
 from tests.families import picture, tiny_family
 from tests.worker.client import Client, base64_mask
 from worker.pictures import read_picture
