@@ -22,7 +22,7 @@ TARGETS = [
 ]
 CLASS = "car"
 CLASS_PROMPT = f"a photograph of a {CLASS}"
-TAUGHT, OTHER = 4, 5  # seeds of the images that a token is learned from and applied to
+TAUGHT, OTHER = 1, 3  # seeds of the images that a token is learned from and applied to
 MASKS = Path(__file__).with_name("masks")  # of those two images; `python -m experiments.demo_masks` writes them
 
 Mask = NDArray[np.bool_]  # (height, width)

@@ -6,16 +6,16 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+from experiments.evaluation.asking import VOCABULARY, WORDINGS
+from experiments.evaluation.studios.over_http import NotServedError, check_served
 
 from experiments.evaluation import learning, work
-from experiments.evaluation.asking import VOCABULARY, WORDINGS
 from experiments.evaluation.datasets import DATASETS
 from experiments.evaluation.lines import Line, read_lines
 from experiments.evaluation.recipes import PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.settings import PLAIN, Setting
 from experiments.evaluation.stages import Plan
-from experiments.evaluation.studios.over_http import NotServedError, check_served
 from experiments.evaluation.tasks import work_through
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]

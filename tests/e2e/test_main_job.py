@@ -1,25 +1,22 @@
 """The main job over HTTP with the bundled model: what the demo shows, with what must hold."""
 
 import io
-from collections.abc import Iterator
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-import httpx2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco
 
-from experiments.client import JobFailed, Record, Service, overlap, png_base64
 from experiments.tinyworld.annotator import Annotator
+from launcher import demo
+from launcher.client import JobFailedError, Record, Service, png_base64
+from launcher.demo import overlap
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 PROMPT = "a photograph of a sun"  # the class the bundled model draws best
-
-
-@pytest.fixture(scope="module")
-def service(service_url: str) -> Iterator[Service]:
-    with httpx2.Client(base_url=service_url, timeout=60) as http:
-        yield Service(http)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +29,8 @@ def target(record: Record, *targets: Record, **options: object) -> Record:
 
 
 SUN = {"label": "sun", "prompt": PROMPT, "word": "sun"}
-UNREFINED = {"refine": "none", "crf": False}
-PLAIN = UNREFINED | {"tau": 0.5, "normalize": "minmax"}
+UNREFINED = {"refine": {"kind": "none"}, "crf": None}
+PLAIN = UNREFINED | {"threshold": {"kind": "share", "tau": 0.5, "normalize": "minmax"}}
 
 
 def test_a_generation_reports_every_step_as_it_happens(service: Service) -> None:
@@ -52,9 +49,9 @@ def test_an_image_is_the_same_alone_and_among_others(service: Service, generated
 
 
 def test_every_form_of_a_mask_is_the_same_mask(service: Service, generated: Record) -> None:
-    cut = {"tau": 0.7, "normalize": "max"}
-    (segment,) = service.run("attribute", target(generated, SUN, **cut, **UNREFINED))["result"]["segments"]
-    mask = service.picture(segment["mask"]) > 127
+    settings = UNREFINED | {"threshold": {"kind": "share", "tau": 0.7, "normalize": "max"}}
+    (segment,) = service.run("attribute", target(generated, SUN, settings=settings))["result"]["segments"]
+    mask = service.mask(segment)
     runs = {"size": segment["rle"]["size"], "counts": segment["rle"]["counts"].encode()}
     assert np.array_equal(coco.decode(runs).astype(bool), mask)
     assert int(mask.sum()) == segment["area"]
@@ -62,14 +59,16 @@ def test_every_form_of_a_mask_is_the_same_mask(service: Service, generated: Reco
     assert mask[y : y + height, x : x + width].sum() == mask.sum()
     heatmap = np.load(io.BytesIO(service.bytes(segment["heatmap_npy"])))
     assert heatmap.dtype == np.float32
-    assert np.array_equal(heatmap >= np.float32(segment["settings"]["tau"]) * heatmap.max(), mask)
+    assert np.array_equal(heatmap >= np.float32(segment["settings"]["threshold"]["tau"]) * heatmap.max(), mask)
 
 
 def test_what_an_answer_says_of_its_settings_makes_the_mask_again(service: Service) -> None:
     kept = service.run("generate", {"prompt": PROMPT, "seed": 5, "capture": {"self_attention": True}})
-    asked = target(kept, SUN, method="ovam", refine="both", affinity_steps=2, evaluations={"start": 5}, maps=["block"])
-    (segment,) = service.run("attribute", asked | {"semantic": {}})["result"]["segments"]
-    (again,) = service.run("attribute", target(kept, SUN, **segment["settings"]))["result"]["segments"]
+    settings = {"refine": {"kind": "both", "steps": 2}, "evaluations": {"start": 5}}
+    asked = target(kept, SUN, method="ovam", settings=settings, maps=["block"], semantic={})
+    (segment,) = service.run("attribute", asked)["result"]["segments"]
+    repeated = target(kept, SUN, method=segment["method"], settings=segment["settings"])
+    (again,) = service.run("attribute", repeated)["result"]["segments"]
     assert again["settings"] == segment["settings"]
     assert service.bytes(again["mask"]) == service.bytes(segment["mask"])
 
@@ -80,8 +79,8 @@ def test_a_learned_token_finds_the_thing_on_another_image_better_than_the_word(s
     example = {"job_id": generated["id"], "image": 0, "mask": png_base64(truth)}
     service.run("optimize", {"name": "sun-learned", "classes": ["sun"], "examples": [example]})
     token = {"label": "token", "token": "sun-learned"}
-    answer = service.run("attribute", target(generated, SUN, token, image=1, **PLAIN))
-    word, learned = (service.picture(segment["mask"]) > 127 for segment in answer["result"]["segments"])
+    answer = service.run("attribute", target(generated, SUN, token, image=1, settings=PLAIN))
+    word, learned = (service.mask(segment) for segment in answer["result"]["segments"])
     other = Annotator.load().mask(service.picture(generated["result"]["images"][1]["image"]), "sun")
     assert overlap(learned, other) > overlap(word, other)
     assert "sun-learned" in service.http.get("/v1/tokens/sun-learned").text
@@ -101,6 +100,28 @@ def test_jobs_of_many_clients_at_once_all_succeed(service: Service, generated: R
         assert set(pool.map(ask, range(16))) == {"succeeded"}
 
 
-def test_a_refusal_says_what_is_wrong(service: Service, generated: Record) -> None:
-    with pytest.raises(JobFailed, match="zebra"):
+def test_a_rejection_says_what_is_wrong(service: Service, generated: Record) -> None:
+    with pytest.raises(JobFailedError, match="zebra"):
         service.run("attribute", target(generated, {"label": "z", "prompt": PROMPT, "word": "zebra"}))
+
+
+def test_the_demo_s_masks_are_of_the_images_that_the_bundled_model_draws(service: Service) -> None:
+    for seed in (demo.TAUGHT, demo.OTHER):
+        scene = demo.generate(service, demo.CLASS_PROMPT, seed)
+        assert overlap(demo.true_mask(seed), Annotator.load().mask(scene.image, demo.CLASS)) > 0.95
+
+
+def test_the_demo_finds_what_it_says_and_the_token_does_better_than_the_word(
+    service_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo.main(service_url, tmp_path)
+    said = capsys.readouterr().out
+    word, token = (float(number) for number in re.findall(r"IoU (0\.\d+)", said))
+    assert 0.8 < word < token
+    image, annotator = np.array(Image.open(tmp_path / "image.png")), Annotator.load()
+    car = annotator.mask(image, "car")
+    masks = {name: np.array(Image.open(tmp_path / f"{name}-mask.png")) > 127 for name in ("car", "grass", "automobile")}
+    truths = {"car": car, "automobile": car, "grass": ~car}
+    assert {name: overlap(masks[name], truth) > 0.8 for name, truth in truths.items()} == dict.fromkeys(truths, True)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 4 * 192
