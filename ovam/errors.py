@@ -7,7 +7,14 @@ LONGEST_QUOTE: Final = 200  # characters
 
 
 class OvamError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base of every error that this library raises on purpose; `code` names its kind for programs.
+
+    >>> try:
+    ...     ovam.METHODS["dam"]
+    ... except ovam.OvamError as error:
+    ...     print(error.code, error)
+    unknown-method method is 'dam'; allowed: ovam, daam, attn2mask (did you mean 'daam'?)
+    """
 
     code: ClassVar[str] = "ovam-error"
 

@@ -30,7 +30,12 @@ How = str | Method
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Where a target is in an image."""
+    """Where a target is in an image.
+
+    >>> cat = ovam.segment(trace, pipeline, "cat", "daam")
+    >>> cat.mask.dtype, cat.mask.shape == cat.heatmap.shape, 0 < cat.score <= 1
+    (dtype('bool'), True, True)
+    """
 
     heatmap: Float[np.ndarray, "height width"]
     """Refined heat at the image's size, float32: what the threshold cuts."""

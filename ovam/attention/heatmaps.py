@@ -29,13 +29,17 @@ def heatmaps(
 ) -> Float[Tensor, "tokens height width"]:
     """Compute the attention of every pixel to every row of a text embedding (Eq. 5).
 
-    `reduction="sum"` adds up blocks, evaluations and heads, as Eq. 5; `"mean"` divides by the number of
-    terms, so that values lie in [0, 1] and sum to 1 over the tokens. The maps have the largest grid among
-    the chosen blocks, or `size` (height, width), resized bilinearly. `evaluations` and `heads` are
-    positions in the trace; see `ovam.selection` for how to choose. Differentiable with respect to
-    `embedding`; fp32 (fp64 for an fp64 trace), on the trace's device.
+    `reduction="sum"` adds up blocks, evaluations and heads, as in Eq. 5; `"mean"` divides by their number, so that values
+    lie in [0, 1] and sum to 1 over the tokens. The maps have the largest grid among the selected blocks, or `size`
+    (height, width), resized bilinearly. `evaluations` and `heads` are positions in the trace. Differentiable with respect
+    to `embedding`; single precision (double for a trace in double precision), on the trace's device.
 
     Raises `SelectionError`, and `InvalidArgumentError` for an embedding of another width.
+
+    >>> embedding, tokens = ovam.encode(pipeline, "a cat")
+    >>> maps = ovam.heatmaps(trace, embedding, size=(64, 96))
+    >>> maps.shape, bool(torch.allclose(maps.sum(dim=0), torch.tensor(1.0)))
+    (torch.Size([4, 64, 96]), True)
     """
     require_fitting(trace, embedding)
     selected = select(trace, blocks, evaluations, heads)
@@ -90,11 +94,15 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
 ) -> Float[Tensor, "height width"]:
-    """Compute the heatmap of a word or phrase of an attribution prompt: the mean over its tokens' maps.
+    """Compute the heatmap of a word or phrase of an attribution prompt: the mean of its tokens' maps.
 
-    All occurrences of the word count, or with `occurrence` the n-th, from 0; the rest is as in `heatmaps`.
+    All occurrences of the word count, or with `occurrence` the n-th, from 0. The other arguments are those of `heatmaps`.
 
-    Raises what `ovam.encode` and `heatmaps` raise, and `WordNotInPromptError`.
+    Raises what `encode` and `heatmaps` raise, and `WordNotInPromptError`.
+
+    >>> heat = ovam.word_heatmap(trace, pipeline, "a photograph of a cat", "cat", blocks="up")
+    >>> heat.shape
+    torch.Size([8, 12])
     """
     embedding, tokens = encode(pipeline, prompt, padding=padding)
     rows = [token.index for token in word_tokens(tokens, prompt, word, occurrence=occurrence)]

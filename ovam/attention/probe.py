@@ -48,14 +48,18 @@ def rank_words(  # noqa: PLR0913 - every choice of the method is one keyword
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
 ) -> tuple[RankedWord, ...]:
-    """Rank words of an attribution prompt by how much more a place attends to them than the image does.
+    """Rank words of an attribution prompt by how much more a place attends to them than the whole image does.
 
-    One softmax over one prompt, so that the words compete: `words` are words or phrases of it, all of its
-    words without them. The order is by `RankedWord.gain`: every word's map has a floor of its own, so that the
-    plain attention orders the words much the same everywhere (`experiments.probing` measures it).
+    All words take part in one softmax over one prompt: `words` are words or phrases of it, by default all its words. The
+    order is by `RankedWord.gain`, because every word's map has a floor of its own, so that plain attention orders the
+    words much the same everywhere. `box` is (left, top, width, height) in pixels of the image.
 
-    Raises `InvalidArgumentError` for a box outside of the image, `WordNotInPromptError`, and what `ovam.encode`
-    and `ovam.heatmaps` raise.
+    Raises `InvalidArgumentError` for a box outside of the image, `WordNotInPromptError`, and what `encode` and `heatmaps`
+    raise.
+
+    >>> ranked = ovam.rank_words(trace, pipeline, "a cat on a tree", ["cat", "tree"], box=(10, 10, 20, 20))
+    >>> sorted(one.word for one in ranked), round(sum(one.fraction for one in ranked), 6)
+    (['cat', 'tree'], 1.0)
     """
     require_trace(trace)
     _require_inside(box, trace.image_size)

@@ -40,14 +40,18 @@ def encode(
 ) -> tuple[Float[Tensor, "tokens text_width"], tuple[Token, ...]]:
     """Encode an attribution prompt as the pipeline encodes the prompts of its images (X' of Eq. 4).
 
-    That is the last hidden state of a Stable Diffusion 1.x or 2.x text encoder, and the last but one of
-    SDXL's two, side by side; its tokens are the first tokenizer's. `padding="none"` keeps the prompt's own
-    tokens with start and end, as published; `"max_length"` pads to the encoder's limit (77), the very
-    attention of generation. The two give different maps.
+    Returns the embedding, the last hidden state of a Stable Diffusion 1.x or 2.x text encoder or the last but one of
+    SDXL's two side by side, and the token that each of its rows stands for, those of the first tokenizer.
 
-    Raises `PromptTooLongError` instead of cutting the prompt, `InvalidArgumentError` for one that SDXL's two
-    tokenizers cut differently ("!!" is one token of the first and two of the second), `UnsupportedModelError`
-    for other text encoders.
+    `padding="none"` keeps the prompt's own tokens with start and end, as published; `"max_length"` pads to the encoder's
+    limit (77), as for a generation. The two give different maps.
+
+    Raises `PromptTooLongError` instead of cutting the prompt, `InvalidArgumentError` for one that SDXL's two tokenizers
+    split differently ("!!" is one token of the first and two of the second), `UnsupportedModelError` for other encoders.
+
+    >>> embedding, tokens = ovam.encode(pipeline, "a cat")
+    >>> embedding.shape, [token.text for token in tokens]
+    (torch.Size([4, 32]), ['<|startoftext|>', 'a', 'cat', '<|endoftext|>'])
     """
     return encode_each(pipeline, [prompt], padding=padding)[0]
 
@@ -82,12 +86,16 @@ def require_short(pipeline: Pipeline, prompt: str) -> None:
 
 
 def word_tokens(tokens: tuple[Token, ...], prompt: str, word: str, *, occurrence: int | None = None) -> tuple[Token, ...]:
-    """Find the tokens of a word or phrase by its characters, whatever its case.
+    """Find the tokens of a word or phrase in its prompt by its characters, whatever its case.
 
-    All occurrences count, or with `occurrence` the n-th, from 0. Only whole words match: "car" is not in
-    "scar".
+    All occurrences count, or with `occurrence` the n-th, from 0. Only whole words match ("car" is not in "scar"), in
+    scripts without spaces every occurrence; see `ovam.core.words.spans_of`.
 
-    Raises `WordNotInPromptError` naming the prompt and the word.
+    Raises `WordNotInPromptError`, which names the prompt and the word.
+
+    >>> _, tokens = ovam.encode(pipeline, "a cat and a dog")
+    >>> [token.index for token in ovam.word_tokens(tokens, "a cat and a dog", "dog")]
+    [5]
     """
     spans = occurrences_of(prompt, word, occurrence)
     return tuple(token for token in tokens if token.span and any(overlaps(token.span, span) for span in spans))

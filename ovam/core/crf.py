@@ -39,6 +39,13 @@ def dense_crf(
     """Refine a hard mask, given as probabilities [1-m, m], by the image's colours (section 3.4).
 
     Raises `InvalidArgumentError` when the mask is not boolean and of the image's size, `MissingPackageError` without simplecrf.
+
+    >>> image = np.zeros((32, 32, 3), np.uint8)
+    >>> image[8:24, 8:24] = 255
+    >>> rough = np.zeros((32, 32), bool)
+    >>> rough[10:24, 8:22] = True
+    >>> bool((ovam.dense_crf(image, rough) == (image[..., 0] > 0)).all())
+    True
     """
     pixels: UInt8[np.ndarray, "height width 3"] = rgb_of(image)
     mask = np.asarray(mask)

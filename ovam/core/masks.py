@@ -33,7 +33,7 @@ def binarize(
 
     Raises `InvalidArgumentError` for settings out of range and for heat that is negative or not finite.
 
-    >>> binarize(np.array([[0.1, 0.5, 1.0]]), 0.5).tolist()
+    >>> ovam.binarize(np.array([[0.1, 0.5, 1.0]]), 0.5).tolist()
     [[False, True, True]]
     """
     if not isinstance(tau, Threshold):

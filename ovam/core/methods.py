@@ -69,7 +69,13 @@ Refinement = NoRefinement | ByAttention | ByAffinity | ByBoth
 
 @dataclass(frozen=True)
 class Method(Checked):
-    """Every choice between a trace and a mask."""
+    """Every choice between a trace and a mask.
+
+    >>> from dataclasses import replace
+    >>> strict = replace(ovam.METHODS["daam"].words, evaluations=0.5, minimum_area=20)
+    >>> strict.threshold
+    Share(tau=0.4, normalize='max', kind='share')
+    """
 
     blocks: Blocks = "all"
     """Cross-attention blocks: `"all"`, or by a part of their name (`"up"`, `"down_blocks.1"`) or their resolution (16)."""

@@ -22,22 +22,29 @@ def capture(
     mid_block: bool = False,
     self_attention: bool = False,
 ) -> Iterator[list[Trace]]:
-    """Keep the queries of what `pipeline` generates inside the `with`; one `Trace` per image (Eq. 1).
+    """Keep the queries of every image that `pipeline` generates inside the `with`: one `Trace` per image (Eq. 1).
 
-    The list is filled when the block exits normally, in the order of the images, call after call. Images
-    are bitwise what they would be without it, and no hook outlives the block. A call that was interrupted,
-    or whose exception was caught inside the block, yields no traces.
+    The list is filled when the block exits normally, in the order of the images, call after call. Images are bitwise
+    the same as without capture, and no hook outlives the block. A call that was interrupted, or whose exception was
+    caught inside the block, leaves no trace.
 
-    `blocks` chooses by path (`"up"`, `"down_blocks.1"`, an exact name) or resolution (64, 32, 16),
-    see `ovam.selection`; `mid_block` adds the mid block, which the paper leaves out. `evaluations` keeps
-    some of the UNet evaluations of each call, as an index, a slice or a list (negative: from the end), and
-    `heads` some of every block's heads. `half="unconditional"` keeps the other half of the guidance
-    batch. `self_attention` keeps the self-attentions on the UNet's largest grid too, for refinement.
+    Args:
+        pipeline: A Stable Diffusion pipeline; adapters may be loaded, projections fused and the UNet compiled inside the block.
+        half: The branch of classifier-free guidance whose queries are kept.
+        blocks: Which cross-attention blocks; see `ovam.core.selection.Blocks`.
+        evaluations: Which UNet evaluations of each call; see `ovam.core.selection.Positions`. A slice works, too.
+        heads: Which heads of every block.
+        mid_block: Keep the mid block too, which the paper leaves out.
+        self_attention: Keep the self-attentions on the UNet's largest grid too, for methods that refine by them.
 
-    Adapters may be loaded and projections fused inside the `with`; `torch.compile` belongs there too.
+    Raises `UnsupportedModelError`, `CompiledModelError`, `SelectionError`; and during the generation `CaptureError`, or
+    `SelectionError` for a resolution that no block has.
 
-    Raises `UnsupportedModelError`, `CompiledModelError`, `SelectionError`, and during the generation
-    `CaptureError`, or `SelectionError` for a resolution that no block has.
+    >>> with ovam.capture(pipeline, self_attention=True) as traces:
+    ...     images = pipeline(["a cat", "a dog"], num_inference_steps=2).images
+    >>> len(traces), traces[0].image_size
+    (2, (64, 64))
+
     """
     if half not in get_args(Half):
         raise InvalidArgumentError("half", half, "'conditional' or 'unconditional'")

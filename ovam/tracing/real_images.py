@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ovam.attention.text import require_short
+from ovam.core.pictures import Picture, rgb_of
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
 from ovam.tracing.model import Pipeline, plain_unet
@@ -30,7 +31,7 @@ AESTHETIC_SCORE = 6.0  # what SDXL's refiner is told of an image's looks, diffus
 
 def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     pipeline: Pipeline,
-    image: UInt8[np.ndarray, "height width 3"],
+    image: Picture,
     *,
     prompt: str = "",
     timesteps: Sequence[int] | None = None,
@@ -44,24 +45,41 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     self_attention: bool = False,
     on_evaluation: Callable[[int, int], None] | None = None,
 ) -> Trace:
-    """Keep the queries with which a UNet looks at a real image (Eq. 1 for images that it did not make).
+    """Keep the queries with which a UNet looks at a real image (Eq. 1, for images that it did not generate).
 
-    The image is encoded by the VAE, and evaluated at each of `timesteps` (by default `TIMESTEPS`) under as
-    much noise as belongs there; every evaluation has noise of its own, drawn in turn from `seed`.
-    `inversion="ddim"` goes without noise: from the image along the deterministic path of DDIM, in
-    `num_inference_steps` even steps, each of which is an evaluation. There is no guidance; `prompt` says
-    what is in the image, or nothing. The trace has an evaluation a timestep, in the order given, or from the
-    image towards noise. `on_evaluation` is called with how many evaluations are done, and of how many. All
-    other choices are those of `ovam.capture`.
+    The VAE encodes the image, and the UNet evaluates it once per timestep, each time under as much noise as belongs to
+    that timestep. `inversion="ddim"` adds no noise but follows the deterministic path of DDIM, from the image towards
+    noise, in `num_inference_steps` even steps. There is no guidance.
 
-    Raises `InvalidArgumentError` for an image whose sides the VAE cannot halve or a timestep outside,
-    `PromptTooLongError`, and what `ovam.capture` raises; `UnsupportedModelError` also for schedulers without
-    `alphas_cumprod` (flow matching) and UNets that take more than a latent (inpainting).
+    Args:
+        pipeline: A Stable Diffusion pipeline.
+        image: A PIL image or an array, with sides that the VAE can halve.
+        prompt: What is in the image, or nothing.
+        timesteps: Timesteps of the evaluations; by default `TIMESTEPS`.
+        inversion: "none", or "ddim".
+        num_inference_steps: Evaluations of an inversion.
+        seed: Seed of the noise; every evaluation draws its own.
+        blocks: As in `capture`, like `evaluations`, `heads`, `mid_block` and `self_attention`.
+        evaluations: See `blocks`.
+        heads: See `blocks`.
+        mid_block: See `blocks`.
+        self_attention: See `blocks`.
+        on_evaluation: Called with the number of finished evaluations, and of all.
+
+    Raises `InvalidArgumentError` for sides that the VAE cannot halve or a timestep out of range, `PromptTooLongError`,
+    what `capture` raises, and `UnsupportedModelError` also for schedulers without `alphas_cumprod` (flow matching) and
+    UNets that take more than a latent (inpainting).
+
+    >>> trace = ovam.trace_image(pipeline, np.zeros((64, 96, 3), np.uint8), prompt="a cat", timesteps=[500, 100])
+    >>> trace.timesteps, trace.image_size
+    ((500.0, 100.0), (64, 96))
+
     """
     diffusion = Diffusion.of(pipeline.scheduler)
     steps = _steps(diffusion, timesteps, inversion, num_inference_steps)
-    latent = _encoded(pipeline, image)
-    look = _looking(pipeline, prompt, (image.shape[0], image.shape[1]))
+    pixels = rgb_of(image)
+    latent = _encoded(pipeline, pixels)
+    look = _looking(pipeline, prompt, (pixels.shape[0], pixels.shape[1]))
     random = torch.Generator().manual_seed(seed)
     choice = Choice("conditional", blocks, evaluations, heads, mid_block, self_attention)
     evaluation = Evaluation(torch.tensor(steps), len(steps), slice(None))
@@ -181,8 +199,8 @@ def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[
 def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> Latent:
     """Encode an image: the mean of the VAE's posterior, as the UNet knows latents."""
     multiple, shape = pipeline.vae_scale_factor, image.shape
-    if image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not image.size or any(np.mod(shape[:2], multiple)):
-        raise InvalidArgumentError("image", (image.dtype, shape), f"uint8, (height, width, 3) in multiples of {multiple}")
+    if any(np.mod(shape[:2], multiple)):
+        raise InvalidArgumentError("image", shape, f"(height, width, 3) in multiples of {multiple}")
     config = pipeline.vae.config
     with torch.no_grad(), _exact(pipeline.vae) as vae:
         pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
