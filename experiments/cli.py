@@ -1,4 +1,4 @@
-"""The `ovam-experiments` command."""
+"""The commands of `python -m experiments`."""
 
 import json
 import shlex
@@ -9,16 +9,17 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from experiments.evaluation import adopting, folder, scales, summary
+from experiments.bundled import MODEL
+from experiments.evaluation import defaults, folder, scales, summary
+from experiments.evaluation.backends import models, service
 from experiments.evaluation.quick import quick_rows
-from experiments.evaluation.report import trial
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.stages import Plan
-from experiments.evaluation.studios import models, over_http
 
 app = typer.Typer(
-    help="The paper's evaluation: on a world with known truth, or on images that people annotated.", no_args_is_help=True
+    help="The paper's evaluation: on a synthetic world with known truth, or on images that people annotated.",
+    no_args_is_help=True,
 )
 Model = Annotated[str, typer.Option(metavar="FOLDER|ID", help="the pipeline to evaluate: a folder, or an id on the hub")]
 Folder = Annotated[Path, typer.Option(help="the pipeline whose defaults they become", exists=True, file_okay=False)]
@@ -33,12 +34,12 @@ ResultsOf = Annotated[
 DocsOf = Annotated[
     Path | None, typer.Option(help="folder for results.md, and results/ with its pictures", show_default=f"docs; {ELSEWHERE}")
 ]
-Url = Annotated[str, typer.Option(metavar="URL", help="ask this service, which serves the model, for everything")]
+Url = Annotated[str, typer.Option("--service", metavar="URL", help="do all work through this service, which serves the model")]
 Dataset = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="annotated images, all of which are taken; see experiments/evaluation/folder.py"),
 ]
-MODEL, WORK, RESULTS, DOCS = Path("models/tiny"), Path("runs/evaluation"), Path("experiments/results"), Path("docs")
+WORK, RESULTS, DOCS = Path("runs/evaluation"), Path("experiments/results"), Path("docs")
 
 
 class Images(StrEnum):
@@ -53,33 +54,33 @@ def evaluate(
     model: Model = str(MODEL),
     work: Work = WORK,
     processes: Processes = 2,
-    service: Url = "",
+    url: Url = "",
     dataset: Dataset = None,
     results: ResultsOf = None,
     docs: DocsOf = None,
 ) -> None:
     """Learn tokens, choose thresholds, measure everything, write results and their page. Goes on where it stopped."""
-    plan = plan_of(model, work, scales.FULL, service, dataset)
+    plan = plan_of(model, work, scales.FULL, url, dataset)
     through(plan, processes)
-    ours = not service and dataset is None and plan.model.resolve() == MODEL.resolve()
+    ours = not url and dataset is None and plan.model.resolve() == MODEL.resolve()
     conclude(plan, results or (RESULTS if ours else plan.report / "json"), docs or (DOCS if ours else plan.report))
 
 
-def plan_of(model: str, work: Path, scale: Scale, service: str, dataset: Path | None) -> Plan:
+def plan_of(model: str, work: Path, scale: Scale, url: str, dataset: Path | None) -> Plan:
     """All work of an evaluation, or the end with what cannot be evaluated; a folder's images are taken as they are."""
     try:
         found = models.folder_of(model)
         if dataset:
             scale = scales.scale_of(folder.read(dataset), everything=scale.everything)
-        if service:
-            over_http.check_served(service, found, model)
-    except (models.UnknownModelError, folder.BadDataSetError, over_http.NotServedError) as error:
+        if url:
+            service.check_served(url, found, model)
+    except (models.UnknownModelError, folder.BadDataSetError, service.NotServedError) as error:
         end(str(error))
-    return Plan(found, work, scale, service, dataset, model)
+    return Plan(found, work, scale, url, dataset, model)
 
 
 def conclude(plan: Plan, results: Path, docs: Path) -> None:
-    """Write everything that comes of a plan's work."""
+    """Write the results of a plan's work and their page."""
     from experiments.evaluation.report import gallery  # noqa: PLC0415  # other commands need no model
 
     summary.write(summary.summarise(plan, command()), results)
@@ -90,37 +91,25 @@ def conclude(plan: Plan, results: Path, docs: Path) -> None:
 
 @app.command()
 def report(results: Results = RESULTS, docs: Docs = DOCS) -> None:
-    """Write the page and the plots of results that are there."""
+    """Write the pages and the plots of results that are there."""
     from experiments.evaluation.report import page, plots  # noqa: PLC0415  # plots take a package of the checks
 
     found = page.read(results)
     plots.draw(found["scores"], docs / "results")
-    (docs / "results.md").write_text(page.page(found, "results"))
-    print(f"wrote {docs / 'results.md'}")
+    page.write(found, docs)
+    print(f"wrote {docs / 'results.md'} and {docs / 'results' / 'tables.md'}")
 
 
 @app.command()
 def adopt(model: Folder = MODEL, results: Results = RESULTS, docs: Docs = DOCS) -> None:
-    """Make the best settings the model's defaults where they are better in tuning and in reporting, and say so on the page."""
+    """Make the best settings the model's defaults where they beat the paper's on all sets, and write the pages again."""
     try:
-        found = adopting.adopt(results, model)
-    except adopting.NotMeasuredError as error:
+        found = defaults.adopt(results, model)
+    except defaults.NotMeasuredError as error:
         end(str(error))
-    for change in found:
-        gains = ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in change.gains.items())
-        verb = "takes the place of" if change.better else "does not replace"
-        print(f"{change.field}: {change.best} {verb} {change.now} ({gains})")
-    report(results, docs)
-
-
-@app.command("trial")
-def keep_trial(
-    other: Annotated[Path, typer.Argument(help="folder of another model's results", exists=True, file_okay=False)],
-    results: Results = RESULTS,
-    docs: Docs = DOCS,
-) -> None:
-    """Keep the main figures of another model that was tried, and set them beside this one's on the page."""
-    trial.keep(other, results)
+    for one in found:
+        gains = ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in one.gains.items())
+        print(f"{one.field}: {one.best} {'is' if one.better else 'is not'} better than the paper's everywhere ({gains})")
     report(results, docs)
 
 
@@ -129,12 +118,12 @@ def quick(
     model: Model = str(MODEL),
     work: Work = WORK,
     processes: Processes = 2,
-    service: Url = "",
+    url: Url = "",
     dataset: Dataset = None,
     images: Annotated[Images, typer.Option(help="of every set of the bundled world")] = Images.FEW,
 ) -> None:
     """Measure the published methods and ours on a few images; rows of JSON on standard output."""
-    plan = plan_of(model, work, scales.QUICK if images is Images.FEW else scales.HEADLINE, service, dataset)
+    plan = plan_of(model, work, scales.QUICK if images is Images.FEW else scales.HEADLINE, url, dataset)
     through(plan, processes)
     for row in quick_rows(plan):
         print(json.dumps(row))

@@ -6,52 +6,37 @@ One image a class; the heatmap of its word and the mask of that, from the trace 
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
-from diffusers import StableDiffusionPipeline
-from jaxtyping import Float
-from torch import Tensor
 
 import ovam
-from experiments.tinyworld.shapes import CLASS_NAMES
+from experiments.bundled import MODEL, bundle, photograph, words_of
+from experiments.evaluation.subjects import overlap
 
 FIRST_SEED = 40_000
-GUIDANCE = 3.0
-SIZE = (64, 64)
 KEPT = (torch.float16, torch.bfloat16)
 
 
-def heatmap(trace: ovam.Trace, pipeline: StableDiffusionPipeline, name: str) -> Float[Tensor, "height width"]:
-    """The heatmap of a class in the image of it."""
-    return ovam.word_heatmap(trace, pipeline, f"a photograph of a {name}", name, size=SIZE)
+def main(model: Annotated[Path, typer.Option(help="the pipeline")] = MODEL) -> None:
+    """Generate the images and compare."""
+    ours = bundle(model)
+    words = list(words_of(ours.world).values())
+    traces = [ours.generate(photograph(word), FIRST_SEED + number)[1] for number, word in enumerate(words)]
 
+    def heatmaps(dtype: torch.dtype) -> list[np.ndarray]:
+        maps = [
+            ovam.word_heatmap(trace.to(dtype=dtype), ours.pipeline, photograph(word), word, size=trace.image_size)
+            for trace, word in zip(traces, words, strict=True)
+        ]
+        return [one.float().numpy() for one in maps]
 
-def iou(one: Float[Tensor, "height width"], other: Float[Tensor, "height width"]) -> float:
-    """The agreement of two heatmaps' masks, cut as the bundled model's words are."""
-    masks = [ovam.binarize(heat, tau=0.5, normalize="minmax") for heat in (one, other)]
-    return float((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
-
-
-def main(
-    model: Annotated[Path, typer.Option(help="the pipeline")] = Path("models/tiny"),
-    steps: Annotated[int, typer.Option(help="UNet evaluations")] = 30,
-) -> None:
-    """Draw the images and compare."""
-    pipeline = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    prompts = [f"a photograph of a {name}" for name in CLASS_NAMES]
-    generators = [torch.Generator().manual_seed(FIRST_SEED + number) for number in range(len(prompts))]
-    with ovam.capture(pipeline) as traces:
-        pipeline(prompts, generator=generators, num_inference_steps=steps, guidance_scale=GUIDANCE, output_type="latent")
-    exact = [heatmap(trace, pipeline, name) for trace, name in zip(traces, CLASS_NAMES, strict=True)]
+    exact = heatmaps(torch.float32)
     for dtype in KEPT:
-        kept = [heatmap(trace.to(dtype=dtype), pipeline, name) for trace, name in zip(traces, CLASS_NAMES, strict=True)]
-        pairs = list(zip(kept, exact, strict=True))
-        worst = max(float((one - other).abs().max() / other.max()) for one, other in pairs)
-        ious = [iou(one, other) for one, other in pairs]
-        print(
-            f"{dtype}: error at most {worst:.1e} of the maximum; IoU at least {min(ious):.4f}, mean {sum(ious) / len(ious):.4f}"
-        )
+        pairs = list(zip(heatmaps(dtype), exact, strict=True))
+        worst = max(float(np.abs(one - other).max() / other.max()) for one, other in pairs)
+        ious = [overlap(*(ovam.binarize(heat, 0.5, normalize="minmax") for heat in pair)) for pair in pairs]
+        print(f"{dtype}: error at most {worst:.1e} of the maximum; IoU at least {min(ious):.4f}, mean {np.mean(ious):.4f}")
 
 
 if __name__ == "__main__":

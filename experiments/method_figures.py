@@ -3,204 +3,298 @@
 What is written above a mask is its IoU with the annotator's. The seeds are for showing; no setting was chosen on them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 
 import ovam
-from experiments.figures import Cell, sheet
-from experiments.showing import CUT, PLAIN, SIZE, cut, heat_of, hot, pipeline, shown, solid
-from experiments.tinyworld.render import REAL_IMAGES, example
-from ovam.attention import resize
+from experiments.bundled import STEPS, Bundle, Mask, bundle, generator, photograph
+from experiments.evaluation.subjects import overlap
+from launcher.sheet import Cell, sheet
+from ovam.attention.refinement import affinity as spread_along
+from ovam.attention.refinement import attention_received
+from ovam.attention.scores import resize
+from ovam.core.label_maps import labels_of, voc_palette
+from ovam.core.masks import filled, instances, weighted, without_small_regions
+from ovam.core.thresholds import Absolute, Otsu, Share, min_max
 
 FOLDER = Path("docs/method")
-CAR = "a photograph of a red car on the grass"
-BOAT = "a photograph of a boat and a sun on the sea"
+CUT = Share(0.5, "minmax")
+LEARN_FROM = 3  # the seed of the annotated image
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A prompt whose image shows the choices, its seed, and the classes and grounds looked for in it."""
+
+    prompt: str
+    seed: int
+    words: tuple[str, ...]
+
+
+SHOWN: dict[str, tuple[Shown, ...]] = {
+    "polygons": (
+        Shown("a photograph of a red car on the grass", 5, ("car", "grass", "wheel", "red")),
+        Shown("a photograph of a boat and a sun on the sea", 6, ("boat", "sun", "sea", "sail")),
+        Shown("a photograph of a house and a tree on the snow", 6, ("house", "tree", "snow", "roof")),
+        Shown("a photograph of a yellow star and a blue fish on the bricks", 2, ("star", "fish", "bricks", "blue")),
+    ),
+    "emoji": (
+        Shown("a photograph of a red car on the grass", 5, ("car", "grass", "wheel", "red")),
+        Shown("a photograph of a cat and a ball on the sand", 6, ("cat", "ball", "sand", "tail")),
+        Shown("a photograph of a dog wearing a hat", 6, ("dog", "hat", "ground", "ear")),
+        Shown("a photograph of a bird and a tree in the snow", 2, ("bird", "tree", "snow", "leaf")),
+    ),
+}
+"""By world: one thing, two things, and two more for the gallery."""
 
 Rows = list[list[Cell]]
 
 
-def laws() -> Rows:
-    """Which half: attention to the prompt, and to the negative prompt."""
-    scene = shown(CAR, 5, "a tree")
-    asked = {
-        "to prompt: car": heat_of(scene.trace, "car"),
-        "to negative: car": heat_of(scene.against, "car"),
-        "to negative: tree": heat_of(scene.against, "tree"),
-    }
-    return [[Cell("the image", scene.image), *(hot(name, heat) for name, heat in asked.items())]]
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A generated image, its traces of both guidance branches, and what the annotator sees in it."""
+
+    ours: Bundle
+    shown: Shown
+    image: NDArray[np.uint8]
+    trace: ovam.Trace
+    against: ovam.Trace
+
+    def truth(self, name: str) -> Mask:
+        """Where the annotator sees a class."""
+        return self.ours.truth(self.image, name)
+
+    def heat(self, word: str, prompt: str = "", *, trace: ovam.Trace | None = None, **choices: Any) -> torch.Tensor:  # noqa: ANN401
+        """A word's heatmap at the image's size, without the mid block unless it is chosen."""
+        settings: dict[str, Any] = {"blocks": ["down", "up"], "size": self.trace.image_size} | choices
+        return ovam.word_heatmap(trace or self.trace, self.ours.pipeline, prompt or photograph(word), word, **settings)
+
+    def sized(self, heat: torch.Tensor) -> torch.Tensor:
+        """A heatmap at the image's size."""
+        return resize(heat[None], self.trace.image_size)[0]
+
+    def spread(self, heat: torch.Tensor, steps: int = 1) -> torch.Tensor:
+        """A heatmap spread along the self-attention, at the image's size."""
+        return self.sized(spread_along(heat[None], self.trace.self_attention, steps=steps)[0])
 
 
-def blocks() -> Rows:
-    """Which blocks: by resolution and by position."""
-    scene = shown(CAR, 5)
-    truth = scene.truth("car")
-    choices: dict[str, Any] = {"16 x 16": [16], "8 x 8": [8], "4 x 4": "down_blocks.2|up_blocks.0", "down": "down", "mid": "mid"}
-    heats = {
-        name: heat_of(scene.trace, "car", blocks=choice) for name, choice in (choices | {"all but mid": ["down", "up"]}).items()
-    }
+@cache
+def scene_of(shown: Shown, negative_prompt: str = "") -> Scene:
+    """One image, with everything kept."""
+    ours = bundle()
+    everything: dict[str, Any] = {"mid_block": True, "self_attention": True}
+    with (
+        ovam.capture(ours.pipeline, half="unconditional", mid_block=True) as against,
+        ovam.capture(ours.pipeline, **everything) as to,
+    ):
+        image = ours.pipeline(
+            shown.prompt,
+            negative_prompt=negative_prompt,
+            guidance_scale=ours.guidance_scale,
+            num_inference_steps=STEPS,
+            generator=generator(shown.seed),
+        ).images[0]
+    return Scene(ours, shown, np.asarray(image), to[0], against[0])
+
+
+def one_thing() -> Shown:
+    """The image of one thing."""
+    return SHOWN[bundle().world.name][0]
+
+
+def two_things() -> Shown:
+    """The image of two things."""
+    return SHOWN[bundle().world.name][1]
+
+
+def hot(label: str, heat: torch.Tensor | NDArray[Any]) -> Cell:
+    """A heatmap, coolest pixel dark and hottest bright, with its range in the label."""
+    values = np.asarray(heat, np.float32)
+    return Cell(f"{label}, {values.min():.2f}-{values.max():.2f}", np.rint(min_max(values) * 255).astype(np.uint8), heat=True)
+
+
+def solid(label: str, mask: Mask, truth: Mask | None = None) -> Cell:
+    """A mask, with its IoU where truth is known."""
+    note = "" if truth is None else f"  IoU {overlap(mask, truth):.2f}"
+    return Cell(f"{label}{note}", mask.astype(np.uint8) * 255)
+
+
+def cut(heat: torch.Tensor | NDArray[Any], threshold: Any = CUT, **options: Any) -> Mask:  # noqa: ANN401
+    """A heatmap's mask."""
+    return ovam.binarize(heat, threshold, **options)
+
+
+def with_masks(heats: dict[str, torch.Tensor], truth: Mask) -> Rows:
+    """Heatmaps above their masks."""
     return [
         [hot(name, heat) for name, heat in heats.items()],
         [solid(name, cut(heat), truth) for name, heat in heats.items()],
     ]
 
 
+def laws() -> Rows:
+    """Which guidance branch: attention to the prompt, and to the negative prompt."""
+    scene = scene_of(one_thing(), "a tree")
+    word = scene.shown.words[0]
+    heats = {
+        f"to prompt: {word}": scene.heat(word),
+        f"to negative: {word}": scene.heat(word, trace=scene.against),
+        "to negative: tree": scene.heat("tree", trace=scene.against),
+    }
+    return [[Cell("the image", scene.image), *(hot(name, heat) for name, heat in heats.items())]]
+
+
+def blocks() -> Rows:
+    """Which blocks: by resolution and by position."""
+    scene = scene_of(one_thing())
+    word = scene.shown.words[0]
+    sides = sorted({max(block.grid) for block in scene.trace.blocks if "mid" not in block.name}, reverse=True)
+    choices: dict[str, Any] = {f"{side} x {side}": outer(scene.trace, side) for side in sides}
+    choices |= {"down": "down", "mid": "mid", "all but mid": ["down", "up"]}
+    return with_masks({name: scene.heat(word, blocks=choice) for name, choice in choices.items()}, scene.truth(word))
+
+
+def outer(trace: ovam.Trace, side: int) -> list[str]:
+    """The blocks of a resolution but the mid block."""
+    return [block.name for block in trace.blocks if max(block.grid) == side and "mid" not in block.name]
+
+
 def evaluations() -> Rows:
     """Which UNet evaluations: single ones, the first and last, all."""
-    scene = shown(CAR, 5)
-    truth = scene.truth("car")
+    scene = scene_of(one_thing())
+    word = scene.shown.words[0]
     choices: dict[str, Any] = {
         "first": 0,
         "middle (0.5)": 0.5,
         "last": -1,
         "first 10": slice(10),
         "last 10": slice(-10, None),
-        "all": None,
+        "all": "all",
     }
-    heats = {name: heat_of(scene.trace, "car", evaluations=choice) for name, choice in choices.items()}
-    return [
-        [hot(name, heat) for name, heat in heats.items()],
-        [solid(name, cut(heat), truth) for name, heat in heats.items()],
-    ]
+    return with_masks({name: scene.heat(word, evaluations=choice) for name, choice in choices.items()}, scene.truth(word))
 
 
 def heads() -> Rows:
     """Every head of one block looks elsewhere."""
-    scene = shown(CAR, 5)
+    scene = scene_of(one_thing())
     block = next(block for block in scene.trace.blocks if block.name.startswith("up_blocks.0"))
-    return [[hot(f"head {head}", heat_of(scene.trace, "car", blocks=block.name, heads=head)) for head in range(block.heads)]]
+    word = scene.shown.words[0]
+    return [[hot(f"head {head}", scene.heat(word, blocks=block.name, heads=head)) for head in range(block.heads)]]
 
 
 def text() -> Rows:
     """Which softmax, and which words."""
-    scene = shown(CAR, 5)
-    embedding, tokens = ovam.encode(pipeline(), CAR)
-    maps = ovam.heatmaps(scene.trace, embedding, size=SIZE)
+    scene = scene_of(one_thing())
+    prompt, (thing, ground, *_) = scene.shown.prompt, scene.shown.words
+    embedding, tokens = ovam.encode(scene.ours.pipeline, prompt)
+    maps = ovam.heatmaps(scene.trace, embedding, size=scene.trace.image_size)
     rows = [token.index for token in tokens if token.span]
-    two = "a car and a car"
+    two = f"a {thing} and a {thing}"
+    phrase = f"red {thing}"
     return [
         [Cell("the image", scene.image)]
-        + [hot(f"{word}, own tokens", heat_of(scene.trace, word, CAR)) for word in ("car", "grass")]
-        + [hot(f"{word}, all 77", heat_of(scene.trace, word, CAR, padding="max_length")) for word in ("car", "grass")],
-        [
-            hot("<start>", maps[0]),
-            hot("phrase: red car", heat_of(scene.trace, "red car", CAR)),
-            hot("whole prompt", maps[rows].mean(0)),
-        ]
-        + [hot(f"two cars: {n}", heat_of(scene.trace, "car", two, occurrence=n)) for n in (0, 1)],
+        + [hot(f"{word}, own tokens", scene.heat(word, prompt)) for word in (thing, ground)]
+        + [hot(f"{word}, all 77", scene.heat(word, prompt, padding="max_length")) for word in (thing, ground)],
+        [hot("<start>", maps[0]), hot(f"phrase: {phrase}", scene.heat(phrase, prompt)), hot("whole prompt", maps[rows].mean(0))]
+        + [hot(f"two of it: {n}", scene.heat(thing, two, occurrence=n)) for n in (0, 1)],
     ]
 
 
 def received() -> Rows:
-    """Eq. 8: weights by attention received, either way up."""
-    scene = shown(CAR, 5)
-    truth, heat = scene.truth("car"), heat_of(scene.trace, "car")
-    layers = scene.trace.self_attention
-    received = ovam.attention_received(layers)
-    weights = [ovam.weighed(heat, received, 0.5, sign) for sign in (1, -1)]
+    """Eq. 8: weights by attention received, with either sign."""
+    scene = scene_of(one_thing())
+    word = scene.shown.words[0]
+    truth, heat = scene.truth(word), scene.heat(word)
+    attention = attention_received(scene.trace.self_attention)
+    weights = {sign: weighted(heat.numpy(), attention.numpy(), 0.5, sign) for sign in (1, -1)}
     return [
-        [hot("attention received", resize(received[None], SIZE)[0]), hot("heat", heat)]
-        + [hot(f"alpha 0.5, sign {sign:+d}", weighed) for sign, weighed in zip((1, -1), weights, strict=True)],
+        [hot("attention received", scene.sized(attention)), hot("heat", heat)]
+        + [hot(f"alpha 0.5, sign {sign:+d}", one) for sign, one in weights.items()],
         [Cell("the image", scene.image), solid("heat", cut(heat), truth)]
-        + [solid(f"sign {sign:+d}", cut(heat, CUT, attention=received, alpha=0.5, sign=sign), truth) for sign in (1, -1)],
+        + [solid(f"sign {sign:+d}", cut(heat, CUT, attention=attention, alpha=0.5, sign=sign), truth) for sign in weights],
     ]
 
 
 def affinity() -> Rows:
     """D <- A D: heat spread along the self-attention."""
-    scene = shown(CAR, 5)
-    truth, native = scene.truth("car"), heat_of(scene.trace, "car", size=None)
-    heats = {"as it is": native}
-    heats |= {f"affinity {steps}": ovam.affinity(native[None], scene.trace.self_attention, steps=steps)[0] for steps in (1, 2, 4)}
-    shown_heats = {name: resize(heat[None], SIZE)[0] for name, heat in heats.items()}
-    return [
-        [hot(name, heat) for name, heat in shown_heats.items()],
-        [solid(name, cut(heat), truth) for name, heat in shown_heats.items()],
-    ]
+    scene = scene_of(one_thing())
+    word = scene.shown.words[0]
+    native = scene.heat(word, size=None)
+    heats = {"as it is": scene.sized(native)} | {f"affinity {steps}": scene.spread(native, steps) for steps in (1, 2, 4)}
+    return with_masks(heats, scene.truth(word))
 
 
 def thresholds() -> Rows:
     """Where a heatmap is cut."""
-    scene = shown(CAR, 5)
-    truth, heat = scene.truth("car"), heat_of(scene.trace, "car")
-    rules: dict[str, Any] = {f"tau {tau:g} of maximum": ovam.ShareOfMaximum(tau) for tau in (0.4, 0.6, 0.8)}
-    rules |= {f"tau {tau:g} of min-max": ovam.ShareOfMaximum(tau, "minmax") for tau in (0.4, 0.5, 0.6)}
-    rules |= {"level 0.28": ovam.Absolute(0.28), "Otsu": ovam.Otsu()}
+    scene = scene_of(one_thing())
+    word = scene.shown.words[0]
+    truth, heat = scene.truth(word), scene.heat(word)
+    rules: dict[str, Any] = {f"tau {tau:g} of maximum": Share(tau) for tau in (0.4, 0.6, 0.8)}
+    rules |= {f"tau {tau:g} of min-max": Share(tau, "minmax") for tau in (0.4, 0.5, 0.6)}
+    rules |= {"level 0.28": Absolute(0.28), "Otsu": Otsu()}
     cells = [solid(name, cut(heat, rule), truth) for name, rule in rules.items()]
     return [[Cell("the image", scene.image), hot("heat", heat), *cells[:3]], cells[3:]]
 
 
 def tidying() -> Rows:
     """What comes after the threshold."""
-    scene = shown(BOAT, 6)
-    truth, heat = scene.truth("sun"), heat_of(scene.trace, "sun")
-    mask = cut(heat, ovam.ShareOfMaximum(0.3, "minmax"))
-    ragged = mask.clone()
-    ragged[::8, ::8] = True
-    ragged[20:44:6, 40:60:6] = False
-    tidy = ovam.remove_small(ragged, 20)
-    crf = ovam.dense_crf(scene.image, cut(heat).numpy())
+    scene = scene_of(two_things())
+    word, side = scene.shown.words[1], scene.trace.image_size[0]
+    truth, heat = scene.truth(word), scene.heat(word)
+    ragged = cut(heat, Share(0.3, "minmax"))
+    ragged[:: side // 8, :: side // 8] = True
+    ragged[side * 5 // 16 : side * 11 // 16 : side // 10, side * 5 // 8 : side * 15 // 16 : side // 10] = False
+    tidy = without_small_regions(ragged, 20)
+    crf = ovam.dense_crf(scene.image, cut(heat))
     cells = [Cell("the image", scene.image), solid("a ragged mask", ragged), solid("minimum_area 20", tidy)]
-    return [
-        [*cells, solid("and fill_holes", ovam.fill_holes(tidy)), solid("sun", cut(heat), truth), solid("sun, CRF", crf, truth)]
-    ]
+    return [[*cells, solid("and fill_holes", filled(tidy)), solid(word, cut(heat), truth), solid(f"{word}, CRF", crf, truth)]]
 
 
 def semantic() -> Rows:
     """Several targets in one map, and one mask in several instances."""
-    scene = shown(BOAT, 6)
-    words = ("boat", "sun")
-    heats = torch.stack([heat_of(scene.trace, word) for word in words])
-    shares = torch.stack([(heat - heat.min()) / (heat.max() - heat.min()) for heat in heats])
-    rule = ovam.ShareOfMaximum(0.5)
-    coloured = [ovam.voc_palette()[ovam.semantic_map(shares, rule, margin=margin)] for margin in (0.0, 0.1)]
-    both = (shares >= 0.5).any(0).numpy()
-    parts = ovam.instances(both, minimum_area=20)
+    scene = scene_of(two_things())
+    words = scene.shown.words[:2]
+    heats = [scene.heat(word) for word in words]
+    margins = np.stack([min_max(heat.numpy()) - 0.5 for heat in heats])
+    coloured = [voc_palette()[labels_of(margins, least_gap=gap)] for gap in (0.0, 0.1)]
+    parts = instances(np.any(margins >= 0, axis=0), minimum_area=20)
     return [
         [Cell("the image", scene.image), *(hot(word, heat) for word, heat in zip(words, heats, strict=True))]
-        + [Cell("semantic map", coloured[0]), Cell("margin 0.1: 255 is pale", coloured[1])]
+        + [Cell("semantic map", coloured[0]), Cell("least gap 0.1: 255 is pale", coloured[1])]
         + [solid(f"instance {number} of both", part) for number, part in enumerate(parts[:2])]
     ]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """A way to learn a token, and its name in the pictures."""
-
-    name: str
-    options: dict[str, Any]
-
-
-LESSONS = (
-    Lesson("Adam, BCE", {"optimizer": "adam", "epochs": 300}),
-    Lesson("SGD, BCE", {"optimizer": "sgd", "epochs": 500}),
-    Lesson("SGD, other loss", {"optimizer": "sgd", "epochs": 500, "loss": "cross_entropy_minmax"}),
-)
-
-
-@cache
-def learned() -> dict[str, ovam.TokenFit]:
-    """The tokens of each lesson, from one image and its annotation."""
-    scene = shown(PLAIN.format("car"), 3)
-    example = (scene.trace, torch.from_numpy(scene.truth("car")))
-    init = ovam.initial_tokens(pipeline(), "car")
-    chosen: dict[str, Any] = {"patience": None, "blocks": ["down", "up"]}
-    return {each.name: ovam.optimize_tokens([example], init, **chosen, **each.options) for each in LESSONS}
+RECIPES: dict[str, dict[str, Any]] = {
+    "Adam, BCE": {"optimizer": "adam", "epochs": 300},
+    "SGD, BCE": {"optimizer": "sgd", "epochs": 500},
+    "SGD, other loss": {"optimizer": "sgd", "epochs": 500, "loss": "cross_entropy_minmax"},
+}
+"""Ways to learn a token, by their names in the pictures."""
 
 
 def tokens() -> Rows:
     """Tokens learned from one image, on it and on another."""
+    word = one_thing().words[0]
+    annotated = scene_of(Shown(photograph(word), LEARN_FROM, (word,)))
+    chosen: dict[str, Any] = {"pipeline": annotated.ours.pipeline, "patience": None, "blocks": ["down", "up"]}
+    example = (annotated.trace, annotated.truth(word))
+    learned = {name: ovam.optimize_tokens([example], word, **chosen, **options) for name, options in RECIPES.items()}
     rows = []
-    for scene, title in ((shown(PLAIN.format("car"), 3), "learned from"), (shown(CAR, 5), "another image")):
-        truth = scene.truth("car")
-        heats = {"the word": heat_of(scene.trace, "car")}
-        for name, fit in learned().items():
-            heats[name] = ovam.heatmaps(scene.trace, fit.embedding, size=SIZE, blocks=["down", "up"])[1]
+    for scene, title in ((annotated, "learned from"), (scene_of(one_thing()), "another image")):
+        truth = scene.truth(word)
+        heats = {"the word": scene.heat(word)}
+        for name, fit in learned.items():
+            maps = ovam.heatmaps(scene.trace, fit.embedding, size=scene.trace.image_size, blocks=["down", "up"])
+            heats[name] = maps[1]
         rows.append([Cell(title, scene.image), *(hot(name, heat) for name, heat in heats.items())])
         rows.append([solid("annotation", truth), *(solid(name, cut(heat), truth) for name, heat in heats.items())])
     return rows
@@ -208,52 +302,53 @@ def tokens() -> Rows:
 
 def real_images() -> Rows:
     """An image that the model did not make: heat and masks from noise, and along DDIM's path."""
-    rows = []
-    for number, name in enumerate(("car", "tree")):
-        drawing, _ = example(REAL_IMAGES, 10_000 + number, (name,))
-        truth = drawing.of_class(name)
-        cells = [Cell("a render", drawing.image), solid("its exact mask", truth)]
-        for way in ("none", "ddim"):
-            trace = ovam.trace_image(pipeline(), drawing.image, inversion=way, self_attention=True)
-            own = heat_of(trace, name, size=None)
-            spread = resize(ovam.affinity(own[None], trace.self_attention), SIZE)[0]
-            title = "noise" if way == "none" else "DDIM"
-            cells += [hot(f"{name}, {title}", resize(own[None], SIZE)[0]), solid("affinity 1", cut(spread), truth)]
+    ours, rows = bundle(), []
+    for number, shown in enumerate((one_thing(), two_things())):
+        word = shown.words[0]
+        real = ours.world.real_image(word, 10_000 + number, 1)
+        truth = real.labels == ours.world.label(word)
+        cells = [Cell("a real image", real.image), solid("its exact mask", truth)]
+        for inversion, title in (("none", "noise"), ("ddim", "DDIM")):
+            trace = ovam.trace_image(ours.pipeline, real.image, inversion=inversion, self_attention=True)
+            scene = Scene(ours, shown, real.image, trace, trace)
+            own = scene.heat(word, size=None)
+            cells += [hot(f"{word}, {title}", scene.sized(own)), solid("affinity 1", cut(scene.spread(own)), truth)]
         rows.append(cells)
     return rows
 
 
 def probe() -> Rows:
     """What is at a place: the words with most gain over two boxes of an image."""
-    scene = shown(BOAT, 6)
+    scene = scene_of(two_things())
+    side = scene.trace.image_size[0] // 64
     cells = [Cell("the image", scene.image)]
-    for left, top in ((12, 24), (42, 24)):
+    for left, top in ((12 * side, 24 * side), (42 * side, 24 * side)):
+        box = (left, top, 10 * side, 10 * side)
         found = ovam.rank_words(
-            scene.trace, pipeline(), BOAT, ["boat", "sun", "sea"], box=(left, top, 10, 10), blocks=["down", "up"]
+            scene.trace, scene.ours.pipeline, scene.shown.prompt, list(scene.shown.words[:3]), box=box, blocks=["down", "up"]
         )
-        marked = scene.image.copy()
-        marked[[top, top + 9], left : left + 10] = marked[top : top + 10, [left, left + 9]] = 255
-        cells.append(Cell(", ".join(f"{word.word} {word.gain:+.2f}" for word in found[:2]), marked))
+        cells.append(Cell(", ".join(f"{word.word} {word.gain:+.2f}" for word in found[:2]), framed(scene.image, box)))
     return [cells]
+
+
+def framed(image: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """The image with a white frame around a box."""
+    left, top, width, height = box
+    marked = image.copy()
+    marked[[top, top + height - 1], left : left + width] = marked[top : top + height, [left, left + width - 1]] = 255
+    return marked
 
 
 def gallery() -> Rows:
     """Nouns, grounds, parts and colours; the last two often fail, and that is shown as it is."""
-    asked = (
-        (CAR, 5, ("car", "grass", "wheel", "red")),
-        (BOAT, 6, ("boat", "sun", "sea", "sail")),
-        ("a photograph of a house and a tree on the snow", 6, ("house", "tree", "snow", "roof")),
-        ("a photograph of a yellow star and a blue fish on the bricks", 2, ("star", "fish", "bricks", "blue")),
-    )
     rows = []
-    for prompt, seed, words in asked:
-        scene = shown(prompt, seed)
-        found: list[Cell] = []
-        for word in words:
-            own = heat_of(scene.trace, word, size=None)
-            spread = resize(ovam.affinity(own[None], scene.trace.self_attention, steps=2), SIZE)[0]
-            found += [hot(word, resize(own[None], SIZE)[0]), solid(f"{word}, affinity 2", cut(spread))]
-        rows.append([Cell("the image", scene.image), *found])
+    for shown in SHOWN[bundle().world.name]:
+        scene = scene_of(shown)
+        cells: list[Cell] = []
+        for word in shown.words:
+            own = scene.heat(word, size=None)
+            cells += [hot(word, scene.sized(own)), solid(f"{word}, affinity 2", cut(scene.spread(own, 2)))]
+        rows.append([Cell("the image", scene.image), *cells])
     return rows
 
 
@@ -283,7 +378,8 @@ def main(
     out: Annotated[Path, typer.Option(help="folder to write to")] = FOLDER,
 ) -> None:
     """Draw the figures."""
-    for name in names or FIGURES:
+    chosen: Sequence[str] = names or list(FIGURES)
+    for name in chosen:
         sheet(FIGURES[name](), out / f"{name}.png")
         typer.echo(f"wrote {out / name}.png")
 

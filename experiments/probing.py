@@ -4,7 +4,7 @@ Truth is the annotator's: the class at random pixels of the things in generated 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -16,56 +16,50 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 import ovam
-from experiments.tinyworld.annotator import Annotator
-from experiments.tinyworld.shapes import CLASS_NAMES
-from ovam.attention import resize
-from ovam.probe import ranked
+from experiments.bundled import MODEL, Bundle, bundle, photograph, words_of
+from experiments.evaluation.worlds.world import article
+from ovam.attention.probe import RankedWord, ranked
+from ovam.attention.scores import resize
 
 FIRST_SEED = 20_000
 PLACES = 12  # pixels of a thing
-ENOUGH = 100  # pixels that the annotator must see of it
-GUIDANCE = 3.0
-STEPS = 30
+ENOUGH = 0.025  # fraction of the image that the annotator must see of it
+PAIRS = 15  # images of two things
 TEMPLATES: dict[str, Callable[[list[str]], str]] = {
     "sun tree ...": " ".join,
     "sun and tree and ...": " and ".join,
-    "a photograph of a sun, a tree, ...": lambda words: f"a photograph of {', '.join(f'a {word}' for word in words)}",
+    "a photograph of a sun, a tree, ...": lambda words: f"a photograph of {', '.join(map(article, words))}",
 }
-ORDERS: dict[str, Callable[[ovam.RankedWord], float]] = {
+ORDERS: dict[str, Callable[[RankedWord], float]] = {
     "attention": lambda word: word.attention,
     "lift": lambda word: word.lift,
     "gain": lambda word: word.gain,
 }
 Hits = defaultdict[tuple[str, str, str], list[bool]]
-"""Whether the first word was right, by (what was asked, prompt, order)."""
+"""Whether the first word was right, by (question, prompt, order)."""
 
 
-def scenes(pipeline: StableDiffusionPipeline, seeds: int) -> Iterator[tuple[list[str], NDArray[np.uint8], ovam.Trace]]:
+def scenes(ours: Bundle, seeds: int) -> Iterator[tuple[list[str], NDArray[np.uint8], ovam.Trace]]:
     """Images of one class and of two, with their traces."""
-    asked = [[name] for name in CLASS_NAMES for _ in range(seeds)] + [[*pair] for pair in [*combinations(CLASS_NAMES, 2)][::3]]
-    for number, names in enumerate(asked):
-        with ovam.capture(pipeline) as traces:
-            answer = pipeline(
-                f"a photograph of {' and '.join(f'a {name}' for name in names)}",
-                generator=torch.Generator().manual_seed(FIRST_SEED + number),
-                guidance_scale=GUIDANCE,
-                num_inference_steps=STEPS,
-                output_type="np",
-            )
-        yield names, (answer.images[0] * 255).round().astype(np.uint8), traces[0]
+    words = words_of(ours.world)
+    pairs = list(combinations(words, 2))
+    wanted = [[name] for name in words for _ in range(seeds)] + [[*pair] for pair in pairs[:: -(-len(pairs) // PAIRS)]]
+    for number, names in enumerate(wanted):
+        prompt = photograph(words[names[0]]) + "".join(f" and {article(words[name])}" for name in names[1:])
+        yield names, *ours.generate(prompt, FIRST_SEED + number)
 
 
-def places(labels: NDArray[np.uint8], name: str, random: np.random.Generator) -> list[tuple[int, int]]:
-    """Some (x, y) of a class, if there is enough of it."""
-    found = np.argwhere(labels == CLASS_NAMES.index(name) + 1)
-    chosen = random.choice(found, PLACES, replace=False) if len(found) >= ENOUGH else []
+def places(thing: NDArray[np.bool_], random: np.random.Generator) -> list[tuple[int, int]]:
+    """Some (x, y) of a thing, if there is enough of it."""
+    found = np.argwhere(thing)
+    chosen = random.choice(found, PLACES, replace=False) if thing.mean() >= ENOUGH else []
     return [(int(x), int(y)) for y, x in chosen]
 
 
-def asked_words(names: list[str]) -> dict[str, list[str]]:
-    """What is asked of an image: all classes, and where there are two, these."""
+def questions_of(names: list[str], words: Mapping[str, str]) -> dict[str, list[str]]:
+    """The lists of classes that are ranked in an image: all of them, and where there are two, these."""
     things = "one thing" if len(names) == 1 else "two things"
-    every = {f"{things}, ten words": list(CLASS_NAMES)}
+    every = {f"{things}, all {len(words)} words": list(words)}
     return every if len(names) == 1 else every | {f"{things}, their words": names}
 
 
@@ -89,23 +83,22 @@ def table(hits: Hits) -> str:
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="the pipeline")] = Path("models/tiny"),
+    model: Annotated[Path, typer.Option(help="the pipeline")] = MODEL,
     seeds: Annotated[int, typer.Option(min=1, help="images a class")] = 3,
 ) -> None:
     """Print how often the first word names the thing at a pixel."""
-    pipeline = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    annotator, random, hits = Annotator.load(), np.random.default_rng(0), Hits(list)
-    for names, image, trace in scenes(pipeline, seeds):
-        labels = annotator.labels(image[None])[0]
-        truths = [(place, name) for name in names for place in places(labels, name, random)]
-        for question, words in asked_words(names).items():
+    ours, random, hits = bundle(model), np.random.default_rng(0), Hits(list)
+    words = words_of(ours.world)
+    for names, image, trace in scenes(ours, seeds):
+        truths = [(place, name) for name in names for place in places(ours.truth(image, name), random)]
+        for question, classes in questions_of(names, words).items():
             for template, joined in TEMPLATES.items():
-                maps = word_maps(pipeline, trace, joined(words), words)
+                several = [words[name] for name in classes]
+                maps = word_maps(ours.pipeline, trace, joined(several), several)
                 for (x, y), name in truths:
-                    found = ranked(words, maps, (x, y, 1, 1))
+                    found = ranked(several, maps, (x, y, 1, 1))
                     for order, key in ORDERS.items():
-                        hits[question, template, order].append(max(found, key=key).word == name)
+                        hits[question, template, order].append(max(found, key=key).word == words[name])
     print(table(hits))
 
 

@@ -1,13 +1,13 @@
-"""How best to look at a real image: `python -m experiments.real_images` measures timesteps, prompts and inversion.
+"""How best to trace a real image: `python -m experiments.real_images` measures timesteps, prompts and inversion.
 
-The real images are renders of the tiny world, whose masks are exact; the bundled model did not make them and was not trained
-on them. These are seeds for tuning: no figure that is reported elsewhere comes from them.
+Real images are ones that the model did not make, with exact masks. These are seeds for tuning: no figure that is reported
+elsewhere comes from them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 import ovam
-from experiments.client import overlap
-from experiments.tinyworld.render import REAL_IMAGES, example
-from experiments.tinyworld.shapes import CLASS_NAMES
-from ovam.attention import resize
+from experiments.bundled import MODEL, Bundle, bundle, photograph, words_of
+from experiments.evaluation.subjects import overlap
+from ovam.attention.refinement import affinity
+from ovam.attention.scores import resize
 
+FIRST_SEED = 390_000
 GRID = range(100, 901, 100)  # timesteps
 STEPS = 15  # of the inversion
 SETS: dict[str, range] = {
@@ -39,50 +40,53 @@ Scores = dict[tuple[str, str], list[float]]
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """A class's image, its mask and how its word is asked for."""
+class TracedImage:
+    """A class's image, its mask and its trace."""
 
     pipeline: StableDiffusionPipeline
-    name: str
+    word: str
     truth: NDArray[np.bool_]
     trace: ovam.Trace
 
     def heat(self, positions: list[int]) -> torch.Tensor:
         """The word's heatmap over some evaluations of the trace, (1, height, width)."""
-        prompt = f"a photograph of a {self.name}"
-        return ovam.word_heatmap(self.trace, self.pipeline, prompt, self.name, evaluations=positions)[None]
+        return ovam.word_heatmap(self.trace, self.pipeline, photograph(self.word), self.word, evaluations=positions)[None]
 
     def spread(self, positions: list[int]) -> torch.Tensor:
         """The same, spread along the self-attention of the same evaluations."""
-        return ovam.affinity(self.heat(positions), self.trace.self_attention, evaluations=positions)
+        return affinity(self.heat(positions), self.trace.self_attention, evaluations=positions)
 
     def iou(self, heat: torch.Tensor) -> float:
         """How well the mask at half of the range agrees with the truth."""
         mask = ovam.binarize(resize(heat, self.truth.shape)[0], 0.5, normalize="minmax")
-        return overlap(mask.numpy(), self.truth)
+        return overlap(mask, self.truth)
 
 
-def measured(pipeline: StableDiffusionPipeline, seed: int, name: str) -> Iterator[tuple[tuple[str, str], float]]:
-    """The IoU of every way to look at one render."""
-    drawing, caption = example(REAL_IMAGES, seed, (name,))
-    truth = drawing.of_class(name)
-    for said, prompt in (("no prompt", ""), ("caption", caption)):
-        options = {"prompt": prompt, "self_attention": True, "seed": seed}
-        look = Look(pipeline, name, truth, ovam.trace_image(pipeline, drawing.image, timesteps=GRID, **options))
+def measured(ours: Bundle, seed: int, class_name: str) -> Iterator[tuple[tuple[str, str], float]]:
+    """The IoU of every way to trace one real image."""
+    word = words_of(ours.world)[class_name]
+    real = ours.world.real_image(class_name, seed, 1)
+    truth = real.labels == ours.world.label(class_name)
+
+    def traced(**options: Any) -> TracedImage:  # noqa: ANN401 - as `trace_image` takes them
+        trace = ovam.trace_image(ours.pipeline, real.image, seed=seed, **options)
+        return TracedImage(ours.pipeline, word, truth, trace)
+
+    for column, prompt in (("no prompt", ""), ("caption", photograph(word))):
+        noisy = traced(prompt=prompt, self_attention=True, timesteps=GRID)
         chosen = {label: [GRID.index(step) for step in steps] for label, steps in SETS.items()}
-        yield from scored(look, chosen, said)
-        path = ovam.trace_image(pipeline, drawing.image, inversion="ddim", num_inference_steps=STEPS, **options)
-        yield from scored(Look(pipeline, name, truth, path), {k: [*range(STEPS)[v]] for k, v in PATHS.items()}, said)
-    singles = [ovam.trace_image(pipeline, drawing.image, timesteps=[step], seed=seed) for step in SETS["300, 400 ... 700"]]
-    looks = [Look(pipeline, name, truth, trace) for trace in singles]
-    yield (ONE_NOISE, "no prompt"), looks[0].iou(torch.stack([look.heat([0]) for look in looks]).mean(dim=0))
+        yield from scored(noisy, chosen, column)
+        path = traced(prompt=prompt, self_attention=True, inversion="ddim", num_inference_steps=STEPS)
+        yield from scored(path, {k: [*range(STEPS)[v]] for k, v in PATHS.items()}, column)
+    singles = [traced(timesteps=[step]) for step in SETS["300, 400 ... 700"]]
+    yield (ONE_NOISE, "no prompt"), singles[0].iou(torch.stack([one.heat([0]) for one in singles]).mean(dim=0))
 
 
-def scored(look: Look, chosen: dict[str, list[int]], said: str) -> Iterator[tuple[tuple[str, str], float]]:
+def scored(image: TracedImage, chosen: dict[str, list[int]], column: str) -> Iterator[tuple[tuple[str, str], float]]:
     """The IoU for several choices of evaluations, plain and refined."""
     for label, positions in chosen.items():
-        yield (label, said), look.iou(look.heat(positions))
-        yield (label, f"{said}, affinity"), look.iou(look.spread(positions))
+        yield (label, column), image.iou(image.heat(positions))
+        yield (label, f"{column}, affinity"), image.iou(image.spread(positions))
 
 
 def table(scores: Scores) -> str:
@@ -96,15 +100,14 @@ def table(scores: Scores) -> str:
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="the pipeline")] = Path("models/tiny"),
-    renders: Annotated[int, typer.Option(min=1, help="renders a class")] = 5,
+    model: Annotated[Path, typer.Option(help="the pipeline")] = MODEL,
+    images: Annotated[int, typer.Option(min=1, help="real images a class")] = 5,
 ) -> None:
-    """Print the mean IoU of a word's mask for every way to look at a real image."""
-    pipeline = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
+    """Print the mean IoU of a word's mask for every way to trace a real image."""
+    ours = bundle(model)
     scores: Scores = {}
-    for number in range(renders * len(CLASS_NAMES)):
-        for choice, iou in measured(pipeline, number, CLASS_NAMES[number % len(CLASS_NAMES)]):
+    for number, name in enumerate([*words_of(ours.world)] * images):
+        for choice, iou in measured(ours, FIRST_SEED + number, name):
             scores.setdefault(choice, []).append(iou)
     print(table(scores))
 

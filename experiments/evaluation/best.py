@@ -1,23 +1,23 @@
 """The best settings by the tuning sets, and whether they are better on the reporting sets too."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from experiments.evaluation.asking import VOCABULARY, WORDINGS
+from experiments.evaluation.comparing import Sets, gains
 from experiments.evaluation.recipes import PUBLISHED_RECIPE, RECIPES
-from experiments.evaluation.scores import Counts, gain
 from experiments.evaluation.settings import key
+from experiments.evaluation.targets import TOGETHER, TOKENS_AGAINST_ALL, WORDINGS, WORDS
 from experiments.evaluation.tuning import Choice
 
 FIELDS: dict[str, Callable[[str], bool]] = {
-    "words": lambda asked: asked == "words",
-    "tokens": lambda asked: asked == PUBLISHED_RECIPE,
-    "any wording": lambda asked: asked in WORDINGS or asked == VOCABULARY,
-    "any tokens": lambda asked: asked in RECIPES,
+    "words": lambda target: target == WORDS,
+    "tokens": lambda target: target == PUBLISHED_RECIPE,
+    "any words": lambda target: target in WORDINGS or (target in TOGETHER and target != TOKENS_AGAINST_ALL),
+    "any tokens": lambda target: target in RECIPES or target == TOKENS_AGAINST_ALL,
 }
-"""Among what the best is chosen, by what is asked for."""
-RECIPES_OF_THE_PAPER = {"words": key("ovam", "words"), "tokens": key("ovam", PUBLISHED_RECIPE)}
+"""Among what the best is chosen, by what is looked for."""
+OF_THE_PAPER = {"words": key("ovam", WORDS), "tokens": key("ovam", PUBLISHED_RECIPE)}
 
 
 def leaders(choices: Mapping[str, Choice]) -> dict[str, str]:
@@ -30,18 +30,13 @@ def leaders(choices: Mapping[str, Choice]) -> dict[str, str]:
     return found
 
 
-def improvements(
-    choices: Mapping[str, Choice], counts: Mapping[str, Mapping[str, Counts]], kinds: Mapping[str, Sequence[str]]
-) -> dict[str, dict[str, Any]]:
-    """By how much the best of every field is better than the paper's recipe, in tuning and in reporting."""
+def improvements(choices: Mapping[str, Choice], sets: Sets) -> dict[str, dict[str, Any]]:
+    """By how much the best of every field is better than the paper's method, in tuning and in reporting."""
     found = {}
     for field, leader in leaders(choices).items():
-        recipe = RECIPES_OF_THE_PAPER["words" if "word" in field else "tokens"]
-        on_sets = {
-            name: asdict(gain(of_set[leader], of_set[recipe], kinds[name]))
-            for name, of_set in counts.items()
-            if leader in of_set and recipe in of_set
-        }
-        tuning = choices[leader].miou - choices[recipe].miou
-        found[field] = {"best": leader, "instead of": recipe, "tuning": tuning, "reporting": on_sets}
+        method = OF_THE_PAPER["words" if "words" in field else "tokens"]
+        if method in choices:
+            reporting = {name: asdict(ours) for name, ours in gains(sets, leader, method).items()}
+            tuning = choices[leader].miou - choices[method].miou
+            found[field] = {"best": leader, "instead of": method, "tuning": tuning, "reporting": reporting}
     return found

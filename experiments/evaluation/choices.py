@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from experiments.evaluation.asking import VOCABULARY
-from experiments.evaluation.recipes import COUNTS, FINE, ONE_IMAGE, PUBLISHED_RECIPE, UNCONDITIONAL
+from experiments.evaluation.recipes import COUNTS, FINE, JOINT, ONE_IMAGE, ONE_SCENE, PUBLISHED_RECIPE
 from experiments.evaluation.settings import key
+from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, PADDED, TOKENS_AGAINST_ALL, WORDS
 
-Results = Mapping[str, Any]
 WHOLE = "affinity 1 + dCRF"
 
 
@@ -26,49 +24,39 @@ class Question:
 
 def of_words_and_tokens(about: str, first: str, second: str, names: tuple[str, str]) -> Iterator[Question]:
     """The same question for words and for learned tokens."""
-    for asked in ("words", PUBLISHED_RECIPE):
-        yield Question(f"{about}, for {asked}", first, second, key(names[0], asked), key(names[1], asked))
+    for target in (WORDS, PUBLISHED_RECIPE):
+        yield Question(f"{about}, for {target}", first, second, key(names[0], target), key(names[1], target))
 
 
 QUESTIONS: tuple[Question, ...] = (
-    Question("what to ask for", "a learned token", "the word", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, "words")),
+    Question("target", "a learned token", "the word", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, WORDS)),
     *of_words_and_tokens("`refine`", "affinity", "none", ("affinity 1", "min-max")),
     *of_words_and_tokens("`refine`", "both", "affinity", (f"attention + {WHOLE}", WHOLE)),
-    *of_words_and_tokens("`affinity_steps`", "2", "1", ("affinity 2", "affinity 1")),
+    *of_words_and_tokens("`refine.steps`", "2", "1", ("affinity 2", "affinity 1")),
     *of_words_and_tokens("`crf`", "on", "off", (WHOLE, "affinity 1")),
-    *of_words_and_tokens("`normalize`", "minmax", "max", ("affinity 1", "affinity 1, share of the maximum")),
-    Question("`padding`", "none", "max_length", key("daam", "words"), key("daam", "words, padded")),
-    Question("`capture.half`", "conditional", "unconditional", key("daam", "words"), key("unconditional half", "words")),
+    *of_words_and_tokens("`threshold.normalize`", "minmax", "max", ("affinity 1", "affinity 1, share of the maximum")),
+    Question("`padding`", "none", "max_length", key("daam", WORDS), key("daam", PADDED)),
     Question(
-        "`capture.half`, for tokens learned of it",
-        "conditional",
-        "unconditional",
-        key("daam", ONE_IMAGE),
-        key("unconditional half", UNCONDITIONAL),
+        "the sentence around the word", "a photograph of a ...", "none", key("min-max", WORDS), key("min-max", "word alone")
     ),
+    Question("`softmax`", "together with the scene's words", "each", key(WHOLE, AGAINST_SCENE), key(WHOLE, WORDS)),
+    Question("`softmax`", "together with all classes' words", "each", key(WHOLE, AGAINST_ALL), key(WHOLE, WORDS)),
     Question(
-        "the sentence around the word", "a photograph of a ...", "none", key("min-max", "words"), key("min-max", "word alone")
+        "`softmax`, for tokens", "together with all classes' tokens", "each",
+        key(WHOLE, TOKENS_AGAINST_ALL), key(WHOLE, PUBLISHED_RECIPE),
     ),
-    Question("the classes' words", "all in one softmax", "each alone", key(WHOLE, VOCABULARY), key(WHOLE, "words")),
-    Question("the optimiser", "SGD, 500 epochs", "Adam, 60 epochs", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, ONE_IMAGE)),
+    Question("`optimizer`", "SGD, 500 epochs", "Adam, 60 epochs", key(WHOLE, PUBLISHED_RECIPE), key(WHOLE, ONE_IMAGE)),
     Question("`blocks`, also to learn", "the finest", "all", key("affinity 1, finest", FINE), key("affinity 1", ONE_IMAGE)),
     Question("annotated images a class", "8", "1", key(WHOLE, COUNTS[8]), key(WHOLE, ONE_IMAGE)),
-    Question("what to annotate", "one object", "a scene", key(WHOLE, ONE_IMAGE), key(WHOLE, "tokens of a scene")),
-    Question("the classes' tokens", "one by one", "jointly", key("affinity 1", ONE_IMAGE), key("affinity 1", "joint tokens")),
-    Question(
-        "the classes' tokens, learned of 8 scenes and of 2",
-        "one by one",
-        "jointly",
-        key("affinity 1", "tokens of 8 scenes"),
-        key("affinity 1", "joint tokens of 2 scenes"),
-    ),
-)
+    Question("what to annotate", "one object", "a scene", key(WHOLE, ONE_IMAGE), key(WHOLE, ONE_SCENE)),
+    Question("the classes' tokens", "one by one", "jointly", key("affinity 1", ONE_IMAGE), key("affinity 1", JOINT)),
+)  # fmt: skip
 
 
-def answer(question: Question, verdicts: Mapping[str, float]) -> str:
+def answer(question: Question, differences: Mapping[str, float]) -> str:
     """What to choose, by the difference on every set; 0 where its interval does not exclude 0."""
-    for_first = [name for name, difference in verdicts.items() if difference > 0]
-    for_second = [name for name, difference in verdicts.items() if difference < 0]
+    for_first = [name for name, difference in differences.items() if difference > 0]
+    for_second = [name for name, difference in differences.items() if difference < 0]
     if not for_first and not for_second:
         return "either"
     if not for_second or not for_first:

@@ -1,19 +1,20 @@
-"""What the paper says is better than what, and what is worth asking beyond it: each is a difference on the same images."""
+"""What the paper finds better than what, and what is worth comparing beyond it: each is a difference on the same images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from experiments.evaluation import paper
-from experiments.evaluation.asking import VOCABULARY
 from experiments.evaluation.choices import QUESTIONS
-from experiments.evaluation.recipes import COUNTS, ONE_IMAGE, PUBLISHED_RECIPE
-from experiments.evaluation.scores import Counts, Interval, gain
-from experiments.evaluation.settings import POINTS, grids_of, key, named_blocks
+from experiments.evaluation.comparing import Sets, gains
+from experiments.evaluation.recipes import COUNTS, JOINT, JOINT_OF_SCENES, ONE_IMAGE, ONE_SCENE, PUBLISHED_RECIPE
+from experiments.evaluation.scores import Interval
+from experiments.evaluation.settings import POINTS, key, named_blocks
+from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, OWN_PROMPT, SYNONYM, WORDS
 
 Verdict = Literal["holds", "opposite", "not decided"]
 SETS = ("voc-sim", "coco-cap")
-BOTH = ("words", PUBLISHED_RECIPE)
+BOTH = (WORDS, PUBLISHED_RECIPE)
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,12 @@ class Claim:
     worse: str
     dataset: str
     paper: float | None = None
-    """Points of mIoU; none where the paper says so in words, or nothing."""
-    said: bool = True
-    """Whether the paper says it; else `better` is what was hoped for."""
+    """Points of mIoU; none where the paper says so in words, or does not compare them."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim and what came out here."""
+    """A claim and its result here."""
 
     claim: Claim
     ours: Interval
@@ -57,9 +56,9 @@ def of_methods() -> Iterator[Claim]:
     for dataset in SETS:
         for name, four in paper.METHODS.items():
             yield Claim("2", key(name, PUBLISHED_RECIPE), key(name, "words"), dataset, paper.gain_of_tokens(four, dataset))
-        for asked in BOTH:
+        for target in BOTH:
             for better, worse in (("ovam", "daam"), ("ovam", "attn2mask"), ("attn2mask", "daam")):
-                yield from _compared("1 and 2", paper.METHODS, better, worse, dataset, asked)
+                yield from _compared("1 and 2", paper.METHODS, better, worse, dataset, target)
 
 
 def of_post_processing() -> Iterator[Claim]:
@@ -67,9 +66,9 @@ def of_post_processing() -> Iterator[Claim]:
     pairs = [(name, "daam") for name in ("self-attention", "dCRF", "ovam")]
     pairs += [("ovam", name) for name in ("self-attention", "dCRF")]
     for dataset in SETS:
-        for asked in BOTH:
+        for target in BOTH:
             for better, worse in pairs:
-                yield from _compared("4", paper.POST_PROCESSING, better, worse, dataset, asked)
+                yield from _compared("4", paper.POST_PROCESSING, better, worse, dataset, target)
 
 
 def of_blocks(resolutions: Sequence[int]) -> Iterator[Claim]:
@@ -77,59 +76,53 @@ def of_blocks(resolutions: Sequence[int]) -> Iterator[Claim]:
     fours = paper.blocks(resolutions)
     if not fours:
         return
-    combinations = [named_blocks(grids) for grids in grids_of(resolutions)]
-    pairs = [("ovam", name) for name in combinations] + [(combinations[2], name) for name in combinations[:2]]
+    *higher, lowest = map(named_blocks, ((resolution,) for resolution in resolutions))
+    pairs = [*(("ovam", name) for name in fours if name != "ovam"), *((lowest, name) for name in higher)]
     for dataset in SETS:
-        for asked in BOTH:
+        for target in BOTH:
             for better, worse in pairs:
-                yield from _compared("5", fours, better, worse, dataset, asked)
+                yield from _compared("5", fours, better, worse, dataset, target)
 
 
 def of_evaluations() -> Iterator[Claim]:
     """Fig. 6: all evaluations against every single one."""
     for dataset in SETS:
-        for asked in BOTH:
+        for target in BOTH:
             for point in POINTS["single"]:
-                yield Claim("Fig. 6", key("daam", asked), key(f"single {point}", asked), dataset)
+                yield Claim("Fig. 6", key("daam", target), key(f"single {point}", target), dataset)
 
 
 def beyond() -> Iterator[Claim]:
-    """What the paper leaves open."""
-    plain = key("min-max", PUBLISHED_RECIPE)
+    """What the paper leaves open; `better` is what was hoped for."""
     pairs = [
         *((question.better, question.worse) for question in QUESTIONS),
-        *((key("min-max", asked), key("daam", asked)) for asked in BOTH),
-        *((key("affinity 1 + dCRF", asked), key("ovam", asked)) for asked in BOTH),
-        *((key("self-attention", asked), key("self-attention, other sign", asked)) for asked in BOTH),
-        *((key("min-max", "words"), key("min-max", other)) for other in ("synonym", "unseen sentence", "unseen word")),
-        (key("min-max", VOCABULARY), key("min-max", "words")),
-        (key("min-max", "own prompt"), key("min-max", "words")),
-        (key("min-max", ONE_IMAGE), plain),
+        *((key("min-max", target), key("daam", target)) for target in BOTH),
+        *((key("affinity 1 + dCRF", target), key("ovam", target)) for target in BOTH),
+        *((key("self-attention", target), key("self-attention, other sign", target)) for target in BOTH),
+        *((key("min-max", WORDS), key("min-max", other)) for other in (SYNONYM, "unseen sentence")),
+        *((key("min-max", other), key("min-max", WORDS)) for other in (AGAINST_ALL, AGAINST_SCENE, OWN_PROMPT)),
+        (key("min-max", ONE_IMAGE), key("min-max", PUBLISHED_RECIPE)),
         *((key("min-max", COUNTS[count]), key("min-max", ONE_IMAGE)) for count in COUNTS if count > 1),
-        (key("min-max", "tokens of a scene"), key("min-max", ONE_IMAGE)),
-        (key("min-max", "joint tokens"), key("min-max", ONE_IMAGE)),
-        (key("min-max", "joint tokens of scenes"), key("min-max", "joint tokens")),
-        (key("min-max", "joint tokens of 2 scenes"), key("min-max", "joint tokens of scenes")),
+        (key("min-max", ONE_SCENE), key("min-max", ONE_IMAGE)),
+        (key("min-max", JOINT), key("min-max", ONE_IMAGE)),
+        (key("min-max", JOINT_OF_SCENES), key("min-max", JOINT)),
     ]
-    for better, worse in pairs:
+    for better, worse in dict.fromkeys(pairs):
         for dataset in SETS:
-            yield Claim("beyond", better, worse, dataset, said=False)
+            yield Claim("beyond", better, worse, dataset)
 
 
-def _compared(table: str, rows: Mapping[str, paper.Four], better: str, worse: str, dataset: str, asked: str) -> Iterator[Claim]:
+def _compared(table: str, rows: Mapping[str, paper.Four], better: str, worse: str, dataset: str, target: str) -> Iterator[Claim]:
     """A claim of two rows of a table, unless the paper has them equal."""
-    points = paper.difference(rows[better], rows[worse], dataset, asked)
+    points = paper.difference(rows[better], rows[worse], dataset, target)
     if points:
-        yield Claim(table, key(better, asked), key(worse, asked), dataset, points)
+        yield Claim(table, key(better, target), key(worse, target), dataset, points)
 
 
-def findings(
-    claims: Iterator[Claim], counts: Mapping[str, Mapping[str, Counts]], kinds: Mapping[str, Sequence[str]]
-) -> list[Finding]:
-    """What came out of the claims whose settings were measured; counts and what was looked for by set."""
+def findings(claims: Iterable[Claim], sets: Sets) -> list[Finding]:
+    """The results of the claims whose settings were measured."""
     found = []
     for claim in claims:
-        of_set = counts.get(claim.dataset, {})
-        if claim.better in of_set and claim.worse in of_set:
-            found.append(Finding(claim, gain(of_set[claim.better], of_set[claim.worse], kinds[claim.dataset])))
+        ours = gains({claim.dataset: sets.get(claim.dataset, [])}, claim.better, claim.worse)
+        found += [Finding(claim, each) for each in ours.values()]
     return found

@@ -1,155 +1,148 @@
 """Which images the evaluation is made on: prompts and seeds, as data."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
-import numpy as np
+from experiments.evaluation.worlds.world import World, article
 
-from experiments.tinyworld.captions import SAID_PARTS, caption
-from experiments.tinyworld.grounds import GROUNDS
-from experiments.tinyworld.render import EVALUATION_CAPTIONS, EVALUATION_RENDERS
-from experiments.tinyworld.scene import Drawing, draw, sample
-from experiments.tinyworld.shapes import BY_NAME, CLASS_NAMES
-
-GUIDANCE_SCALE = 3.0  # of the bundled model
 SEEDS_A_CLASS = 1000  # room between the first seeds of two classes
+GUIDANCE_SCALE = 3.0  # of bundled models, unless their card says otherwise
 
-Source = Literal["generated", "render"]
-Group = Literal["generated", "things", "parts", "grounds"]
-"""Sets that share thresholds: those of generated images, and three of renders."""
+Group = Literal["generated", "real"]
+"""Sets that share thresholds."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image and what is looked for in it: a class, a class's part ("car/wheel") or a ground."""
+    """One image and the class that is looked for in it."""
 
     dataset: str
     group: Group
-    kind: str
+    class_name: str
     number: int
+    word: str
+    """By which the class is looked for."""
     prompt: str
     seed: int
     steps: int
-    guidance_scale: float = GUIDANCE_SCALE
-    word: str = ""
-    """By which it is looked for; none: by the kind's name."""
+    guidance_scale: float
+    mention: str = ""
+    """The word by which the prompt mentions the class, if it does."""
+    others: tuple[str, ...] = ()
+    """The words of other things: those that the prompt mentions, or that are in the real image."""
+    synonym: str = ""
+    """Another word of the class, if it has one."""
+    things: int = 1
+    """How many things a real image shows."""
     mask: str = ""
-    """The file of its annotation; none: the annotator's, or the drawing's own."""
-
-    @property
-    def source(self) -> Source:
-        """Whether the model made the image, or the world drew it."""
-        return "generated" if self.group == "generated" else "render"
+    """The file of its annotation; none: the annotator's, or the real image's own."""
 
     @property
     def name(self) -> str:
         """What it is called in results."""
-        return f"{self.dataset} {self.kind} {self.number}"
+        return f"{self.dataset} {self.class_name} {self.number}"
+
+
+class ImageSet(Protocol):
+    """Images of every class."""
+
+    @property
+    def images(self) -> int:
+        """How many of a class there are at most."""
+        ...
+
+    def of_class(self, class_name: str) -> tuple[Case, ...]:
+        """A class's images."""
+        ...
+
+    def cases(self, images: int, classes: Sequence[str]) -> tuple[Case, ...]:
+        """The first `images` of every class, classes in turn so that every beginning is balanced."""
+        ...
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """Images of every class, drawn from seeds that nothing else uses."""
+class Seeds:
+    """Images drawn from seeds that nothing else uses."""
 
     name: str
-    prompt: Callable[[str, int], str]
-    """The prompt of a class's image, from its seed."""
     images: int
     """Of every class."""
     first_seed: int
+    scenes: bool = False
+    """Whether images show several things, or the class alone."""
+    real: bool = False
+    """Whether they are real images, or generated ones."""
     steps: int = 30
 
-    def cases(self, images: int, kinds: Sequence[str] = CLASS_NAMES) -> tuple[Case, ...]:
-        """The first `images` of every class, classes in turn so that any beginning is balanced."""
-        return tuple(self.case(kind, number) for number in range(images) for kind in kinds)
 
-    def of_kind(self, kind: str) -> tuple[Case, ...]:
-        """A class's images."""
-        return tuple(self.case(kind, number) for number in range(self.images))
-
-    def case(self, kind: str, number: int) -> Case:
-        """Image `number` of a class."""
-        seed = self.first_seed + SEEDS_A_CLASS * CLASS_NAMES.index(kind) + number
-        return Case(self.name, "generated", kind, number, self.prompt(kind, seed), seed, self.steps)
-
-
-def plain(kind: str, seed: int) -> str:  # noqa: ARG001  # captions need one
-    """The prompt of VOC-sim (section 4.1)."""
-    return f"a photograph of a {kind}"
-
-
-def rich(kind: str, seed: int) -> str:
-    """A caption of a scene with the class and one or two other things; every other one names the class by a synonym alone.
-
-    The scene is drawn and described as those of the training are, from another seed space.
-    """
-    rng = np.random.default_rng((EVALUATION_CAPTIONS, seed))
-    others = [name for name in CLASS_NAMES if name != kind]
-    chosen = (kind, *(str(name) for name in rng.choice(others, int(rng.choice([1, 2], p=[0.75, 0.25])), replace=False)))
-    scene = sample(rng, chosen)
-    synonym = seed % 2 == 1
-    while True:
-        text = caption(rng, scene)
-        if synonym == (kind not in words_of(text)) and said(kind, text) is not None:
-            return text
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a caption."""
-    return text.replace(",", "").split()
-
-
-def said(kind: str, text: str) -> str | None:
-    """The word by which a caption calls a class, if it does."""
-    return next((word for word in (kind, *BY_NAME[kind].synonyms) if word in words_of(text)), None)
-
-
-DATASETS: dict[str, DataSet] = {
-    each.name: each
-    for each in (
-        DataSet("voc-sim-tuning", plain, images=6, first_seed=10_000),
-        DataSet("coco-cap-tuning", rich, images=6, first_seed=30_000),
-        DataSet("tokens", plain, images=16, first_seed=200_000),
-        DataSet("token-scenes", rich, images=16, first_seed=220_000),
-        DataSet("voc-sim", plain, images=30, first_seed=600_000),
-        DataSet("coco-cap", rich, images=55, first_seed=620_000),
-        DataSet("voc-sim-100", plain, images=10, first_seed=600_000, steps=100),
-    )
-}
-"""Tuning below 100 000, learning of tokens at 200 000, reporting from 600 000 on; the model's card has 500 000 to 502 000.
+SETS: tuple[Seeds, ...] = (
+    Seeds("voc-sim-tuning", 6, 10_000),
+    Seeds("coco-cap-tuning", 6, 40_000, scenes=True),
+    Seeds("tokens", 24, 200_000),
+    Seeds("token-scenes", 32, 240_000, scenes=True),
+    Seeds("voc-sim", 30, 600_000),
+    Seeds("coco-cap", 40, 640_000, scenes=True),
+    Seeds("voc-sim-100", 10, 600_000, steps=100),
+    Seeds("real-tuning", 4, 300_000, real=True),
+    Seeds("real-scenes-tuning", 4, 330_000, real=True, scenes=True),
+    Seeds("real-tokens", 8, 360_000, real=True),
+    Seeds("real", 20, 400_000, real=True),
+    Seeds("real-scenes", 20, 430_000, real=True, scenes=True),
+)
+"""Tuning and learning below 400 000, reporting above; the model's card has 500 000 to 502 000.
 
 Attn2Mask is defined for generations of 100 steps; some are drawn for it from the seeds of voc-sim.
 """
-
-RENDERS = {"tuning": 0, "tokens": 10_000, "reporting": 20_000}
-"""The first seeds of the renders of every purpose."""
-RENDER_SETS: dict[Group, str] = {"things": "renders", "parts": "render-parts", "grounds": "render-grounds"}
-"""What is reported on them."""
+FIRST_SEEDS = {each.name: each.first_seed for each in SETS}
 
 
-@cache
-def render(seed: int) -> Drawing:
-    """The drawing of one thing, class by class, with exact masks of it and its parts."""
-    rng = np.random.default_rng((EVALUATION_RENDERS, seed))
-    return draw(sample(rng, (CLASS_NAMES[seed % len(CLASS_NAMES)],)), rng)
+@dataclass(frozen=True)
+class WorldSet:
+    """Images of a world."""
+
+    seeds: Seeds
+    world: World
+    guidance_scale: float = GUIDANCE_SCALE
+
+    @property
+    def images(self) -> int:
+        """Of every class."""
+        return self.seeds.images
+
+    def of_class(self, class_name: str) -> tuple[Case, ...]:
+        """A class's images."""
+        return tuple(self.case(class_name, number) for number in range(self.images))
+
+    def cases(self, images: int, classes: Sequence[str]) -> tuple[Case, ...]:
+        """The first `images` of every class, classes in turn."""
+        return tuple(self.case(class_name, number) for number in range(images) for class_name in classes)
+
+    def case(self, class_name: str, number: int) -> Case:
+        """Image `number` of a class: "a photograph of ..." (VOC-sim, section 4.1), a caption, or a real image."""
+        place, words = next((k, one) for k, one in enumerate(self.world.vocabulary) if one.name == class_name)
+        seed = self.seeds.first_seed + SEEDS_A_CLASS * place + number
+        plain = Case(
+            dataset=self.seeds.name,
+            group="real" if self.seeds.real else "generated",
+            class_name=class_name,
+            number=number,
+            word=words.word,
+            prompt="" if self.seeds.real else f"a photograph of {article(words.word)}",
+            seed=seed,
+            steps=self.seeds.steps,
+            guidance_scale=self.guidance_scale,
+            mention="" if self.seeds.real else words.word,
+            synonym=words.synonym,
+        )
+        if not self.seeds.scenes:
+            return plain
+        if self.seeds.real:
+            return replace(plain, things=2)
+        caption = self.world.caption(class_name, seed)
+        return replace(plain, prompt=caption.text, mention=caption.word, others=caption.others)
 
 
-def renders(purpose: str, images: int, kinds: Sequence[str] = CLASS_NAMES) -> Iterator[Case]:
-    """The first renders of some classes: the thing, those of its parts that captions name, and the ground."""
-    end = "" if purpose == "reporting" else f"-{purpose}"
-    for number in range(images * len(CLASS_NAMES)):
-        seed, round_ = RENDERS[purpose] + number, number // len(CLASS_NAMES)
-        kind = CLASS_NAMES[seed % len(CLASS_NAMES)]
-        if kind not in kinds:
-            continue
-        drawing = render(seed)
-        yield Case(f"{RENDER_SETS['things']}{end}", "things", kind, round_, "", seed, 0)
-        for part in SAID_PARTS[kind]:
-            if f"{kind}/{part}" in drawing.parts:
-                yield Case(f"{RENDER_SETS['parts']}{end}", "parts", f"{kind}/{part}", round_, "", seed, 0)
-        yield Case(f"{RENDER_SETS['grounds']}{end}", "grounds", drawing.scene.ground_name, round_, "", seed, 0)
-
-
-GROUND_NAMES = tuple(ground.name for ground in GROUNDS)
+def sets_of(world: World, guidance_scale: float = GUIDANCE_SCALE) -> Mapping[str, WorldSet]:
+    """All sets of a world, by name."""
+    return {seeds.name: WorldSet(seeds, world, guidance_scale) for seeds in SETS}

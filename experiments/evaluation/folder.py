@@ -16,7 +16,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experiments.evaluation.datasets import Case
-from experiments.evaluation.images import CLEAR
+from experiments.evaluation.subjects import CLEAR
+from ovam.core.words import spans_of
 
 LIST = "images.jsonl"
 SD_GUIDANCE_SCALE = 7.5  # what Stable Diffusion's images are made with unless a line says otherwise
@@ -34,7 +35,7 @@ class Annotated(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: SetName = Field(alias="set")
-    kind: Text = Field(alias="class")
+    class_name: Text = Field(alias="class")
     word: str = Field("", description="that the class is looked for by; the class itself without it")
     prompt: Text
     seed: int = Field(ge=0)
@@ -47,20 +48,21 @@ class Annotated(BaseModel):
 class FolderSet:
     """The images of one set, class by class."""
 
-    by_kind: Mapping[str, tuple[Case, ...]]
+    by_class: Mapping[str, tuple[Case, ...]]
 
     @property
     def images(self) -> int:
         """Of the class that has most."""
-        return max(len(cases) for cases in self.by_kind.values())
+        return max(len(cases) for cases in self.by_class.values())
 
-    def of_kind(self, kind: str) -> tuple[Case, ...]:
+    def of_class(self, class_name: str) -> tuple[Case, ...]:
         """A class's images."""
-        return self.by_kind.get(kind, ())
+        return self.by_class.get(class_name, ())
 
-    def cases(self, images: int, kinds: Sequence[str]) -> tuple[Case, ...]:
+    def cases(self, images: int, classes: Sequence[str]) -> tuple[Case, ...]:
         """The first `images` of every class, classes in turn."""
-        return tuple(case for number in range(images) for kind in kinds for case in self.of_kind(kind)[number : number + 1])
+        each = {name: self.of_class(name)[:images] for name in classes}
+        return tuple(cases[number] for number in range(images) for cases in each.values() if number < len(cases))
 
 
 def read(folder: Path) -> dict[str, FolderSet]:
@@ -77,25 +79,27 @@ def read(folder: Path) -> dict[str, FolderSet]:
             raise BadDataSetError(f"{path}, line {number}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         if not (folder / line.mask).is_file():
             raise BadDataSetError(f"{path}, line {number}: the mask {line.mask} is not there")
-        of_kind = found.setdefault(line.dataset, {}).setdefault(line.kind, [])
-        of_kind.append(case_of(line, folder, len(of_kind)))
-    sets = {name: FolderSet({kind: tuple(cases) for kind, cases in by_kind.items()}) for name, by_kind in found.items()}
+        of_class = found.setdefault(line.dataset, {}).setdefault(line.class_name, [])
+        of_class.append(case_of(line, folder, len(of_class)))
+    sets = {name: FolderSet({key: tuple(cases) for key, cases in by_class.items()}) for name, by_class in found.items()}
     check_complete(path, sets)
     return sets
 
 
 def case_of(line: Annotated, folder: Path, number: int) -> Case:
     """An image of the folder, the `number`-th of its class in its set."""
+    word = line.word or line.class_name
     return Case(
         dataset=line.dataset,
         group="generated",
-        kind=line.kind,
+        class_name=line.class_name,
         number=number,
         prompt=line.prompt,
         seed=line.seed,
         steps=line.steps,
         guidance_scale=line.guidance_scale,
-        word=line.word or line.kind,
+        word=word,
+        mention=word if spans_of(line.prompt, word) else "",
         mask=str(folder / line.mask),
     )
 
@@ -105,47 +109,47 @@ def check_complete(path: Path, sets: Mapping[str, FolderSet]) -> None:
     for names in (("tokens",), ("voc-sim-tuning", "coco-cap-tuning"), ("voc-sim", "coco-cap")):
         if not sets.keys() & set(names):
             raise BadDataSetError(f"{path} has no image of the set {' or '.join(names)}")
-    without = sorted(set(kinds(sets)) - set(sets["tokens"].by_kind))
+    without = sorted(set(classes(sets)) - set(sets["tokens"].by_class))
     if without:
         raise BadDataSetError(f"{path} has no image of the set tokens for {', '.join(without)}")
-    unclear = [kind for kind, count in clear_lessons(sets).items() if not count]
+    unclear = [name for name, count in clear_examples(sets).items() if not count]
     if unclear:
-        share = f"over {100 * CLEAR['generated']:.0f} % and less than all of it"
-        raise BadDataSetError(f"{path}: no image of the set tokens is annotated with {share} for {', '.join(sorted(unclear))}")
+        part = f"over {100 * CLEAR:.0f} % and less than all of it"
+        raise BadDataSetError(f"{path}: no image of the set tokens is annotated with {part} for {', '.join(sorted(unclear))}")
     purposes: dict[tuple[str, int], str] = {}
     for name, one in sets.items():
         purpose = "tuning" if name.endswith("-tuning") else "tokens" if name == "tokens" else "reporting"
-        for case in (case for cases in one.by_kind.values() for case in cases):
+        for case in (case for cases in one.by_class.values() for case in cases):
             other = purposes.setdefault((case.prompt, case.seed), purpose)
             if other != purpose:
                 raise BadDataSetError(f"{path}: the image of seed {case.seed}, {case.prompt!r}, is for {other} and for {purpose}")
 
 
-def kinds(sets: Mapping[str, FolderSet]) -> tuple[str, ...]:
+def classes(sets: Mapping[str, FolderSet]) -> tuple[str, ...]:
     """All classes."""
-    return tuple(dict.fromkeys(kind for one in sets.values() for kind in one.by_kind))
+    return tuple(dict.fromkeys(name for one in sets.values() for name in one.by_class))
 
 
 def words(sets: Mapping[str, FolderSet]) -> dict[str, str]:
     """The word of every class, as its first image to learn from has it."""
-    return {kind: sets["tokens"].of_kind(kind)[0].word for kind in kinds(sets)}
+    return {name: sets["tokens"].of_class(name)[0].word for name in classes(sets)}
 
 
-def clear_lessons(sets: Mapping[str, FolderSet]) -> dict[str, int]:
+def clear_examples(sets: Mapping[str, FolderSet]) -> dict[str, int]:
     """From how many images every class can be learned."""
-    return {kind: sum(is_clear(case) for case in sets["tokens"].of_kind(kind)) for kind in kinds(sets)}
+    return {name: sum(is_clear(case) for case in sets["tokens"].of_class(name)) for name in classes(sets)}
 
 
 def is_clear(case: Case) -> bool:
     """Whether an image has an object to learn from, by its mask."""
     with Image.open(case.mask) as file:
-        share = (np.array(file.convert("L")) > 127).mean()
-    return bool(CLEAR[case.group] < share < 1)
+        covered = (np.array(file.convert("L")) > 127).mean()
+    return bool(CLEAR < covered < 1)
 
 
 def measured_cases(sets: Mapping[str, FolderSet]) -> list[Case]:
     """The images that nothing is learned from."""
-    return [case for name, one in sets.items() if name != "tokens" for cases in one.by_kind.values() for case in cases]
+    return [case for name, one in sets.items() if name != "tokens" for cases in one.by_class.values() for case in cases]
 
 
 def contents_hash(folder: Path) -> str:

@@ -1,65 +1,76 @@
 """How the masks of many settings overlap with the truth of one image."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from torch import Tensor
 
-import ovam
-from experiments.evaluation.images import Made, Mask, Picture, Seconds, clock
+from experiments.evaluation.backends.backend import Answers, Backend, Learned
 from experiments.evaluation.settings import PLAIN, Setting, Settings
-from experiments.evaluation.studios.studio import Heats, Learned, Studio
-from ovam import CrfParameters
+from experiments.evaluation.subjects import Mask, Picture, Seconds, Subject, clock
+from ovam import dense_crf
+from ovam.core.crf import CrfParameters
+from ovam.core.thresholds import reaches
 
 Counts = NDArray[np.int64]  # (thresholds, 2): pixels of the intersection and of the union
 Fits = dict[tuple[bytes, CrfParameters], Mask]
 """The masks of an image as its dense CRF has them, by what was cut."""
-OTHERS = 0.01  # share of the image that other objects must cover to tell how much heat they get
+OTHERS = 0.01  # fraction of the image that other things must cover to tell how much heat they get
+SECOND_ANNOTATOR = "second annotator"
+"""The key of the counts of a second annotator's mask."""
 
 
-def measured(
-    studio: Studio, made: Made, settings: Settings, learned: Learned, *, sweep: bool
-) -> tuple[dict[str, Counts], dict[str, list[float]], Seconds]:
-    """Count every setting's mask against the truth, at its own threshold or at every one of its grid.
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What was measured on an image."""
 
-    Returns the counts; how hot the class, other objects and the ground are by what is asked for, if there are
-    other objects; and the time.
-    """
+    counts: Mapping[str, Counts]
+    """By setting."""
+    heat: Mapping[str, list[float]]
+    """Mean heat on the class, on other things and on the ground, by target, if there are other things."""
+    seconds: Seconds
+
+
+def measured(backend: Backend, subject: Subject, settings: Settings, learned: Learned, *, sweep: bool) -> Measurement:
+    """Count every setting's mask against the truth, at its own threshold or at every one of its grid."""
     seconds: Seconds = {}
     swept = [one for one in settings if sweep and one.tuned]
-    warm = plain(settings) if shows_others(made) else []
-    with clock(seconds, "attribution", studio.now):
+    warm = plain(settings) if shows_others(subject) else []
+    with clock(seconds, "attribution", backend.now):
         masks = [one for one in settings if not (sweep and one.tuned)]
-        heats = studio.look(made, learned, masks=masks, heats=[*swept, *warm])
+        answers = backend.answers(subject, learned, masks=masks, heats=[*swept, *warm])
     fits: Fits = {}
-    with clock(seconds, "masks", studio.now):
-        found = {one.key: counted(cuts(heats, one, made.image, fits, sweep=sweep), made.truth) for one in settings}
-    return found, {one.asked: warmth(made, heats.heat(one)) for one in warm}, seconds
+    with clock(seconds, "masks", backend.now):
+        cuts = {one.key: masks_of(answers, one, subject.image, fits, sweep=sweep) for one in settings}
+        counts = {key: counted(several, subject.truth.mask) for key, several in cuts.items()}
+    if subject.truth.second is not None:
+        counts[SECOND_ANNOTATOR] = counted(subject.truth.second[None], subject.truth.mask)
+    return Measurement(counts, {one.target: warmth(subject, answers.heat(one)) for one in warm}, seconds)
 
 
-def cuts(
-    heats: Heats, setting: Setting, image: Picture, fits: Fits, *, sweep: bool
+def masks_of(
+    answers: Answers, setting: Setting, image: Picture, fits: Fits, *, sweep: bool
 ) -> Bool[np.ndarray, "thresholds height width"]:
     """The masks of one setting, at its own threshold or at every one of its grid."""
-    return at_every_threshold(setting, heats.heat(setting), image, fits) if sweep and setting.tuned else heats.mask(setting)[None]
+    swept = sweep and setting.tuned
+    return at_every_threshold(setting, answers.heat(setting), image, fits) if swept else answers.mask(setting)[None]
 
 
 def at_every_threshold(
-    setting: Setting, heat: Float[Tensor, "height width"], image: Picture, fits: Fits
+    setting: Setting, heat: Float[np.ndarray, "height width"], image: Picture, fits: Fits
 ) -> Bool[np.ndarray, "thresholds height width"]:
     """Cut heat at every threshold of a setting's grid; what was cut alike before is not fitted to the image again."""
-    masks = (heat >= torch.tensor(setting.grid)[:, None, None] * heat.max()).numpy()
+    masks = np.stack([reaches(heat, setting.at(tau).share) for tau in setting.grid])
     parameters = setting.method.crf
     if parameters is None:
         return masks
     for index, mask in enumerate(masks):
         cut = mask.tobytes(), parameters
         if cut not in fits:
-            fits[cut] = ovam.dense_crf(image, mask, parameters)
+            fits[cut] = dense_crf(image, mask, parameters)
         masks[index] = fits[cut]
     return masks
 
@@ -70,21 +81,20 @@ def counted(masks: Bool[np.ndarray, "thresholds height width"], truth: Mask) -> 
 
 
 def plain(settings: Settings) -> list[Setting]:
-    """Everything that settings ask the conditional half for, without post-processing."""
-    asked = dict.fromkeys(one.asked for one in settings if one.half == "conditional")
-    return [Setting("plain", one, PLAIN) for one in asked]
+    """Everything that settings look for, without post-processing."""
+    return [Setting("plain", target, PLAIN) for target in dict.fromkeys(one.target for one in settings)]
 
 
-def shows_others(made: Made) -> bool:
-    """Whether the model drew other objects and a ground beside what is looked for."""
-    others = (made.labels > 0) & ~made.truth
-    return made.case.group == "generated" and bool(others.mean() >= OTHERS) and bool((made.labels == 0).any())
+def shows_others(subject: Subject) -> bool:
+    """Whether there are other things and a ground beside the class."""
+    others = (subject.truth.labels > 0) & ~subject.truth.mask
+    return not subject.case.mask and bool(others.mean() >= OTHERS) and bool((subject.truth.labels == 0).any())
 
 
-def warmth(made: Made, heat: Float[Tensor, "height width"]) -> list[float]:
-    """Mean heat on the class, on other objects and on the ground."""
-    others = (made.labels > 0) & ~made.truth
-    return [float(heat[torch.from_numpy(region)].mean()) for region in (made.truth, others, made.labels == 0)]
+def warmth(subject: Subject, heat: Float[np.ndarray, "height width"]) -> list[float]:
+    """Mean heat on the class, on other things and on the ground."""
+    labels, mask = subject.truth.labels, subject.truth.mask
+    return [float(heat[region].mean()) for region in (mask, (labels > 0) & ~mask, labels == 0)]
 
 
 def as_json(counts: Mapping[str, Counts]) -> dict[str, Any]:

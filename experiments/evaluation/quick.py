@@ -2,21 +2,39 @@
 
 from typing import Any
 
-from experiments.evaluation.lines import by_dataset, counts_of
+from experiments.evaluation.lines import Line, by_dataset, counts_of, leakage
+from experiments.evaluation.measure import SECOND_ANNOTATOR
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
 from experiments.evaluation.scores import mean_iou
 from experiments.evaluation.settings import key
 from experiments.evaluation.stages import Plan
+from experiments.evaluation.targets import AGAINST_SCENE, WORDS
+
+COLUMNS = {"words": WORDS, "together": AGAINST_SCENE, "tokens": PUBLISHED_RECIPE}
 
 
 def quick_rows(plan: Plan) -> list[dict[str, Any]]:
-    """The mIoU of every method with words and with tokens, on every set, in %."""
-    rows = []
-    for name, lines in by_dataset(plan.lines()).items():
+    """The mIoU of every method in % and the leakage, by target, and how many images show a clear object, on every set."""
+    lines = plan.lines()
+    rows: list[dict[str, Any]] = []
+    for name, of_set in by_dataset(lines).items():
         for method in dict.fromkeys(setting.name for setting in plan.settings["generated"]):
-            row: dict[str, Any] = {"method": method, "set": name}
-            for column, asked in (("words", "words"), ("tokens", PUBLISHED_RECIPE)):
-                counts, kinds = counts_of(key(method, asked), lines)
-                row[column] = round(100 * mean_iou(counts[:, 0], kinds)[0], 2)
-            rows.append(row)
+            values = {column: miou(key(method, target), of_set) for column, target in COLUMNS.items()}
+            rows.append(
+                {"method": method, "set": name, **{column: value for column, value in values.items() if value is not None}}
+            )
+        found = leakage(of_set)
+        if found:
+            rows.append({"leakage": {column: round(found[t], 3) for column, t in COLUMNS.items() if t in found}, "set": name})
+        agreement = miou(SECOND_ANNOTATOR, of_set)
+        if agreement is not None:
+            rows.append({SECOND_ANNOTATOR: agreement, "set": name})
+        mine = [line for line in lines if line["dataset"] == name]
+        rows.append({"clear": sum(line["clear"] for line in mine), "of": len(mine), "set": name})
     return rows
+
+
+def miou(name: str, lines: list[Line]) -> float | None:
+    """The mIoU of a setting in %, if it was measured."""
+    counts, classes = counts_of(name, lines)
+    return round(100 * mean_iou(counts[:, 0], classes)[0], 2) if classes else None

@@ -29,42 +29,42 @@ class Score:
     images: int
 
 
-def mean_iou(counts: Counts, kinds: Sequence[str]) -> tuple[float, dict[str, float]]:
+def mean_iou(counts: Counts, classes: Sequence[str]) -> tuple[float, dict[str, float]]:
     """Mean over classes of the IoU pooled over a class's images (section 4.1), and every class's."""
-    names = np.array(kinds)
+    names = np.array(classes)
     by_class = {}
-    for kind in dict.fromkeys(kinds):
-        both, either = counts[names == kind].sum(axis=0)
-        by_class[kind] = float(both / either) if either else 0.0
+    for name in dict.fromkeys(classes):
+        both, either = counts[names == name].sum(axis=0)
+        by_class[name] = float(both / either) if either else 0.0
     return float(np.mean(list(by_class.values()))), by_class
 
 
-def resampled(counts: Counts, kinds: Sequence[str], seed: int = 0) -> NDArray[np.float64]:
+def resampled(counts: Counts, classes: Sequence[str], seed: int = 0) -> NDArray[np.float64]:
     """The mean IoU of `RESAMPLES` sets, in which every class's images are drawn again.
 
     One seed draws the same images for every setting, so that two settings may be compared image by image.
     """
     rng = np.random.default_rng(seed)
-    names = np.array(kinds)
+    names = np.array(classes)
     means = []
-    for kind in dict.fromkeys(kinds):
-        mine = counts[names == kind]
+    for name in dict.fromkeys(classes):
+        mine = counts[names == name]
         times = rng.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), RESAMPLES)
         drawn = times @ mine
         means.append(drawn[:, 0] / np.maximum(drawn[:, 1], 1))
     return np.mean(means, axis=0)
 
 
-def score(counts: Counts, kinds: Sequence[str]) -> Score:
+def score(counts: Counts, classes: Sequence[str]) -> Score:
     """The mean IoU of a setting on a set."""
-    miou, by_class = mean_iou(counts, kinds)
-    return Score(interval(miou, resampled(counts, kinds)), by_class, len(counts))
+    miou, by_class = mean_iou(counts, classes)
+    return Score(interval(miou, resampled(counts, classes)), by_class, len(counts))
 
 
-def gain(counts: Counts, other: Counts, kinds: Sequence[str]) -> Interval:
+def gain(counts: Counts, other: Counts, classes: Sequence[str]) -> Interval:
     """By how much the mean IoU of a setting is higher than that of another on the same images."""
-    difference = mean_iou(counts, kinds)[0] - mean_iou(other, kinds)[0]
-    return interval(difference, resampled(counts, kinds) - resampled(other, kinds))
+    difference = mean_iou(counts, classes)[0] - mean_iou(other, classes)[0]
+    return interval(difference, resampled(counts, classes) - resampled(other, classes))
 
 
 def interval(value: float, samples: NDArray[np.float64]) -> Interval:

@@ -1,4 +1,4 @@
-"""What is compared: what is asked for, and how its heat becomes a mask. Every row of every table is one of these."""
+"""What is compared: what is looked for, and how its heat becomes a mask. Every row of every table is one of these."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,82 +7,107 @@ from typing import Literal
 
 import numpy as np
 
-import ovam
-from experiments.evaluation.asking import VOCABULARY, WORDINGS, Asked
-from experiments.evaluation.recipes import FINE, FINE_OF_SCENES, ONE_IMAGE, PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
-from ovam import CrfParameters, Method
-from ovam.masks import LESS
-from ovam.trace import Half
+from experiments.evaluation.recipes import COUNTS, FINE, ONE_IMAGE, ONE_SCENE, PUBLISHED_RECIPE, REAL_RECIPES, RECIPES, SCENES
+from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, OWN_PROMPT, PADDED, TOGETHER, WORDINGS, WORDS, TargetName
+from ovam import METHODS, Method
+from ovam.core.crf import CrfParameters
+from ovam.core.methods import ByAffinity, ByAttention, ByBoth, NoRefinement
+from ovam.core.selection import Positions, Span
+from ovam.core.thresholds import Share
 
 Grid = tuple[float, ...]
 GRID: Grid = tuple(float(tau) for tau in np.arange(0.04, 0.99, 0.02).round(2))
 """The thresholds that are tried."""
 CRF_GRID: Grid = GRID[11:42:5]
 """Those that are tried where every one of them costs a CRF: 0.26, 0.36 ... 0.86."""
-METHODS = ("daam", "attn2mask", "ovam")
+PUBLISHED = ("daam", "attn2mask", "ovam")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A method and what it is asked for."""
+    """A method and what it looks for."""
 
     name: str
-    asked: Asked
+    target: TargetName
     method: Method
-    half: Half = "conditional"
     tuned: bool = True
     """Whether its threshold is tuned, or as published."""
 
     @property
     def key(self) -> str:
         """Its name in results."""
-        return key(self.name, self.asked)
+        return key(self.name, self.target)
+
+    @property
+    def share(self) -> Share:
+        """Its threshold: every method here cuts at a share of the hottest pixel."""
+        if not isinstance(self.method.threshold, Share):
+            raise TypeError(self.method.threshold)
+        return self.method.threshold
 
     @property
     def grid(self) -> Grid:
         """The thresholds to try."""
         if not self.tuned:
-            return (self.method.tau,)
+            return (self.share.tau,)
         return GRID if self.method.crf is None else CRF_GRID
 
     def at(self, tau: float) -> "Setting":
         """The same with another threshold."""
-        return replace(self, method=replace(self.method, tau=tau))
+        return replace(self, method=replace(self.method, threshold=replace(self.share, tau=tau)))
+
+    @property
+    def heat(self) -> Method:
+        """What its heat depends on: its method without what comes after."""
+        return Method(
+            blocks=self.method.blocks,
+            evaluations=self.method.evaluations,
+            padding="max_length" if self.target == PADDED else "none",
+            refine=self.method.refine,
+            threshold=Share(normalize=self.share.normalize),
+        )
 
 
 Settings = Sequence[Setting]
 
 
-def key(name: str, asked: Asked) -> str:
-    """The name of a row and of what is asked for, as one."""
-    return f"{name} | {asked}"
+def key(name: str, target: TargetName) -> str:
+    """The name of a row and of what is looked for, as one."""
+    return f"{name} | {target}"
 
 
 def pair(name: str, words: Method, tokens: Method | None = None, *, tuned: bool = True) -> tuple[Setting, Setting]:
     """A method with words and with learned tokens."""
-    return Setting(name, "words", words, tuned=tuned), Setting(name, PUBLISHED_RECIPE, tokens or words, tuned=tuned)
+    return Setting(name, WORDS, words, tuned=tuned), Setting(name, PUBLISHED_RECIPE, tokens or words, tuned=tuned)
 
 
-PLAIN = Method("plain")
-MIN_MAX = Method("plain", normalize="minmax")
-AFFINITY = Method("affinity", normalize="minmax", refine="affinity")
+PLAIN = Method()
+MIN_MAX = Method(threshold=Share(normalize="minmax"))
+AFFINITY = replace(MIN_MAX, refine=ByAffinity())
 FULL = replace(AFFINITY, crf=CrfParameters())
+OVAM = METHODS["ovam"]
 
 
 def published() -> Iterator[Setting]:
     """Tables 1 and 2: the published methods, their thresholds as published and tuned here."""
-    for name in METHODS:
-        words, tokens = ovam.method(f"{name}-words"), ovam.method(f"{name}-optimized")
-        yield from pair(name, words, tokens)
-        yield from pair(f"{name}, published threshold", words, tokens, tuned=False)
+    for name in PUBLISHED:
+        method = METHODS[name]
+        yield from pair(name, method.words, method.tokens)
+        yield from pair(f"{name}, published threshold", method.words, method.tokens, tuned=False)
 
 
 def post_processing() -> Iterator[Setting]:
     """Table 4, where "daam" is without and "ovam" with both, and the other sign of Eq. 8."""
-    words, tokens = ovam.method("ovam-words"), ovam.method("ovam-optimized")
-    yield from pair("self-attention", replace(words, crf=None), replace(tokens, crf=None))
-    yield from pair("dCRF", replace(words, refine="none"), replace(tokens, refine="none"))
-    yield from pair("self-attention, other sign", replace(words, crf=None, sign=LESS), replace(tokens, crf=None, sign=LESS))
+    bare = [replace(method, crf=None) for method in (OVAM.words, OVAM.tokens)]
+    yield from pair("self-attention", *bare)
+    yield from pair("dCRF", *(replace(method, refine=NoRefinement()) for method in (OVAM.words, OVAM.tokens)))
+    yield from pair("self-attention, other sign", *(replace(method, refine=other_sign(method)) for method in bare))
+
+
+def other_sign(method: Method) -> ByAttention:
+    """A method's weights with the other sign of Eq. 8."""
+    alpha, _ = method.weights or (0.85, 1)
+    return ByAttention(alpha, -1)
 
 
 def grids_of(resolutions: Sequence[int]) -> list[tuple[int, ...]]:
@@ -97,9 +122,8 @@ def named_blocks(grids: Sequence[int]) -> str:
 
 def at_resolutions(resolutions: Sequence[int]) -> Iterator[Setting]:
     """Table 5, where "ovam" has all blocks."""
-    words, tokens = ovam.method("ovam-words"), ovam.method("ovam-optimized")
     for grids in grids_of(resolutions):
-        yield from pair(named_blocks(grids), replace(words, blocks=grids), replace(tokens, blocks=grids))
+        yield from pair(named_blocks(grids), replace(OVAM.words, blocks=grids), replace(OVAM.tokens, blocks=grids))
 
 
 Selection = Literal["single", "first", "last"]
@@ -112,78 +136,72 @@ OF = 30
 """How many evaluations the points are of."""
 
 
-def chosen(selection: Selection, point: int, evaluations: int = OF) -> int | slice:
-    """The evaluations of a point of Fig. 6, at the same share of however many there are."""
+def selected(selection: Selection, point: int, evaluations: int = OF) -> Positions:
+    """The evaluations of a point of Fig. 6, at the same fraction of however many there are."""
     if selection == "single":
         return point * evaluations // OF
     count = max(1, round(point * evaluations / OF))
-    return slice(count) if selection == "first" else slice(-count, None)
+    return Span(stop=count) if selection == "first" else Span(start=-count)
 
 
 def over_time(evaluations: int = OF) -> Iterator[Setting]:
     """Fig. 6, without post-processing."""
     for selection, points in POINTS.items():
         for point in points:
-            yield from pair(f"{selection} {point}", replace(PLAIN, evaluations=chosen(selection, point, evaluations)))
+            yield from pair(f"{selection} {point}", replace(PLAIN, evaluations=selected(selection, point, evaluations)))
 
 
 def refined() -> Iterator[Setting]:
     """Beyond the paper: min-max, and heat spread along the self-attention."""
     yield from pair("min-max", MIN_MAX)
-    yield from pair("half of the range", replace(MIN_MAX, tau=0.5), tuned=False)
     for steps in range(1, 5):
-        yield from pair(f"affinity {steps}", replace(AFFINITY, affinity_steps=steps))
-    yield from pair("affinity 1, share of the maximum", replace(AFFINITY, normalize="max"))
+        yield from pair(f"affinity {steps}", replace(AFFINITY, refine=ByAffinity(steps)))
+    yield from pair("affinity 1, share of the maximum", replace(AFFINITY, threshold=Share()))
     yield from pair("affinity 1 + dCRF", FULL)
-    yield from pair("attention + affinity 1 + dCRF", replace(FULL, refine="both"))
+    yield from pair("attention + affinity 1 + dCRF", replace(FULL, refine=ByBoth()))
 
 
-def halves() -> Iterator[Setting]:
-    """Beyond the paper: the queries of the unconditional half."""
-    for asked in ("words", PUBLISHED_RECIPE, UNCONDITIONAL):
-        yield Setting("unconditional half", asked, PLAIN, half="unconditional")
+def other_targets() -> Iterator[Setting]:
+    """Beyond the paper: other wordings, targets that compete, and tokens learned in other ways."""
+    for target in (*WORDINGS, *TOGETHER, *RECIPES):
+        if target not in (WORDS, PUBLISHED_RECIPE):
+            yield Setting("min-max", target, MIN_MAX)
+            yield Setting("affinity 1", target, AFFINITY)
+        if target in (*TOGETHER, COUNTS[1], COUNTS[8], ONE_SCENE, SCENES):
+            yield Setting("affinity 1 + dCRF", target, FULL)
+    for target in (AGAINST_SCENE, PADDED, OWN_PROMPT, ONE_IMAGE):
+        yield Setting("daam", target, PLAIN)
+    yield Setting("ovam", AGAINST_SCENE, OVAM.words)
 
 
-def asked_otherwise() -> Iterator[Setting]:
-    """Beyond the paper: other wordings, all words at once, and tokens learned in other ways."""
-    others = [*WORDINGS, VOCABULARY, *RECIPES]
-    for asked in others:
-        if asked == UNCONDITIONAL:
-            continue
-        if asked not in ("words", PUBLISHED_RECIPE):
-            yield Setting("min-max", asked, MIN_MAX)
-            yield Setting("affinity 1", asked, AFFINITY)
-        if asked == VOCABULARY or (asked in RECIPES and asked != PUBLISHED_RECIPE and not RECIPES[asked].joint):
-            yield Setting("affinity 1 + dCRF", asked, FULL)
-    yield Setting("daam", "words, padded", PLAIN)
-    yield Setting("daam", "own prompt", PLAIN)
-    yield Setting("daam", ONE_IMAGE, PLAIN)
+LATE = Span(start=15)
+TARGETS_THAT_PART = (WORDS, PUBLISHED_RECIPE, AGAINST_ALL, FINE)
 
 
-LATE, SHARPEST = slice(15, None), "not the coarsest, late"
-WHERE: dict[str, Method] = {
-    "late": replace(PLAIN, evaluations=LATE),
-    "finest": replace(PLAIN, blocks=(16,)),
-    "finest, late": replace(PLAIN, blocks=(16,), evaluations=LATE),
-    SHARPEST: replace(PLAIN, blocks=(16, 8), evaluations=LATE),
-}
-"""Evaluations and grids of the bundled model."""
+def places(resolutions: Sequence[int]) -> dict[str, Method]:
+    """Blocks and evaluations that may tell things apart better than all do, by name."""
+    finest = resolutions[:1]
+    found = {
+        "late": replace(PLAIN, evaluations=LATE),
+        "finest": replace(PLAIN, blocks=tuple(finest)),
+        "finest, late": replace(PLAIN, blocks=tuple(finest), evaluations=LATE),
+    }
+    if len(resolutions) > 2:
+        found["not the coarsest, late"] = replace(PLAIN, blocks=tuple(resolutions[:-1]), evaluations=LATE)
+    return found
 
 
-def where_objects_part() -> Iterator[Setting]:
-    """Beyond the paper: blocks and evaluations that tell objects apart."""
-    for name, where in WHERE.items():
-        chosen = {"blocks": where.blocks, "evaluations": where.evaluations}
-        for asked in ("words", PUBLISHED_RECIPE, VOCABULARY, FINE, FINE_OF_SCENES):
-            yield Setting(f"min-max, {name}", asked, replace(MIN_MAX, **chosen))
-            yield Setting(f"affinity 1, {name}", asked, replace(AFFINITY, **chosen))
-    for asked in ("words", VOCABULARY, FINE_OF_SCENES):
-        yield Setting(f"affinity 1 + dCRF, {SHARPEST}", asked, replace(FULL, blocks=(16, 8), evaluations=LATE))
+def where_things_part(resolutions: Sequence[int]) -> Iterator[Setting]:
+    """Beyond the paper: blocks and evaluations that tell things apart."""
+    for name, place in places(resolutions).items():
+        for target in TARGETS_THAT_PART:
+            for way, method in (("min-max", MIN_MAX), ("affinity 1", AFFINITY)):
+                yield Setting(f"{way}, {name}", target, replace(method, blocks=place.blocks, evaluations=place.evaluations))
 
 
 def generated(resolutions: Sequence[int]) -> tuple[Setting, ...]:
     """Everything that is measured on the bundled model's images."""
-    return (*of_any_model(resolutions, OF), *where_objects_part())
+    return (*of_any_model(resolutions, OF), *where_things_part(resolutions))
 
 
 def of_any_model(resolutions: Sequence[int], evaluations: int | None) -> tuple[Setting, ...]:
@@ -194,27 +212,27 @@ def of_any_model(resolutions: Sequence[int], evaluations: int | None) -> tuple[S
         *at_resolutions(resolutions),
         *(over_time(evaluations) if evaluations else ()),
         *refined(),
-        *halves(),
-        *asked_otherwise(),
+        *other_targets(),
     )
 
 
-def answered(settings: Settings, asked: Collection[Asked]) -> tuple[Setting, ...]:
-    """The settings that ask for nothing else; without tokens of the unconditional half it is left out."""
-    half = "unconditional" if UNCONDITIONAL in asked else "conditional"
-    return tuple(one for one in settings if one.asked in asked and one.half in ("conditional", half))
+def available(settings: Settings, targets: Collection[TargetName]) -> tuple[Setting, ...]:
+    """The settings that look for nothing else."""
+    return tuple(one for one in settings if one.target in targets)
 
 
 def quick() -> tuple[Setting, ...]:
     """What `make eval-quick` measures."""
-    return *published(), *pair("affinity 1 + dCRF", FULL)
+    together = Setting("affinity 1 + dCRF", AGAINST_SCENE, FULL), Setting("ovam", AGAINST_SCENE, OVAM.words)
+    return *published(), *pair("affinity 1 + dCRF", FULL), *together
 
 
 LONG = tuple(setting for setting in published() if setting.name.startswith("attn2mask"))
 """What is measured at 100 steps: Attn2Mask was defined there."""
 
 
-def on_renders(asked: Sequence[Asked]) -> tuple[Setting, ...]:
+def on_real_images() -> tuple[Setting, ...]:
     """What is measured on real images."""
     methods = {"daam": PLAIN, "min-max": MIN_MAX, "affinity 1": AFFINITY, "affinity 1 + dCRF": FULL}
-    return tuple(Setting(name, one, method) for name, method in methods.items() for one in asked)
+    targets = (WORDS, AGAINST_SCENE, AGAINST_ALL, PUBLISHED_RECIPE, *REAL_RECIPES)
+    return tuple(Setting(name, target, method) for target in targets for name, method in methods.items())

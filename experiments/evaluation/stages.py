@@ -1,27 +1,28 @@
 """The stages of the evaluation: learn tokens, choose thresholds, measure. Each is a list of tasks for several processes."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from experiments.evaluation import folder, learning, work
+from experiments.evaluation import folder, work
 from experiments.evaluation import settings as rows
-from experiments.evaluation.datasets import DATASETS, Case, DataSet, renders
+from experiments.evaluation.backends.models import guidance_scale_of, resolutions_of, weights_hash
+from experiments.evaluation.datasets import Case, ImageSet, sets_of
 from experiments.evaluation.folder import FolderSet
-from experiments.evaluation.images import annotator_hash, weights_hash
 from experiments.evaluation.lines import Line, read_lines
-from experiments.evaluation.recipes import ASKED_OF_RENDERS, PUBLISHED_RECIPE, RECIPES, RENDER_RECIPES, Recipe
-from experiments.evaluation.scales import FULL, LONG, REPORTING, TUNING, Scale
+from experiments.evaluation.recipes import PUBLISHED_RECIPE, REAL_RECIPES, RECIPES, Recipe
+from experiments.evaluation.scales import FULL, LONG, REAL_REPORTING, REAL_TUNING, REPORTING, TUNING, Scale
 from experiments.evaluation.settings import Settings
 from experiments.evaluation.tasks import Task
 from experiments.evaluation.tuning import Choice, choices
 from experiments.evaluation.work import Place
-from experiments.tinyworld.shapes import CLASS_NAMES
+from experiments.evaluation.worlds import world_of
+from experiments.evaluation.worlds.world import World
 
 IMAGES_A_TASK = 10
+SECONDS_OF_TUNING = 3.0  # of an image, where measuring it at its thresholds takes 1
 Stage = Callable[[], list[Task]]
 
 
@@ -34,16 +35,21 @@ class Plan:
     """The folder for what is under way."""
     scale: Scale = FULL
     service: str = ""
-    """The URL of a service that serves the model and is asked for everything; none: all is done in process."""
+    """The URL of a service that serves the model and is asked for everything; none: the library in this process."""
     annotated: Path | None = None
-    """A folder of annotated images; none: the data sets of the bundled world."""
+    """A folder of annotated images; none: the data sets of the model's world."""
     source: str = ""
     """How the model was named, a hub's id perhaps; none: by its folder."""
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """The stages in order; what a later one does depends on what the earlier ones found."""
+        """The stages in order; what a later one does depends on the results of the earlier ones."""
         return {"tokens": self.learning, "tuning": self.tuning, "reporting": self.reporting}
+
+    @cached_property
+    def world(self) -> World:
+        """The world that the model draws."""
+        return world_of(self.model)
 
     @cached_property
     def model_hash(self) -> str:
@@ -51,21 +57,29 @@ class Plan:
         return weights_hash(self.model)
 
     @cached_property
-    def annotator_hash(self) -> str:
-        """SHA-256 of the annotator's weights."""
-        return annotator_hash()
-
-    @cached_property
     def resolutions(self) -> tuple[int, ...]:
         """The resolutions of the model's cross-attention, the highest first."""
-        unet = json.loads((self.model / "unet" / "config.json").read_text())
-        levels = enumerate(unet["down_block_types"])
-        return tuple(unet["sample_size"] >> level for level, kind in levels if "CrossAttn" in kind)
+        return resolutions_of(self.model)
 
     @cached_property
-    def datasets(self) -> Mapping[str, DataSet | FolderSet]:
+    def guidance_scale(self) -> float:
+        """What the model's card says."""
+        return guidance_scale_of(self.model)
+
+    @cached_property
+    def datasets(self) -> Mapping[str, ImageSet]:
         """Where images come from, by name."""
-        return self._folder_sets or DATASETS
+        return self._folder_sets or sets_of(self.world, self.guidance_scale)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that are looked for."""
+        return self.scale.classes or tuple(self.words)
+
+    @cached_property
+    def words(self) -> dict[str, str]:
+        """The word of every class of the world, or of the folder."""
+        return folder.words(self._folder_sets) if self.annotated else {one.name: one.word for one in self.world.vocabulary}
 
     @cached_property
     def _folder_sets(self) -> Mapping[str, FolderSet]:
@@ -73,56 +87,48 @@ class Plan:
         return folder.read(self.annotated) if self.annotated else {}
 
     @cached_property
-    def source_hash(self) -> str:
+    def truth_hash(self) -> str:
         """SHA-256 of what counts as true."""
-        return folder.contents_hash(self.annotated) if self.annotated else self.annotator_hash
+        return folder.contents_hash(self.annotated) if self.annotated else repr(self.world.annotator_hashes())
 
     @cached_property
     def settings(self) -> dict[str, Settings]:
         """What is measured, by group of sets; what is measured at 100 steps under that set's name."""
         if not self.scale.everything:
-            return {"generated": rows.quick()}
+            return {"generated": rows.available(rows.quick(), self.scale.targets)}
         if self.annotated:
-            return {"generated": rows.answered(rows.of_any_model(self.resolutions, self.scale.steps), self.scale.asked)}
-        everything = {"generated": rows.generated(self.resolutions), LONG: rows.LONG}
-        if self.scale.renders:
-            everything |= {group: rows.on_renders(asked) for group, asked in ASKED_OF_RENDERS.items()}
-        return {group: rows.answered(several, self.scale.asked) for group, several in everything.items()}
+            return {"generated": rows.available(rows.of_any_model(self.resolutions, self.scale.steps), self.scale.targets)}
+        everything = {"generated": rows.generated(self.resolutions), LONG: rows.LONG, "real": rows.on_real_images()}
+        return {group: rows.available(several, self.scale.targets) for group, several in everything.items()}
 
     @cached_property
     def place(self) -> Place:
-        """Where everything is asked."""
-        words = folder.words(self._folder_sets) if self.annotated else {kind: kind for kind in CLASS_NAMES}
-        return Place(self.model, tuple(words.items()), self.service, self.source)
+        """Where the model is evaluated."""
+        return Place(self.model, tuple(self.words.items()), self.service, self.source)
 
     def learning(self) -> list[Task]:
         """Learn all tokens, the slowest first."""
-        asked = self.scale.asked if self.scale.everything else (PUBLISHED_RECIPE,)
-        recipes = [self._shortened(recipe) for name, recipe in RECIPES.items() if name in asked]
-        real = RENDER_RECIPES if self.scale.renders else {}
-        of_renders = {name: self._shortened(recipe) for name, recipe in real.items() if name in asked}
+        targets = self.scale.targets if self.scale.everything else (PUBLISHED_RECIPE,)
+        recipes = [self._shortened(recipe) for recipe in (RECIPES | REAL_RECIPES).values() if recipe.name in targets]
+        recipes = [recipe for recipe in recipes if recipe.dataset in self.datasets]
         alone = tuple(recipe for recipe in recipes if not recipe.joint)
-        tasks = [
-            (recipe.name, 1000 * recipe.images, partial(work.joint_tokens, self.place, recipe, self.scale.kinds))
-            for recipe in sorted(recipes, key=lambda recipe: -recipe.images)
-            if recipe.joint
-        ]
-        for kind in self.scale.kinds:
-            cases = {recipe.dataset: self.datasets[recipe.dataset].of_kind(kind) for recipe in alone}
-            tasks.append((kind, 200 * len(alone), partial(work.class_tokens, self.place, kind, alone, cases)))
-        for kinds in learning.render_kinds(self._of_renders()) if of_renders else ():
-            made = partial(work.render_tokens, self.place, kinds, tuple(of_renders.values()))
-            tasks.append((f"render {kinds[0]}", 100 * len(kinds), made))
-        place = self._folder("tokens", recipes, of_renders)
+        tasks = []
+        for recipe in sorted((recipe for recipe in recipes if recipe.joint), key=lambda recipe: -recipe.images):
+            cases = {name: self.datasets[recipe.dataset].of_class(name) for name in self.classes}
+            tasks.append((recipe.name, 1000 * recipe.images, partial(work.joint_tokens, self.place, recipe, self.classes, cases)))
+        for name in self.classes:
+            of_class = {recipe.dataset: self.datasets[recipe.dataset].of_class(name) for recipe in alone}
+            tasks.append((name, 200 * len(alone), partial(work.class_tokens, self.place, name, alone, of_class)))
+        place = self._folder("tokens", recipes)
         return [Task(place / f"{name_of_file(name)}.jsonl", cost, make) for name, cost, make in tasks]
 
     def tuning(self) -> list[Task]:
         """Measure every setting at every threshold of its grid."""
-        return self._measuring("tuning", TUNING, self.settings, sweep=True)
+        return self._measuring("tuning", (*TUNING, *REAL_TUNING), self.settings, sweep=True)
 
     def reporting(self) -> list[Task]:
         """Measure every setting at its threshold; none before they are chosen."""
-        return self._measuring("reporting", (*REPORTING, LONG), self.chosen, sweep=False)
+        return self._measuring("reporting", (*REPORTING, LONG, *REAL_REPORTING), self.chosen, sweep=False)
 
     @cached_property
     def choices(self) -> dict[str, dict[str, Choice]]:
@@ -137,7 +143,7 @@ class Plan:
         found: dict[str, Settings] = {}
         for group, several in self.settings.items():
             taus = self.choices["generated" if group == LONG else group]
-            found[group] = tuple(one.at(taus[one.key].tau) for one in several)
+            found[group] = tuple(one.at(taus[one.key].tau) for one in several if one.key in taus)
         return found
 
     @property
@@ -151,46 +157,38 @@ class Plan:
 
     def cost(self) -> float:
         """Of all tasks together, known before thresholds are."""
-        everything = (self.learning(), self.tuning(), self._measuring("", (*REPORTING, LONG), self.settings, sweep=False))
-        return sum(task.cost for tasks in everything for task in tasks)
+        reporting = self._measuring("", (*REPORTING, LONG, *REAL_REPORTING), self.settings, sweep=False)
+        return sum(task.cost for tasks in (self.learning(), self.tuning(), reporting) for task in tasks)
 
     def _measuring(self, stage: str, sets: Sequence[str], settings: dict[str, Settings], *, sweep: bool) -> list[Task]:
-        """The tasks of measuring some sets of generated images, and the renders of the stage's purpose."""
+        """The tasks of measuring some sets."""
         files = tuple(task.path for task in self.learning())
         place = self._folder(stage, settings, files)
-        purpose = "tuning" if sweep else "reporting"
         found = []
-        for name, cases in self._batches(sets, purpose):
+        for name, cases in self._batches(sets):
             make = partial(work.images, self.place, cases, settings, files, sweep=sweep)
-            found.append(Task(place / f"{name}.jsonl", sum(case.steps or 10 for case in cases) * (1.5 if sweep else 1.0), make))
+            cost = sum(case.steps for case in cases) * (SECONDS_OF_TUNING if sweep else 1.0)
+            found.append(Task(place / f"{name}.jsonl", cost, make))
         return found
 
     def _shortened(self, recipe: Recipe) -> Recipe:
         """A recipe with no more epochs than the scale has."""
         return replace(recipe, epochs=min(recipe.epochs, self.scale.epochs or recipe.epochs))
 
-    def _of_renders(self) -> set[str]:
-        """What is looked for in renders."""
-        kinds = self.scale.kinds
-        return {case.kind for purpose, images in self.scale.renders.items() for case in renders(purpose, images, kinds)}
-
-    def _batches(self, sets: Sequence[str], purpose: str) -> list[tuple[str, tuple[Case, ...]]]:
-        """The cases of every task; renders of one task are whole rounds of the classes."""
+    def _batches(self, sets: Sequence[str]) -> list[tuple[str, tuple[Case, ...]]]:
+        """The cases of every task."""
         found = []
         for name in sets:
-            if name in self.scale.images:
-                cases = self.datasets[name].cases(self.scale.images[name], self.scale.kinds)
+            if name in self.scale.images and name in self.datasets:
+                cases = self.datasets[name].cases(self.scale.images[name], self.classes)
                 size = 1 if self.annotated else IMAGES_A_TASK  # large traces, and each with steps of its own
                 found += [(f"{name}-{start:04d}", cases[start : start + size]) for start in range(0, len(cases), size)]
-        if purpose in self.scale.renders:
-            cases = tuple(renders(purpose, self.scale.renders[purpose], self.scale.kinds))
-            rounds = sorted({case.number for case in cases})
-            found += [(f"renders-{number:04d}", tuple(case for case in cases if case.number == number)) for number in rounds]
         return found
 
     def _folder(self, stage: str, *what: object) -> Path:
         """Where the results of a stage lie: elsewhere whenever anything is asked otherwise."""
-        digest = hashlib.sha256(repr((self.source_hash, self.service, what)).encode()).hexdigest()[:8]
+        source = (self.truth_hash, self.service, self.guidance_scale, self.classes)
+        digest = hashlib.sha256(repr((source, what)).encode()).hexdigest()[:8]
         return self.work / self.model_hash[:12] / f"{stage}-{digest}"
 
 

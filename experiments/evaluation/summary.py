@@ -1,4 +1,4 @@
-"""Everything that came out, as JSON: scores, findings, tokens, images and the time that it took."""
+"""All results as JSON: scores, findings, tokens, images and the time that they took."""
 
 import json
 import subprocess
@@ -8,15 +8,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from experiments.evaluation import claims
 from experiments.evaluation.best import improvements, leaders
-from experiments.evaluation.datasets import DATASETS, GUIDANCE_SCALE, RENDERS
-from experiments.evaluation.lines import Line, by_dataset, counts_of, read_lines
+from experiments.evaluation.datasets import FIRST_SEEDS
+from experiments.evaluation.lines import Line, by_dataset, counts_of, leakage, read_lines
 from experiments.evaluation.scales import LONG, SHORT
-from experiments.evaluation.scores import Counts, score
+from experiments.evaluation.scores import score
 from experiments.evaluation.settings import Setting
 from experiments.evaluation.stages import Plan
-from experiments.tinyworld.annotator import Annotator, measured
+from ovam import Method
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -27,8 +29,6 @@ def summarise(plan: Plan, command: str) -> dict[str, Json]:
     """The contents of all results, by file; every one says where it comes from."""
     lines = plan.lines()
     sets = with_short(by_dataset(lines))
-    counts = {name: counted(of_set) for name, of_set in sets.items()}
-    kinds = {name: [line["kind"] for line in of_set] for name, of_set in sets.items()}
     stated = chain(
         claims.of_methods(),
         claims.of_post_processing(),
@@ -39,16 +39,16 @@ def summarise(plan: Plan, command: str) -> dict[str, Json]:
     contents: dict[str, Json] = {
         "scores": {
             "sets": {name: described(name, lines) for name in dict.fromkeys(line["dataset"] for line in lines)},
-            "settings": {group: {one.key: told(plan, group, one) for one in several} for group, several in plan.chosen.items()},
-            "scores": {
-                name: {key: asdict(score(count, kinds[name])) for key, count in of_set.items()} for name, of_set in counts.items()
+            "settings": {
+                group: {one.key: recorded(plan, group, one) for one in several} for group, several in plan.chosen.items()
             },
-            "selectivity": selectivity(sets),
+            "scores": {name: scores(of_set) for name, of_set in sets.items()},
+            "leakage": {name: found for name, of_set in sets.items() if (found := leakage(of_set))},
         },
         "findings": {
-            "claims": [finding.as_json() for finding in claims.findings(stated, counts, kinds)],
+            "claims": [finding.as_json() for finding in claims.findings(stated, sets)],
             "best": leaders(plan.choices["generated"]),
-            "improvements": improvements(plan.choices["generated"], counts, kinds),
+            "improvements": improvements(plan.choices["generated"], sets),
         },
         "tokens": {"recipes": learned(plan)},
         "profile": profile(plan, lines),
@@ -58,45 +58,43 @@ def summarise(plan: Plan, command: str) -> dict[str, Json]:
 
 
 def with_short(sets: dict[str, list[Line]]) -> dict[str, list[Line]]:
-    """Add to the sets the images of 30 steps that were also made in 100."""
-    long = {(line["kind"], line["number"]) for line in sets.get(LONG, ())}
+    """Add to the sets the images of 30 steps that were also generated in 100."""
+    long = {(line["class_name"], line["number"]) for line in sets.get(LONG, ())}
     if not long:
         return sets
-    return sets | {SHORT: [line for line in sets["voc-sim"] if (line["kind"], line["number"]) in long]}
+    return sets | {SHORT: [line for line in sets["voc-sim"] if (line["class_name"], line["number"]) in long]}
 
 
-def counted(lines: list[Line]) -> dict[str, Counts]:
-    """The counts of every setting on a set's images."""
-    return {key: counts_of(key, lines)[0][:, 0] for key in lines[0]["counts"]}
+def scores(lines: list[Line]) -> Json:
+    """The score of every setting on a set's images, and of the second annotator's masks."""
+    found = {}
+    for key in dict.fromkeys(key for line in lines for key in line["counts"]):
+        counts, classes = counts_of(key, lines)
+        found[key] = asdict(score(counts[:, 0], classes))
+    return found
 
 
-def told(plan: Plan, group: str, setting: Setting) -> Json:
+def recorded(plan: Plan, group: str, setting: Setting) -> Json:
     """A setting, its threshold and what it gave in tuning."""
     choice = plan.choices["generated" if group == LONG else group][setting.key]
     tuning = {"mean": choice.miou, **choice.by_set}
-    method = setting.method.settings()
-    return {"name": setting.name, "asked": setting.asked, "half": setting.half, "method": method, "tuning": tuning}
+    return {"name": setting.name, "target": setting.target, "method": as_json(setting.method), "tuning": tuning}
+
+
+def as_json(method: Method) -> Json:
+    """A method as requests and cards have it."""
+    return TypeAdapter(Method).dump_python(method, mode="json")
 
 
 def described(name: str, lines: Iterable[Line]) -> Json:
-    """How many images a set has, and which were left out."""
+    """How many images a set has, which were left out, and what fraction of every class's shows it clearly."""
     mine = [line for line in lines if line["dataset"] == name]
-    excluded = [f"{line['kind']} {line['number']} (seed {line['seed']})" for line in mine if not line["clear"]]
-    return {"images": len(mine), "kinds": len({line["kind"] for line in mine}), "excluded": excluded}
-
-
-def selectivity(sets: Mapping[str, list[Line]]) -> Json:
-    """How much of the class's heat other objects get, both above the ground's: 0 is none, 1 as much."""
-    found: Json = {}
-    for name, lines in sets.items():
-        heats: dict[str, list[list[float]]] = {}
-        for line in lines:
-            for asked, heat in line["heat"].items():
-                heats.setdefault(asked, []).append(heat)
-        if heats:
-            sums = {asked: [sum(column) for column in zip(*values, strict=True)] for asked, values in heats.items()}
-            found[name] = {asked: (others - ground) / (own - ground) for asked, (own, others, ground) in sums.items()}
-    return found
+    excluded = [f"{line['class_name']} {line['number']} (seed {line['seed']})" for line in mine if not line["clear"]]
+    clear: dict[str, list[bool]] = {}
+    for line in mine:
+        clear.setdefault(line["class_name"], []).append(line["clear"])
+    found = {class_name: round(sum(each) / len(each), 3) for class_name, each in clear.items()}
+    return {"images": len(mine), "classes": len(clear), "excluded": excluded, "found": found}
 
 
 def learned(plan: Plan) -> Json:
@@ -104,12 +102,12 @@ def learned(plan: Plan) -> Json:
     found: Json = {}
     for line in read_lines(task.path for task in plan.learning()):
         fit = {name: line[name] for name in ("examples", "loss", "best epoch", "ended", "seconds")}
-        found.setdefault(line["recipe"], {})[" ".join(line["kinds"]) if len(line["kinds"]) == 1 else "all classes"] = fit
+        found.setdefault(line["recipe"], {})[line["classes"][0] if len(line["classes"]) == 1 else "all classes"] = fit
     return found
 
 
 def profile(plan: Plan, lines: Iterable[Line]) -> Json:
-    """CPU seconds by stage of the evaluation and by what was done."""
+    """CPU seconds by stage of the evaluation and kind of work."""
     found = {
         "tokens": summed(read_lines(task.path for task in plan.learning())),
         "tuning": summed(read_lines(task.path for task in plan.tuning())),
@@ -121,26 +119,26 @@ def profile(plan: Plan, lines: Iterable[Line]) -> Json:
 
 
 def summed(lines: Iterable[Line]) -> dict[str, float]:
-    """CPU seconds by what was done."""
+    """CPU seconds by kind of work."""
     several = list(lines)
     return {what: round(sum(line["seconds"].get(what, 0.0) for line in several), 1) for what in STAGES}
 
 
 def provenance(plan: Plan, command: str) -> Json:
     """Where numbers come from."""
+    ours = {"annotators sha256": plan.world.annotator_hashes(), "annotators": plan.world.annotator_errors()}
     return {
         "command": command,
         "commit": commit(),
         "model": plan.source or str(plan.model),
+        "world": "" if plan.annotated else plan.world.name,
         "service": plan.service,
         "data set": str(plan.annotated or ""),
         "model sha256": plan.model_hash,
-        "annotator sha256": plan.annotator_hash,
-        "annotator on unseen renders": measured(Annotator.load()),
-        "guidance scale": GUIDANCE_SCALE,
+        **({} if plan.annotated else ours),
+        "guidance scale": plan.guidance_scale,
         "resolutions": plan.resolutions,
-        "first seeds": {name: each.first_seed for name, each in DATASETS.items()}
-        | {f"renders, {k}": v for k, v in RENDERS.items()},
+        "first seeds": FIRST_SEEDS,
         "scale": asdict(plan.scale),
     }
 
@@ -167,7 +165,7 @@ def write(contents: Mapping[str, Json], folder: Path) -> None:
 
 def write_images(lines: Iterable[Line], path: Path) -> None:
     """Write the metadata of every image, a line each."""
-    names = ("dataset", "kind", "number", "prompt", "seed", "steps", "share of the image", "clear")
+    names = ("dataset", "class_name", "number", "prompt", "seed", "steps", "area", "clear")
     path.write_text("".join(json.dumps({name: line[name] for name in names}) + "\n" for line in lines))
 
 

@@ -1,14 +1,11 @@
-"""docs/results.md: written from the results' JSON, so that it says what they say."""
+"""The pages of results, written from their JSON: the first page, and one with all tables."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from experiments.evaluation.report import tables, trial
-from experiments.evaluation.report.reading import reading
-
-Results = Mapping[str, Any]
+from experiments.evaluation.report import first_page, tables
+from experiments.evaluation.report.markdown import Results, listed, percent, picture
 
 
 def read(folder: Path) -> dict[str, Results]:
@@ -16,61 +13,61 @@ def read(folder: Path) -> dict[str, Results]:
     return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
-def page(results: Mapping[str, Results], pictures: str) -> str:
-    """The whole page; pictures lie in a folder beside it."""
+def write(results: Mapping[str, Results], docs: Path) -> None:
+    """Write docs/results.md and docs/results/tables.md."""
+    (docs / "results").mkdir(parents=True, exist_ok=True)
+    (docs / "results.md").write_text(first_page.page(results))
+    (docs / "results" / "tables.md").write_text(all_tables(results))
+
+
+def all_tables(results: Mapping[str, Results]) -> str:
+    """The page with all tables."""
     scores, findings = results["scores"], results["findings"]
-    source = scores["provenance"]
-    annotator = source["annotator on unseen renders"]["mIoU"]
-    error = f"\nThe annotator's own mIoU, on unseen renders with exact masks, is {100 * annotator:.1f}.\n"
-    error = "" if source.get("data set") else error  # whose masks are not the annotator's
     sections = {
-        "What it says": reading(scores, findings) + error,
-        "How it was made": made(scores),
+        "How it was measured": measured(scores),
         "Tables 1 and 2: methods, with words and with learned tokens": tables.methods(scores)
-        + error
-        + picture(pictures, "methods", "Methods with words and with tokens")
-        + "\nThe thresholds:\n\n"
-        + tables.thresholds(scores)
-        + "\nIoU of every class on coco-cap:\n\n"
-        + tables.by_class(scores, "coco-cap")
-        + "\nand on voc-sim:\n\n"
-        + tables.by_class(scores, "voc-sim")
-        + error
-        + "\nThe signs:\n\n"
-        + tables.found(findings, ("2", "1 and 2")),
-        "Table 4: post-processing": tables.post_processing(scores) + error + "\n" + tables.found(findings, ("4",)),
-        "Table 5: resolutions": "This model's resolutions stand where the paper's 64, 32 and 16 stood.\n\n"
-        + tables.blocks(scores) + error + "\n" + tables.found(findings, ("5",)),
-        "Fig. 6: evaluations": "Without post-processing. Dotted: all evaluations.\n\n"
-        + picture(pictures, "evaluations", "mIoU against evaluations") + "\n" + tables.evaluations(scores) + error,
-        "Beyond the paper": beyond(scores, findings, results["tokens"], pictures, error),
-        "Real images": "Renders, which the model did not make, with exact masks of things, parts and grounds: no annotator.\n\n"
-        + tables.real_images(scores) + "\nEvery part, in %:\n\n" + tables.parts(scores),
-        **({"A further training that was tried": trial.compared(results["trial"], scores) + error} if "trial" in results else {}),
-        "Defaults": defaults(results) + error,
+        + "\nWith the thresholds that were published for Stable Diffusion:\n\n" + tables.published_thresholds(scores)
+        + "\nThe thresholds:\n\n" + tables.thresholds(scores)
+        + "\nIoU of every class on coco-cap, beside Table 2's columns:\n\n" + tables.by_class(scores, "coco-cap")
+        + "\nand on voc-sim:\n\n" + tables.by_class(scores, "voc-sim")
+        + "\nThe signs:\n\n" + tables.claims(findings, ("2", "1 and 2")),
+        "Table 4: post-processing": tables.post_processing(scores) + "\n" + tables.claims(findings, ("4",)),
+        "Table 5: resolutions": RESOLUTIONS + tables.blocks(scores) + "\n" + tables.claims(findings, ("5",)),
+        "Fig. 6: evaluations": "Without post-processing. Dotted: all evaluations.\n"
+        + picture("", "evaluations", "mIoU against evaluations") + "\n" + tables.evaluations(scores),
+        **beyond(scores, findings, results["tokens"]),
+        "Real images": REAL + tables.real_images(scores),
+        "The truth": truth(scores),
+        "Defaults": defaults(results),
         "Time": tables.time(results["profile"])
-        + f"\nAttribution, optimisation and masks take {100 * results['profile']['share of the method']:.1f} % of it.\n",
-        "Images": images(scores, pictures),
+        + f"\nAttribution, optimisation and masks take {percent(results['profile']['share of the method'])} % of it.\n",
+        "Images": images(scores),
     }  # fmt: skip
-    head = "# Results\n\nWritten by `python -m experiments report` from `experiments/results`; not by hand.\n"
+    head = "# Results: all tables\n\nThe [first page](../results.md) has the summary.\n"
     return head + "".join(f"\n## {title}\n\n{text}" for title, text in sections.items())
 
 
-def made(scores: Results) -> str:
+RESOLUTIONS = (
+    "Beside the paper's 64, 32 and 16 stand this model's resolutions, the highest first. A model with two has them beside 64 and "
+    "16, and both beside 64 + 16.\n\n"
+)
+REAL = "Images that the model did not make, with exact masks: `real` shows one thing, `real-scenes` several.\n\n"
+
+
+def measured(scores: Results) -> str:
     """Where the numbers come from."""
     source = scores["provenance"]
-    sets = "\n".join(
-        f"- `{name}`: {one['images']} images of {one['kinds']} kinds, {len(one['excluded'])} left out"
+    sets = listed(
+        f"`{name}`: {one['images']} images of {one['classes']} classes, {len(one['excluded'])} left out"
         for name, one in scores["sets"].items()
     )
-    data, service = source.get("data set"), source.get("service")
-    truth = f"masks of `{data}`" if data else f"annotator `{source['annotator sha256']}`"
-    asked = f"; asked through the service at `{service}`" if service else ""
+    hashes = ", ".join(f"`{one}`" for one in source.get("annotators sha256", ()))
+    truth = f"masks of `{source['data set']}`" if source["data set"] else f"annotators {hashes}"
+    through = f"; through the service at `{source['service']}`" if source["service"] else ""
     return f"""`{source["command"]}` at commit `{source["commit"]}`; model `{source["model"]}`, SHA-256 of its weights
-`{source["model sha256"]}`; {truth}{asked}.
+`{source["model sha256"]}`; {truth}{through}.
 
 {sets}
-
 Images without a clear object (at least 3 % of the image) are left out, as in the paper. mIoU is the mean over classes of
 the IoU pooled over a class's images, in %; small figures are the 95 % interval of a bootstrap over images, drawn again
 within every class. The paper's figures are in brackets.
@@ -81,44 +78,43 @@ used for nothing else. Differences are of the same images; a sign *holds* if the
 """
 
 
-def beyond(scores: Results, findings: Results, tokens: Results, pictures: str, error: str) -> str:
+def beyond(scores: Results, findings: Results, tokens: Results) -> dict[str, str]:
     """Everything that the paper does not have."""
-    texts = [
-        "### The best settings, by tuning\n\n" + tables.improvements(findings),
-        "### Refinement by affinity\n\n" + tables.refinement(scores),
-        "### Wordings\n\n" + tables.wordings(scores),
-        "### Ways of learning tokens\n\n" + tables.recipes(scores) + picture(pictures, "images", "mIoU against annotated images")
-        + "\n" + tables.learning(tokens),
-        "### Halves and padding\n\n" + tables.other_choices(scores),
-        "### Evaluations and grids that tell objects apart\n\n" + tables.where_objects_part(scores),
-        "### Attn2Mask at 100 steps\n\n" + tables.long_generations(scores),
-        "### What other objects get of the heat\n\n" + tables.selectivity(scores),
-        "### Differences\n\n" + tables.found(findings, ("beyond",)),
-    ]  # fmt: skip
-    return "\n".join(text + error for text in texts)
+    return {
+        "The best settings, by tuning": tables.improvements(findings),
+        "Refinement by affinity": tables.refinement(scores),
+        "Wordings, and words that compete in one softmax": tables.wordings(scores),
+        "Leakage: what other things get of the heat": tables.leakage(scores),
+        "Ways of learning tokens": tables.recipes(scores)
+        + picture("", "images", "mIoU against annotated images") + "\n" + tables.learning(tokens),
+        "Padding": tables.padding(scores),
+        "Evaluations and grids that tell things apart": tables.where_things_part(scores),
+        "Attn2Mask at 100 steps": tables.long_generations(scores),
+        "Differences": tables.claims(findings, ("beyond",)),
+    }  # fmt: skip
+
+
+def truth(scores: Results) -> str:
+    """What is known of the masks that count as true."""
+    return first_page.truth(scores) + "\n" + tables.annotators(scores)
 
 
 def defaults(results: Mapping[str, Results]) -> str:
-    """What became the model's defaults of these results."""
+    """Which of these results became the model's defaults."""
     found, source = results.get("defaults"), results["scores"]["provenance"]
     if found is None or found["provenance"]["model sha256"] != source["model sha256"]:
-        return "Nothing of these results was made a default of the model (`python -m experiments adopt`).\n"
-    after = "".join(f"- `{name}`: `{json.dumps(value)}`\n" for name, value in found["after"].items())
+        return "None of these settings is a default of the model (`python -m experiments adopt`).\n"
+    after = listed(f"`{name}`: `{json.dumps(value)}`" for name, value in found["card"].items())
     return (
-        "The setting that did best in tuning, of those that have a meaning for any image, becomes the model's default if it is "
-        "better in tuning and on both reporting sets than what was the default. Differences of mIoU in points:\n\n"
-        f"{tables.defaults(found)}\nSince then the model's `ovam.json` says:\n\n{after}"
+        "Of the settings that have a meaning for any image, the one that did best in tuning becomes the model's default if it is "
+        "better than the paper's OVAM in tuning and on both reporting sets. Differences of mIoU from OVAM in points:\n\n"
+        f"{tables.defaults(found)}\nThe model's `ovam.json` has since then:\n\n{after}"
     )
 
 
-def images(scores: Results, pictures: str) -> str:
+def images(scores: Results) -> str:
     """Contact sheets, and what was left out."""
     sets = [name for name in ("voc-sim", "coco-cap") if name in scores["sets"]]
-    sheets = "".join(picture(pictures, name, f"Best, median and worst of {name}") for name in sets)
-    left_out = "".join(f"- {name}: {', '.join(one['excluded']) or 'none'}\n" for name, one in scores["sets"].items())
+    sheets = "".join(picture("", name, f"Best, median and worst of {name}") for name in sets)
+    left_out = listed(f"{name}: {', '.join(one['excluded']) or 'none'}" for name, one in scores["sets"].items())
     return f"{sheets}\nLeft out:\n\n{left_out}"
-
-
-def picture(folder: str, name: str, text: str) -> str:
-    """A picture of the folder."""
-    return f"\n![{text}]({folder}/{name}.png)\n"

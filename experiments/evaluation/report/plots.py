@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.evaluation.claims import BOTH, SETS
 from experiments.evaluation.recipes import COUNTS
-from experiments.evaluation.settings import METHODS, POINTS, key
+from experiments.evaluation.settings import POINTS, PUBLISHED, key
 
 Results = Mapping[str, Any]
 COLOURS = {"words": "#4477aa", "tokens": "#cc6677"}
@@ -38,13 +38,13 @@ def bounds(scores: Results, dataset: str, name: str) -> tuple[float, float, floa
 def methods(scores: Results) -> Figure:
     """Tables 1 and 2 as bars."""
     figure, axes = row(len(SETS), "mIoU, %")
-    names = [*METHODS, "affinity 1 + dCRF"]
+    names = [*PUBLISHED, "affinity 1 + dCRF"]
     for axis, dataset in zip(axes, SETS, strict=True):
-        for shift, asked in ((-0.2, "words"), (0.2, "tokens")):
-            found = [bounds(scores, dataset, key(name, asked)) for name in names]
+        for shift, target in ((-0.2, "words"), (0.2, "tokens")):
+            found = [bounds(scores, dataset, key(name, target)) for name in names]
             places = [index + shift for index in range(len(names))]
             error = [[one[1] for one in found], [one[2] for one in found]]
-            axis.bar(places, [one[0] for one in found], 0.38, yerr=error, color=COLOURS[asked], label=asked, capsize=2)
+            axis.bar(places, [one[0] for one in found], 0.38, yerr=error, color=COLOURS[target], label=target, capsize=2)
         axis.set_xticks(range(len(names)), names, fontsize=8)
         axis.set_title(dataset)
         axis.set_ylim(0, 100)
@@ -56,14 +56,14 @@ def evaluations(scores: Results) -> Figure:
     """Fig. 6: mIoU against which evaluations are used."""
     figure, axes = row(len(SETS) * len(POINTS), "mIoU, %", across=3)
     for axis, (dataset, (selection, points)) in zip(axes, ((s, p) for s in SETS for p in POINTS.items()), strict=True):
-        for asked in BOTH:
-            found = [bounds(scores, dataset, key(f"{selection} {point}", asked)) for point in points]
+        for target in BOTH:
+            found = [bounds(scores, dataset, key(f"{selection} {point}", target)) for point in points]
             middle = [one[0] for one in found]
-            axis.plot(points, middle, "o-", ms=3, color=COLOURS[asked], label=asked)
+            axis.plot(points, middle, "o-", ms=3, color=COLOURS[target], label=target)
             low, high = [one[0] - one[1] for one in found], [one[0] + one[2] for one in found]
-            axis.fill_between(points, low, high, color=COLOURS[asked], alpha=0.2, lw=0)
+            axis.fill_between(points, low, high, color=COLOURS[target], alpha=0.2, lw=0)
             if selection == "single":
-                axis.axhline(bounds(scores, dataset, key("daam", asked))[0], color=COLOURS[asked], ls=":", lw=1)
+                axis.axhline(bounds(scores, dataset, key("daam", target))[0], color=COLOURS[target], ls=":", lw=1)
         axis.set_title(f"{dataset}: {TITLES[selection]}", fontsize=9)
     axes[0].legend()
     return figure

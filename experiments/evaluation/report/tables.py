@@ -1,51 +1,66 @@
-"""The tables of docs/results.md, made of the results' JSON alone."""
+"""The tables of the results' pages, made of the results' JSON alone."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from experiments.evaluation import paper
-from experiments.evaluation.asking import VOCABULARY, WORDINGS
 from experiments.evaluation.claims import BOTH, SETS
-from experiments.evaluation.datasets import RENDER_SETS
-from experiments.evaluation.recipes import ASKED_OF_RENDERS, FINE, FINE_OF_SCENES, PUBLISHED_RECIPE, RECIPES, UNCONDITIONAL
-from experiments.evaluation.report.markdown import NAMES, difference, figure, named, percent, table
-from experiments.evaluation.scales import LONG, SHORT
-from experiments.evaluation.settings import METHODS, POINTS, WHERE, grids_of, key, named_blocks
+from experiments.evaluation.measure import SECOND_ANNOTATOR
+from experiments.evaluation.recipes import REAL_RECIPES, RECIPES
+from experiments.evaluation.report.markdown import NAMES, Results, difference, figure, named, percent, table
+from experiments.evaluation.scales import LONG, REAL_REPORTING, SHORT
+from experiments.evaluation.settings import POINTS, PUBLISHED, TARGETS_THAT_PART, grids_of, key, named_blocks, places
+from experiments.evaluation.targets import PADDED, TOGETHER, WORDINGS
 
-Results = Mapping[str, Any]
+WAYS = ("min-max", "affinity 1", "affinity 1 + dCRF")
 
 
 def beside(scores: Results, rows: Mapping[str, str], theirs: Mapping[str, paper.Four]) -> str:
     """Rows with words and with tokens on both sets, the paper's figure beside each; rows by the settings' names."""
-    head = ["", *(f"{dataset}, {asked}" for dataset in SETS for asked in BOTH)]
+    head = ["", *(f"{dataset}, {target}" for dataset in SETS for target in BOTH)]
     lines = []
     for name, label in rows.items():
         cells = []
         for dataset in SETS:
-            for asked in BOTH:
-                ours = figure(scores, dataset, key(name, asked))
-                cells.append(f"{ours} ({paper.of(theirs[name], dataset, asked)})" if name in theirs else ours)
+            for target in BOTH:
+                ours = figure(scores, dataset, key(name, target))
+                cells.append(f"{ours} ({paper.of(theirs[name], dataset, target)})" if name in theirs else ours)
         lines.append([label, *cells])
     return table(head, lines)
 
 
 def methods(scores: Results) -> str:
     """Tables 1 and 2: all methods with words and with tokens."""
-    rows = {name: f"{NAMES[name]}" for name in METHODS}
-    rows |= {f"{name}, published threshold": f"{NAMES[name]}, published thresholds" for name in METHODS}
-    return beside(scores, rows, paper.METHODS)
+    return beside(scores, {name: NAMES[name] for name in PUBLISHED}, paper.METHODS)
+
+
+def published_thresholds(scores: Results) -> str:
+    """The methods with the thresholds that were published for Stable Diffusion."""
+    return beside(scores, {f"{name}, published threshold": NAMES[name] for name in PUBLISHED}, {})
 
 
 def by_class(scores: Results, dataset: str) -> str:
-    """Table 2: the IoU of every class."""
+    """Table 2: the IoU of every class, on COCO-cap the paper's beside it."""
     of_set = scores["scores"].get(dataset)
     if of_set is None:
         return "not measured\n"
-    keys = [key(name, asked) for name in METHODS for asked in BOTH]
-    classes = list(of_set[keys[0]]["by_class"])
-    rows = [[named(name.replace(" | ", ", ")), *(percent(of_set[name]["by_class"].get(kind, 0)) for kind in classes),
-             percent(of_set[name]["miou"]["value"])] for name in keys]  # fmt: skip
-    return table(["", *classes, "mean"], rows)
+    keys = [(name, target) for name in PUBLISHED for target in BOTH if key(name, target) in of_set]
+    classes = list(dict.fromkeys(name for one in keys for name in of_set[key(*one)]["by_class"]))
+    rows = []
+    for class_name in classes:
+        cells = []
+        for method, target in keys:
+            ours = of_set[key(method, target)]["by_class"].get(class_name)
+            theirs = paper.of_class(method, target, class_name) if dataset == "coco-cap" else None
+            cells.append(("" if ours is None else percent(ours)) + ("" if theirs is None else f" ({theirs})"))
+        rows.append([class_name, *cells])
+    rows.append(["**mean**", *(percent(of_set[key(*one)]["miou"]["value"]) for one in keys)])
+    return table(["", *(named(key(*one)) for one in keys)], rows)
+
+
+def annotators(scores: Results) -> str:
+    """How far two annotators agree: the mIoU of the second one's masks with the first one's, which count as true."""
+    rows = [[name, figure(scores, name, SECOND_ANNOTATOR)] for name in SETS]
+    return table(["", "mIoU of the second annotator's masks"], [row for row in rows if row[1]])
 
 
 def post_processing(scores: Results) -> str:
@@ -80,83 +95,66 @@ def refinement(scores: Results) -> str:
     return beside(scores, {name: named(name) for name in names}, {})
 
 
-def asked_otherwise(scores: Results, asked: Iterable[str]) -> str:
-    """The same methods asked in several ways."""
-    names = ("min-max", "affinity 1", "affinity 1 + dCRF")
-    head = ["asked for", *(f"{dataset}, {name}" for dataset in SETS for name in names)]
-    rows = [[one, *(figure(scores, dataset, key(name, one)) for dataset in SETS for name in names)] for one in asked]
+def by_target(scores: Results, targets: Iterable[str]) -> str:
+    """The same methods with several targets."""
+    head = ["target", *(f"{dataset}, {name}" for dataset in SETS for name in WAYS)]
+    rows = [[one, *(figure(scores, dataset, key(name, one)) for dataset in SETS for name in WAYS)] for one in targets]
     return table(head, [row for row in rows if any(row[1:])])
 
 
 def wordings(scores: Results) -> str:
-    """All wordings, and all words at once."""
-    return asked_otherwise(scores, [*WORDINGS, VOCABULARY])
+    """All wordings, and words that compete."""
+    return by_target(scores, [*WORDINGS, *TOGETHER])
 
 
 def recipes(scores: Results) -> str:
     """All ways of learning tokens."""
-    return asked_otherwise(scores, [name for name in RECIPES if name != UNCONDITIONAL])
+    return by_target(scores, RECIPES)
 
 
-def other_choices(scores: Results) -> str:
-    """Halves, padding, and where classes part."""
-    keys = [
-        *(key("daam", asked) for asked in (*BOTH, "words, padded")),
-        *(key("unconditional half", asked) for asked in (*BOTH, UNCONDITIONAL)),
-    ]
-    rows = [[named(name.replace(" | ", ", ")), *(figure(scores, dataset, name) for dataset in SETS)] for name in keys]
-    return table(["", *SETS], rows)
+def padding(scores: Results) -> str:
+    """Attention to the prompt's own tokens, or to the padding too."""
+    keys = [key("daam", target) for target in (*BOTH, PADDED)]
+    return table(["", *SETS], [[named(name), *(figure(scores, dataset, name) for dataset in SETS)] for name in keys])
 
 
-def where_objects_part(scores: Results) -> str:
-    """Evaluations and grids, for several ways of asking."""
-    head = ["", "evaluations and grids", *(f"{name}, {which}" for name in SETS for which in ("min-max", "affinity 1", "+ dCRF"))]
+def where_things_part(scores: Results) -> str:
+    """Evaluations and grids, for several targets."""
+    head = ["", "evaluations and grids", *(f"{name}, {way}" for name in SETS for way in WAYS[:2])]
     rows = []
-    for asked in ("words", VOCABULARY, PUBLISHED_RECIPE, FINE, FINE_OF_SCENES):
-        for where in ("", *(f", {name}" for name in WHERE)):
-            names = [f"{way}{where}" for way in ("min-max", "affinity 1", "affinity 1 + dCRF")]
-            cells = [figure(scores, dataset, key(name, asked)) for dataset in SETS for name in names]
+    for target in TARGETS_THAT_PART:
+        for where in ("", *(f", {name}" for name in places(scores["provenance"]["resolutions"]))):
+            cells = [figure(scores, dataset, key(f"{way}{where}", target)) for dataset in SETS for way in WAYS[:2]]
             if any(cells):
-                rows.append([asked, where.removeprefix(", ") or "all", *cells])
+                rows.append([target, where.removeprefix(", ") or "all", *cells])
     return table(head, rows)
 
 
 def real_images(scores: Results) -> str:
-    """Renders: things, parts and grounds with exact masks."""
+    """Real images with exact masks."""
+    ways = ("daam", *WAYS)
+    targets = (*BOTH, *TOGETHER, *REAL_RECIPES)
     rows = []
-    for group, dataset in RENDER_SETS.items():
-        for asked in ASKED_OF_RENDERS[group]:
-            cells = [figure(scores, dataset, key(name, asked)) for name in ("daam", "min-max", "affinity 1", "affinity 1 + dCRF")]
-            rows.append([f"{group}, {asked}", *cells])
-    return table(["", "plain", "min-max", "affinity 1", "affinity 1 + dCRF"], rows)
+    for dataset in REAL_REPORTING:
+        for target in targets:
+            cells = [figure(scores, dataset, key(name, target)) for name in ways]
+            if any(cells):
+                rows.append([f"{dataset}, {target}", *cells])
+    return table(["", "plain", *ways[1:]], rows)
 
 
-def parts(scores: Results) -> str:
-    """Every part."""
-    of_set = scores["scores"].get("render-parts")
-    if of_set is None:
-        return "not measured\n"
-    asked = ASKED_OF_RENDERS["parts"]
-    kinds = list(next(iter(of_set.values()))["by_class"])
-    rows = [[kind, *(percent(of_set[key("affinity 1", one)]["by_class"][kind]) for one in asked)] for kind in kinds]
-    return table(["part, affinity 1", *asked], rows)
-
-
-def selectivity(scores: Results) -> str:
-    """How much of a class's heat other objects get."""
-    found = scores["selectivity"]
-    asked = list(dict.fromkeys(one for of_set in found.values() for one in of_set))
-    rows = [[one, *(f"{found[name][one]:.2f}" if one in found.get(name, {}) else "" for name in ("coco-cap",))] for one in asked]
-    return table(["asked for", "coco-cap"], rows)
+def leakage(scores: Results) -> str:
+    """How much of a class's heat other things get."""
+    found = scores["leakage"]
+    targets = list(dict.fromkeys(one for of_set in found.values() for one in of_set))
+    rows = [[one, *(f"{of_set[one]:.2f}" if one in of_set else "" for of_set in found.values())] for one in targets]
+    return table(["target", *found], rows)
 
 
 def long_generations(scores: Results) -> str:
     """Attn2Mask at 30 and at 100 steps."""
-    sets = (SHORT, LONG)
-    rows = [
-        [named(name.replace(" | ", ", ")), *(figure(scores, dataset, name) for dataset in sets)]
-        for name in scores["scores"].get(LONG, {})
-    ]
+    names = [name for name in scores["scores"].get(LONG, {}) if name != SECOND_ANNOTATOR]
+    rows = [[named(name), *(figure(scores, dataset, name) for dataset in (SHORT, LONG))] for name in names]
     return table(["same seeds", "30 steps", "100 steps"], rows)
 
 
@@ -171,50 +169,49 @@ def learning(tokens: Results) -> str:
     return table(["recipe", "images a fit", "loss of the words", "loss reached", "CPU s, all classes"], rows)
 
 
-def found(findings: Results, tables: Iterable[str]) -> str:
+def claims(findings: Results, tables: Iterable[str]) -> str:
     """Claims with the paper's difference, ours, and the verdict."""
     wanted = set(tables)
     rows = []
     for claim in findings["claims"]:
         if claim["table"] in wanted:
             theirs = "" if claim["paper"] is None else f"{claim['paper']:+.1f}"
-            text = f"{named(claim['better'].replace(' | ', ', '))} over {named(claim['worse'].replace(' | ', ', '))}"
+            text = f"{named(claim['better'])} over {named(claim['worse'])}"
             rows.append([text, claim["dataset"], theirs, difference(claim["ours"]), claim["verdict"]])
     return table(["", "set", "paper", "here", "verdict"], rows)
 
 
 def improvements(findings: Results) -> str:
-    """The best settings by tuning, against the paper's recipe."""
+    """The best settings by tuning, against the paper's method."""
     rows = []
     for field, one in findings["improvements"].items():
         cells = [f"{100 * one['tuning']:+.1f}"]
         for dataset in SETS:
             ours = one["reporting"].get(dataset)
             cells.append("" if ours is None else difference(ours))
-        rows.append([field, named(one["best"].replace(" | ", ", ")), *cells])
+        rows.append([field, named(one["best"]), *cells])
     return table(["among", "best in tuning", "in tuning", *SETS], rows)
 
 
 def defaults(found: Results) -> str:
-    """What a model's defaults were compared with, and whether it took their place."""
+    """What did best for each kind of target, and whether it became the model's default."""
     rows = []
-    for change in found["changes"]:
-        gains = change["gains"]
-        verdict = "adopted" if all(gain > 0 for gain in gains.values()) else "left as it was"
-        names = (change["field"], *(named(change[which].replace(" | ", ", ")) for which in ("now", "best")))
-        rows.append([*names, *(f"{100 * gains[name]:+.1f}" if name in gains else "" for name in ("tuning", *SETS)), verdict])
-    return table(["", "was", "best in tuning", "in tuning", *SETS, ""], rows)
+    for one in found["defaults"]:
+        gains = [f"{100 * one['gains'][name]:+.1f}" if name in one["gains"] else "" for name in ("tuning", *SETS)]
+        rows.append([one["field"], named(one["best"]), *gains, "adopted" if one["field"] in found["card"] else "not adopted"])
+    return table(["", "best in tuning", "in tuning", *SETS, ""], rows)
 
 
 def thresholds(scores: Results) -> str:
     """The thresholds chosen for the published methods, beside the published."""
     settings = scores["settings"]["generated"]
     rows = []
-    for name in METHODS:
-        for asked in BOTH:
-            ours = settings[key(name, asked)]["method"]["tau"]
-            theirs = settings[key(f"{name}, published threshold", asked)]["method"]["tau"]
-            rows.append([f"{NAMES[name]}, {asked}", f"{ours:.2f}", f"{theirs:.2f}"])
+    for name in PUBLISHED:
+        for target in BOTH:
+            ours, theirs = (settings.get(key(row, target)) for row in (name, f"{name}, published threshold"))
+            if ours and theirs:
+                taus = (f"{one['method']['threshold']['tau']:.2f}" for one in (ours, theirs))
+                rows.append([named(key(name, target)), *taus])
     return table(["", "tuned", "published"], rows)
 
 

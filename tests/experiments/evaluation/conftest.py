@@ -2,21 +2,24 @@ from pathlib import Path
 
 import pytest
 
-from experiments.evaluation.datasets import DATASETS
-from experiments.evaluation.images import Made
-from experiments.evaluation.studios.in_process import LocalStudio, studio
-from experiments.tinyworld.shapes import CLASS_NAMES
+from experiments.evaluation.backends.library import LibraryBackend, library
+from experiments.evaluation.datasets import sets_of
+from experiments.evaluation.subjects import Subject
+from experiments.evaluation.worlds import world_of
 
 MODEL = Path("models/tiny")
+WORLD = world_of(MODEL)
+SETS = sets_of(WORLD)
+CLASSES = tuple(one.name for one in WORLD.vocabulary)
 
 
 @pytest.fixture(scope="session")
-def artist() -> LocalStudio:
+def backend() -> LibraryBackend:
     """The bundled model in this process."""
-    return studio(MODEL, tuple((kind, kind) for kind in CLASS_NAMES))
+    return library(MODEL, tuple((one.name, one.word) for one in WORLD.vocabulary))
 
 
 @pytest.fixture(scope="session")
-def scene(artist: LocalStudio) -> Made:
-    """A generated scene of two things, with both halves of its trace."""
-    return artist.make([DATASETS["coco-cap-tuning"].case("house", 0)], both_halves=True)[0]
+def scene(backend: LibraryBackend) -> Subject:
+    """A generated scene of two things."""
+    return backend.generate([SETS["coco-cap-tuning"].case(CLASSES[2], 0)])[0]

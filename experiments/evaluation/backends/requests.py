@@ -1,0 +1,101 @@
+"""What a service is asked for, as the bodies of requests."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import TypeAdapter
+
+from contracts.schema.attribute import MAX_TARGETS
+from experiments.evaluation.backends.backend import Examples, Learned, Words
+from experiments.evaluation.datasets import Case
+from experiments.evaluation.recipes import Recipe
+from experiments.evaluation.settings import Setting
+from experiments.evaluation.targets import WORDINGS
+from experiments.evaluation.worlds.world import Picture
+from launcher.client import Record, png_base64
+from ovam import Method
+from ovam.core.schedules import Schedule
+
+LETTERS_A_REQUEST = 4 << 20  # half of what a service takes unless it is told otherwise
+
+
+def png(pixels: NDArray[np.uint8]) -> str:
+    """A picture or a map of labels as the API takes it."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def generation(model: str, case: Case) -> Record:
+    """The request to generate an image and to keep its trace."""
+    return {
+        "model": model,
+        "prompt": case.prompt,
+        "seed": case.seed,
+        "num_inference_steps": case.steps,
+        "guidance_scale": case.guidance_scale,
+        "capture": {"self_attention": True},
+    }
+
+
+def real_image(model: str, picture: Picture) -> Record:
+    """The request to trace a real image."""
+    height, width = picture.shape[:2]
+    capture = {"self_attention": True}
+    return {"model": model, "image": png(picture), "height": height, "width": width, "capture": capture}
+
+
+def optimization(recipe: Recipe, words: Words, examples: Examples, resolutions: tuple[int, ...]) -> Record:
+    """The request to learn the tokens of classes, which start from their words."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", f"evaluation-{'-'.join(words)}".lower())
+    blocks = recipe.blocks(resolutions)
+    return {
+        "name": plain[:64],
+        "classes": list(words),
+        "initial": [{"word": word} for word in words.values()],
+        "examples": [
+            {"job_id": subject.job}
+            | ({"mask": png_base64(truth)} if truth.dtype == np.bool_ else {"labels": png(truth)})
+            for subject, truth in examples
+        ],
+        "optimizer": recipe.optimizer,
+        "learning_rate": recipe.learning_rate,
+        "schedule": TypeAdapter(Schedule).dump_python(recipe.schedule, mode="json"),
+        "epochs": recipe.epochs,
+        "blocks": list(blocks) if isinstance(blocks, tuple) else blocks,
+    }
+
+
+def target(setting: Setting, case: Case, learned: Learned, competing: Record) -> Record:
+    """What is looked for, and every choice of how; it still lacks a label."""
+    settings = TypeAdapter(Method).dump_python(setting.method, mode="json")
+    settings["padding"] = setting.heat.padding
+    return {**wanted(setting, case, learned, competing), "settings": settings}
+
+
+def wanted(setting: Setting, case: Case, learned: Learned, competing: Record) -> dict[str, Any]:
+    """What is looked for: words, a learned token, or the rows of words that compete."""
+    if setting.target in WORDINGS:
+        words = WORDINGS[setting.target](case)
+        return {"prompt": words.prompt, "word": words.word}
+    if (setting.target, case.class_name) in learned:
+        return {"token": learned[setting.target, case.class_name]["token"], "class_name": case.class_name}
+    return competing
+
+
+def batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Targets as JSON, as many together as a request takes."""
+    batch: list[str] = []
+    for text in texts:
+        if batch and (len(batch) == MAX_TARGETS or sum(map(len, batch)) + len(text) > LETTERS_A_REQUEST):
+            yield batch
+            batch = []
+        batch.append(text)
+    if batch:
+        yield batch
