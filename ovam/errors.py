@@ -106,6 +106,24 @@ class TraceMismatchError(OvamError):
     code = "trace-mismatch"
 
 
+class MaskNotAnImageError(OvamError):
+    """The bytes of a mask are no PNG, or a damaged one."""
+
+    code = "mask-not-an-image"
+
+
+class MaskUnreadableError(OvamError):
+    """A mask is in none of the forms that masks are read from; the message says what to send instead."""
+
+    code = "mask-unreadable"
+
+
+class ImageTooLargeError(OvamError):
+    """A mask has more pixels, or longer outlines, than are read."""
+
+    code = "image-too-large"
+
+
 class UnusableMaskError(OvamError):
     """The annotation teaches nothing: a class is missing, or one class covers the whole image."""
 

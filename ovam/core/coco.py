@@ -1,6 +1,7 @@
 """Masks in the forms COCO tools read: run lengths, polygons, boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, Final, TypedDict
 
 import cv2
@@ -57,13 +58,15 @@ def decode_run_lengths(encoded: RunLengths | PlainRunLengths) -> Bool[np.ndarray
     return inside.repeat(lengths).reshape(width, height).T.copy()
 
 
-def lengths_of(counts: str | bytes | Sequence[int]) -> Int64[np.ndarray, " runs"]:
+def lengths_of(counts: Any) -> Int64[np.ndarray, " runs"]:  # noqa: ANN401 - text, bytes, or numbers
     """Return run lengths, outside and inside in turn, of COCO's text, of pycocotools' bytes, or of a list of numbers.
 
     In text, numbers are written in base 32, the lowest digit first and a sign in the last; from the fourth on they are
     differences to the last but one. Raises `InvalidArgumentError` for text that is no run lengths.
     """
     if not isinstance(counts, str | bytes):
+        if not isinstance(counts, Iterable) or not all(isinstance(n, Integral) and 0 <= n <= MOST_PIXELS for n in counts):
+            raise InvalidArgumentError("counts", counts, f"text, bytes, or a list of whole numbers from 0 to {MOST_PIXELS}")
         return np.asarray(counts, dtype=np.int64)
     text = counts if isinstance(counts, str) else counts.decode("latin-1")
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64) - FIRST

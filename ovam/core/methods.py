@@ -138,7 +138,7 @@ class PublishedMethod:
 class Methods(Mapping[str, PublishedMethod]):
     """The published methods by name. An unknown name raises `UnknownMethodError`, which suggests a known one."""
 
-    def __init__(self, methods: dict[MethodName, PublishedMethod]) -> None:
+    def __init__(self, methods: Mapping[str, PublishedMethod]) -> None:
         self._methods: dict[str, PublishedMethod] = dict(methods)
 
     def __getitem__(self, name: str) -> PublishedMethod:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ovam.core.label_maps import IGNORE
+from ovam.core.mask_files import marks_of
 from ovam.errors import ExamplesOfOtherModelsError, InvalidArgumentError, UnusableMaskError
 from ovam.tracing.trace import Block, Trace, require_trace
 
@@ -35,13 +36,13 @@ class TrainingExample:
 def training_examples(examples: Sequence[Example], classes: int) -> tuple[TrainingExample, ...]:
     """Bring every example's mask to (classes, height, width) and refuse those that teach nothing.
 
-    A mask is (height, width), bool or in [0, 1], for background and one class; or (height, width) integers,
-    a class each, 255 for pixels that do not count; or (classes, height, width), bool or in [0, 1], row 0 the
-    background. A mask of another size than its image is brought to it by the nearest pixel.
+    An array or a tensor is (height, width), bool or in [0, 1], for background and one class; or (height, width) integers,
+    a class each, 255 for pixels that do not count; or (classes, height, width), bool or in [0, 1], row 0 the background.
+    A PIL image is read as `ovam.core.mask_files.marks_of_image` reads it; where there are several classes, an indexed or
+    grey one holds labels. A mask of another size than its image is resized by the nearest pixel.
 
-    Raises `InvalidArgumentError` for no example or a mask of another shape, `UnusableMaskError` for a mask
-    that is out of range, or covered by one class, and for a class that no mask has, and
-    `ExamplesOfOtherModelsError`.
+    Raises `InvalidArgumentError` for no example or a mask of another shape, `UnusableMaskError` for a mask that is out of
+    range, or covered by one class, and for a class that no mask has, `MaskUnreadableError`, and `ExamplesOfOtherModelsError`.
     """
     if not examples:
         raise InvalidArgumentError("examples", examples, "at least one (trace, mask)")
@@ -81,7 +82,7 @@ def nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _example(trace: Trace, mask: Mask, classes: int, number: int) -> TrainingExample:
     """Bring one mask to its image's size and (classes, height, width)."""
-    given = torch.as_tensor(_pixels_of(mask)).detach()
+    given = torch.as_tensor(_pixels_of(mask, classes)).detach()
     labels = given.ndim == 2 and not given.is_floating_point() and given.dtype != torch.bool
     if labels:
         target, counted = _of_labels(given, classes, number)
@@ -103,11 +104,11 @@ def _example(trace: Trace, mask: Mask, classes: int, number: int) -> TrainingExa
     return TrainingExample(trace, target, counted)
 
 
-def _pixels_of(mask: Any) -> Any:  # noqa: ANN401 - a tensor, an array or a PIL image
-    """Return a PIL image's pixels: labels of an indexed one, else bool, bright being the class. Others stay as they are."""
+def _pixels_of(mask: Any, classes: int) -> Any:  # noqa: ANN401 - a tensor, an array or a PIL image
+    """Return what a PIL image marks, or its labels where there are several classes; others stay as they are."""
     if not hasattr(mask, "convert"):
         return mask
-    return np.array(mask) if mask.mode == "P" else np.array(mask.convert("L")) > 127
+    return np.array(mask) if classes > 2 and mask.mode in ("P", "L") else marks_of(mask)
 
 
 def _of_labels(labels: Tensor, classes: int, number: int) -> tuple[Tensor, Tensor | None]:
@@ -118,6 +119,9 @@ def _of_labels(labels: Tensor, classes: int, number: int) -> tuple[Tensor, Tenso
         raise UnusableMaskError(f"mask {number} has no pixel that counts: all are {IGNORE}")
     if int(found.min()) < 0 or int(found.max()) >= classes:
         message = f"mask {number} has labels from {int(found.min())} to {int(found.max())}; allowed: 0 to {classes - 1}, {IGNORE}"
+        raise UnusableMaskError(message)
+    if int(found.max()) == 0 and found.numel() < labels.numel() and classes == 2:
+        message = f"mask {number} holds 0 and 255 alone, and as a label 255 does not count; give `mask > 0` if 255 is the class"
         raise UnusableMaskError(message)
     target = torch.stack([labels == label for label in range(classes)]).to(torch.float32)
     return target, None if bool(counted.all()) else counted

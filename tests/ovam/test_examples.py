@@ -1,13 +1,16 @@
 """What is learned from: any form of mask, images of one model, and starts of any kind."""
 
 import dataclasses
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 import ovam
+from ovam.core.label_maps import indexed_png
 from ovam.core.schedules import Constant, Cosine, Step, decay
 from ovam.errors import (
     EmbeddingNotFiniteError,
@@ -216,3 +219,25 @@ def test_an_end_at_any_epoch_keeps_the_best_so_far(trace: ovam.Trace, end: int) 
     assert fit.best_loss == min(fit.losses)
     if end == 0:
         assert torch.equal(fit.embedding, init)
+
+
+def test_a_pil_image_is_a_mask_like_an_array(trace: ovam.Trace) -> None:
+    inside = np.zeros((64, 96), np.bool_)
+    inside[16:40, 20:60] = True
+    cut_out = np.dstack([np.full((64, 96, 3), 9, np.uint8), np.where(inside, 255, 0).astype(np.uint8)])
+    (expected,) = training_examples([(trace, inside)], 2)
+    for image in (Image.fromarray(inside), Image.fromarray(cut_out), Image.fromarray(inside.astype(np.uint8) * 255)):
+        (found,) = training_examples([(trace, image)], 2)
+        assert torch.equal(found.target, expected.target)
+    labels = np.where(inside, 2, 1).astype(np.uint8)
+    labels[0], labels[1] = 0, 255
+    (found,) = training_examples([(trace, Image.open(BytesIO(indexed_png(labels))))], 3)
+    assert found.counted is not None
+    assert np.array_equal(found.target.argmax(dim=0).numpy()[found.counted], labels[labels != 255])
+
+
+def test_an_array_of_0_and_255_is_told_from_labels(trace: ovam.Trace) -> None:
+    mask = np.zeros((64, 96), np.uint8)
+    mask[16:40, 20:60] = 255
+    with pytest.raises(UnusableMaskError, match="as a label 255 does not count; give `mask > 0`"):
+        training_examples([(trace, mask)], 2)
