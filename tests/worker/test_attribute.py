@@ -1,50 +1,63 @@
 """What an attribute job answers, in every option."""
 
+import json
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from contracts.attribution import AttributeRequest, AttributeResult, CrfSettings, MethodCard, Segment, Settings, Target
-from contracts.errors import Code, ServiceError
-from contracts.fields import Rle
-from contracts.generation import CaptureOptions
-from contracts.jobs import JobRecord, State, utc_now
-from contracts.models import Choice
-from contracts.targets import no_self_attention
-from contracts.tokens import TokenCard
 from PIL import Image
-from worker.questions import method_cards, questions_of, sought_by
 
 import ovam
-from contracts import keys
-from tests.worker.client import Client, soon
+from contracts.schema.attribute import (
+    AttributeJob,
+    AttributeResult,
+    EmbeddingTarget,
+    Segment,
+    Settings,
+    Target,
+    TargetJob,
+    TokenTarget,
+)
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Rle
+from contracts.schema.images import CaptureOptions
+from contracts.schema.jobs import JobRecord, State, utc_now
+from contracts.schema.tokens import TokenCard
+from contracts.state import keys
+from ovam.core.label_maps import voc_palette
+from ovam.core.methods import METHODS
+from ovam.core.pictures import overlay
+from tests.worker.client import Client
+from tests.worker.jobs import CAT, DOG, TREE
+from worker.rendering import grey
 from worker.resources import Resources
+from worker.segments import renumbered
+from worker.targets import library_target
 
 pytestmark = pytest.mark.usefixtures("worker")
 
-CAT = Target(label="cat", prompt="a photograph of a cat", word="cat")
-DOG = Target(label="dog", prompt="a dog and a tree", word="dog")
-TREE = Target(label="tree", prompt="a tree")
 ROWS = np.random.default_rng(0).normal(size=(3, 32)).round(3).tolist()
-ROW = Target(label="row", embedding=ROWS, rows=[2])
+ROW = EmbeddingTarget(label="row", embedding=ROWS, rows=[2])
 PLAIN = {"method": "daam"}
+SHARE = {"kind": "share", "tau": 0.4}
+AFFINITY = {"kind": "affinity"}
 
 
-async def asked(client: Client, job_id: str, *targets: Target, **options: Any) -> tuple[JobRecord, AttributeResult]:
+async def asked(client: Client, source: str, *targets: Target, **options: Any) -> tuple[JobRecord, AttributeResult]:
     """An attribute job that succeeded."""
-    record = await client.run(AttributeRequest(job_id=job_id, targets=list(targets or (CAT,)), **options))
+    record = await client.attributed(source, *targets, **options)
     assert isinstance(record.result, AttributeResult), record.error
     return record, record.result
 
 
-async def refused(client: Client, job_id: str, *targets: Target, **options: Any) -> tuple[Code, str | None]:
-    """Why an attribute job failed, and the field to blame."""
-    record = await client.run(AttributeRequest(job_id=job_id, targets=list(targets or (CAT,)), **options))
+async def refused(client: Client, job: AttributeJob) -> Code:
+    """Why an attribute job failed."""
+    record = await client.run(job)
     assert record.state is State.FAILED
     assert await client.stored(keys.job_folder(record.id)) == []
-    return record.error.code, record.error.field
+    return record.error.code
 
 
 async def array(client: Client, record: JobRecord, name: str) -> np.ndarray:
@@ -60,9 +73,14 @@ def decoded(rle: Rle) -> np.ndarray:
     return ovam.coco.decode_run_lengths({"size": list(rle.size), "counts": rle.counts})
 
 
-def as_request(segment: Segment) -> dict[str, Any]:
+def own(target: Target, **settings: Any) -> Target:
+    """A target with settings of its own."""
+    return target.model_copy(update={"settings": Settings(**settings)})
+
+
+def as_settings(segment: Segment) -> dict[str, Any]:
     """A segment's settings as a client sends them again."""
-    return Settings.model_validate_json(Settings.model_validate(segment.settings).model_dump_json()).model_dump(exclude_none=True)
+    return json.loads(segment.model_dump_json())["settings"]
 
 
 @pytest.fixture
@@ -79,98 +97,111 @@ async def whole(client: Client) -> str:
 
 async def test_every_target_is_answered_in_order_with_its_files(client: Client, source: str) -> None:
     record, result = await asked(client, source, CAT, DOG, TREE, ROW, method="daam")
-    assert [segment.target.label for segment in result.segments] == ["cat", "dog", "tree", "row"]
+    assert [segment.label for segment in result.segments] == ["cat", "dog", "tree", "row"]
+    image = await picture(client, await client.ledger.get(source), "image-0.png")
     for number, segment in enumerate(result.segments):
         heat = await array(client, record, f"heatmap-{number}.npy")
         assert (heat.shape, heat.dtype) == ((64, 64), np.float32)
         assert 0 <= heat.min() <= heat.max() <= 1
         mask = await picture(client, record, f"mask-{number}.png") == 255
         assert (mask == decoded(segment.rle)).all()
-        assert (mask == (heat >= np.float32(segment.settings["tau"]) * heat.max())).all()
-        assert segment.area == mask.sum()
-        assert 0 < segment.score <= 1
+        assert (mask == (heat >= np.float32(segment.settings.threshold.tau) * heat.max())).all()
+        assert (segment.area, segment.bbox) == (mask.sum(), ovam.coco.bounding_box(mask))
+        assert (ovam.coco.fill_polygons(segment.polygons, (64, 64)) == mask).all()
+        assert segment.score == pytest.approx(heat[mask].mean() / heat.max())
         assert segment.method == "daam"
-    assert [segment.settings["tau"] for segment in result.segments] == [0.4, 0.4, 0.4, 0.8]
+        assert (await picture(client, record, f"heatmap-{number}.png") == grey(heat)).all()
+        assert (await picture(client, record, f"overlay-{number}.png") == overlay(image, heat, mask)).all()
+    assert [segment.settings.threshold.tau for segment in result.segments] == [0.4, 0.4, 0.4, 0.8]
+    assert (result.height, result.width, result.model) == (64, 64, "tiny")
 
 
-@pytest.mark.parametrize(
-    "choice", [{"normalize": "minmax", "refine": "none"}, {"refine": "affinity"}, {"refine": "both", "sign": -1}]
-)
+def test_grey_shows_the_hottest_pixel_as_white_and_no_heat_as_black() -> None:
+    assert grey(np.array([[0, 0.05, 0.2]], np.float32)).tolist() == [[0, 64, 255]]
+    assert grey(np.zeros((1, 2), np.float32)).tolist() == [[0, 0]]
+
+
+async def test_segments_are_those_of_the_library(client: Client, whole: str, worker: Resources) -> None:
+    _, result = await asked(client, whole, CAT, ROW, method="ovam")
+    record = await client.ledger.get(whole)
+    pipeline = (await worker.models.get("tiny")).pipeline
+    trace = ovam.Trace.from_bytes(await client.artifact(record, keys.trace(0)), pipeline)
+    image = await picture(client, record, "image-0.png")
+    targets = [ovam.Words(CAT.prompt, CAT.word), ovam.Rows(torch.tensor(ROWS), (2,))]
+    for segment, same in zip(result.segments, ovam.segment(trace, pipeline, targets, "ovam", image), strict=True):
+        assert segment.settings == same.method
+        assert (decoded(segment.rle) == same.mask).all()
+        assert segment.score == pytest.approx(same.score)
+
+
+CHANGES = [
+    {"threshold": SHARE | {"normalize": "minmax"}, "refine": {"kind": "none"}},
+    {"refine": AFFINITY},
+    {"refine": {"kind": "both", "sign": -1}},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 async def test_what_the_threshold_cuts_is_a_file_where_it_is_not_the_heatmap(
-    client: Client, whole: str, choice: dict[str, Any]
+    client: Client, whole: str, change: dict[str, Any]
 ) -> None:
-    record, result = await asked(client, whole, CAT, crf=False, **choice)
+    record, result = await asked(client, whole, CAT, settings={"crf": None} | change)
     refined = await array(client, record, "refined-0.npy")
     (segment,) = result.segments
-    assert segment.refined_npy is not None
-    assert (decoded(segment.rle) == (refined >= np.float32(segment.settings["tau"]) * refined.max())).all()
-    _, result = await asked(client, whole, CAT, refine="none")
+    assert segment.refined_npy.name == "refined-0.npy"
+    assert (decoded(segment.rle) == (refined >= np.float32(segment.settings.threshold.tau) * refined.max())).all()
+    _, result = await asked(client, whole, CAT, settings={"refine": {"kind": "none"}})
     assert result.segments[0].refined_npy is None
-
-
-async def test_the_models_own_settings_are_taken_where_a_request_names_no_method(client: Client, source: str, whole: str) -> None:
-    _, result = await asked(client, whole)
-    assert result.segments[0].method == "ovam"
-    assert (result.segments[0].settings["refine"], result.segments[0].settings["alpha"]) == ("attention", 0.85)
-    _, result = await asked(client, source)
-    assert result.segments[0].settings["refine"] == "none"  # nobody asked for it, and the job kept nothing to refine by
-    assert "alpha" not in result.segments[0].settings
-    assert result.segments[0].settings["crf"] == CrfSettings().model_dump()
 
 
 OVERRIDES: list[dict[str, Any]] = [
     {},
-    {"evaluations": {"stop": 2}, "heads": {"start": -1}, "blocks": ["up", 4], "crf": False},
+    {"evaluations": {"stop": 2}, "heads": {"start": -1}, "blocks": ["up", 4], "crf": None},
     {"padding": "max_length", "reduction": "sum", "evaluations": [0, -1], "minimum_area": 20, "fill_holes": True},
-    {"refine": "both", "sign": -1, "alpha": 0.3, "affinity_steps": 3, "crf": {"iterations": 2, "bilateral_colour": 7.5}},
-    {"refine": "affinity", "threshold": "otsu", "evaluations": 1, "crf": False},
-    {"refine": "none", "threshold": "absolute", "tau": 0.2, "crf": False},
+    {
+        "refine": {"kind": "both", "sign": -1, "alpha": 0.3, "steps": 3},
+        "crf": {"iterations": 2, "bilateral_colour": 7.5},
+    },
+    {"refine": AFFINITY, "threshold": {"kind": "otsu"}, "evaluations": 1, "crf": None},
+    {"refine": {"kind": "none"}, "threshold": {"kind": "absolute", "level": 0.2}, "evaluations": 0.5, "crf": None},
 ]
 
 
 @pytest.mark.parametrize("target", [CAT, ROW], ids=["words", "tokens"])
-@pytest.mark.parametrize("method", ["ovam", "daam", "attn2mask"])
+@pytest.mark.parametrize("method", ["ovam", "attn2mask"])
 async def test_settings_sent_again_give_bitwise_the_same_mask(client: Client, whole: str, method: str, target: Target) -> None:
     for overrides in OVERRIDES:
-        record, result = await asked(client, whole, target, method=method, **overrides)
-        again, repeated = await asked(client, whole, target, **as_request(result.segments[0]))
+        record, result = await asked(client, whole, target, method=method, settings=overrides)
+        again, repeated = await asked(client, whole, target, settings=as_settings(result.segments[0]))
         assert repeated.segments[0].settings == result.segments[0].settings
         assert await client.artifact(again, "mask-0.png") == await client.artifact(record, "mask-0.png")
 
 
 async def test_settings_sent_again_for_each_of_several_targets_give_bitwise_the_same_masks(client: Client, whole: str) -> None:
     targets = [
-        target.model_copy(update={"label": f"{target.label} {number}", "settings": Settings(**overrides)})
+        own(target, **overrides).model_copy(update={"label": f"{target.label} {number}"})
         for number, overrides in enumerate(OVERRIDES)
         for target in (CAT, ROW, DOG)
     ]
     record, result = await asked(client, whole, *targets)
-    settled = [segment.target.model_copy(update={"settings": Settings(**as_request(segment))}) for segment in result.segments]
+    settled = [own(segment.target, **as_settings(segment)) for segment in result.segments]
     again, repeated = await asked(client, whole, *settled, method="attn2mask")
     for number, (one, other) in enumerate(zip(result.segments, repeated.segments, strict=True)):
         assert one.settings == other.settings
         assert await client.artifact(record, f"mask-{number}.png") == await client.artifact(again, f"mask-{number}.png")
 
 
-async def test_a_targets_own_settings_go_before_those_of_the_request(client: Client, source: str) -> None:
-    own = CAT.model_copy(update={"label": "own", "settings": Settings(tau=0.9, evaluations=-1)})
-    _, result = await asked(client, source, CAT, own, tau=0.3, normalize="minmax", method="daam")
-    assert [segment.settings["tau"] for segment in result.segments] == [0.3, 0.9]
-    assert [segment.settings["normalize"] for segment in result.segments] == ["minmax", "minmax"]
-    assert [segment.settings["evaluations"] for segment in result.segments] == [{}, -1]
-
-
 async def test_targets_together_are_what_each_is_alone(client: Client, whole: str) -> None:
     targets = [
         CAT,
         DOG,
-        TREE.model_copy(update={"settings": Settings(padding="max_length", refine="affinity")}),
-        CAT.model_copy(update={"label": "late", "settings": Settings(evaluations={"start": 1}, threshold="otsu")}),
+        own(TREE, padding="max_length", refine=AFFINITY),
+        own(CAT, evaluations={"start": 1}, threshold={"kind": "otsu"}),
         ROW,
     ]
-    together, result = await asked(client, whole, *targets, crf=False)
+    together, result = await asked(client, whole, *targets, settings={"crf": None})
     for number, target in enumerate(targets):
-        alone, single = await asked(client, whole, target, crf=False)
+        alone, single = await asked(client, whole, target, settings={"crf": None})
         assert single.segments[0].settings == result.segments[number].settings
         maps = [await array(client, record, f"heatmap-{at}.npy") for record, at in ((together, number), (alone, 0))]
         assert np.allclose(*maps, rtol=1e-5)
@@ -179,7 +210,7 @@ async def test_targets_together_are_what_each_is_alone(client: Client, whole: st
 
 @pytest.mark.parametrize("options", [{}, {"reduction": "sum"}, {"blocks": [8, 4], "evaluations": [0, 2]}])
 async def test_maps_of_the_parts_make_up_the_heatmap(client: Client, source: str, options: dict[str, Any]) -> None:
-    record, result = await asked(client, source, CAT, ROW, maps=["block", "evaluation", "head"], **PLAIN, **options)
+    record, result = await asked(client, source, CAT, ROW, maps=["block", "evaluation", "head"], settings=options, **PLAIN)
     for number, segment in enumerate(result.segments):
         heat = await array(client, record, f"heatmap-{number}.npy")
         assert [split.by for split in segment.maps] == ["block", "evaluation", "head"]
@@ -199,25 +230,40 @@ async def test_maps_of_the_parts_make_up_the_heatmap(client: Client, source: str
 async def test_one_targets_label_is_its_mask(client: Client, whole: str) -> None:
     for settings in (
         {},
-        {"normalize": "minmax"},
-        {"threshold": "otsu"},
-        {"threshold": "absolute", "tau": 0.25},
-        {"refine": "both"},
+        {"threshold": SHARE | {"normalize": "minmax"}},
+        {"threshold": {"kind": "otsu"}},
+        {"threshold": {"kind": "absolute", "level": 0.25}},
+        {"refine": {"kind": "both"}},
     ):
-        record, result = await asked(client, whole, CAT, method="daam", semantic={}, **settings)
+        record, result = await asked(client, whole, CAT, method="daam", semantic={}, settings=settings)
         labels = await picture(client, record, "semantic.png")
         assert np.array_equal(labels == 1, decoded(result.segments[0].rle))
         assert result.semantic.areas == {label: int((labels == label).sum()) for label in np.unique(labels).tolist()}
 
 
 async def test_a_semantic_map_has_a_label_for_every_target_in_vocs_colours(client: Client, source: str) -> None:
-    record, result = await asked(client, source, CAT, DOG, ROW, semantic={"margin": 0.02}, **PLAIN)
-    assert result.semantic.labels == {0: "background", 1: "cat", 2: "dog", 3: "row", 255: "unsure"}
+    record, result = await asked(client, source, CAT, DOG, ROW, semantic={"least_gap": 0.02}, **PLAIN)
+    assert result.semantic.labels == {0: "background", 1: "cat", 2: "dog", 3: "row", 255: "ambiguous"}
     assert sum(result.semantic.areas.values()) == 64 * 64
     assert set(result.semantic.areas) <= set(result.semantic.labels)
     with Image.open(BytesIO(await client.artifact(record, "semantic.png"))) as image:
         assert image.mode == "P"
-        assert np.array_equal(np.array(image.getpalette()).reshape(-1, 3), ovam.voc_palette()[: len(image.getpalette()) // 3])
+        assert np.array_equal(np.array(image.getpalette()).reshape(-1, 3), voc_palette()[: len(image.getpalette()) // 3])
+
+
+async def test_a_semantic_map_takes_the_callers_numbers_and_is_otherwise_the_same(client: Client, source: str) -> None:
+    plain, counted = await asked(client, source, CAT, DOG, ROW, semantic={"least_gap": 0.02}, **PLAIN)
+    record, result = await asked(client, source, CAT, DOG, ROW, semantic={"least_gap": 0.02, "labels": [8, 2, 254]}, **PLAIN)
+    assert result.semantic.labels == {0: "background", 8: "cat", 2: "dog", 254: "row", 255: "ambiguous"}
+    numbers = {0: 0, 1: 8, 2: 2, 3: 254, 255: 255}
+    expected = np.vectorize(numbers.get)(await picture(client, plain, "semantic.png"))
+    assert np.array_equal(await picture(client, record, "semantic.png"), expected)
+    assert result.semantic.areas == {numbers[label]: area for label, area in counted.semantic.areas.items()}
+
+
+def test_numbers_may_be_those_of_other_targets() -> None:
+    labels = np.array([[0, 1, 2, 3, 255]], np.uint8)
+    assert renumbered(labels, [2, 3, 1]).tolist() == [[0, 2, 3, 1, 255]]
 
 
 async def test_instances_are_the_regions_of_the_mask(client: Client, source: str) -> None:
@@ -232,37 +278,19 @@ async def test_instances_are_the_regions_of_the_mask(client: Client, source: str
     assert (result.segments[0].instances, result.segments[0].maps, result.semantic) == (None, [], None)
 
 
-async def test_refining_by_what_was_not_kept_is_refused_with_the_way_to_keep_it(client: Client, source: str) -> None:
-    for options, field in (
-        ({"method": "ovam"}, "method"),
-        ({"refine": "affinity"}, "refine"),
-        ({"alpha": 0.5}, "alpha"),
-        ({"method": "daam", "refine": "both"}, "refine"),
-    ):
-        assert await refused(client, source, **options) == (Code.NO_SELF_ATTENTION, field)
-    own = CAT.model_copy(update={"settings": Settings(refine="attention")})
-    assert await refused(client, source, own) == (Code.NO_SELF_ATTENTION, "targets.0.settings.refine")
-    assert '"self_attention": true' in no_self_attention(source, "both", "refine").detail
+async def test_refining_by_what_was_not_kept_is_refused(client: Client, source: str, whole: str) -> None:
+    job = await client.attribution(whole, method="ovam")
+    assert await refused(client, job.model_copy(update={"job_id": source})) is Code.NO_SELF_ATTENTION
 
 
-async def test_a_selection_that_selects_nothing_is_refused(client: Client, source: str) -> None:
-    for options in ({"blocks": [64]}, {"blocks": ["side"]}, {"evaluations": 3}, {"evaluations": {"start": 7}}, {"heads": [9]}):
-        code, _ = await refused(client, source, **PLAIN, **options)
-        assert code is Code.SELECTION_INVALID
+@pytest.mark.parametrize("selection", [{"blocks": [64]}, {"blocks": ["side"]}, {"evaluations": 3}, {"heads": [9]}])
+async def test_a_selection_that_selects_nothing_is_refused(client: Client, source: str, selection: dict[str, Any]) -> None:
+    assert await refused(client, await client.attribution(source, settings=selection, **PLAIN)) is Code.SELECTION_INVALID
 
 
-async def test_an_embedding_that_does_not_fit_is_refused(client: Client, source: str) -> None:
-    narrow = Target(label="x", embedding=[[1.0] * 31] * 2)
-    assert await refused(client, source, narrow) == (Code.EMBEDDING_OF_OTHER_WIDTH, "targets.0.embedding")
-    outside = Target(label="x", embedding=[[0.0] * 32, [0.0] * 31 + [1e39]])
-    assert await refused(client, source, outside) == (Code.EMBEDDING_NOT_FINITE, "targets.0.embedding")
-    huge = Target(label="x", embedding=[[1e38] * 32, [-1e38] * 32, [0.0] * 32])
-    assert (await refused(client, source, huge))[0] is Code.EMBEDDING_NOT_FINITE
-
-
-async def test_settings_that_exclude_each_other_are_refused(client: Client, source: str) -> None:
-    assert await refused(client, source, method="daam", alpha=0.5) == (Code.SETTINGS_CONTRADICT, "alpha")
-    assert await refused(client, source, threshold="absolute") == (Code.SETTINGS_CONTRADICT, "threshold")
+async def test_an_embedding_that_is_too_large_for_the_models_attention_is_refused(client: Client, source: str) -> None:
+    huge = EmbeddingTarget(label="x", embedding=[[1e38] * 32, [-1e38] * 32, [0.0] * 32])
+    assert await refused(client, await client.attribution(source, huge, **PLAIN)) is Code.EMBEDDING_NOT_FINITE
 
 
 def card_of_token(*classes: str) -> TokenCard:
@@ -272,45 +300,43 @@ def card_of_token(*classes: str) -> TokenCard:
     )  # fmt: skip
 
 
-async def test_a_tokens_class_is_its_row_and_must_be_named_among_several(worker: Resources) -> None:
-    model = await worker.models.get("tiny")
+def test_a_tokens_class_is_its_row_and_must_be_named_among_several() -> None:
     rows = torch.zeros(3, 32)
     learned = {"pets@2": (card_of_token("cat", "dog"), rows), "cat": (card_of_token("cat"), rows[:2])}
 
     def sought(token: str, class_name: str | None) -> tuple[int, ...]:
-        target = Target(label="x", token=token, class_name=class_name)
-        return sought_by(target, model, learned, field="targets.0").chosen
+        return library_target(TokenTarget(token=token, class_name=class_name), learned, field="targets.0").chosen
 
-    assert (sought("pets@2", "cat"), sought("pets@2", "dog"), sought("cat", None), sought("cat", "cat")) == (
+    assert [sought("pets@2", "cat"), sought("pets@2", "dog"), sought("cat", None), sought("cat", "cat")] == [
         (1,),
         (2,),
         (1,),
         (1,),
-    )
+    ]
     for token, class_name in (("pets@2", None), ("pets@2", "bird"), ("cat", "dog")):
         with pytest.raises(ServiceError, match=r"'pets@2' .*: cat") as error:
             sought(token, class_name)
         assert (error.value.code, error.value.field) == (Code.UNKNOWN_CLASS, "targets.0.class_name")
 
 
-async def test_tokens_and_embeddings_take_the_methods_settings_for_tokens(worker: Resources, whole: str) -> None:
-    model = await worker.models.get("tiny")
-    trace = worker.scenes.get((whole, 1, 0)).trace
-    learned = {"cat": (card_of_token("cat"), torch.zeros(2, 32))}
-    request = AttributeRequest(job_id="0" * 26, targets=[CAT, ROW, Target(label="x", token="cat")], method="ovam")
-    questions = questions_of(request, model, trace, learned)
-    assert [(one.method.tau, one.method.alpha) for one in questions] == [(0.4, 0.85), (0.8, 0.95), (0.8, 0.95)]
+def test_words_and_embeddings_are_the_librarys() -> None:
+    late = CAT.model_copy(update={"prompt": "a cat and a cat", "occurrence": 1})
+    assert library_target(late, {}, field="targets.0") == ovam.Words("a cat and a cat", "cat", 1)
+    every = library_target(EmbeddingTarget(label="x", embedding=ROWS), {}, field="targets.0")
+    assert (every.chosen, every.embedding.dtype, every.embedding.tolist()[0][0]) == (
+        (1, 2),
+        torch.float32,
+        pytest.approx(ROWS[0][0]),
+    )
+    assert library_target(ROW, {}, field="targets.0").chosen == (2,)
 
 
-async def test_the_worker_publishes_its_methods_as_settings_that_a_request_may_send(client: Client) -> None:
-    await soon(lambda: client.redis.exists(keys.METHODS))
-    cards = {
-        name.decode(): MethodCard.model_validate_json(card) for name, card in (await client.redis.hgetall(keys.METHODS)).items()
-    }
-    assert cards == method_cards()
-    assert set(cards) == {"ovam", "daam", "attn2mask"}
-    for card in cards.values():
-        for kind in (card.words, card.tokens):
-            assert set(kind) == set(Settings.model_fields)
-    assert cards["attn2mask"].words["evaluations"] == 0.5
-    assert Choice().method in cards
+async def test_targets_are_looked_for_by_the_settings_of_the_job_and_no_others(client: Client, source: str) -> None:
+    job = await client.attribution(source, CAT, **PLAIN)
+    settings = METHODS["attn2mask"].words
+    targets = [TargetJob(label="another name", target=CAT, method="daam", settings=settings)]
+    record = await client.run(job.model_copy(update={"targets": targets}))
+    (segment,) = record.result.segments
+    assert (segment.label, segment.method, segment.settings) == ("another name", "daam", settings)
+    same, _ = await asked(client, source, CAT, method="attn2mask")
+    assert await client.artifact(record, "mask-0.png") == await client.artifact(same, "mask-0.png")

@@ -4,14 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-from contracts.capabilities import kept_blocks
-from contracts.errors import Code, ServiceError
-from contracts.generation import CaptureOptions
 
 import ovam
+from contracts.rules.capabilities import kept_blocks
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import CaptureOptions
+from contracts.settings import BadSettingsError
+from ovam.core.methods import ByAffinity, ByBoth
+from ovam.core.thresholds import Share
 from tests.families import generate, tiny_family
 from worker.cards import read_card
 from worker.presence import read_offers
+from worker.settings import BUNDLED
 
 FAMILIES = {"sd1": (32, 7.5), "sd2": (32, 7.5), "sdxl": (64, 5.0)}
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -23,7 +27,7 @@ def saved(family: str, folder: Path, **unet: object) -> str:
 
 
 @every_family
-def test_a_card_tells_what_a_family_takes(family: str, tmp_path: Path) -> None:
+def test_a_card_describes_what_a_family_takes(family: str, tmp_path: Path) -> None:
     card = read_card("it", saved(family, tmp_path), default=True)
     assert (card.family, card.text_width, card.default_guidance_scale) == (family, *FAMILIES[family])
     assert (card.max_tokens, card.default_height, card.default_width, card.size_multiple) == (77, 64, 64, 32)
@@ -51,6 +55,24 @@ def test_a_model_says_of_itself_what_its_parts_cannot(tmp_path: Path) -> None:
     assert (card.default_self_attention, card.default_guidance_scale) == (True, 2.5)
 
 
+def test_the_bundled_models_best_settings_are_its_own() -> None:
+    card = read_card("tiny", str(BUNDLED), default=True)
+    best = {kind: getattr(card, f"{kind}_defaults") for kind in ("word", "token")}
+    assert {kind: (one.method, one.settings.changes()) for kind, one in best.items()} == {
+        "word": ("ovam", {"refine": ByAffinity(), "threshold": Share(0.36, "minmax")}),
+        "token": ("ovam", {"refine": ByBoth(alpha=0.85), "threshold": Share(0.46, "minmax")}),
+    }
+    assert (card.default_self_attention, card.default_guidance_scale) == (True, 3.0)
+
+
+@pytest.mark.parametrize("extras", ['{"word_defaults": {"method": "daan"}}', '{"word_defaults": {"settings": {"tau": 1}}}', "{"])
+def test_a_model_whose_own_file_is_wrong_is_not_offered(tmp_path: Path, extras: str, caplog: pytest.LogCaptureFixture) -> None:
+    source = saved("sd1", tmp_path)
+    (tmp_path / "ovam.json").write_text(extras)
+    assert read_offers({"it": source}, "another") == []
+    assert "not offered: model 'it'" in caplog.text
+
+
 def test_an_older_configuration_means_its_class_defaults(tmp_path: Path) -> None:
     source = saved("sd1", tmp_path)
     place = tmp_path / "unet" / "config.json"
@@ -76,8 +98,10 @@ def test_a_pipeline_that_needs_more_than_a_prompt_is_refused_by_its_name(
     ) as caught:
         read_card("it", source, default=False)
     assert caught.value.code is Code.MODEL_FAILED_TO_LOAD
-    assert read_offers({"it": source}, "it") == []
+    assert read_offers({"it": source}, "another") == []
     assert kind in caplog.text
+    with pytest.raises(BadSettingsError, match=rf"^OVAM_MODELS: model 'it' .* is a {kind}"):
+        read_offers({"it": source}, "it")
 
 
 def test_a_unet_that_draws_from_more_than_latents_is_refused(tmp_path: Path) -> None:
@@ -89,4 +113,4 @@ def test_a_folder_that_lacks_a_part_is_not_offered_and_others_are(tmp_path: Path
     good, bad = saved("sd1", tmp_path / "good"), saved("sd2", tmp_path / "bad")
     (tmp_path / "bad" / "unet" / "config.json").unlink()
     assert [offer.card.name for offer in read_offers({"bad": bad, "good": good}, "good")] == ["good"]
-    assert "model bad cannot be read" in caplog.text
+    assert "not offered: model 'bad': " in caplog.text

@@ -1,32 +1,32 @@
-"""Tokens come and go as files, over HTTP and through a worker; a file that holds none changes nothing."""
+"""Tokens come from files and go as files, through a worker; a file that holds none changes nothing."""
 
 import base64
 import json
 import os
 import pickle
-from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
 import torch
-from ovam.token_files import LearnedTokens, to_npy, to_safetensors, to_textual_inversion
 from safetensors.torch import save
 
 import ovam
-from contracts import keys
-from service.app import create_app
-from service.settings import GatewaySettings
-from tests.service.serving import client_of
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.jobs import JobRecord, State
+from contracts.schema.optimize import LabelsExample
+from contracts.schema.tokens import ImportJob
+from contracts.state import keys
+from contracts.state.registry import Registry
+from ovam.core.label_maps import indexed_png
+from ovam.learning.token_files import LearnedTokens, to_npy, to_safetensors, to_textual_inversion
 from tests.worker.client import Client, soon
-from worker import tokens
+from worker.handlers.imports import name_of
 from worker.resources import Resources
-from worker.settings import WorkerSettings
+from worker.tokens import rows_of_token
 
-Json = dict[str, Any]
 ROWS = torch.arange(64, dtype=torch.float32).view(2, 32) / 64
 CAT = LearnedTokens(ROWS, ("cat",), {})
 DICT = {"cat": ROWS.numpy(), "Cell Phone": np.ones((2, 32), np.float32)}
@@ -35,31 +35,17 @@ DICT = {"cat": ROWS.numpy(), "Cell Phone": np.ones((2, 32), np.float32)}
 pytestmark = pytest.mark.usefixtures("worker")
 
 
-@pytest.fixture
-async def http(client: Client, settings: WorkerSettings) -> AsyncIterator[httpx2.AsyncClient]:
-    """A gateway in front of the worker."""
-    gateway = GatewaySettings(redis_url=settings.redis_url, store_url=settings.store_url, data_dir=settings.data_dir)
-    async with client_of(create_app(gateway)) as http:
-
-        async def published() -> bool:
-            return bool(await client.redis.exists(keys.MODELS))
-
-        await soon(published)
-        yield http
+async def imported(client: Client, data: bytes, form: str, name: str | None = "cat", **fields: Any) -> JobRecord:
+    """An import that has ended."""
+    await soon(lambda: client.redis.exists(keys.MODELS))
+    file = base64.b64encode(data).decode()
+    return await client.run(ImportJob(file=file, format=form, name=name, model="tiny", **fields))
 
 
-async def ended(http: httpx2.AsyncClient, client: Client, path: str, body: Json) -> Json:
-    """The record of a job that was asked for and has ended."""
-    answer = await http.post(path, json=body)
-    assert answer.status_code == 202, answer.text
-    job = await client.ended(answer.json()["id"])
-    return (await http.get(f"/v1/jobs/{job.id}")).json()
-
-
-async def imported(http: httpx2.AsyncClient, client: Client, data: bytes, form: str, **fields: Any) -> Json:
-    """The record of an import that has ended."""
-    body = {"file": base64.b64encode(data).decode(), "format": form, "name": "cat"} | fields
-    return await ended(http, client, "/v1/tokens", body)
+async def file_of(client: Client, reference: str, form: str) -> bytes:
+    """A token's file, as the gateway sends it."""
+    card = await Registry(client.redis).get(reference)
+    return await client.store.get(keys.token_object(card.id, form))
 
 
 async def registry_and_store(client: Client) -> tuple[Any, ...]:
@@ -75,57 +61,74 @@ def npy(value: Any) -> bytes:
 
 
 async def test_two_classes_are_learned_together_exported_in_every_form_and_give_the_same_masks_when_they_come_back(
-    http: httpx2.AsyncClient, client: Client, worker: Resources
+    client: Client, worker: Resources
 ) -> None:
     source = await client.generated()
     labels = np.zeros((64, 64), np.uint8)
     labels[8:40, 8:30], labels[20:60, 36:60], labels[:4] = 1, 2, 255
-    png = base64.b64encode(ovam.indexed_png(labels)).decode()
-    body = {"name": "pets", "classes": ["cat", "dog"], "examples": [{"job_id": source.id, "labels": png}], "epochs": 25}
-    record = await ended(http, client, "/v1/optimize", body)
-    assert record["state"] == "succeeded", record
-    model = await worker.models.get("tiny")
-    trace = ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), model.pipeline)
+    example = LabelsExample(job_id=source.id, labels=base64.b64encode(indexed_png(labels)).decode())
+    record = await client.run(client.optimization([example], "pets", classes=["cat", "dog"], epochs=25))
+    assert record.state is State.SUCCEEDED, record.error
+    pipeline = (await worker.models.get("tiny")).pipeline
+    trace = ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), pipeline)
 
     async def masks(reference: str) -> list[np.ndarray]:
-        card, rows = await tokens.embedding_of(client.redis, client.store, reference, model.card, field="token")
+        card, rows = await rows_of_token(client.redis, client.store, reference, field="token")
         assert card.classes == ["cat", "dog"]
-        return [ovam.binarize(heat, 0.8).numpy() for heat in ovam.heatmaps(trace, rows, size=(64, 64))[1:]]
+        return [ovam.binarize(heat, 0.8) for heat in ovam.heatmaps(trace, rows, size=(64, 64))[1:]]
 
     learned = await masks("pets")
     assert all(0 < mask.mean() < 1 for mask in learned)
-    for form, ending in (("safetensors", ".safetensors"), ("textual-inversion", ".safetensors"), ("npy", ".npy")):
-        file = await http.get("/v1/tokens/pets/file", params={"format": form})
-        assert file.headers["content-disposition"].endswith(f'{ending}"')
+    for form in ("safetensors", "textual-inversion", "npy"):
         classes = {"classes": ["cat", "dog"]} if form == "npy" else {}
-        again = await imported(http, client, file.content, form, name=f"again-{form}", **classes)
-        assert again["result"] == {"model": "tiny", "width": 32, "tokens": [f"again-{form}@1"]}, again
+        again = await imported(client, await file_of(client, "pets", form), form, f"again-{form}", **classes)
+        result = {"kind": "import", "model": "tiny", "width": 32, "tokens": [f"again-{form}@1"]}
+        assert again.result.model_dump() == result, again.error
         for one, other in zip(learned, await masks(f"again-{form}"), strict=True):
             assert np.array_equal(one, other)
-        same = await http.get(f"/v1/tokens/again-{form}@1/file", params={"format": "npy"})
-        assert same.content == (await http.get("/v1/tokens/pets@1/file", params={"format": "npy"})).content
-    card = (await http.get("/v1/tokens/again-npy")).json()
-    assert (card["origin"], card["job_id"], card["best_loss"]) == ("import", again["id"], None)
+        assert await file_of(client, f"again-{form}@1", "npy") == await file_of(client, "pets@1", "npy")
+    card = await Registry(client.redis).get("again-npy")
+    assert (card.origin, card.job_id, card.best_loss) == ("import", again.id, None)
 
 
-async def test_a_published_dict_becomes_a_token_a_class(http: httpx2.AsyncClient, client: Client) -> None:
-    record = await imported(http, client, npy(DICT), "published", name="voc")
-    assert record["result"]["tokens"] == ["voc-cat@1", "voc-cell-phone@1"]
-    record = await imported(http, client, npy(DICT), "published", name="voc")
-    assert record["result"]["tokens"] == ["voc-cat@2", "voc-cell-phone@2"]
-    record = await imported(http, client, pickle.dumps(DICT), "published", name=None)
-    assert record["result"]["tokens"] == ["cat@1", "cell-phone@1"]
-    assert (await http.get("/v1/tokens/voc-cell-phone")).json()["classes"] == ["Cell Phone"]
-    file = await http.get("/v1/tokens/voc-cat/file", params={"format": "npy"})
-    assert np.array_equal(np.load(BytesIO(file.content)), DICT["cat"])
+async def test_a_published_dict_becomes_a_token_a_class(client: Client) -> None:
+    registry = Registry(client.redis)
+    record = await imported(client, npy(DICT), "published", "voc")
+    assert record.result.tokens == ["voc-cat@1", "voc-cell-phone@1"]
+    assert [event["state"] for event in await client.events(record.id)] == ["queued", "running", "succeeded"]
+    record = await imported(client, npy(DICT), "published", "voc")
+    assert record.result.tokens == ["voc-cat@2", "voc-cell-phone@2"]
+    record = await imported(client, pickle.dumps(DICT), "published", None)
+    assert record.result.tokens == ["cat@1", "cell-phone@1"]
+    assert (await registry.get("voc-cell-phone")).classes == ["Cell Phone"]
+    assert np.array_equal(np.load(BytesIO(await file_of(client, "voc-cat", "npy"))), DICT["cat"])
+    assert len({(await registry.get(name)).id for name in ("voc-cat", "voc-cell-phone", "voc-cat@1")}) == 3
     assert await client.stored("jobs") == []
 
 
-async def test_tokens_of_others_are_taken(http: httpx2.AsyncClient, client: Client) -> None:
-    await imported(http, client, save({"<cat-toy>": ROWS.half()}), "textual-inversion")
-    assert (await http.get("/v1/tokens/cat@1")).json()["classes"] == ["cat-toy"]
-    await imported(http, client, npy(ROWS.double().numpy()), "npy")
-    assert (await http.get("/v1/tokens/cat@2")).json()["classes"] == ["token"]
+@pytest.mark.parametrize(
+    ("class_name", "prefix", "name"),
+    [("cell phone", "coco", "coco-cell-phone"), ("Zebra!", None, "zebra"), ("  a  b ", None, "a-b"), ("v1.0_x", None, "v1.0_x")],
+)
+def test_a_published_class_becomes_a_name(class_name: str, prefix: str | None, name: str) -> None:
+    assert name_of(class_name, prefix) == name
+
+
+async def test_tokens_of_others_are_taken(client: Client) -> None:
+    registry = Registry(client.redis)
+    await imported(client, save({"<cat-toy>": ROWS.half()}), "textual-inversion")
+    assert (await registry.get("cat@1")).classes == ["cat-toy"]
+    await imported(client, npy(ROWS.double().numpy()), "npy")
+    assert (await registry.get("cat@2")).classes == ["token"]
+
+
+async def test_a_token_whose_file_is_gone_from_the_store_is_named(client: Client) -> None:
+    await imported(client, to_safetensors(CAT), "safetensors")
+    card = await Registry(client.redis).get("cat")
+    await client.store.delete(keys.token_object(card.id, "safetensors"))
+    with pytest.raises(ServiceError, match=r"the file of token 'cat@1' in the store is damaged or missing") as caught:
+        await rows_of_token(client.redis, client.store, "cat", field="targets.0.token")
+    assert (caught.value.code, caught.value.field) == (Code.TOKEN_FILE_UNREADABLE, "targets.0.token")
 
 
 class Call:
@@ -196,23 +199,29 @@ def damaged(folder: Path) -> list[tuple[str, bytes, str, str]]:
     return [(name, data, form, code) for code, group in files.items() for name, data, form in group]
 
 
-async def test_a_file_that_cannot_be_taken_says_why_and_changes_nothing(
-    http: httpx2.AsyncClient, client: Client, tmp_path: Path
-) -> None:
-    await imported(http, client, to_safetensors(CAT), "safetensors")
+async def test_a_file_that_cannot_be_taken_says_why_and_changes_nothing(client: Client, tmp_path: Path) -> None:
+    await imported(client, to_safetensors(CAT), "safetensors")
     before, folder = await registry_and_store(client), tmp_path / "hostile"
     folder.mkdir()
     for name, data, form, code in damaged(folder):
         options = {"classes": ["cat"]} if name == "too few names" else {}
-        record = await imported(http, client, data, form, **options)
-        assert (record["state"], record["result"]) == ("failed", None), (name, form)
-        assert (record["error"]["code"], record["error"]["field"]) == (code, "file"), (name, form, record["error"])
+        record = await imported(client, data, form, **options)
+        assert (record.state, record.result) == (State.FAILED, None), (name, form)
+        assert (record.error.code, record.error.field) == (code, "file"), (name, form, record.error)
+    record = await client.run(ImportJob(file="!!", format="npy", name="cat", model="tiny"))
+    assert (record.error.code, record.error.field) == (Code.TOKEN_FILE_UNREADABLE, "file")
     assert await registry_and_store(client) == before
     assert list(folder.iterdir()) == []
 
 
-async def test_a_token_of_another_width_or_model_names_the_token_and_the_model(http: httpx2.AsyncClient, client: Client) -> None:
-    wide = await imported(http, client, npy(np.zeros((2, 768), np.float32)), "npy", name="voc-cat")
-    assert wide["error"]["detail"] == "token 'voc-cat' is 768 wide; model 'tiny' takes 32"
-    other = await imported(http, client, to_safetensors(LearnedTokens(ROWS, ("cat",), {"model": "huge"})), "safetensors")
-    assert "'cat' was learned on model 'huge', not on 'tiny'" in other["error"]["detail"]
+async def test_a_token_of_another_width_or_model_names_the_token_and_the_model(client: Client) -> None:
+    wide = await imported(client, npy(np.zeros((2, 768), np.float32)), "npy", "voc-cat")
+    assert wide.error.detail == "token 'voc-cat' is 768 wide; model 'tiny' takes 32"
+    other = await imported(client, to_safetensors(LearnedTokens(ROWS, ("cat",), {"model": "huge"})), "safetensors")
+    assert "'cat' was learned on model 'huge', not on 'tiny'" in other.error.detail
+
+
+async def test_a_model_that_no_worker_offers_is_unknown(client: Client) -> None:
+    file = base64.b64encode(to_safetensors(CAT)).decode()
+    record = await client.run(ImportJob(file=file, format="safetensors", name="cat", model="huge"))
+    assert (record.error.code, record.error.field) == (Code.UNKNOWN_MODEL, "model")

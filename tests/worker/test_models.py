@@ -1,25 +1,25 @@
 """Models as jobs get them."""
 
+import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from contracts.errors import Code, ServiceError
-from contracts.generation import FilledCapture, FilledRequest
 from tokenizers import Tokenizer
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 import ovam
+from contracts.schema.errors import Code, ServiceError
 from ovam.errors import InvalidArgumentError
-from service.prompts import tokenized
 from tests.families import FAMILIES, tiny_family
 from tests.pipelines import tiny_text_encoder, tiny_tokenizer
 from worker.cards import read_card, read_vocabulary
-from worker.handlers.generate import require_short
-from worker.models import Model, lent, load_model, warm
+from worker.device import DeviceGate
+from worker.models import Model, Models, chosen_device, chosen_dtype, lent, load_model, warm
 
 
 def loaded(family: str, folder: Path, dtype: torch.dtype = torch.float32) -> Model:
@@ -91,15 +91,7 @@ def test_sdxls_prompts_are_measured_with_the_tokenizer_that_makes_most_of_them(t
     published = Tokenizer.from_str(read_vocabulary(str(tmp_path)))
     prompt = "cat " * 74 + "!!"
     assert [len(each(prompt)["input_ids"]) for each in (pipeline.tokenizer, pipeline.tokenizer_2)] == [77, 78]
-    assert tokenized(published, prompt).length == 78
-
-    capture = FilledCapture(self_attention=False)
-    request = FilledRequest(
-        prompt=prompt, model="it", seed=0, guidance_scale=5, height=64, width=64, scheduler="DDIMScheduler", capture=capture
-    )
-    with pytest.raises(ServiceError, match="prompt has 78 tokens") as caught:
-        require_short(pipeline, read_card("it", str(tmp_path), default=True).max_tokens, request)
-    assert caught.value.code is Code.PROMPT_TOO_LONG
+    assert len(published.encode(prompt).ids) == 78
     with pytest.raises(InvalidArgumentError, match=r"prompt is 'cat !!'; allowed: what both tokenizers cut alike"):
         ovam.encode(pipeline, "cat !!")
 
@@ -110,3 +102,69 @@ def test_two_tokenizers_with_different_vocabularies_are_refused(tmp_path: Path) 
     pipeline.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="its two tokenizers have different vocabularies"):
         read_card("it", str(tmp_path), default=True)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:63"])
+def test_a_gpu_that_is_not_there_is_refused_and_the_others_are_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match=rf"^OVAM_DEVICE={name}: .* \(GPUs: none that torch can use\); allowed: auto, cpu$"):
+        chosen_device(name)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if name != "cuda:63":
+        assert chosen_device(name) == torch.device(name)
+        return
+    with pytest.raises(ValueError, match=r"\(GPUs: cuda:0 to cuda:1\)"):
+        chosen_device(name)
+
+
+def test_weights_are_half_as_wide_on_a_gpu_unless_a_setting_says() -> None:
+    assert (chosen_dtype("auto", torch.device("cpu")), chosen_dtype("auto", torch.device("cuda"))) == (
+        torch.float32,
+        torch.float16,
+    )
+    assert chosen_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+
+
+def models_of(gate: DeviceGate, most: int, read: list[str], dropped: list[str]) -> Models:
+    def load(name: str, source: str) -> Model:
+        read.append(name)
+        if source == "bad":
+            raise RuntimeError("secret")
+        if source == "gone":
+            raise OSError("'gone' is not in the cache")
+        return Model(SimpleNamespace(name=name), None, torch.device("cpu"))
+
+    sources = {"a": "a", "b": "b", "c": "c", "bad": "bad", "gone": "gone"}
+    return Models(sources, load, gate, most=most, dropped=dropped.append)
+
+
+async def test_the_least_recently_used_model_is_dropped_and_loaded_again_when_it_is_asked_for() -> None:
+    read, dropped = [], []
+    with DeviceGate.open() as gate:
+        models = models_of(gate, 2, read, dropped)
+        for name in ("a", "b", "a", "c", "a", "b"):
+            await models.get(name)
+    assert (read, dropped, models.loaded) == (["a", "b", "c", "b"], ["b", "c"], ["a", "b"])
+
+
+async def test_two_jobs_that_ask_for_a_model_at_once_load_it_once() -> None:
+    read: list[str] = []
+    with DeviceGate.open() as gate:
+        models = models_of(gate, 2, read, [])
+        one, other = await asyncio.gather(models.get("a"), models.get("a"))
+    assert one is other
+    assert read == ["a"]
+
+
+async def test_why_a_model_does_not_load_is_told_if_files_are_missing_and_logged_otherwise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with DeviceGate.open() as gate:
+        models = models_of(gate, 2, [], [])
+        with pytest.raises(ServiceError, match=r"^model 'gone': 'gone' is not in the cache$") as gone:
+            await models.get("gone")
+        assert caplog.records == []
+        with pytest.raises(ServiceError, match=r"^model 'bad' does not load from 'bad' \(RuntimeError\)$") as bad:
+            await models.get("bad")
+    assert "secret" in caplog.text
+    assert {gone.value.code, bad.value.code} == {Code.MODEL_FAILED_TO_LOAD}

@@ -9,35 +9,43 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contracts.errors import Code
-from contracts.fields import Rle
-from contracts.generation import GenerateRequest
-from contracts.jobs import JobRecord, State
-from contracts.ledger import CancelRequested, LostJob
-from contracts.optimization import Example, OptimizeRequest, OptimizeResult, Start
-from contracts.registry import Registry
-from ovam.token_files import from_npy
 from PIL import Image
 
 import ovam
-from contracts import keys
-from tests.worker.client import Client, base64_mask, left_half
+from contracts.schema.errors import Code
+from contracts.schema.jobs import AnyJob, JobRecord, State
+from contracts.schema.optimize import (
+    EmbeddingInitial,
+    LabelsExample,
+    MaskExample,
+    MasksExample,
+    OptimizeResult,
+    RunLengths,
+    TokenInitial,
+    WordInitial,
+)
+from contracts.state import keys
+from contracts.state.ledger import CancelRequested, LostJob
+from contracts.state.registry import Registry
+from ovam.core.label_maps import indexed_png
+from ovam.learning.optimization import initial_tokens
+from ovam.learning.token_files import from_npy
+from tests.worker.client import Client, base64_mask
 from tests.worker.running import running
-from worker import tokens
 from worker.app import opened
 from worker.attempts import Attempt, HandedBack
 from worker.resources import Resources
 from worker.settings import WorkerSettings
+from worker.tokens import rows_of_token
 
 LABELS = np.zeros((64, 64), np.uint8)
 LABELS[8:40, 8:30], LABELS[20:60, 36:60], LABELS[:4] = 1, 2, 255
-PNG = base64.b64encode(ovam.indexed_png(LABELS)).decode()
+PNG = base64.b64encode(indexed_png(LABELS)).decode()
 ENDLESS = {"epochs": 5000, "patience": None, "optimizer": "sgd", "learning_rate": 0.1}
 
 
-def asked(source: JobRecord, name: str = "cat", **options: Any) -> OptimizeRequest:
-    example = Example(job_id=source.id, mask=base64_mask(left_half()))
-    return OptimizeRequest(**{"name": name, "classes": ["cat"], "examples": [example], "epochs": 20, **options})
+def asked(client: Client, source: JobRecord, name: str = "cat", **options: Any) -> AnyJob:
+    return client.optimization(options.pop("examples", [client.example(source)]), name, **options)
 
 
 def learned(record: JobRecord) -> OptimizeResult:
@@ -59,7 +67,7 @@ async def nothing_is_left(client: Client, job_id: str) -> bool:
 @pytest.mark.usefixtures("worker")
 async def test_a_token_is_learned_and_kept_with_its_course(client: Client) -> None:
     source = await client.generated()
-    record = await client.run(asked(source, epochs=40))
+    record = await client.run(asked(client, source, epochs=40))
     result = learned(record)
     assert (record.state, result.token, result.ended, result.epochs) == (State.SUCCEEDED, "cat@1", "epochs", 40)
     assert result.best_loss == min(result.losses) == result.losses[result.best_epoch] < result.losses[0]
@@ -77,15 +85,15 @@ async def test_a_token_is_learned_and_kept_with_its_course(client: Client) -> No
 async def test_a_tokens_card_says_how_to_learn_it_again(client: Client) -> None:
     source = await client.generated()
     options = {"optimizer": "sgd", "schedule": {"kind": "cosine", "floor": 0.1}, "blocks": [8], "evaluations": 0.5, "noise": 0.1}
-    result = learned(await client.run(asked(source, **options, seed=3, patience=None)))
+    result = learned(await client.run(asked(client, source, **options, seed=3, patience=None)))
     card = await Registry(client.redis).get("cat")
     assert (card.reference, card.model, card.classes, card.origin) == ("cat@1", "tiny", ["cat"], "optimize")
     assert (card.best_loss, card.epochs, card.example_iou) == (result.best_loss, 20, result.example_iou)
     assert (card.settings["learning_rate"], card.settings["patience"]) == (100.0, None)
-    again = learned(await client.run(asked(source, **card.settings)))
+    again = learned(await client.run(asked(client, source, **card.settings)))
     assert (again.token, again.losses) == ("cat@2", result.losses)
     assert torch.equal(await rows(client, "cat@1"), await rows(client, "cat@2"))
-    other = learned(await client.run(asked(source, **card.settings | {"seed": 4})))
+    other = learned(await client.run(asked(client, source, **card.settings | {"seed": 4})))
     assert other.losses != result.losses
 
 
@@ -93,7 +101,7 @@ async def test_a_tokens_card_says_how_to_learn_it_again(client: Client) -> None:
 @pytest.mark.usefixtures("worker")
 async def test_a_good_token_finds_its_own_example(client: Client, loss: str) -> None:
     source = await client.generated()
-    result = learned(await client.run(asked(source, loss=loss, epochs=100, learning_rate=0.1)))
+    result = learned(await client.run(asked(client, source, loss=loss, epochs=100, learning_rate=0.1)))
     assert result.losses[-1] < result.losses[0]
     assert 0 < result.example_iou <= 1
 
@@ -101,7 +109,7 @@ async def test_a_good_token_finds_its_own_example(client: Client, loss: str) -> 
 @pytest.mark.usefixtures("worker")
 async def test_it_ends_early_on_a_plateau(client: Client) -> None:
     source = await client.generated()
-    result = learned(await client.run(asked(source, optimizer="sgd", learning_rate=1e-9, epochs=100, patience=7)))
+    result = learned(await client.run(asked(client, source, optimizer="sgd", learning_rate=1e-9, epochs=100, patience=7)))
     assert (result.ended, result.epochs) == ("plateau", 8)
 
 
@@ -110,9 +118,9 @@ async def test_several_classes_are_learned_from_several_images_in_any_form(clien
     source, other = await client.generated(), await client.generated(seed=2)
     encoded = ovam.coco.encode_run_lengths(LABELS == 1)
     outlines = ovam.coco.polygons(LABELS == 2)
-    masks = {"cat": Rle(size=(64, 64), counts=encoded["counts"]), "dog": outlines}
-    examples = [Example(job_id=source.id, masks=masks), Example(job_id=other.id, labels=PNG)]
-    result = learned(await client.run(asked(source, "pets", classes=["cat", "dog"], examples=examples)))
+    masks = {"cat": RunLengths(size=(64, 64), counts=encoded["counts"]), "dog": outlines}
+    examples = [MasksExample(job_id=source.id, masks=masks), LabelsExample(job_id=other.id, labels=PNG)]
+    result = learned(await client.run(asked(client, source, "pets", classes=["cat", "dog"], examples=examples)))
     assert result.classes == ["cat", "dog"]
     assert result.best_loss < result.losses[0]
     assert (await rows(client, "pets")).shape == (3, 32)
@@ -124,24 +132,24 @@ async def test_a_class_starts_from_a_word_a_row_or_a_class_of_a_token_whose_back
 ) -> None:
     source = await client.generated()
     pipeline = (await worker.models.get("tiny")).pipeline
-    example = Example(job_id=source.id, labels=PNG)
+    example = LabelsExample(job_id=source.id, labels=PNG)
     two = {"classes": ["cat", "dog"], "examples": [example], "epochs": 1}
-    await client.run(asked(source, "first", **two, noise=1.0))
-    first, words = await rows(client, "first"), ovam.initial_tokens(pipeline, "tree", "dog")
-    starts = [Start(word="tree"), None]
-    await client.run(asked(source, "words", **two, start=starts))
+    await client.run(asked(client, source, "first", **two, noise=1.0))
+    first, words = await rows(client, "first"), initial_tokens(pipeline, "tree", "dog")
+    initial = [WordInitial(word="tree"), WordInitial(word="dog")]
+    await client.run(asked(client, source, "words", **two, initial=initial))
     assert torch.equal(await rows(client, "words"), words)
-    starts = [Start(embedding=[0.5] * 32), Start(token="first", class_name="cat")]
-    await client.run(asked(source, "mixed", **two, start=starts))
+    initial = [EmbeddingInitial(embedding=[0.5] * 32), TokenInitial(token="first@1", class_name="cat")]
+    await client.run(asked(client, source, "mixed", **two, initial=initial))
     assert torch.equal(await rows(client, "mixed"), torch.stack([first[0], torch.full((32,), 0.5), first[1]]))
 
 
 @pytest.mark.parametrize(
     ("change", "code", "field"),
     [
-        ({"start": [Start(token="nobody")]}, Code.UNKNOWN_TOKEN, "start.0.token"),
-        ({"blocks": ["side"]}, Code.SELECTION_INVALID, None),
-        ({"evaluations": [3]}, Code.SELECTION_INVALID, None),
+        ({"initial": [TokenInitial(token="nobody")]}, Code.UNKNOWN_TOKEN, "initial.0.token"),
+        ({"blocks": ["side"]}, Code.SELECTION_INVALID, "blocks"),
+        ({"evaluations": [3]}, Code.SELECTION_INVALID, "evaluations"),
     ],
 )
 @pytest.mark.usefixtures("worker")
@@ -149,7 +157,7 @@ async def test_what_cannot_be_learned_from_is_refused_and_leaves_nothing(
     client: Client, change: dict[str, Any], code: Code, field: str | None
 ) -> None:
     source = await client.generated()
-    record = await client.run(asked(source, **change))
+    record = await client.run(asked(client, source, **change))
     assert record.error is not None
     assert (record.state, record.error.code, record.error.field) == (State.FAILED, code, field)
     assert await nothing_is_left(client, record.id)
@@ -159,7 +167,7 @@ async def test_what_cannot_be_learned_from_is_refused_and_leaves_nothing(
 @pytest.mark.usefixtures("worker")
 async def test_a_mask_that_no_gateway_has_seen_is_refused_all_the_same(client: Client, mask: str) -> None:
     source = await client.generated()
-    record = await client.run(asked(source, examples=[Example(job_id=source.id, mask=mask)]))
+    record = await client.run(asked(client, source, examples=[MaskExample(job_id=source.id, mask=mask)]))
     assert record.error is not None
     assert record.error.code in (Code.MASK_NOT_AN_IMAGE, Code.MASK_EMPTY)
     assert record.error.field == "examples.0.mask"
@@ -169,7 +177,7 @@ async def test_a_mask_that_no_gateway_has_seen_is_refused_all_the_same(client: C
 @pytest.mark.usefixtures("worker")
 async def test_jobs_that_learn_under_one_name_make_versions_of_it(client: Client) -> None:
     source = await client.generated()
-    jobs = [await client.submit(asked(source, seed=seed, noise=0.1)) for seed in range(3)]
+    jobs = [await client.submit(asked(client, source, seed=seed, noise=0.1)) for seed in range(3)]
     results = [learned(await client.ended(job_id)) for job_id in jobs]
     assert sorted(result.token for result in results) == ["cat@1", "cat@2", "cat@3"]
     for job_id, result in zip(jobs, results, strict=True):
@@ -179,11 +187,11 @@ async def test_jobs_that_learn_under_one_name_make_versions_of_it(client: Client
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_job_that_is_canceled_keeps_its_best_token_so_far(client: Client, worker: Resources) -> None:
+async def test_a_job_that_is_canceled_keeps_its_best_token_so_far(client: Client) -> None:
     source = await client.generated()
-    job_id = await client.submit(asked(source, **ENDLESS))
+    job_id = await client.submit(asked(client, source, **ENDLESS))
     await client.when(job_id, lambda record: record.progress is not None)
-    await client.ledger.cancel(job_id)
+    await client.cancel(job_id)
     record = await client.ended(job_id)
     result = learned(record)
     assert (record.state, result.ended, result.token, record.error) == (State.CANCELED, "canceled", "cat@1", None)
@@ -191,9 +199,7 @@ async def test_a_job_that_is_canceled_keeps_its_best_token_so_far(client: Client
     assert result.best_loss == min(result.losses)
     assert len(json.loads(await client.artifact(record, "losses.json"))) == result.epochs
     assert [event["state"] for event in await client.events(job_id)][-1] == "canceled"
-    card, embedding = await tokens.embedding_of(
-        client.redis, client.store, "cat", (await worker.models.get("tiny")).card, field="token"
-    )
+    card, embedding = await rows_of_token(client.redis, client.store, "cat", field="token")
     assert (card.best_loss, embedding.shape) == (result.best_loss, (2, 32))
     with pytest.raises(LostJob):
         await client.ledger.claim(job_id, max_attempts=9)
@@ -202,16 +208,16 @@ async def test_a_job_that_is_canceled_keeps_its_best_token_so_far(client: Client
 @pytest.mark.usefixtures("worker")
 async def test_a_job_that_is_canceled_before_its_first_epoch_has_nothing_to_keep(client: Client) -> None:
     source = await client.generated()
-    running_jobs = [await client.submit(asked(source, **ENDLESS)) for _ in range(2)]
+    running_jobs = [await client.submit(asked(client, source, **ENDLESS)) for _ in range(2)]
     first = await client.when(running_jobs[0], lambda record: record.progress is not None)
-    waiting = await client.when(running_jobs[1], lambda record: record.state is State.RUNNING)
-    queued = await client.record(asked(source))
-    assert (await client.ledger.cancel(queued.id)).state is State.CANCELED
-    await client.ledger.cancel(waiting.id)
+    waiting = await client.when(running_jobs[1], lambda record: record.claimed)
+    queued = await client.record(asked(client, source))
+    assert (await client.cancel(queued.id)).state is State.CANCELED
+    await client.cancel(waiting.id)
     ended = await client.ended(waiting.id)
     assert (ended.state, ended.result) == (State.CANCELED, None)
     assert await client.redis.hlen(keys.TOKENS) == 0
-    await client.ledger.cancel(first.id)
+    await client.cancel(first.id)
     assert (await client.ended(first.id)).result is not None
 
 
@@ -219,7 +225,7 @@ async def test_a_job_that_is_canceled_before_its_first_epoch_has_nothing_to_keep
 async def test_a_job_that_is_deleted_while_it_learns_leaves_nothing(client: Client) -> None:
     source = await client.generated()
     for cancel_first in (False, True):
-        job_id = await client.submit(asked(source, **ENDLESS))
+        job_id = await client.submit(asked(client, source, **ENDLESS))
         await client.when(job_id, lambda record: record.progress is not None)
         if cancel_first:
             await asyncio.gather(client.ledger.cancel(job_id), client.ledger.forget(job_id))
@@ -232,12 +238,12 @@ async def test_a_job_that_is_deleted_while_it_learns_leaves_nothing(client: Clie
 @pytest.mark.usefixtures("worker")
 async def test_an_attempt_that_was_overtaken_keeps_no_token(client: Client) -> None:
     source = await client.generated()
-    job_id = await client.submit(asked(source, **ENDLESS))
+    job_id = await client.submit(asked(client, source, **ENDLESS))
     await client.when(job_id, lambda record: record.progress is not None)
     assert (await client.ledger.claim(job_id, max_attempts=9)).attempt == 2
     await client.generated()  # the device is free again: the first attempt has stopped
     assert await nothing_is_left(client, job_id)
-    await client.ledger.cancel(job_id)
+    await client.cancel(job_id)
     with pytest.raises(LostJob):  # as whoever takes the job from the dead second attempt
         await client.ledger.claim(job_id, max_attempts=9)
     record = await client.ledger.get(job_id)
@@ -247,13 +253,13 @@ async def test_an_attempt_that_was_overtaken_keeps_no_token(client: Client) -> N
 async def test_a_job_that_was_handed_back_is_learned_once_by_its_second_attempt(client: Client, settings: WorkerSettings) -> None:
     async with running(settings):
         source = await client.generated()
-        job_id = await client.submit(asked(source, **ENDLESS))
+        job_id = await client.submit(asked(client, source, **ENDLESS))
         await client.when(job_id, lambda record: record.progress is not None)
     assert (await client.ledger.get(job_id)).state is State.QUEUED
     assert await nothing_is_left(client, job_id)
     async with running(settings):
         await client.when(job_id, lambda record: record.attempt == 2 and record.progress is not None)
-        await client.ledger.cancel(job_id)
+        await client.cancel(job_id)
         record = await client.ended(job_id)
     assert (record.state, learned(record).token) == (State.CANCELED, "cat@1")
     card = await Registry(client.redis).get("cat@1")
@@ -264,9 +270,9 @@ async def test_a_job_that_was_handed_back_is_learned_once_by_its_second_attempt(
 async def test_a_worker_that_stops_finishes_what_was_canceled(client: Client, settings: WorkerSettings) -> None:
     async with running(settings.model_copy(update={"grace_seconds": 60})):
         source = await client.generated()
-        job_id = await client.submit(asked(source, **ENDLESS))
+        job_id = await client.submit(asked(client, source, **ENDLESS))
         await client.when(job_id, lambda record: record.progress is not None)
-        await client.ledger.cancel(job_id)
+        await client.cancel(job_id)
     record = await client.ledger.get(job_id)
     assert (record.state, learned(record).token) == (State.CANCELED, "cat@1")
 
@@ -275,7 +281,7 @@ async def test_a_canceled_job_that_keeps_something_can_still_be_lost_but_is_not_
     client: Client, settings: WorkerSettings
 ) -> None:
     async with opened(settings) as resources:
-        record = await client.record(GenerateRequest(prompt="a cat"))
+        record = await client.record(client.generation())
         attempt = Attempt(record, resources.ledger, resources.gate)
         attempt.stop(CancelRequested())
         with pytest.raises(CancelRequested):

@@ -1,6 +1,5 @@
 """Real images through a worker: from the upload to a trace, and questions about it."""
 
-import hashlib
 import json
 from io import BytesIO
 from typing import Any
@@ -8,19 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contracts.attribution import AttributeRequest, AttributeResult, Target
-from contracts.errors import Code
-from contracts.generation import FilledCapture, GenerateResult, ImageRequest, Upload
-from contracts.jobs import JobRecord, State
-from contracts.optimization import Example, OptimizeRequest, OptimizeResult
-from contracts.probing import ProbeRequest, ProbeResult
-from ovam.images import TIMESTEPS
 from PIL import Image
 
 import ovam
-from contracts import keys
+from contracts.schema.attribute import AttributeResult, TokenTarget
+from contracts.schema.errors import Code
+from contracts.schema.images import ImagesResult
+from contracts.schema.jobs import JobRecord, State
+from contracts.schema.optimize import OptimizeResult
+from contracts.schema.probe import ProbeResult
+from contracts.state import keys
+from ovam.tracing.real_images import TIMESTEPS
 from tests.families import picture, tiny_family
-from tests.worker.client import Client, base64_mask
+from tests.worker.client import Client
+from tests.worker.jobs import CAT, real_image
 from worker.pictures import read_picture
 from worker.resources import Resources
 from worker.settings import WorkerSettings
@@ -49,20 +49,18 @@ def upload(size: tuple[int, int] = (50, 70)) -> bytes:
     return buffer.getvalue()
 
 
-def request(data: bytes, **options: Any) -> ImageRequest:
-    """A request as the gateway fills it."""
-    told = Upload(media_type="image/png", size=len(data), sha256=hashlib.sha256(data).hexdigest(), height=50, width=70)
-    capture = FilledCapture(**({"self_attention": False} | options.pop("capture", {})))
-    return ImageRequest(**({"model": "sd1", "height": 64, "width": 96, "upload": told, "capture": capture} | options))
-
-
-async def taken(client: Client, **options: Any) -> JobRecord:
-    """An image job that ended, submitted as the gateway does."""
+async def submitted(client: Client, model: str | None = None, **options: Any) -> str:
+    """An image job, submitted as the gateway does: its upload first."""
     data = upload()
-    record = await client.record(request(data, **options))
+    record = await client.record(real_image(client.card(model), data, **options))
     await client.store.put(keys.upload(record.id), data)
-    await client.dockets[keys.docket_of("image")].add(keys.TASK, key=record.id)(record.id)
-    return await client.ended(record.id)
+    await client.deliver(record)
+    return record.id
+
+
+async def taken(client: Client, model: str | None = None, **options: Any) -> JobRecord:
+    """An image job that ended."""
+    return await client.ended(await submitted(client, model, **options))
 
 
 async def trace_of(client: Client, worker: Resources, record: JobRecord) -> ovam.Trace:
@@ -99,8 +97,10 @@ async def test_the_trace_is_the_librarys_of_the_picture_that_is_shown(
     assert len(found.self_attention) == len(expected.self_attention)
 
     result = record.result
-    assert isinstance(result, GenerateResult)
-    assert (result.model, result.height, result.width, result.guidance_scale) == (family, 64, 96, 1.0)
+    assert isinstance(result, ImagesResult)
+    assert (result.kind, result.model, result.height, result.width) == ("image", family, 64, 96)
+    assert (result.guidance_scale, result.scheduler) == (1.0, "DDIMScheduler")
+    assert result.num_inference_steps == {0: 9, 1: 3, 2: 4}[WAYS.index(options)]
     assert (result.evaluations, result.timesteps) == (len(found.timesteps), [*found.timesteps])
     assert [(block.name, block.grid, block.heads) for block in result.blocks] == [
         (block.name, block.grid, block.heads) for block in found.blocks
@@ -109,7 +109,7 @@ async def test_the_trace_is_the_librarys_of_the_picture_that_is_shown(
     assert result.images[0].seed == options.get("seed", 0)
 
 
-async def test_an_image_is_looked_at_where_it_was_measured_to_be_best(client: Client) -> None:
+async def test_noise_is_added_where_it_was_measured_to_be_best(client: Client) -> None:
     record = await taken(client)
     assert record.result.timesteps == [float(step) for step in TIMESTEPS]
     assert record.result.num_inference_steps == len(TIMESTEPS)
@@ -117,7 +117,7 @@ async def test_an_image_is_looked_at_where_it_was_measured_to_be_best(client: Cl
     assert {"done": 9, "total": 9, "unit": "evaluation", "loss": None} in [event["progress"] for event in events]
 
 
-async def test_the_picture_tells_how_it_was_looked_at(client: Client) -> None:
+async def test_the_picture_holds_the_request(client: Client) -> None:
     record = await taken(client, prompt="a cat", timesteps=[5])
     with Image.open(BytesIO(await client.artifact(record, "image-0.png"))) as image:
         assert image.text["prompt"] == "a cat"
@@ -134,72 +134,73 @@ async def test_a_real_image_is_attributed_and_learned_from_like_any_other(client
     image, drawn = await taken(client, capture={"self_attention": True}), await client.generated(height=64, width=96)
     mask = np.zeros((50, 70), dtype=bool)
     mask[:, :35] = True
-    example = Example(job_id=image.id, mask=base64_mask(mask))
-    learned = await client.run(OptimizeRequest(name="left", classes=["cat"], examples=[example], epochs=20))
+    learned = await client.run(client.optimization([client.example(image, mask)], "left"))
     assert isinstance(learned.result, OptimizeResult), learned.error
-    targets = [Target(label="cat", prompt="a cat", word="cat"), Target(label="left", token="left@1")]
+    targets = [CAT, TokenTarget(token="left@1")]
     for source in (image, drawn):
         refine = "affinity" if source is image else "none"
-        answer = await client.run(AttributeRequest(job_id=source.id, targets=targets, refine=refine))
+        answer = await client.attributed(source, *targets, settings={"refine": {"kind": refine}})
         assert isinstance(answer.result, AttributeResult), answer.error
         assert (answer.result.height, answer.result.width) == (64, 96)
-        assert all(segment.settings["refine"] == refine for segment in answer.result.segments)
+        assert [segment.settings.refine.kind for segment in answer.result.segments] == [refine, refine]
 
 
 async def test_a_job_that_is_canceled_stops_at_its_next_evaluation(client: Client) -> None:
-    data = upload()
-    record = await client.record(request(data, inversion="ddim", num_inference_steps=900))
-    await client.store.put(keys.upload(record.id), data)
-    await client.dockets[keys.docket_of("image")].add(keys.TASK, key=record.id)(record.id)
-    await client.when(record.id, lambda seen: seen.progress is not None)
-    await client.ledger.cancel(record.id)
-    ended = await client.ended(record.id)
+    job_id = await submitted(client, inversion="ddim", num_inference_steps=900)
+    await client.when(job_id, lambda seen: seen.progress is not None)
+    await client.cancel(job_id)
+    ended = await client.ended(job_id)
     assert ended.state is State.CANCELED
     assert ended.progress.done < 900
-    assert await client.stored(keys.attempt_folder(record.id, 1)) == []
+    assert await client.stored(keys.attempt_folder(job_id, 1)) == []
 
 
-async def test_an_image_that_is_gone_is_told_of(client: Client) -> None:
-    record = await client.run(request(upload()))
+async def test_an_image_that_is_gone_is_reported(client: Client) -> None:
+    record = await client.run(real_image(client.card(), upload()))
     assert (record.error.code, record.error.field) == (Code.IMAGE_UNREADABLE, "image")
 
 
 @pytest.mark.parametrize("capture", [{"evaluations": 9}, {"evaluations": [-10]}])
 async def test_an_evaluation_that_is_not_made_is_refused_before_anything_is(client: Client, capture: dict[str, Any]) -> None:
     record = await taken(client, capture=capture)
-    assert (record.error.code, record.error.field) == (Code.SELECTION_INVALID, "capture.evaluations")
-    assert record.progress is None
+    assert (record.error.code, record.progress) == (Code.SELECTION_INVALID, None)
 
 
 PLACES: list[dict[str, Any]] = [
-    {"point": (5, 60), "words": ["cat", "dog"], "prompt": "a cat and a dog"},
-    {"box": (10, 4, 20, 30), "prompt": "a cat and a dog"},
-    {"box": (0, 0, 64, 64), "words": ["cat", "a tree"], "padding": "max_length", "heads": 1, "evaluations": 0.5},
-    {"point": (0, 0), "words": ["cat", "hat"], "blocks": ["up_blocks.1", 4]},
+    {"box": (5, 60, 1, 1), "words": ["dog", "cat"], "prompt": "a cat and a dog"},
+    {"box": (10, 4, 20, 30), "words": ["a", "cat", "and", "dog"], "prompt": "a cat and a dog"},
+    {
+        "box": (0, 0, 64, 64),
+        "words": ["cat", "a tree"],
+        "prompt": "a cat, a tree",
+        "padding": "max_length",
+        "heads": 1,
+        "evaluations": 0.5,
+    },
+    {"box": (0, 0, 1, 1), "words": ["cat", "hat"], "prompt": "a cat, a hat", "blocks": ["up_blocks.1", 4]},
 ]
 
 
 @pytest.mark.parametrize("asked", PLACES)
 async def test_a_probe_ranks_words_as_the_library_does(client: Client, worker: Resources, asked: dict[str, Any]) -> None:
     source = await client.generated()
-    record = await client.run(ProbeRequest(job_id=source.id, **asked))
+    record = await client.run(client.probing(source, **asked))
     result = record.result
     assert isinstance(result, ProbeResult), record.error
     trace = await trace_of(client, worker, source)
     choices = {name: asked[name] for name in ("padding", "heads", "evaluations", "blocks") if name in asked}
-    box = asked.get("box") or (*asked["point"], 1, 1)
     pipeline = (await worker.models.get("sd1")).pipeline
-    expected = ovam.rank_words(trace, pipeline, result.prompt, asked.get("words"), box=box, **choices)
+    expected = ovam.rank_words(trace, pipeline, asked["prompt"], asked["words"], box=asked["box"], **choices)
+    assert result.prompt == asked["prompt"]
     assert [word.word for word in result.words] == [word.word for word in expected]
     for word, same in zip(result.words, expected, strict=True):
-        assert (word.attention, word.share) == (pytest.approx(same.attention), pytest.approx(same.share))
+        assert (word.attention, word.fraction) == (pytest.approx(same.attention), pytest.approx(same.fraction))
         assert (word.gain, word.lift) == (pytest.approx(same.gain, abs=1e-7), pytest.approx(same.lift))
 
 
 async def test_a_real_image_is_probed_from_memory_and_from_the_store_alike(client: Client, worker: Resources) -> None:
     source = await taken(client)
-    asked = ProbeRequest(job_id=source.id, point=(90, 60), words=["cat", "dog"])
+    asked = client.probing(source, box=(90, 60, 1, 1), words=["cat", "dog"], prompt="a photograph of a cat, a dog")
     warm = await client.run(asked)
-    assert warm.result.prompt == "a photograph of a cat, a dog"
     worker.scenes.forget_model("sd1")
     assert (await client.run(asked)).result == warm.result

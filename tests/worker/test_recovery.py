@@ -108,7 +108,7 @@ STARTS: list[tuple[dict[str, str], str]] = [
     ({"OVAM_DEVICE": "cuda:63"}, "OVAM_DEVICE=cuda:63: there is no such GPU on this machine"),
     (
         {"OVAM_MODELS": '{"sd": "no-such/model"}'},
-        "OVAM_MODELS: model 'sd': 'no-such/model' is not in the local Hugging Face cache, and the hub cannot be reached (offline)",
+        "OVAM_MODELS: model 'sd': 'no-such/model' is not in the local Hugging Face cache, and the hub cannot be reached",
     ),
 ]
 
@@ -140,6 +140,7 @@ async def test_a_default_model_that_is_not_there_stops_the_start_and_the_reason_
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     source: str,
     preload: bool,
 ) -> None:

@@ -46,7 +46,7 @@ async def test_a_job_of_any_kind_is_queued_until_the_device_is_free_and_then_run
 ) -> None:
     source = await client.generated()
     job = {
-        "generate": lambda: client.generation(),
+        "generate": client.generation,
         "attribute": lambda: client.attribution(source),
         "probe": lambda: client.probing(source, words=["cat"], prompt="a cat"),
         "optimize": lambda: client.optimization([client.example(source)]),
@@ -82,7 +82,7 @@ async def test_of_two_long_jobs_only_the_one_that_has_the_device_runs(client: Cl
 
 @pytest.mark.parametrize("by_docket", [True, False], ids=["as the gateway does", "in the ledger alone"])
 async def test_a_job_canceled_while_it_waits_for_the_device_ends_at_once_and_is_never_begun(
-    client: Client, worker: Resources, by_docket: bool
+    client: Client, worker: Resources, *, by_docket: bool
 ) -> None:
     async with occupied(worker):
         job_id = await client.submit(client.long_generation())
