@@ -60,17 +60,17 @@ def on_hub(thing: str, source: str) -> Finding:
 
 def not_cached(thing: str, source: str) -> Finding:
     """Examine whether a hub id can be downloaded."""
-    absent = f"{source} is a hub id that is not cached (in {constants.HF_HUB_CACHE})"
+    absent = f"{source!r} is not in the local Hugging Face cache ({constants.HF_HUB_CACHE})"
     remedy = ELSEWHERE.format(source=source)
     try:
         HfApi().model_info(source, timeout=HUB_WITHIN)
     except OfflineModeIsEnabled:
-        return Finding("broken", thing, f"{absent}, and HF_HUB_OFFLINE keeps this machine offline", f"unset it, {remedy}")
+        return Finding("broken", thing, f"{absent}, and HF_HUB_OFFLINE is set (offline)", f"unset it, {remedy}")
     except GatedRepoError:
         return Finding("broken", thing, f"{source} is gated", "accept its licence on the hub, and set HF_TOKEN")
     except RepositoryNotFoundError:
         detail = f"there is no folder {source}, and no such model on the hub that you may read"
         return Finding("broken", thing, detail, "correct OVAM_MODELS, or set HF_TOKEN for a private model")
     except (httpx2.HTTPError, HfHubHTTPError, OSError) as error:
-        return Finding("broken", thing, f"{absent}, and this machine is offline: the hub does not answer ({error})", remedy)
+        return Finding("broken", thing, f"{absent}, and the hub cannot be reached (offline): {error}", remedy)
     return Finding("warning", thing, absent, "the first worker downloads it from the hub")

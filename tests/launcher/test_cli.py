@@ -83,7 +83,7 @@ def test_everything_starts_with_one_command_and_stops_with_one_signal(
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"OVAM_MODELS": '{"far": "nobody/nothing"}'}, ("nobody/nothing", "not cached", "offline")),
+        ({"OVAM_MODELS": '{"far": "nobody/nothing"}'}, ("'nobody/nothing' is not in the local Hugging Face cache", "(offline)")),
         ({"OVAM_DEVICE": "cuda:99"}, ("OVAM_DEVICE", "cuda:99")),
     ],
     ids=["a hub id", "a GPU"],
