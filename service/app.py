@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from ovam import __version__
 from service import docs, openapi, problems
-from service.middleware import BodyLimit, HeadAsGet, Observed
+from service.middleware import BodyLimit, HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, opened
 from service.routes import attribute, generate, health, image, jobs, methods, models, optimize, probe, tokens
@@ -21,6 +21,7 @@ learned tokens, as heatmaps and masks. Work is done by jobs: `202` with a `Locat
 when it ends within `Prefer: wait=N`."""
 
 
+ROUTERS = [module.router for module in (generate, image, attribute, probe, optimize, jobs, tokens, models, methods, health)]
 EXPOSED = [  # headers of answers that a page of another origin may read
     "Accept-Ranges",
     "Content-Disposition",
@@ -56,20 +57,21 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
-        root_path=settings.root_path,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
         telemetry={"tracing": False},
     )
-    for routes in (generate, image, attribute, probe, optimize, jobs, tokens, models, methods, health):
-        app.include_router(routes.router)
+    for router in ROUTERS:
+        app.include_router(router)
     problems.install(app)
-    openapi.describe(app)
+    openapi.describe(app, [route for router in ROUTERS for route in router.routes])
     docs.install(app)
     app.add_middleware(HeadAsGet)  # the first that is added is the innermost
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Observed, metrics=metrics)
+    if settings.root_path:
+        app.add_middleware(RootPath, path=settings.root_path)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -91,8 +91,8 @@ QUEUED: Json = {
 }
 SUCCEEDED: Json = QUEUED | {
     "state": "succeeded",
-    "started_at": "2026-11-22T10:00:00.020Z",
-    "finished_at": "2026-11-22T10:00:03.100Z",
+    "started_at": "2026-11-22T10:00:00.020000Z",
+    "finished_at": "2026-11-22T10:00:03.100000Z",
     "attempt": 1,
     "claimed": True,
     "progress": {"done": 30, "total": 30, "unit": "step", "loss": None},
@@ -161,8 +161,8 @@ SEMANTIC: Json = {
 }
 ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
     "state": "succeeded",
-    "started_at": "2026-11-22T10:00:10.004Z",
-    "finished_at": "2026-11-22T10:00:10.060Z",
+    "started_at": "2026-11-22T10:00:10.004000Z",
+    "finished_at": "2026-11-22T10:00:10.060000Z",
     "attempt": 1,
     "claimed": True,
     "result": {
@@ -194,8 +194,8 @@ IMAGE_QUEUED: Json = QUEUED | {
 }
 IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
     "state": "succeeded",
-    "started_at": "2026-11-22T10:00:05.020Z",
-    "finished_at": "2026-11-22T10:00:05.400Z",
+    "started_at": "2026-11-22T10:00:05.020000Z",
+    "finished_at": "2026-11-22T10:00:05.400000Z",
     "attempt": 1,
     "claimed": True,
     "progress": {"done": 9, "total": 9, "unit": "evaluation", "loss": None},
@@ -234,8 +234,8 @@ PROBE_QUEUED: Json = QUEUED | {
 }
 PROBE_SUCCEEDED: Json = PROBE_QUEUED | {
     "state": "succeeded",
-    "started_at": "2026-11-22T10:00:20.004Z",
-    "finished_at": "2026-11-22T10:00:20.050Z",
+    "started_at": "2026-11-22T10:00:20.004000Z",
+    "finished_at": "2026-11-22T10:00:20.050000Z",
     "attempt": 1,
     "claimed": True,
     "result": {
@@ -266,8 +266,8 @@ OPTIMIZE_JOB: Json = OPTIMIZE | {
 OPTIMIZE_QUEUED: Json = QUEUED | {"id": OPTIMIZATION, "kind": "optimize", "request": OPTIMIZE_JOB}
 OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
     "state": "succeeded",
-    "started_at": "2026-11-22T10:01:00.010Z",
-    "finished_at": "2026-11-22T10:01:04.500Z",
+    "started_at": "2026-11-22T10:01:00.010000Z",
+    "finished_at": "2026-11-22T10:01:04.500000Z",
     "attempt": 1,
     "claimed": True,
     "progress": {"done": 300, "total": 300, "unit": "epoch", "loss": 0.081},
@@ -339,15 +339,15 @@ TOKEN: Json = {
     "best_loss": 0.081,
     "example_iou": 0.87,
     "job_id": OPTIMIZATION,
-    "created_at": "2026-11-22T10:01:04.500Z",
+    "created_at": "2026-11-22T10:01:04.500000Z",
 }
 TOKENS: Json = {"tokens": [TOKEN | {"versions": 1}], "next": None}
 IMPORT: Json = {"name": "dog", "format": "npy", "classes": ["dog"], "file": NPY}
 IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"kind": "import", "model": "tiny"}}
 IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
     "state": "succeeded",
-    "started_at": "2026-11-22T10:02:00.004Z",
-    "finished_at": "2026-11-22T10:02:00.020Z",
+    "started_at": "2026-11-22T10:02:00.004000Z",
+    "finished_at": "2026-11-22T10:02:00.020000Z",
     "attempt": 1,
     "claimed": True,
     "result": {"kind": "import", "model": "tiny", "width": 2, "tokens": ["dog@1"]},

@@ -17,6 +17,22 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = structlog.get_logger("ovam.access")
 
 
+class RootPath:
+    """Tells the app the path under which a proxy serves it, whether or not the proxy takes it off."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self.app = app
+        self.path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; as ASGI has it, its path begins with the root path."""
+        if scope["type"] == "http":
+            path = scope["path"]
+            whole = path if path.startswith(f"{self.path}/") else f"{self.path}{path}"
+            scope = {**scope, "path": whole, "root_path": self.path}
+        await self.app(scope, receive, send)
+
+
 class BodyLimit:
     """Reads a body whole, and no further than allowed, before the app sees the request."""
 

@@ -1,12 +1,14 @@
 """The API's own description: an example on every operation, and every problem that it may answer."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Body, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
 from contracts.schema.errors import Code
 from service.problems import ANSWERS, MEDIA_TYPE, Problem, problem
@@ -69,16 +71,17 @@ def body(value: object) -> Any:  # noqa: ANN401  # what FastAPI's Body is
     return Body(openapi_examples={"example": {"value": value}})
 
 
-def describe(app: FastAPI) -> None:
-    """Let the app describe its problems' schema as well; made once, when it is first asked for."""
+def describe(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Let the app describe its `routes`, and its problems' schema as well; made once, when it is first asked for."""
 
     def description() -> dict[str, Any]:
         if app.openapi_schema is None:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes, tags=TAGS)
             _, models = models_json_schema([(Problem, "serialization")], ref_template=TEMPLATE)
             made["components"]["schemas"] |= models["$defs"]
-            for route in app.routes:
-                if isinstance(route, APIRoute) and route.include_in_schema:
+            mend_schema(made["components"]["schemas"])
+            for route in routes:
+                if isinstance(route, APIRoute):
                     mend_answers(made["paths"][route.path_format], route)
             app.openapi_schema = made
         return app.openapi_schema
@@ -98,3 +101,25 @@ def mend_answers(operations: dict[str, Any], route: APIRoute) -> None:
                 content.pop("itemSchema", None)
                 whole = declared.get("content", {}).get(kind, {})
                 content |= {name: whole[name] for name in ("example", "examples") if name in whole}
+
+
+def mend_schema(schema: Any) -> None:  # noqa: ANN401 - any part of a schema
+    """Say in the words that generators of clients understand what pydantic says otherwise.
+
+    Arrays of a fixed length get `items` beside or instead of `prefixItems`; the one word in a union with numbers becomes an
+    enumeration.
+    """
+    parts = [*schema.values()] if isinstance(schema, dict) else schema if isinstance(schema, list) else []
+    for part in parts:
+        mend_schema(part)
+    if not isinstance(schema, dict):
+        return
+    if "prefixItems" in schema:
+        first, *others = schema["prefixItems"]
+        if all(other == first for other in others):
+            schema["items"] = schema.pop("prefixItems")[0]
+        else:
+            schema["items"] = {"type": first["type"]}
+    for member in schema.get("anyOf", []):
+        if "const" in member:
+            member["enum"] = [member.pop("const")]

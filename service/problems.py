@@ -14,13 +14,14 @@ from obstore.exceptions import BaseError as StoreError
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 
 from contracts.schema.errors import Code, FieldError, ServiceError
 from service.artifacts import UnsatisfiableError
 from service.invalid import field_error, printable, shown
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 RETRY_AFTER = 5  # seconds, when Redis or the store is away
 log = structlog.get_logger("ovam.gateway")
 
@@ -125,9 +126,7 @@ class Address:
     @staticmethod
     def of(scope: Mapping[str, Any]) -> "Address":
         """The address of a request, as its client wrote it."""
-        root = str(scope.get("root_path", "")).rstrip("/")
-        path = str(scope["path"])
-        return Address(path if path.startswith(f"{root}/") else f"{root}{path}", root)
+        return Address(scope["path"], scope.get("root_path", "").rstrip("/"))
 
 
 def problem(code: Code, detail: str, *, at: Address | None = None, errors: list[FieldError] | None = None) -> Problem:
@@ -214,11 +213,13 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 def methods_at(request: Request) -> list[str]:
     """The methods that an address has; HEAD goes with GET."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     found = {"OPTIONS"}
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods
-    return sorted(found | {"HEAD"} if "GET" in found else found)
+    for method in METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in routes):
+            found |= {"GET", "HEAD"} if method == "GET" else {method}
+    return sorted(found)
 
 
 async def on_redis_error(request: Request, error: Exception) -> Response:

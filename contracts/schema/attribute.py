@@ -164,7 +164,8 @@ def tag_of(target: object) -> str | None:
 
 
 Target = Annotated[
-    Annotated[WordsTarget, Tag(WORDS)] | Annotated[TokenTarget, Tag(TOKEN)] | Annotated[EmbeddingTarget, Tag(EMBEDDING)],
+    # words last: generated clients take the first kind whose required fields are there, and words have none
+    Annotated[EmbeddingTarget, Tag(EMBEDDING)] | Annotated[TokenTarget, Tag(TOKEN)] | Annotated[WordsTarget, Tag(WORDS)],
     Discriminator(tag_of, custom_error_type="target", custom_error_message=OTHER_TARGET),
 ]
 

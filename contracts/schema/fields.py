@@ -90,7 +90,7 @@ def by_kind(*members: type) -> WrapValidator:
 
 def suggestion(value: object, known: Sequence[str]) -> str:
     """Return the known word that is close to a wrong one, as the end of an error; nothing if none is."""
-    close = get_close_matches(str(value).lower(), known, n=1)
+    close = get_close_matches(value.lower(), known, n=1) if isinstance(value, str) else []
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -1,6 +1,7 @@
 """The ledger's state machine, on a real Valkey: nothing is lost, and an outdated worker changes nothing."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -8,14 +9,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.errors import Code, Failure, ServiceError
-from contracts.fields import Artifact
-from contracts.generation import GenerateRequest
-from contracts.jobs import JobRecord, Progress, State, new_job_id, utc_now
-from contracts.ledger import CancelRequested, Ledger, LostJob, write
-from contracts.optimization import OptimizeResult
-from contracts.registry import Registry
+from contracts.schema.errors import Code, Failure, ServiceError
+from contracts.schema.fields import Artifact
+from contracts.schema.images import FilledCapture, GenerateJob
+from contracts.schema.jobs import JobRecord, Progress, State
+from contracts.schema.optimize import OptimizeResult
+from contracts.state import keys
+from contracts.state.ledger import CancelRequested, Ledger, LostJob, write
+from contracts.state.registry import Registry
 from tests.contracts.test_registry import new
 
 CURVE = Artifact(name="curve.png", media_type="image/png", size=1, sha256="0" * 64, url="/")
@@ -35,6 +36,18 @@ RESULT = OptimizeResult(
 )
 
 
+JOB = GenerateJob(
+    prompt="a car",
+    model="tiny",
+    seed=1,
+    guidance_scale=1,
+    height=64,
+    width=64,
+    scheduler="DDIMScheduler",
+    capture=FilledCapture(self_attention=False),
+)
+
+
 @pytest.fixture
 async def ledger(redis_url: str) -> AsyncIterator[Ledger]:
     async with Redis.from_url(redis_url) as redis:
@@ -42,20 +55,103 @@ async def ledger(redis_url: str) -> AsyncIterator[Ledger]:
 
 
 async def queued(ledger: Ledger, life: timedelta = timedelta(hours=1)) -> str:
-    now = utc_now()
-    record = JobRecord(
-        id=new_job_id(),
-        kind="generate",
-        state=State.QUEUED,
-        request=GenerateRequest(prompt="a car", num_inference_steps=3),
-        created_at=now,
-        expires_at=now + life,
-    )
+    record = JobRecord.filed(JOB, life)
     async with ledger.redis.pipeline(transaction=True) as pipe:
         write(pipe, record)
         pipe.zadd(keys.JOBS, {record.id: 0})
         await pipe.execute()
     return record.id
+
+
+STEP = Progress(done=1, total=3, unit="step")
+
+
+async def begun(ledger: Ledger) -> str:
+    """A job that an attempt, the first, runs."""
+    job = await queued(ledger)
+    await ledger.claim(job, max_attempts=3)
+    await ledger.begin(job, 1)
+    return job
+
+
+async def test_a_job_behind_another_on_its_worker_waits_until_it_begins(ledger: Ledger) -> None:
+    job = await queued(ledger)
+    claimed = await ledger.claim(job, max_attempts=3)
+    assert (claimed.state, claimed.claimed, claimed.started_at) == (State.QUEUED, True, None)
+    running = await ledger.begin(job, claimed.attempt)
+    assert running.state is State.RUNNING
+    assert running.started_at is not None
+    assert (await ledger.begin(job, claimed.attempt)).started_at == running.started_at
+    assert (await ledger.report(job, claimed.attempt, STEP)).started_at == running.started_at
+
+
+async def test_a_report_begins_a_job(ledger: Ledger) -> None:
+    job = await queued(ledger)
+    await ledger.claim(job, max_attempts=3)
+    record = await ledger.report(job, 1, STEP)
+    assert (record.state, record.progress) == (State.RUNNING, STEP)
+    assert record.started_at is not None
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELED])
+async def test_a_claimed_job_can_end_before_it_begins(ledger: Ledger, state: State) -> None:
+    job = await queued(ledger)
+    await ledger.claim(job, max_attempts=3)
+    ends = {
+        State.SUCCEEDED: ledger.succeed(job, 1, RESULT),
+        State.FAILED: ledger.fail(job, 1, Failure(code=Code.INTERNAL, detail="it broke")),
+        State.CANCELED: ledger.canceled(job, 1),
+    }
+    record = await ends.pop(state)
+    for other in ends.values():
+        other.close()
+    assert (record.state, record.started_at) == (state, None)
+    for late in (ledger.begin(job, 1), ledger.report(job, 1, STEP), ledger.succeed(job, 1, RESULT), ledger.hand_back(job, 1)):
+        with pytest.raises(LostJob):
+            await late
+    assert await ledger.get(job) == record
+
+
+async def test_a_claimed_job_that_has_not_begun_is_canceled_at_once_and_lost_to_its_worker(ledger: Ledger) -> None:
+    job = await queued(ledger)
+    await ledger.claim(job, max_attempts=3)
+    record = await ledger.cancel(job)
+    assert (record.state, record.claimed) == (State.CANCELED, True)
+    for late in (ledger.begin(job, 1), ledger.report(job, 1, STEP), ledger.canceled(job, 1)):
+        with pytest.raises(LostJob) as caught:
+            await late
+        assert type(caught.value) is LostJob
+
+
+async def test_a_worker_that_is_killed_while_its_job_waits_or_runs_leaves_it_to_the_next(ledger: Ledger) -> None:
+    waiting, running = await queued(ledger), await begun(ledger)
+    await ledger.claim(waiting, max_attempts=3)
+    await ledger.report(running, 1, STEP)
+    for job in (waiting, running):
+        record = await ledger.claim(job, max_attempts=3)
+        assert (record.state, record.attempt, record.started_at, record.progress) == (State.QUEUED, 2, None, None)
+        for late in (ledger.begin(job, 1), ledger.report(job, 1, STEP), ledger.hand_back(job, 1)):
+            with pytest.raises(LostJob):
+                await late
+        assert (await ledger.begin(job, 2)).state is State.RUNNING
+
+
+async def test_what_is_handed_back_is_no_longer_held(ledger: Ledger) -> None:
+    job = await queued(ledger)
+    await ledger.claim(job, max_attempts=3)
+    assert not (await ledger.hand_back(job, 1)).claimed
+    for late in (ledger.begin(job, 1), ledger.report(job, 1, STEP), ledger.succeed(job, 1, RESULT)):
+        with pytest.raises(LostJob):
+            await late
+    assert (await ledger.get(job)).state is State.QUEUED
+
+
+async def test_a_job_that_was_to_stop_when_its_worker_died_is_canceled_by_the_next(ledger: Ledger) -> None:
+    job = await begun(ledger)
+    await ledger.cancel(job)
+    with pytest.raises(LostJob):
+        await ledger.claim(job, max_attempts=3)
+    assert (await ledger.get(job)).state is State.CANCELED
 
 
 async def test_a_worker_that_was_believed_dead_changes_nothing(ledger: Ledger) -> None:
@@ -66,7 +162,7 @@ async def test_a_worker_that_was_believed_dead_changes_nothing(ledger: Ledger) -
     with pytest.raises(LostJob):
         await ledger.succeed(job, first.attempt, RESULT)
     with pytest.raises(LostJob):
-        await ledger.report(job, first.attempt, Progress(done=1, total=3, unit="step"))
+        await ledger.report(job, first.attempt, STEP)
     await ledger.succeed(job, second.attempt, RESULT)
     assert (await ledger.get(job)).state is State.SUCCEEDED
 
@@ -81,6 +177,7 @@ async def test_a_job_that_kills_every_worker_fails_in_the_end(ledger: Ledger) ->
     assert record.state is State.FAILED
     assert record.error is not None
     assert record.error.code is Code.WORKER_DIED
+    assert record.error.detail == "2 attempts ended without a result, because their workers died or were stopped"
 
 
 async def test_of_many_changes_at_once_none_is_lost(ledger: Ledger) -> None:
@@ -94,12 +191,12 @@ async def test_of_many_changes_at_once_none_is_lost(ledger: Ledger) -> None:
 
 
 async def test_a_waiting_job_is_canceled_at_once_and_a_running_one_at_its_next_report(ledger: Ledger) -> None:
-    waiting, running = await queued(ledger), await queued(ledger)
-    await ledger.claim(running, max_attempts=3)
+    waiting, running = await queued(ledger), await begun(ledger)
     assert (await ledger.cancel(waiting)).state is State.CANCELED
     assert (await ledger.cancel(running)).state is State.RUNNING
-    with pytest.raises(CancelRequested):
-        await ledger.report(running, 1, Progress(done=1, total=3, unit="step"))
+    for late in (ledger.report(running, 1, STEP), ledger.begin(running, 1)):
+        with pytest.raises(CancelRequested):
+            await late
     await ledger.canceled(running, 1)
     with pytest.raises(ServiceError, match="already canceled"):
         await ledger.cancel(running)
@@ -116,8 +213,7 @@ async def test_a_job_that_is_handed_back_waits_again_and_first_of_all(ledger: Le
 
 
 async def test_a_job_that_is_handed_back_when_its_client_wants_it_to_stop_does_not_wait_again(ledger: Ledger) -> None:
-    job = await queued(ledger)
-    await ledger.claim(job, max_attempts=3)
+    job = await begun(ledger)
     await ledger.cancel(job)
     assert (await ledger.hand_back(job, 1)).state is State.CANCELED
     with pytest.raises(LostJob):
@@ -161,13 +257,16 @@ async def test_a_final_job_expires_and_says_so(ledger: Ledger) -> None:
     assert record.result is None
 
 
-async def test_every_change_is_an_event_in_the_same_order(ledger: Ledger) -> None:
+async def test_every_change_that_can_be_seen_is_an_event_in_the_same_order(ledger: Ledger) -> None:
     job = await queued(ledger)
     await ledger.claim(job, max_attempts=3)
-    await ledger.report(job, 1, Progress(done=1, total=3, unit="step"))
+    await ledger.begin(job, 1)
+    await ledger.report(job, 1, STEP)
+    await ledger.cancel(job)
     await ledger.fail(job, 1, Failure(code=Code.INTERNAL, detail="it broke"))
-    events = [fields[b"event"] for _, fields in await ledger.redis.xrange(keys.events(job))]
-    assert events == [b"state", b"state", b"progress", b"state"]
+    events = [fields for _, fields in await ledger.redis.xrange(keys.events(job))]
+    assert [event[b"event"] for event in events] == [b"state", b"state", b"progress", b"state"]
+    assert [json.loads(event[b"data"])["state"] for event in events] == ["queued", "running", "running", "failed"]
 
 
 async def test_a_forgotten_job_leaves_nothing(ledger: Ledger) -> None:

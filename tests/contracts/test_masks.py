@@ -10,14 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from ovam.annotations import nearest
 from PIL import Image
 
 import ovam
-from contracts.errors import Code, ServiceError
-from contracts.fields import Rle
-from contracts.masks import IGNORE, annotations, check, lengths_of
-from contracts.optimization import Example, OptimizeRequest
-from ovam.annotations import nearest
+from contracts.rules.annotations import IGNORE, annotations, check, lengths_of
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Rle
+from contracts.schema.optimize import Example, OptimizeRequest
 
 JOB = "0" * 26
 SIZE = (64, 96)

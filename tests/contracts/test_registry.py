@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.errors import Code, ServiceError
-from contracts.jobs import utc_now
-from contracts.models import ModelCard
-from contracts.registry import NewToken, Registry, enter, numbered
-from contracts.tokens import TokenCard, TokenFacts
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.jobs import utc_now
+from contracts.schema.models import ModelCard
+from contracts.schema.tokens import TokenCard, TokenFacts
+from contracts.state import keys
+from contracts.state.registry import NewToken, Registry, enter, numbered
 
 
 def new(name: str, key: str = "id", classes: tuple[str, ...] = ("cat",)) -> NewToken:

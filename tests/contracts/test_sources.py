@@ -1,39 +1,44 @@
 import pytest
 
-from contracts.errors import Code, Failure, ServiceError
-from contracts.fields import Artifact
-from contracts.generation import FilledCapture, GeneratedImage, GenerateRequest, GenerateResult, ImageRequest, Upload
-from contracts.jobs import JobRecord, State, kind_of, new_job_id, utc_now
-from contracts.optimization import OptimizeRequest
-from contracts.sources import check_image, images_of
+from contracts.rules.sources import check_image, images_of
+from contracts.schema.errors import Code, Failure, ServiceError
+from contracts.schema.fields import Artifact
+from contracts.schema.images import FilledCapture, GeneratedImage, GenerateJob, ImageJob, ImagesResult, Upload
+from contracts.schema.jobs import JobRecord, State, new_job_id, utc_now
+from contracts.schema.optimize import OptimizeJob
 
 FILE = Artifact(name="image-0.png", media_type="image/png", size=1, sha256="", url="")
-DRAWN = GenerateRequest(prompt="a cat")
-TAKEN = ImageRequest(
+DRAWN = GenerateJob.model_construct(prompt="a cat")
+TAKEN = ImageJob(
     model="tiny",
     height=8,
     width=8,
     capture=FilledCapture(self_attention=False),
     upload=Upload(media_type="image/png", size=1, sha256="", height=8, width=8),
 )
-LEARNED = OptimizeRequest.model_construct(name="cat")
-RESULT = GenerateResult(
+LEARNED = OptimizeJob.model_construct(name="cat")
+RESULT = ImagesResult(
+    kind="generate",
     model="tiny",
     height=64,
     width=64,
     num_inference_steps=1,
     guidance_scale=1,
+    scheduler="DDIMScheduler",
     evaluations=1,
+    timesteps=[1.0],
+    blocks=[],
+    self_attention=False,
     images=[GeneratedImage(index=0, seed=0, image=FILE, trace_bytes=1)],
 )
 
 
-def record(request: GenerateRequest | ImageRequest | OptimizeRequest, state: State = State.SUCCEEDED) -> JobRecord:
+def record(job: GenerateJob | ImageJob | OptimizeJob, state: State = State.SUCCEEDED) -> JobRecord:
     return JobRecord.model_construct(
         id=new_job_id(),
-        kind=kind_of(request),
+        kind=job.kind,
         state=state,
-        request=request,
+        request=job,
         created_at=utc_now(),
         expires_at=utc_now(),
         result=RESULT if state is State.SUCCEEDED else None,
@@ -41,9 +46,9 @@ def record(request: GenerateRequest | ImageRequest | OptimizeRequest, state: Sta
     )
 
 
-@pytest.mark.parametrize("request_", [DRAWN, TAKEN])
-def test_images_come_from_jobs_that_drew_or_took_them(request_: GenerateRequest | ImageRequest) -> None:
-    assert images_of(record(request_), field="job_id") is RESULT
+@pytest.mark.parametrize("job", [DRAWN, TAKEN])
+def test_images_come_from_jobs_that_drew_or_took_them(job: GenerateJob | ImageJob) -> None:
+    assert images_of(record(job), field="job_id") is RESULT
 
 
 @pytest.mark.parametrize(

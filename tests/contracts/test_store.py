@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from contracts.store import ArtifactStore, File
+from contracts.state.store import ArtifactStore, File
 
 JOB = "01k00000000000000000000000"
 FILES = [File("a.png", "image/png", b"picture"), File("b.npy", "application/octet-stream", bytes(range(256)) * 5000)]

@@ -1,129 +1,159 @@
 """What a target's settings come to, and when they are refused."""
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.attribution import COUNTS_BESIDE, AttributeRequest, MethodCard, Settings, Target
-from contracts.errors import Code, ServiceError
-from contracts.models import Choice, ModelCard
-from contracts.targets import Effective, check_embedding, effective
-from service import examples
+from contracts.rules.targets import check_embedding, check_method, method_of
+from contracts.schema.attribute import AttributeRequest, Settings
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import BlockInfo, ImagesResult
+from contracts.schema.models import BestMethod, ModelCard
+from ovam.core.crf import CrfParameters
+from ovam.core.methods import METHODS, ByAffinity, ByAttention, Method, NoRefinement
+from ovam.core.thresholds import Absolute, Otsu, Share
 
-METHODS = {card["name"]: MethodCard.model_validate(card) for card in examples.METHODS}
 MODEL = ModelCard(
     name="tiny", source="x", family="sd1", text_width=2, max_tokens=77, default_height=8, default_width=8, size_multiple=8,
     default_guidance_scale=1.0,
 )  # fmt: skip
-BUNDLED = MODEL.model_copy(update={"word_defaults": Choice(refine="none", crf=False, tau=0.5, normalize="minmax")})
+MINMAX = {"kind": "share", "tau": 0.5, "normalize": "minmax"}
+OWN_BEST = {
+    "word_defaults": {"settings": {"refine": {"kind": "affinity"}, "threshold": MINMAX, "crf": None}},
+    "token_defaults": {"method": "daam", "settings": {"threshold": {"kind": "otsu"}}},
+}
+BUNDLED = ModelCard.model_validate(MODEL.model_dump() | OWN_BEST)
+CAT, LEARNED = {"word": "cat"}, {"token": "cat@1"}
 
 
-def chosen(model: ModelCard = MODEL, *, own: dict[str, Any] | None = None, kept: bool = True, **request: Any) -> Effective:
-    """The settings of a word, in a request with some settings, and with some of its own."""
-    target = Target(label="x", prompt="a cat", settings=None if own is None else Settings(**own))
-    return effective(AttributeRequest(job_id="0" * 26, targets=[target], **request), 0, model, METHODS, self_attention=kept)
+def asked(*targets: dict[str, Any], **options: Any) -> AttributeRequest:
+    return AttributeRequest(job_id="0" * 26, targets=targets or [CAT], **options)
 
 
-def test_without_a_word_of_the_client_the_models_own_settings_are_taken() -> None:
-    found = chosen(BUNDLED)
-    assert (found.method, found.fields) == ("ovam", {})
-    expected = {"refine": "none", "crf": False, "tau": 0.5, "normalize": "minmax"}
-    assert {field: found.settings[field] for field in expected} == expected
-    assert not {"alpha", "sign", "affinity_steps"} & set(found.settings)
+def chosen(
+    model: ModelCard = BUNDLED, *, own: dict[str, Any] | None = None, kept: bool = True, **options: Any
+) -> tuple[str, Method]:
+    """The method of a word, in a request with some options, and with some settings of its own."""
+    return method_of(asked(CAT | {"settings": own}, **options), 0, model, self_attention=kept)
 
 
-def test_a_method_that_is_named_is_taken_as_published() -> None:
-    found = chosen(BUNDLED, method="ovam")
-    assert (found.settings["refine"], found.settings["tau"], found.settings["normalize"]) == ("attention", 0.4, "max")
+def test_without_a_method_the_models_best_one_for_the_kind_of_target_is_taken() -> None:
+    assert chosen() == ("ovam", Method(refine=ByAffinity(), threshold=Share(0.5, "minmax")))
+    request = asked(LEARNED, {"label": "row", "embedding": [[0.0, 1.0]] * 2})
+    for number in (0, 1):
+        found = method_of(request, number, BUNDLED, self_attention=True)
+        assert found == ("daam", replace(METHODS["daam"].tokens, threshold=Otsu()))
+    assert chosen(MODEL) == ("ovam", METHODS["ovam"].words)
 
 
-def test_the_target_goes_before_the_request_and_the_request_before_the_model() -> None:
-    found = chosen(BUNDLED, tau=0.2, heads=1, own={"tau": 0.9})
-    assert (found.settings["tau"], found.settings["heads"], found.settings["normalize"]) == (0.9, 1, "minmax")
-    assert found.fields == {"tau": "targets.0.settings.tau", "heads": "heads"}
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_is_named_is_taken_as_published_whatever_the_model_prefers(name: str) -> None:
+    assert chosen(method=name) == (name, METHODS[name].words)
+    assert method_of(asked(LEARNED, method=name), 0, BUNDLED, self_attention=True) == (name, METHODS[name].tokens)
 
 
-def test_a_share_is_never_taken_for_a_level_nor_a_level_for_a_share() -> None:
-    assert "normalize" not in chosen(BUNDLED, threshold="absolute", tau=0.2).settings
-    with pytest.raises(ServiceError, match="threshold 'absolute' needs a `tau`") as error:
-        chosen(BUNDLED, threshold="absolute")
-    assert (error.value.code, error.value.field) == (Code.SETTINGS_CONTRADICT, "threshold")
-    with pytest.raises(ServiceError, match="threshold 'share' needs a `tau`") as error:
-        chosen(BUNDLED, threshold="absolute", tau=0.2, own={"threshold": "share"})
-    assert error.value.field == "targets.0.settings.threshold"
-    assert chosen(BUNDLED, threshold="otsu", own={"threshold": "share"}).settings["tau"] == 0.5
+def test_the_target_wins_over_the_request_and_the_request_over_the_model() -> None:
+    threshold = {"kind": "absolute", "level": 0.2}
+    _, found = chosen(settings={"threshold": threshold, "heads": 1, "fill_holes": True}, own={"heads": 2})
+    assert (found.threshold, found.heads, found.fill_holes, found.refine) == (Absolute(0.2), 2, True, ByAffinity())
 
 
-def test_what_a_later_choice_excludes_is_left_out_and_what_has_no_use_is_refused() -> None:
-    assert "alpha" not in chosen(alpha=0.3, own={"refine": "none"}).settings
-    assert chosen(method="daam", alpha=0.3, own={"refine": "both"}).settings["alpha"] == 0.3
-    for options, field in (({"alpha": 0.3}, "alpha"), ({"own": {"affinity_steps": 2}}, "targets.0.settings.affinity_steps")):
-        with pytest.raises(ServiceError, match=r"belongs to refine .* which here is 'none'") as error:
-            chosen(method="daam", **options)
-        assert (error.value.code, error.value.field) == (Code.SETTINGS_CONTRADICT, field)
+def test_a_setting_that_is_given_replaces_the_methods_whole() -> None:
+    _, found = chosen(method="attn2mask", settings={"threshold": {"kind": "share", "tau": 0.9}, "crf": {"iterations": 2}})
+    assert found.threshold == Share(0.9, "max")
+    assert found.crf == CrfParameters(iterations=2)
+    _, found = chosen(method="ovam", own={"refine": {"kind": "attention", "sign": -1}})
+    assert found.refine == ByAttention(0.85, -1)
 
 
-def test_a_refinement_that_nobody_asked_for_is_left_out_where_it_cannot_be_had() -> None:
-    assert chosen(kept=False).settings["refine"] == "none"
-    for options, field in (
+def test_null_takes_the_crf_away_and_leaves_other_settings_as_they_are() -> None:
+    _, found = chosen(method="ovam", settings={"crf": None, "refine": None, "threshold": None})
+    assert found == replace(METHODS["ovam"].words, crf=None)
+    _, found = chosen(method="ovam", settings={"crf": None}, own={"crf": {}})
+    assert found.crf == CrfParameters()
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
         ({"method": "ovam"}, "method"),
-        ({"refine": "both"}, "refine"),
-        ({"sign": -1}, "sign"),
-        ({"own": {"refine": "affinity"}}, "targets.0.settings.refine"),
+        ({"settings": {"refine": {"kind": "both"}}}, "settings.refine"),
+        ({"own": {"refine": {"kind": "affinity"}}}, "targets.0.settings.refine"),
+        ({"settings": {"refine": {"kind": "none"}}, "own": {"refine": {"kind": "affinity"}}}, "targets.0.settings.refine"),
+        ({"method": "daam", "settings": {"refine": {"kind": "affinity"}}}, "settings.refine"),
+    ],
+)
+def test_a_refinement_that_was_asked_for_is_refused_where_no_self_attention_was_kept(options: dict, field: str) -> None:
+    assert chosen(**options)[1].needs_self_attention
+    with pytest.raises(ServiceError, match=r"which job 0+ did not keep.*\"self_attention\": true") as error:
+        chosen(kept=False, **options)
+    assert (error.value.code, error.value.field) == (Code.NO_SELF_ATTENTION, field)
+
+
+def test_a_refinement_that_nobody_asked_for_is_left_out_where_no_self_attention_was_kept() -> None:
+    assert chosen(kept=False) == ("ovam", Method(refine=NoRefinement(), threshold=Share(0.5, "minmax")))
+    assert chosen(kept=False, settings={"refine": {"kind": "none"}})[1].refine == NoRefinement()
+    assert chosen(kept=False, method="daam") == ("daam", METHODS["daam"].words)
+
+
+IMAGES = ImagesResult.model_construct(evaluations=3, blocks=[BlockInfo(name="up.attn2", grid=(8, 8), heads=2)])
+
+
+@pytest.mark.parametrize("name", ["blocks", "evaluations", "heads"])
+def test_a_selection_of_what_is_not_there_is_refused_where_it_was_made(name: str) -> None:
+    wrong = {"blocks": ["down"], "evaluations": 3, "heads": [0, 2]}[name]
+    for request, field in (
+        (asked(CAT | {"settings": {name: wrong}}), f"targets.0.settings.{name}"),
+        (asked(settings={name: wrong}), f"settings.{name}"),
     ):
-        with pytest.raises(ServiceError, match=r"which job 0+ did not keep") as error:
-            chosen(kept=False, **options)
-        assert (error.value.code, error.value.field) == (Code.NO_SELF_ATTENTION, field)
-
-
-def test_a_method_that_no_worker_has_published_cannot_be_used_yet() -> None:
-    request = AttributeRequest(job_id="0" * 26, targets=[Target(label="x", prompt="a cat")])
-    with pytest.raises(ServiceError, match="no worker has published method 'ovam'") as error:
-        effective(request, 0, MODEL, {}, self_attention=True)
-    assert error.value.code is Code.NO_WORKER
+        with pytest.raises(ServiceError, match=rf"^{field} is ") as error:
+            check_method(request, 0, method_of(request, 0, MODEL, self_attention=True)[1], IMAGES)
+        assert (error.value.code, error.value.field) == (Code.SELECTION_INVALID, field)
+    best = MODEL.model_copy(update={"word_defaults": BestMethod(settings={name: wrong})})
+    with pytest.raises(ServiceError) as error:
+        check_method(asked(), 0, method_of(asked(), 0, best, self_attention=True)[1], IMAGES)
+    assert error.value.field == f"settings.{name}"
+    check_method(asked(), 0, method_of(asked(), 0, MODEL, self_attention=True)[1], IMAGES)
 
 
 OPTIONS = {
     "padding": st.sampled_from(["none", "max_length"]),
-    "blocks": st.just(["up"]),
-    "evaluations": st.sampled_from([0.5, 3, {"stop": 2}, {}]),
-    "refine": st.sampled_from(["none", "attention", "affinity", "both"]),
-    "alpha": st.just(0.3),
-    "sign": st.just(-1),
-    "affinity_steps": st.just(2),
-    "threshold": st.sampled_from(["share", "absolute", "otsu"]),
-    "tau": st.just(0.7),
-    "normalize": st.sampled_from(["max", "minmax"]),
-    "crf": st.booleans(),
+    "blocks": st.sampled_from(["all", ["up"], [8, "down"]]),
+    "evaluations": st.sampled_from(["all", 0.5, 3, {"stop": 2}, [0, -1], {}]),
+    "refine": st.sampled_from([None, {"kind": "none"}, {"kind": "attention", "alpha": 0.3}, {"kind": "both", "steps": 2}]),
+    "threshold": st.sampled_from([None, {"kind": "share", "tau": 0.7}, {"kind": "absolute", "level": 2}, {"kind": "otsu"}]),
+    "crf": st.sampled_from([None, {}, {"iterations": 1}]),
+    "minimum_area": st.just(9),
     "fill_holes": st.booleans(),
 }
+SOME = st.fixed_dictionaries({}, optional=OPTIONS)
 
 
-def consistent(options: dict[str, Any]) -> bool:
-    said = [(options[other], values) for field, (other, values) in COUNTS_BESIDE.items() if field in options and other in options]
-    return all(value in values for value, values in said)
-
-
-SOME = st.fixed_dictionaries({}, optional=OPTIONS).filter(consistent)
-
-
-@given(card=SOME, request=SOME, own=SOME, other=SOME, method=st.sampled_from([None, *METHODS]), kept=st.booleans())
+@given(best=SOME, request=SOME, own=SOME, other=SOME, method=st.sampled_from([None, *METHODS]), kept=st.booleans())
 def test_settings_sent_again_come_to_the_same_whatever_the_model_prefers(
-    *, card: dict, request: dict, own: dict, other: dict, method: str | None, kept: bool
+    *, best: dict, request: dict, own: dict, other: dict, method: str | None, kept: bool
 ) -> None:
     """The law that a result can be made again from what it says of itself."""
-    model = MODEL.model_copy(update={"word_defaults": Choice(**card)})
+    model = MODEL.model_copy(update={"word_defaults": BestMethod(settings=Settings(**best))})
     try:
-        found = chosen(model, own=own, kept=kept, method=method, **request)
+        _, found = chosen(model, own=own, kept=kept, method=method, settings=request)
     except ServiceError:
         return
-    settings = Settings.model_validate(found.settings).model_dump(exclude_none=True)
-    assert kept or settings["refine"] == "none"
-    elsewhere = MODEL.model_copy(update={"word_defaults": Choice(method="attn2mask", **other)})
-    for options in (settings, {"own": settings}):
-        assert chosen(elsewhere, kept=kept, **options).settings == found.settings
+    assert kept or not found.needs_self_attention
+    elsewhere = MODEL.model_copy(update={"word_defaults": BestMethod(method="attn2mask", settings=Settings(**other))})
+    again = asdict(found)
+    for options in ({"settings": again}, {"own": again}, {"settings": request, "own": again}):
+        assert chosen(elsewhere, kept=kept, **options)[1] == found
+
+
+@given(SOME)
+def test_settings_that_are_written_and_read_again_change_the_same(options: dict) -> None:
+    settings = Settings(**options)
+    again = Settings.model_validate_json(settings.model_dump_json())
+    assert again.changes() == settings.changes()
 
 
 @pytest.mark.parametrize("rows", [[[1.0, 2.0, 3.0]], [[]]])

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.store import ArtifactStore
+from contracts.state import keys
+from contracts.state.store import ArtifactStore
 from service.app import create_app
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker, card

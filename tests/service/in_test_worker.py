@@ -9,19 +9,19 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
 
-from contracts.state import keys
 from contracts.schema.attribute import AttributeJob, AttributeResult, Segment
 from contracts.schema.errors import Code, Failure
 from contracts.schema.fields import Rle
 from contracts.schema.images import BlockInfo, GeneratedImage, GenerateJob, ImageJob, ImagesResult
 from contracts.schema.jobs import AnyResult, JobRecord, Progress, new_job_id, utc_now
-from contracts.state.ledger import Ledger
 from contracts.schema.models import ModelCard
 from contracts.schema.optimize import OptimizeJob, OptimizeResult
 from contracts.schema.probe import ProbeJob, ProbeResult, RankedWord
+from contracts.schema.tokens import ImportJob, ImportResult, TokenFacts
+from contracts.state import keys
+from contracts.state.ledger import Ledger
 from contracts.state.registry import NewToken, enter, numbered
 from contracts.state.store import ArtifactStore, File
-from contracts.schema.tokens import ImportJob, ImportResult, TokenFacts
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8

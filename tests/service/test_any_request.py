@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from contracts.store import ArtifactStore
+from contracts.state.store import ArtifactStore
 from service.app import create_app
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker, card

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.errors import ServiceError
+from contracts.schema.errors import ServiceError
 from service import artifacts
 from service.artifacts import asked_range
 from tests.service.in_test_worker import IMAGE, InTestWorker

@@ -51,7 +51,9 @@ async def test_every_choice_of_what_is_kept_is_kept_in_the_record(client: httpx2
     assert said.items() <= answer.json()["request"].items()
 
 
-async def test_a_request_asked_for_again_as_its_record_has_it_is_the_same_job(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+async def test_a_request_asked_for_again_as_its_record_has_it_is_the_same_job(
+    client: httpx2.AsyncClient, worker: InTestWorker
+) -> None:
     await worker.publish(card().model_copy(update={"default_self_attention": True}))
     first = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["request"]
     again = {name: value for name, value in first.items() if name in GenerateRequest.model_fields}
@@ -87,6 +89,7 @@ async def test_the_task_is_queued_under_the_jobs_id(client: httpx2.AsyncClient, 
     assert await traces() == (1, 1, 1, 1)
 
 
+OTHER_BRANCH = {"branch": "unconditional"}
 BAD = [
     ({"prompt": "a car", "model": "sd99"}, 404, "unknown-model", "model"),
     ({"prompt": "a car", "height": 65}, 422, "size-not-divisible", "height"),
@@ -100,7 +103,12 @@ BAD = [
     ({"prompt": "a car", "scheduler": "PNDMScheduler"}, 422, "unknown-scheduler", "scheduler"),
     ({"prompt": "a car", "scheduler": ""}, 422, "unknown-scheduler", "scheduler"),
     ({"prompt": "a car", "scheduler": "S" * 65}, 422, "invalid-request", "scheduler"),
-    ({"prompt": "a car", "guidance_scale": 1, "capture": {"branch": "unconditional"}}, 422, "settings-contradict", "capture.branch"),
+    (
+        {"prompt": "a car", "guidance_scale": 1, "capture": {"branch": "unconditional"}},
+        422,
+        "settings-contradict",
+        "capture.branch",
+    ),
     ({"prompt": "a car", "capture": {"branch": "both"}}, 422, "invalid-request", "capture.branch"),
     ({"prompt": "a car", "capture": {"blocks": ["left"]}}, 422, "selection-invalid", "capture.blocks"),
     ({"prompt": "a car", "capture": {"blocks": ["up", 64]}}, 422, "selection-invalid", "capture.blocks"),

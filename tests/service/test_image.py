@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from redis.asyncio import Redis
 
-from contracts.state import keys
 from contracts.schema.images import ImageJob
+from contracts.state import keys
 from contracts.state.store import ArtifactStore
 from tests.service.in_test_worker import InTestWorker, card
 from tests.service.serving import Traces, assert_problem

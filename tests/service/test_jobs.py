@@ -2,8 +2,8 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.ledger import LostJob
+from contracts.state import keys
+from contracts.state.ledger import LostJob
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import Json, Traces, assert_problem
@@ -74,7 +74,7 @@ async def test_a_cursor_whose_job_was_deleted_still_works(client: httpx2.AsyncCl
 async def test_a_listing_longer_than_what_is_read_at_once_is_whole(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contracts.ledger.PAGE", 2)
+    monkeypatch.setattr("contracts.state.ledger.PAGE", 2)
     ids = await submit(client, 5)
     assert len((await client.get("/v1/jobs")).json()["jobs"]) == len(ids)
 
@@ -112,6 +112,18 @@ async def test_a_running_job_is_asked_to_stop_at_its_next_step(client: httpx2.As
     assert (answer.json()["state"], answer.json()["cancel_requested"]) == ("running", True)
     with pytest.raises(LostJob):
         await worker.step(job_id, 1)
+
+
+async def test_a_job_behind_another_on_its_worker_is_queued_and_canceled_at_once(
+    client: httpx2.AsyncClient, worker: InTestWorker
+) -> None:
+    (job_id,) = await submit(client)
+    record = await worker.claim(job_id)
+    seen = (await client.get(f"/v1/jobs/{job_id}")).json()
+    assert (seen["state"], seen["claimed"], seen["started_at"]) == ("queued", True, None)
+    assert (await client.post(f"/v1/jobs/{job_id}/cancel")).json()["state"] == "canceled"
+    with pytest.raises(LostJob):
+        await worker.ledger.begin(job_id, record.attempt)
 
 
 async def test_a_finished_job_cannot_be_canceled(client: httpx2.AsyncClient, generated: str) -> None:

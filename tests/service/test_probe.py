@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from contracts.probing import ProbeRequest
+from contracts.schema.probe import ProbeJob
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import Traces, assert_problem
 
@@ -20,10 +20,21 @@ async def test_a_probe_is_a_job_of_its_own_with_its_prompt_filled_in(
     assert answer.status_code == 202, answer.text
     record = answer.json()
     assert (record["kind"], answer.headers["location"]) == ("probe", f"/v1/jobs/{record['id']}")
-    request = ProbeRequest.model_validate(record["request"])
+    request = ProbeJob.model_validate(record["request"])
     assert (request.job_id, request.image, request.words) == (generated, 1, ["car", "cat"])
-    assert request.prompt == "a photograph of a car, a cat"
+    assert (request.prompt, request.box, request.model) == ("a photograph of a car, a cat", (47, 63, 1, 1), "tiny")
     assert (await worker.end(record["id"])).state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"prompt": "a car, a Car and 2 cats"}, ["a", "car", "and", "2", "cats"]), ({"prompt": "car", "words": ["CAR"]}, ["CAR"])],
+)
+async def test_the_words_are_those_given_or_all_of_the_prompt(
+    client: httpx2.AsyncClient, generated: str, given: dict[str, Any], words: list[str]
+) -> None:
+    job = (await client.post(f"/v1/jobs/{generated}/probe", json={"box": [1, 2, 3, 4]} | given)).json()["request"]
+    assert (job["words"], job["prompt"], job["box"]) == (words, given["prompt"], [1, 2, 3, 4])
 
 
 GOOD: list[dict[str, Any]] = [

@@ -6,10 +6,11 @@ import httpx2
 import pytest
 from redis import Redis
 
-from contracts.errors import Code, FieldError, ServiceError
+from contracts.schema.errors import Code, FieldError, ServiceError
 from service.app import create_app
 from service.catalog import Catalog
-from service.problems import ANSWERS, problem, shown
+from service.invalid import shown
+from service.problems import ANSWERS, problem
 from service.settings import GatewaySettings
 from tests.service.serving import assert_problem, client_of
 
@@ -33,7 +34,23 @@ async def test_a_path_that_leads_nowhere_is_a_problem(client: httpx2.AsyncClient
 async def test_a_method_that_is_not_possible_is_a_problem_that_says_which_are(client: httpx2.AsyncClient) -> None:
     answer = await client.put("/v1/generate")
     assert_problem(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "POST"
+    assert answer.headers["allow"] == "OPTIONS, POST"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/generate", "OPTIONS, POST"),
+        ("/v1/jobs", "GET, HEAD, OPTIONS"),
+        (f"/v1/jobs/{'0' * 26}", "DELETE, GET, HEAD, OPTIONS"),
+        ("/v1/tokens/cat", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_says_which_methods_an_address_has(client: httpx2.AsyncClient, path: str, methods: str) -> None:
+    answer = await client.options(path)
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (200, methods, b"")
+    assert_problem(await client.options("/v2"), 404, "not-found")
 
 
 async def test_without_redis_everything_but_health_is_unavailable(settings: GatewaySettings) -> None:
@@ -101,17 +118,20 @@ def test_an_error_of_our_own_keeps_what_it_was_given() -> None:
     assert (str(error), error.code, error.retry_after) == ("full", Code.QUEUE_FULL, 5)
 
 
-def test_the_gateway_is_imported_without_torch_and_fast() -> None:
+def test_the_gateway_is_imported_without_torch_and_not_much_slower_than_its_framework() -> None:
     probe = """
 import sys, time
 begun = time.process_time()
+import docket, fastapi, numpy, redis
+framework = time.process_time()
 import service.app
-print(time.process_time() - begun, sorted({"torch", "diffusers", "transformers", "ovam", "worker"} & set(sys.modules)))
+print((time.process_time() - framework) / (framework - begun))
+print(sorted({"torch", "diffusers", "transformers", "worker", "launcher"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    seconds, found = done.stdout.split(maxsplit=1)
-    assert found.strip() == "[]"
-    assert float(seconds) < 1.5
+    ratio, found = done.stdout.splitlines()
+    assert found == "[]"
+    assert float(ratio) < 3
 
 
 def test_redis_is_real(redis_url: str) -> None:

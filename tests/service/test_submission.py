@@ -8,10 +8,7 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-from contracts import keys
-from contracts.generation import GenerateRequest
-from service.resources import opened
-from service.settings import GatewaySettings
+from contracts.state import keys
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import Traces, assert_problem
 
@@ -184,17 +181,3 @@ async def test_who_waits_in_vain_gets_the_job_as_it_is(client: httpx2.AsyncClien
 async def test_a_preference_that_makes_no_sense_is_ignored(client: httpx2.AsyncClient, prefer: str) -> None:
     answer = await client.post("/v1/generate", json=CAR, headers={"Prefer": prefer})
     assert answer.status_code == 202
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_job_that_never_reached_its_docket_is_delivered_later_and_once(
-    settings: GatewaySettings, redis: Redis, traces: Traces
-) -> None:
-    async with opened(settings) as resources:
-        job_id, _ = await resources.queue.submit(GenerateRequest(prompt="a car"), None)
-        await resources.queue.dockets[keys.DOCKET].cancel(job_id)
-        assert await traces() == (1, 1, 1, 0)
-        await redis.zadd(keys.QUEUED, {job_id: 0})
-        for _ in range(2):
-            await resources.queue.deliver_stranded()
-        assert await traces() == (1, 1, 1, 1)

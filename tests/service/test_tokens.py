@@ -4,7 +4,7 @@ import hashlib
 import httpx2
 import pytest
 
-from contracts import keys
+from contracts.state import keys
 from tests.service.in_test_worker import InTestWorker, card, token
 from tests.service.serving import Json, Traces, assert_problem
 
@@ -54,9 +54,9 @@ async def test_what_is_no_reference_is_refused(client: httpx2.AsyncClient, refer
 
 @pytest.mark.usefixtures("published")
 async def test_versions_and_new_names_belong_to_bare_names(client: httpx2.AsyncClient) -> None:
-    assert_problem(await client.get("/v1/tokens/cow/versions"), 404, "unknown-token", "name")
-    assert_problem(await client.get("/v1/tokens/cat@1/versions"), 422, "invalid-request", "name")
-    assert_problem(await client.patch("/v1/tokens/cat@1", json={"name": "tiger"}), 422, "invalid-request", "name")
+    assert_problem(await client.get("/v1/tokens/cow/versions"), 404, "unknown-token", "reference")
+    assert_problem(await client.get("/v1/tokens/cat@1/versions"), 422, "invalid-request", "reference")
+    assert_problem(await client.patch("/v1/tokens/cat@1", json={"name": "tiger"}), 422, "invalid-request", "reference")
 
 
 @pytest.mark.parametrize(("form", "ending"), FORMS.items())
@@ -100,7 +100,7 @@ async def test_a_renamed_token_keeps_its_versions_and_its_files(client: httpx2.A
 @pytest.mark.usefixtures("published")
 async def test_a_rename_onto_a_name_in_use_is_refused(client: httpx2.AsyncClient) -> None:
     assert_problem(await client.patch("/v1/tokens/cat", json={"name": "dog"}), 409, "token-exists", "name")
-    assert_problem(await client.patch("/v1/tokens/cow", json={"name": "bull"}), 404, "unknown-token", "name")
+    assert_problem(await client.patch("/v1/tokens/cow", json={"name": "bull"}), 404, "unknown-token", "reference")
     assert_problem(await client.patch("/v1/tokens/cat", json={"name": "../x"}), 422, "invalid-request", "name")
     answer = await client.patch("/v1/tokens/cat", content=b'{"name": "x"}', headers={"content-type": "text/plain"})
     assert_problem(answer, 415, "unsupported-media-type")
