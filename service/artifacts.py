@@ -38,7 +38,7 @@ def asked_range(header: str | None, size: int) -> tuple[int, int] | None:
     start = int(first) if first else max(0, size - int(last))
     end = min(int(last) + 1, size) if first and last else size
     if start >= size:
-        detail = f"the artifact has {size} bytes; there is no byte {start}" if first else "an empty range was asked for"
+        detail = f"the artifact has {size} bytes; there is no byte {start}" if first else "the range is empty"
         raise UnsatisfiableError(detail, found.group(), size)
     return start, end
 

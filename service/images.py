@@ -47,7 +47,7 @@ def inspected(data: bytes, *, field: str) -> Upload:
         raise ServiceError(Code.IMAGE_TOO_LARGE, f"`{field}`: {error}", field=field) from error
     except Exception as error:  # Pillow's decoders raise many kinds; each means the same here
         check_kind(data, field=field)
-        detail = f"`{field}` is no whole PNG, JPEG or WebP: {str(error) or type(error).__name__}"
+        detail = f"`{field}` is not a complete PNG, JPEG or WebP: {str(error) or type(error).__name__}"
         raise ServiceError(Code.IMAGE_UNREADABLE, detail, field=field, value=repr(data[:8])) from error
     return Upload(media_type=kind, size=len(data), sha256=hashlib.sha256(data).hexdigest(), height=height, width=width)
 
@@ -68,7 +68,7 @@ def check_still(image: Image.Image, *, field: str) -> None:
 
 def check_kind(data: bytes, *, field: str) -> None:
     """Raise image-unsupported for an image in a format that is known, but not taken."""
-    found = next((name for beginning, name in OTHERS.items() if data.startswith(beginning)), None)
+    found = next((name for magic, name in OTHERS.items() if data.startswith(magic)), None)
     if found or data[4:8] == b"ftyp":
         detail = f"`{field}` is {found or 'an AVIF or HEIF'}; allowed: PNG, JPEG, WebP"
         raise ServiceError(Code.IMAGE_UNSUPPORTED, detail, field=field, value=repr(data[:8]))

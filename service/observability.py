@@ -61,12 +61,12 @@ async def queue_metrics(resources: Resources) -> list[Metric]:
     for name, count in sorted(counts.items()):
         jobs.add_metric(text(name).split(":"), int(count))
     queue = GaugeMetricFamily("ovam_queue_depth", "Jobs that wait for a worker", value=depth)
-    alive = GaugeMetricFamily("ovam_workers", "Workers whose heart beats", value=len(workers))
+    alive = GaugeMetricFamily("ovam_workers", "Workers that are alive", value=len(workers))
     return [up, queue, alive, jobs]
 
 
 async def worker_names(resources: Resources) -> list[str]:
-    """The workers whose heart beats."""
+    """The workers that are alive."""
     prefix = keys.worker("")
     return sorted([text(key).removeprefix(prefix) async for key in resources.redis.scan_iter(f"{prefix}*", count=1000)])
 

@@ -36,11 +36,11 @@ SOURCE_IMAGE = (  # of a request that names an image of a generate job
 TAGS = [
     {
         "name": "jobs",
-        "description": "Ask for images, attributions and tokens; follow, list, cancel and delete what was asked for.",
+        "description": "Submit jobs for images, attribution and tokens; follow, list, cancel and delete them.",
     },
     {"name": "tokens", "description": "Learned tokens."},
     {"name": "models", "description": "What the workers serve."},
-    {"name": "service", "description": "Is it well, and what do its codes mean?"},
+    {"name": "service", "description": "Is it alive, and what do its codes mean?"},
 ]
 
 

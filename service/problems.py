@@ -40,12 +40,12 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.INVALID_REQUEST: Answer(422, "The request is not valid"),
         Code.INVALID_ARGUMENT: Answer(422, "A value is not allowed"),
         Code.BODY_TOO_LARGE: Answer(413, "The body is too large"),
-        Code.NOT_FOUND: Answer(404, "There is nothing here"),
-        Code.METHOD_NOT_ALLOWED: Answer(405, "Not with this method"),
+        Code.NOT_FOUND: Answer(404, "There is nothing at this address"),
+        Code.METHOD_NOT_ALLOWED: Answer(405, "This address does not have this method"),
         Code.UNSUPPORTED_MEDIA_TYPE: Answer(415, "The body is not declared as JSON"),
-        Code.RANGE_NOT_SATISFIABLE: Answer(416, "The artifact ends before the range begins"),
-        Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key belongs to another request"),
-        Code.IDEMPOTENCY_KEY_IN_FLIGHT: Answer(409, "The first request with this idempotency key is still being answered"),
+        Code.RANGE_NOT_SATISFIABLE: Answer(416, "The range begins beyond the end of the artifact"),
+        Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key was used for another request"),
+        Code.IDEMPOTENCY_KEY_IN_FLIGHT: Answer(409, "The first request with this idempotency key has not been answered yet"),
         Code.UNKNOWN_MODEL: Answer(404, "Unknown model"),
         Code.UNKNOWN_METHOD: Answer(422, "Unknown method"),
         Code.UNKNOWN_TOKEN: Answer(404, "Unknown token"),
@@ -55,41 +55,41 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.JOB_NOT_FINISHED: Answer(409, "The job has not finished"),
         Code.JOB_NOT_SUCCESSFUL: Answer(409, "The job did not succeed"),
         Code.JOB_FINISHED: Answer(409, "The job has finished"),
-        Code.WRONG_JOB_KIND: Answer(422, "A job of another kind is needed"),
+        Code.WRONG_JOB_KIND: Answer(422, "The job is of the wrong kind"),
         Code.IMAGE_INDEX: Answer(422, "The job has no such image"),
-        Code.UNKNOWN_SCHEDULER: Answer(422, "The model cannot be run with this scheduler"),
+        Code.UNKNOWN_SCHEDULER: Answer(422, "The model does not work with this scheduler"),
         Code.UNKNOWN_CLASS: Answer(422, "The token has no such class"),
-        Code.TOKEN_EXISTS: Answer(409, "A token of this name exists"),
+        Code.TOKEN_EXISTS: Answer(409, "A token of this name exists already"),
         Code.TOKEN_OF_OTHER_MODEL: Answer(422, "The token belongs to another model"),
         Code.EXAMPLES_OF_OTHER_MODELS: Answer(422, "The examples belong to different models"),
-        Code.WORD_NOT_IN_PROMPT: Answer(422, "The word is not in its prompt"),
+        Code.WORD_NOT_IN_PROMPT: Answer(422, "The word is not in the prompt"),
         Code.PROMPT_TOO_LONG: Answer(422, "The prompt is too long"),
         Code.SIZE_NOT_DIVISIBLE: Answer(422, "The size does not fit the model"),
         Code.SIZE_TOO_LARGE: Answer(422, "The image would be too large"),
         Code.TOO_MANY_STEPS: Answer(422, "Too many steps"),
         Code.TOO_MANY_IMAGES: Answer(422, "Too many images"),
         Code.MASK_NOT_AN_IMAGE: Answer(422, "The mask is not a PNG"),
-        Code.MASK_UNREADABLE: Answer(422, "The mask is damaged, or marks what it cannot"),
+        Code.MASK_UNREADABLE: Answer(422, "The mask cannot be read"),
         Code.MASK_EMPTY: Answer(422, "The mask is empty"),
         Code.MASK_FULL: Answer(422, "The mask covers everything"),
         Code.MASK_UNUSABLE: Answer(422, "Nothing can be learned from the masks"),
-        Code.SELECTION_INVALID: Answer(422, "What is selected is not there"),
-        Code.SETTINGS_CONTRADICT: Answer(422, "Settings exclude each other"),
+        Code.SELECTION_INVALID: Answer(422, "The selection names something that is not there"),
+        Code.SETTINGS_CONTRADICT: Answer(422, "The settings contradict each other"),
         Code.NO_SELF_ATTENTION: Answer(422, "The job kept no self-attention"),
-        Code.EMBEDDING_OF_OTHER_WIDTH: Answer(422, "The embedding is of another width than the model's"),
-        Code.EMBEDDING_NOT_FINITE: Answer(422, "The embedding has values that are no numbers"),
-        Code.OPTIMIZATION_FAILED: Answer(422, "Nothing could be learned"),
-        Code.REGION_OUTSIDE: Answer(422, "The place is outside of the image"),
+        Code.EMBEDDING_OF_OTHER_WIDTH: Answer(422, "The embedding's width is not the model's"),
+        Code.EMBEDDING_NOT_FINITE: Answer(422, "The embedding has values that are not finite numbers"),
+        Code.OPTIMIZATION_FAILED: Answer(422, "The optimisation failed"),
+        Code.REGION_OUTSIDE: Answer(422, "The point or box is outside the image"),
         Code.IMAGE_UNREADABLE: Answer(422, "The image cannot be read"),
         Code.IMAGE_TOO_LARGE: Answer(422, "The image has too many pixels"),
-        Code.IMAGE_UNSUPPORTED: Answer(422, "The image is of a kind that is not taken"),
-        Code.TOKEN_FILE_UNREADABLE: Answer(422, "The file holds no tokens"),
-        Code.TOKEN_FILE_UNSAFE: Answer(422, "The file asks for more than arrays and strings"),
+        Code.IMAGE_UNSUPPORTED: Answer(422, "This kind of image is not supported"),
+        Code.TOKEN_FILE_UNREADABLE: Answer(422, "The token file cannot be read"),
+        Code.TOKEN_FILE_UNSAFE: Answer(422, "The token file contains more than arrays and strings"),
         Code.QUEUE_FULL: Answer(429, "Too many jobs are waiting"),
         Code.NO_WORKER: Answer(503, "No worker serves a model yet"),
         Code.REDIS_UNAVAILABLE: Answer(503, "The queue cannot be reached"),
         Code.STORE_UNAVAILABLE: Answer(503, "The artifact store cannot be reached"),
-        Code.WORKER_DIED: Answer(500, "Workers died while running the job"),
+        Code.WORKER_DIED: Answer(500, "Workers stopped while running the job"),
         Code.OUT_OF_MEMORY: Answer(500, "The worker ran out of memory"),
         Code.PACKAGE_MISSING: Answer(500, "The worker lacks a package"),
         Code.MODEL_FAILED_TO_LOAD: Answer(500, "The model could not be loaded"),
@@ -98,7 +98,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.CAPTURE_FAILED: Answer(500, "The attention could not be captured"),
         Code.TRACE_UNREADABLE: Answer(500, "The trace could not be read"),
         Code.TRACE_MISMATCH: Answer(500, "The trace is of another build of the model"),
-        Code.INTERNAL: Answer(500, "Something went wrong here"),
+        Code.INTERNAL: Answer(500, "Internal error"),
     }
 )
 
@@ -111,13 +111,13 @@ class Problem(BaseModel, frozen=True):
     status: int
     detail: str
     code: Code
-    instance: str | None = Field(None, description="the path that was asked for")
+    instance: str | None = Field(None, description="the path of the request")
     errors: list[FieldError] = []
 
 
 @dataclass(frozen=True)
 class Address:
-    """The address that was asked for."""
+    """The address of a request."""
 
     path: str
     root: str
@@ -130,7 +130,7 @@ class Address:
 
 
 def problem(code: Code, detail: str, *, at: Address | None = None, errors: list[FieldError] | None = None) -> Problem:
-    """The problem of a code, at the address that was asked for."""
+    """The problem of a code, at an address."""
     answer = ANSWERS[code]
     return Problem(
         type=f"{at.root if at else ''}/problems/{code}",
@@ -200,10 +200,13 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         case HTTPStatus.NOT_FOUND:
             found = problem(Code.NOT_FOUND, f"there is nothing at {at.path}", at=at)
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            headers = {"Allow": ", ".join(methods_at(request))}
+            allowed = ", ".join(methods_at(request))
+            headers = {"Allow": allowed}
             if request.method == "OPTIONS":
                 return Response(headers=headers)
-            found = problem(Code.METHOD_NOT_ALLOWED, f"{request.method} is not possible at {at.path}", at=at)
+            found = problem(
+                Code.METHOD_NOT_ALLOWED, f"{at.path} does not have method {request.method}; allowed: {allowed}", at=at
+            )
         case HTTPStatus.BAD_REQUEST:
             found = problem(Code.INVALID_JSON, "the body cannot be read as JSON in UTF-8", at=at)
         case _:

@@ -92,7 +92,7 @@ def check_multiple(side: int, card: ModelCard, *, field: str) -> None:
 
 
 def check_evaluations(options: ImageOptions | ImageJob) -> None:
-    """Raise selection-invalid for evaluations to be kept of a real image that are not made."""
+    """Raise selection-invalid for a selection of evaluations that a real image does not take."""
     selected_positions(options.capture.evaluations, evaluations_of(options), field="capture.evaluations")
 
 

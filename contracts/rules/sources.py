@@ -37,5 +37,6 @@ def check_alive(record: JobRecord, *, field: str | None = None) -> None:
 def check_image(result: ImagesResult, image: int, job_id: str, *, field: str) -> None:
     """Raise image-index-out-of-range unless the job has that image."""
     if image >= len(result.images):
-        detail = f"job {job_id} has {len(result.images)} images, counted from 0; there is no image {image}"
+        count = f"{len(result.images)} image{'' if len(result.images) == 1 else 's'}"
+        detail = f"job {job_id} has {count}, counted from 0; there is no image {image}"
         raise ServiceError(Code.IMAGE_INDEX, detail, field=field, value=image)

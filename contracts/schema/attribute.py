@@ -74,7 +74,7 @@ class TargetOptions(Schema):
     """What every kind of target has."""
 
     settings: Settings | None = None  # type: ignore[valid-type]
-    """For this target alone; they go before those of the request."""
+    """For this target alone; they win over the request's."""
 
 
 class WordsTarget(TargetOptions):
@@ -309,7 +309,7 @@ class SemanticMap(Schema):
 
 
 class AttributeResult(Result):
-    """A segment for every target, in the order asked for."""
+    """A segment for every target, in the order of the request."""
 
     kind: Literal["attribute"] = "attribute"
     model: str

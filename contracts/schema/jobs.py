@@ -62,7 +62,7 @@ class JobRecord(Schema):
     finished_at: datetime | None = None
     expires_at: datetime
     attempt: int = 0
-    """How often a worker has begun it."""
+    """How many workers have taken it."""
     claimed: bool = False
     """Whether a worker has taken it; a job that waits for its worker's device is still `queued`."""
     cancel_requested: bool = False

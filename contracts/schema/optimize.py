@@ -143,7 +143,7 @@ class OptimizeRequest(Schema):
     """Learn a token of one or several classes from annotated images (OVAM, section 3.3)."""
 
     name: Name
-    """The token is asked for by this name later; a name in use gets a new version."""
+    """The token's name; one in use gets a new version."""
     classes: list[Label] = Field(min_length=1, max_length=MAX_CLASSES)
     """Their names; by default also the words they start from."""
     examples: list[Example] = Field(min_length=1, max_length=MAX_EXAMPLES)
@@ -173,7 +173,7 @@ class OptimizeRequest(Schema):
     def classes_agree(self) -> Self:
         """Classes differ, have an initial embedding each if any, and their masks are told apart."""
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError("every class needs a name of its own in `classes`")
+            raise ValueError("`classes` names a class twice")
         if self.initial is not None and len(self.initial) != len(self.classes):
             raise ValueError(f"`initial` has {len(self.initial)} entries for {len(self.classes)} classes")
         for place, example in enumerate(self.examples):

@@ -58,8 +58,8 @@ class TokenCard(TokenFacts):
         """The token, if it was learned on a model, and on this build of it. ServiceError: token-of-other-model."""
         if (self.model, self.width) != (model.name, model.text_width):
             detail = (
-                f"token {self.reference!r} is of model {self.model!r} and {self.width} wide; "
-                f"it is asked for on {model.name!r}, which takes {model.text_width}"
+                f"token {self.reference!r} belongs to model {self.model!r} and is {self.width} wide; "
+                f"the image's model is {model.name!r}, which takes {model.text_width}"
             )
             raise ServiceError(Code.TOKEN_OF_OTHER_MODEL, detail, field=field, value=self.reference)
         return self
@@ -70,8 +70,8 @@ class TokenCard(TokenFacts):
             return 1
         if class_name in self.classes:
             return 1 + self.classes.index(class_name)
-        said = "knows several classes; name one" if class_name is None else f"has no class {class_name!r}; it knows"
-        detail = f"token {self.reference!r} {said}: {', '.join(self.classes)}"
+        wrong = "has several classes; name one" if class_name is None else f"has no class {class_name!r}; it has"
+        detail = f"token {self.reference!r} {wrong}: {', '.join(self.classes)}"
         raise ServiceError(Code.UNKNOWN_CLASS, detail, field=field, value=class_name)
 
 
@@ -89,7 +89,7 @@ class RenameRequest(Schema):
 
 
 class ImportRequest(Schema):
-    """Take tokens from a file: one of ours, a textual inversion, a `.npy`, or a published dict of many."""
+    """Import tokens from a file: one of ours, a textual inversion, a `.npy`, or a published dict of many."""
 
     file: Base64
     """The file's bytes, base64."""
@@ -97,7 +97,7 @@ class ImportRequest(Schema):
     name: Name | None = Field(
         None,
         description="the token's name, one in use gets a new version; "
-        "of a published dict, what goes before the names of its classes, joined by `-`",
+        "of a published dict, a prefix of the names of its classes, joined by `-`",
     )
     model: Name | None = None
     """The model it was learned on; the deployment's default without it."""
@@ -113,7 +113,7 @@ class ImportRequest(Schema):
         if self.classes is not None and self.format != "npy":
             raise ValueError(f"`classes` belong to format 'npy'; a file of format {self.format!r} names its own")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ValueError("every class needs a name of its own in `classes`")
+            raise ValueError("`classes` names a class twice")
         return self
 
 

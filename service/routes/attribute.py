@@ -47,5 +47,5 @@ async def attribute(
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Find targets in a generated image, as heatmaps and masks; the words need not be in the image's own prompt."""
+    """Find targets in an image, as heatmaps and masks; the words need not be in the image's own prompt."""
     return await accept(http, request, validation.filled, resources, key, prefer)

@@ -44,5 +44,5 @@ async def generate(
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Generate images and keep what is needed to ask later where things are in them."""
+    """Generate images and keep their attention, so that you can ask later where things are in them."""
     return await accept(http, request, validation.filled, resources, key, prefer)

@@ -51,7 +51,7 @@ async def health() -> Health:
         200: example({"status": "ready", "checks": WELL}, "jobs are taken and run"),
         **problems(),
         503: example(
-            {"status": "not ready", "checks": WELL | {"worker": "no worker's heart beats"}}, "what is missing", model=Readiness
+            {"status": "not ready", "checks": WELL | {"worker": "no worker is alive"}}, "what is missing", model=Readiness
         ),
     },
 )
@@ -112,8 +112,8 @@ async def store_check(resources: Resources) -> str:
 
 
 async def worker_check(resources: Resources) -> str:
-    """Whether a worker's heart beats."""
+    """Whether a worker is alive."""
     try:
-        return "ok" if await worker_names(resources) else "no worker's heart beats; start one with `ovam worker`"
+        return "ok" if await worker_names(resources) else "no worker is alive; start one with `ovam worker`"
     except RedisError:
         return "unknown without Redis"

@@ -47,6 +47,6 @@ async def image(
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Take a real image and keep what is needed to ask where things are in it, as in a generated one."""
+    """Take a real image and keep its attention, so that you can ask where things are in it."""
     file = decoded(request.image, field="image")
     return await accept(http, request, partial(validation.filled, file=file), resources, key, prefer, upload=file)

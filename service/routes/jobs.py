@@ -1,4 +1,4 @@
-"""`/v1/jobs`: list, look, follow, fetch, cancel, delete."""
+"""`/v1/jobs`: list, get, follow, download, cancel, delete."""
 # ruff: noqa: FAST003  # the `job_id` of a path is read by `record_of`
 
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 class JobSummary(BaseModel, frozen=True):
-    """A job without what was asked for and what came of it."""
+    """A job without its request and its result."""
 
     id: str
     kind: Kind
@@ -81,7 +81,7 @@ async def list_jobs(
     responses={200: example(examples.SUCCEEDED, "the job"), **problems(Code.UNKNOWN_JOB)},
 )
 async def get_job(record: Record, http: Request) -> Response:
-    """Look at a job. Once its time is over its state is `expired` and its result is gone."""
+    """Get a job. Once it has expired, its result is gone."""
     return written(http, record)
 
 
@@ -108,7 +108,7 @@ async def follow_job(
     response_class=Response,
     responses={
         200: {"description": "the file", "content": {"image/png": BINARY, "application/octet-stream": BINARY}},
-        206: {"description": "the part that `Range` asked for", "content": {"application/octet-stream": BINARY}},
+        206: {"description": "the range of `Range`", "content": {"application/octet-stream": BINARY}},
         304: {"description": "the client has it already"},
         **problems(
             Code.UNKNOWN_JOB,
@@ -128,7 +128,7 @@ async def get_artifact(
     wanted: Annotated[str | None, Header(alias="Range")] = None,
     if_range: Annotated[str | None, Header(alias="If-Range")] = None,
 ) -> Response:
-    """Fetch a file of a job: images, heatmaps, masks, overlays, traces."""
+    """Download a file of a job: an image, a heatmap, a mask, an overlay, a trace."""
     if not record.state.final:
         detail = f"job {record.id} is {record.state}; its files come when it has succeeded"
         raise ServiceError(Code.JOB_NOT_FINISHED, detail, field="job_id", value=record.id, retry_after=1)
@@ -150,7 +150,7 @@ async def get_artifact(
     },
 )
 async def cancel_job(record: LiveRecord, http: Request, resources: With) -> Response:
-    """Stop a job: at once if it waits, at its next step if it runs. One that learns keeps its best token so far."""
+    """Stop a job: at once while it is queued, at its next step while it runs. One that learns keeps its best token so far."""
     return written(http, await resources.queue.cancel(record.id))
 
 
@@ -160,6 +160,6 @@ async def cancel_job(record: LiveRecord, http: Request, resources: With) -> Resp
     responses={204: {"description": "gone"}, **problems(Code.UNKNOWN_JOB, Code.STORE_UNAVAILABLE)},
 )
 async def delete_job(record: Record, resources: With) -> None:
-    """Delete a job with its events and files; one that runs is stopped at its next step."""
+    """Delete a job with its events and files. One that runs is stopped at its next step."""
     await resources.store.delete_folder(keys.job_folder(record.id))
     await resources.queue.forget(record)

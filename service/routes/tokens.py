@@ -1,4 +1,4 @@
-"""`/v1/tokens`: list, look, fetch, take in, rename, delete."""
+"""`/v1/tokens`: list, get, download, import, rename, delete."""
 
 import hashlib
 from typing import Annotated
@@ -72,13 +72,13 @@ async def import_tokens(
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Take tokens from a file: ours, a textual inversion, a `.npy`, or the pickled dict of many that was published."""
+    """Import tokens from a file: ours, a textual inversion, a `.npy`, or the pickled dict of many that was published."""
     return await accept(http, request, validation.filled, resources, key, prefer)
 
 
 @router.get("/{reference}", responses={200: example(examples.TOKEN, "the token"), **problems(Code.UNKNOWN_TOKEN)})
 async def get_token(reference: Reference, resources: With) -> TokenCard:
-    """Look at a version of a token, or at its newest: its model, where it was learned, and how well."""
+    """Get a version of a token, or its newest one: its model, where it was learned, and how well."""
     return await resources.catalog.token(reference, field="reference")
 
 
@@ -96,7 +96,7 @@ async def list_versions(reference: BareName, resources: With) -> VersionList:
     response_class=Response,
     responses={
         200: {"description": "the file", "content": {"application/octet-stream": BINARY}},
-        206: {"description": "the part that `Range` asked for", "content": {"application/octet-stream": BINARY}},
+        206: {"description": "the range of `Range`", "content": {"application/octet-stream": BINARY}},
         304: {"description": "the client has it already"},
         **problems(Code.UNKNOWN_TOKEN, Code.RANGE_NOT_SATISFIABLE, Code.STORE_UNAVAILABLE),
     },
@@ -109,7 +109,7 @@ async def get_token_file(
     wanted: Annotated[str | None, Header(alias="Range")] = None,
     if_range: Annotated[str | None, Header(alias="If-Range")] = None,
 ) -> Response:
-    """Fetch a token as a file: its rows, the background's first."""
+    """Download a token as a file: its rows, the background's first."""
     card = await resources.catalog.token(reference, field="reference")
     key = keys.token_object(card.id, form)
     data = await resources.store.get(key)

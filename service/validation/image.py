@@ -34,7 +34,7 @@ def check_steps(request: ImageRequest, limit: int) -> None:
 
 
 def size_of(request: ImageRequest, upload: Upload, card: ModelCard, limit: int) -> tuple[int, int]:
-    """(height, width) as asked for; what is left open keeps the image's shape as far as the model's multiples let it.
+    """(height, width) as given; what is left open keeps the image's shape as far as the model's multiples let it.
 
     With neither, the longer side is the model's native one. Raises size-too-large or size-not-divisible.
     """

@@ -213,5 +213,7 @@ def test_a_token_of_another_model_or_width_names_both() -> None:
     )
     assert card.on(model, field="token") is card
     for change in ({"name": "huge"}, {"text_width": 8}):
-        with pytest.raises(ServiceError, match=r"'cat@1' is of model 'tiny' and 4 wide.* '(huge|tiny)', which takes (4|8)"):
+        with pytest.raises(
+            ServiceError, match=r"'cat@1' belongs to model 'tiny' and is 4 wide.* '(huge|tiny)', which takes (4|8)"
+        ):
             card.on(model.model_copy(update=change), field="token")

@@ -230,7 +230,7 @@ async def test_a_real_image_can_be_asked_about_like_a_generated_one(client: http
         422,
         "image-index-out-of-range",
     )
-    assert "has 1 images" in found["detail"]
+    assert "has 1 image," in found["detail"]
 
 
 async def test_self_attention_is_kept_by_the_models_default(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
