@@ -6,12 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from experiments.evaluation.backends.models import CARD, weights_hash
 from experiments.evaluation.claims import SETS
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
-from experiments.evaluation.settings import OVAM, key
+from experiments.evaluation.settings import OVAM, as_json, key
 from experiments.evaluation.targets import WORDS
 from ovam import Method
 from ovam.core.methods import TargetKind
@@ -66,7 +64,7 @@ def fits_any_image(method: Json) -> bool:
 
 def changed(written: Json, published: Method) -> Json:
     """The settings in which a method differs from a published one."""
-    before = TypeAdapter(Method).dump_python(published, mode="json")
+    before = as_json(published)
     return {field.name: written[field.name] for field in fields(Method) if written[field.name] != before[field.name]}
 
 

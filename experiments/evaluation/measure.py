@@ -63,7 +63,7 @@ def at_every_threshold(
     setting: Setting, heat: Float[np.ndarray, "height width"], image: Picture, fits: Fits
 ) -> Bool[np.ndarray, "thresholds height width"]:
     """Cut heat at every threshold of a setting's grid; what was cut alike before is not fitted to the image again."""
-    masks = np.stack([reaches(heat, setting.at(tau).share) for tau in setting.grid])
+    masks = np.stack([reaches(heat, share) for share in setting.shares])
     parameters = setting.method.crf
     if parameters is None:
         return masks

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from experiments.evaluation.recipes import COUNTS, FINE, ONE_IMAGE, ONE_SCENE, PUBLISHED_RECIPE, REAL_RECIPES, RECIPES, SCENES
 from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, OWN_PROMPT, PADDED, TOGETHER, WORDINGS, WORDS, TargetName
@@ -13,7 +15,7 @@ from ovam import METHODS, Method
 from ovam.core.crf import CrfParameters
 from ovam.core.methods import ByAffinity, ByAttention, ByBoth, NoRefinement
 from ovam.core.selection import Positions, Span
-from ovam.core.thresholds import Share
+from ovam.core.thresholds import Normalize, Share
 
 Grid = tuple[float, ...]
 GRID: Grid = tuple(float(tau) for tau in np.arange(0.04, 0.99, 0.02).round(2))
@@ -33,7 +35,7 @@ class Setting:
     tuned: bool = True
     """Whether its threshold is tuned, or as published."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Its name in results."""
         return key(self.name, self.target)
@@ -52,11 +54,16 @@ class Setting:
             return (self.share.tau,)
         return GRID if self.method.crf is None else CRF_GRID
 
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """Its thresholds at every point of the grid."""
+        return shares(self.grid, self.share.normalize)
+
     def at(self, tau: float) -> "Setting":
         """The same with another threshold."""
         return replace(self, method=replace(self.method, threshold=replace(self.share, tau=tau)))
 
-    @property
+    @cached_property
     def heat(self) -> Method:
         """What its heat depends on: its method without what comes after."""
         return Method(
@@ -69,6 +76,18 @@ class Setting:
 
 
 Settings = Sequence[Setting]
+_JSON = TypeAdapter(Method)
+
+
+def as_json(method: Method) -> dict[str, Any]:
+    """A method as requests and cards have it."""
+    return _JSON.dump_python(method, mode="json")
+
+
+@cache
+def shares(grid: Grid, normalize: Normalize) -> tuple[Share, ...]:
+    """Thresholds at every point of a grid."""
+    return tuple(Share(tau, normalize) for tau in grid)
 
 
 def key(name: str, target: TargetName) -> str:
@@ -154,7 +173,7 @@ def over_time(evaluations: int = OF) -> Iterator[Setting]:
 def refined() -> Iterator[Setting]:
     """Beyond the paper: min-max, and heat spread along the self-attention."""
     yield from pair("min-max", MIN_MAX)
-    for steps in range(1, 5):
+    for steps in (1, 2):
         yield from pair(f"affinity {steps}", replace(AFFINITY, refine=ByAffinity(steps)))
     yield from pair("affinity 1, share of the maximum", replace(AFFINITY, threshold=Share()))
     yield from pair("affinity 1 + dCRF", FULL)

@@ -8,17 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from experiments.evaluation import claims
 from experiments.evaluation.best import improvements, leaders
 from experiments.evaluation.datasets import FIRST_SEEDS
 from experiments.evaluation.lines import Line, by_dataset, counts_of, leakage, read_lines
 from experiments.evaluation.scales import LONG, SHORT
 from experiments.evaluation.scores import score
-from experiments.evaluation.settings import Setting
+from experiments.evaluation.settings import Setting, as_json
 from experiments.evaluation.stages import Plan
-from ovam import Method
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -79,11 +76,6 @@ def recorded(plan: Plan, group: str, setting: Setting) -> Json:
     choice = plan.choices["generated" if group == LONG else group][setting.key]
     tuning = {"mean": choice.miou, **choice.by_set}
     return {"name": setting.name, "target": setting.target, "method": as_json(setting.method), "tuning": tuning}
-
-
-def as_json(method: Method) -> Json:
-    """A method as requests and cards have it."""
-    return TypeAdapter(Method).dump_python(method, mode="json")
 
 
 def described(name: str, lines: Iterable[Line]) -> Json:

@@ -4,23 +4,21 @@ import base64
 import io
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import TypeAdapter
 
 from contracts.schema.attribute import MAX_TARGETS
 from experiments.evaluation.backends.backend import Examples, Learned, Words
 from experiments.evaluation.datasets import Case
 from experiments.evaluation.recipes import Recipe
-from experiments.evaluation.settings import Setting
+from experiments.evaluation.settings import Setting, as_json
 from experiments.evaluation.targets import WORDINGS
 from experiments.evaluation.worlds.world import Picture
 from launcher.client import Record, png_base64
-from ovam import Method
-from ovam.core.schedules import Schedule
 
 LETTERS_A_REQUEST = 4 << 20  # half of what a service takes unless it is told otherwise
 
@@ -60,13 +58,12 @@ def optimization(recipe: Recipe, words: Words, examples: Examples, resolutions: 
         "classes": list(words),
         "initial": [{"word": word} for word in words.values()],
         "examples": [
-            {"job_id": subject.job}
-            | ({"mask": png_base64(truth)} if truth.dtype == np.bool_ else {"labels": png(truth)})
+            {"job_id": subject.job} | ({"mask": png_base64(truth)} if truth.dtype == np.bool_ else {"labels": png(truth)})
             for subject, truth in examples
         ],
         "optimizer": recipe.optimizer,
         "learning_rate": recipe.learning_rate,
-        "schedule": TypeAdapter(Schedule).dump_python(recipe.schedule, mode="json"),
+        "schedule": asdict(recipe.schedule),
         "epochs": recipe.epochs,
         "blocks": list(blocks) if isinstance(blocks, tuple) else blocks,
     }
@@ -74,7 +71,7 @@ def optimization(recipe: Recipe, words: Words, examples: Examples, resolutions: 
 
 def target(setting: Setting, case: Case, learned: Learned, competing: Record) -> Record:
     """What is looked for, and every choice of how; it still lacks a label."""
-    settings = TypeAdapter(Method).dump_python(setting.method, mode="json")
+    settings = as_json(setting.method)
     settings["padding"] = setting.heat.padding
     return {**wanted(setting, case, learned, competing), "settings": settings}
 

@@ -63,34 +63,31 @@ their own. Written by `python -m experiments report`; do not edit.
 
 def aims(scores: Results, findings: Results) -> str:
     """Each aim of the project beside what was reached."""
-    rows = [
-        [what, f"at least {least}", reached, "reached" if ok else "missed"]
-        for what, least, reached, ok in aimed(scores, findings)
-    ]
+    rows = [[what, aim, reached, "reached" if enough else "missed"] for what, aim, reached, enough in aimed(scores, findings)]
     return table(["", "aim", "here", ""], rows)
 
 
 def aimed(scores: Results, findings: Results) -> Iterator[tuple[str, str, str, bool]]:
-    """Aims: what, the least, what was reached, and whether that is enough."""
+    """Aims: of what, how much, what was reached, and whether that is enough."""
     rates = found_rates(scores)
     if rates:
         mean, (worst, least) = sum(rates.values()) / len(rates), min(rates.items(), key=lambda item: item[1])
-        yield "prompted class found on voc-sim", f"{FOUND:.2f}", f"{mean:.2f}", mean >= FOUND
-        yield "the same, every class", f"{FOUND_OF_EVERY:.2f}", f"{least:.2f} ({worst})", least >= FOUND_OF_EVERY
+        yield "prompted class found on voc-sim", f"at least {FOUND:.2f}", f"{mean:.2f}", mean >= FOUND
+        yield "the same, every class", f"at least {FOUND_OF_EVERY:.2f}", f"{least:.2f} ({worst})", least >= FOUND_OF_EVERY
     gains = {(one["better"], one["dataset"]): one["ours"]["value"] for one in findings["claims"] if one["table"] == "2"}
     name = key("ovam", PUBLISHED_RECIPE)
     for dataset in sets_of(scores):
         if (name, dataset) in gains:
             miou, gain = scores["scores"][dataset][name]["miou"]["value"], gains[name, dataset]
-            yield f"OVAM, tokens on {dataset}", percent(GOAL[dataset]), percent(miou), miou >= GOAL[dataset]
-            yield f"OVAM, tokens over words on {dataset}", f"+{percent(GAIN)}", f"{100 * gain:+.1f}", gain >= GAIN
+            yield f"OVAM, tokens on {dataset}", f"at least {percent(GOAL[dataset])}", percent(miou), miou >= GOAL[dataset]
+            yield f"OVAM, tokens over words on {dataset}", f"at least +{percent(GAIN)}", f"{100 * gain:+.1f}", gain >= GAIN
     leakage = scores["leakage"].get(SCENES_SET, {}).get(WORDS)
     if leakage is not None:
-        yield "leakage of a word alone (0 told apart, 1 as hot)", f"most {LEAKAGE}", f"{leakage:.2f}", leakage <= LEAKAGE
+        yield "leakage of a word alone (0 told apart, 1 as hot)", f"at most {LEAKAGE}", f"{leakage:.2f}", leakage <= LEAKAGE
     verdicts = [claim["verdict"] for claim in findings["claims"] if claim["table"] in COUNTED]
     if verdicts:
         held = verdicts.count("holds") / len(verdicts)
-        yield "signs of Tables 1, 2, 4 and 5 that hold", f"{100 * SIGNS:.0f} %", f"{100 * held:.0f} %", held >= SIGNS
+        yield "signs of Tables 1, 2, 4 and 5 that hold", f"at least {100 * SIGNS:.0f} %", f"{100 * held:.0f} %", held >= SIGNS
 
 
 def found_rates(scores: Results) -> dict[str, float]:
@@ -217,8 +214,12 @@ def truth(scores: Results) -> str:
         return f"The masks are those of `{source['data set']}`.\n"
     errors = "; ".join(f"{what}: {percent(value)}" for what, value in source["annotators"].items())
     text = f"Masks are painted by an annotator, a small network trained on scenes with exact masks. Its mIoU, in %: {errors}.\n"
-    agreement = [f"{figure(scores, name, tables.SECOND_ANNOTATOR)} on {name}" for name in sets_of(scores)]
-    if all(one.startswith(" ") for one in agreement):
+    agreement = [
+        f"{figure(scores, name, tables.SECOND_ANNOTATOR)} on {name}"
+        for name in sets_of(scores)
+        if tables.SECOND_ANNOTATOR in scores["scores"][name]
+    ]
+    if not agreement:
         return text
     return (
         f"{text}\nA second annotator of another architecture agrees with it to {' and '.join(agreement)} (mIoU): "

@@ -90,7 +90,7 @@ def evaluations(scores: Results) -> str:
 
 def refinement(scores: Results) -> str:
     """Affinity."""
-    names = ("daam", "min-max", *(f"affinity {steps}" for steps in range(1, 5)), "affinity 1, share of the maximum",
+    names = ("daam", "min-max", "affinity 1", "affinity 2", "affinity 1, share of the maximum",
              "affinity 1 + dCRF", "attention + affinity 1 + dCRF", "ovam")  # fmt: skip
     return beside(scores, {name: named(name) for name in names}, {})
 

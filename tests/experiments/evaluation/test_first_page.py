@@ -1,23 +1,19 @@
-"""What the page says first: verdicts that follow from the figures, and what a user should choose."""
-
-import json
-from pathlib import Path
+"""What the first page says: verdicts that follow from the figures, and what a user should choose."""
 
 import pytest
 
+from experiments.evaluation import paper
 from experiments.evaluation.choices import QUESTIONS, Question, answer
-from experiments.evaluation.claims import SETS, beyond
-from experiments.evaluation.report import trial
-from experiments.evaluation.report.page import page, read
-from experiments.evaluation.report.reading import advice, signs, why
-from experiments.evaluation.settings import generated
+from experiments.evaluation.claims import beyond, of_blocks
+from experiments.evaluation.report.first_page import advice, aims, apart, signs, truth
+from experiments.evaluation.settings import generated, key
 
-RESULTS = Path("experiments/results")
 QUESTION = Question("`crf`", "on", "off", "a | words", "b | words")
+RESOLUTIONS = [(16, 8), (16, 8, 4)]
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "chosen"),
+    ("differences", "chosen"),
     [
         ({"voc-sim": 0.1, "coco-cap": 0.2}, "on"),
         ({"voc-sim": -0.1, "coco-cap": -0.2}, "off"),
@@ -26,16 +22,44 @@ QUESTION = Question("`crf`", "on", "off", "a | words", "b | words")
         ({"voc-sim": 0.1, "coco-cap": -0.2}, "on for voc-sim; off for coco-cap"),
     ],
 )
-def test_the_better_answer_is_chosen_and_none_where_the_interval_decides_nothing(verdicts: dict[str, float], chosen: str) -> None:
-    assert answer(QUESTION, verdicts) == chosen
+def test_the_better_answer_is_chosen_and_none_where_the_interval_decides_nothing(
+    differences: dict[str, float], chosen: str
+) -> None:
+    assert answer(QUESTION, differences) == chosen
 
 
-def test_every_question_is_about_settings_that_are_measured_and_is_answered() -> None:
-    measured = {one.key for one in generated((16, 8, 4))}
+@pytest.mark.parametrize("resolutions", RESOLUTIONS)
+def test_every_question_is_about_settings_that_are_measured_and_is_answered(resolutions: tuple[int, ...]) -> None:
+    measured = {one.key for one in generated(resolutions)}
     pairs = {(claim.better, claim.worse) for claim in beyond()}
     for question in QUESTIONS:
         assert {question.better, question.worse} <= measured
         assert (question.better, question.worse) in pairs
+
+
+@pytest.mark.parametrize("resolutions", RESOLUTIONS)
+def test_every_claim_is_about_settings_that_are_measured(resolutions: tuple[int, ...]) -> None:
+    measured = {one.key for one in generated(resolutions)}
+    assert {name for claim in (*beyond(), *of_blocks(resolutions)) for name in (claim.better, claim.worse)} <= measured
+
+
+def test_two_resolutions_are_set_beside_the_papers_finest_coarsest_and_both() -> None:
+    assert paper.blocks((16, 8)) == {
+        "blocks 16": (40.2, 43.5, 26.2, 24.4),
+        "blocks 8": (71.5, 78.9, 57.0, 68.2),
+        "ovam": (70.5, 82.2, 60.3, 70.3),
+    }
+    assert list(of_blocks((16,))) == []
+    assert {(claim.better, claim.worse) for claim in of_blocks((16, 8)) if claim.better.endswith("words")} == {
+        (key("ovam", "words"), key("blocks 16", "words")),
+        (key("ovam", "words"), key("blocks 8", "words")),
+        (key("blocks 8", "words"), key("blocks 16", "words")),
+    }
+
+
+def test_the_papers_classes_have_its_figures() -> None:
+    assert paper.of_class("ovam", "tokens", "person") == 60.9
+    assert paper.of_class("ovam", "words", "sofa") is None
 
 
 def claim(verdict: str, value: float, dataset: str, table: str = "beyond") -> dict[str, object]:
@@ -55,28 +79,34 @@ def test_signs_are_counted_by_table() -> None:
     assert "| Table 4: post-processing | 2 | 1 | 0 | 1 |" in text
 
 
-def test_why_follows_the_heat_of_other_objects() -> None:
-    told_apart = why({"words": 0.2, "tokens": 0.1, "own prompt": 0.2, "vocabulary": 0.2})
-    confused = why({"words": 0.8, "tokens": 0.9, "own prompt": 0.3, "vocabulary": 0.4})
-    assert "Most of the heat is where it belongs" in told_apart
-    assert "does not part them better" in told_apart
-    assert "No threshold can part" in confused
-    assert "the very same queries part the objects better" in confused
+def scores(leakage: float, found: dict[str, float]) -> dict[str, object]:
+    source = {"data set": "", "annotators": {"annotator": 0.95, "second annotator": 0.93}}
+    return {
+        "provenance": source,
+        "scores": {},
+        "leakage": {"coco-cap": {"words": leakage, "tokens": leakage + 0.1}},
+        "sets": {"voc-sim": {"found": found}},
+    }
 
 
-def test_another_model_that_was_tried_is_set_beside_this_one(tmp_path: Path) -> None:
-    found = read(RESULTS)
-    trial.keep(RESULTS, tmp_path)
-    kept = json.loads((tmp_path / trial.FILE).read_text())
-    assert set(kept["scores"]) == set(SETS)
-    text = trial.compared(kept, found["scores"])
-    assert "| voc-sim, this model | voc-sim, tried |" in text
-    assert page({**found, "trial": kept}, "results").count(text) == 1
+def test_an_aim_is_reached_or_missed_by_its_least() -> None:
+    held = [claim("holds", 0.05, "voc-sim", table) for table in ("4", "5")]
+    text = aims(scores(0.5, {"cat": 0.9, "dog": 0.5}), {"claims": [*held, claim("opposite", -0.1, "voc-sim", "4")]})
+    assert "| prompted class found on voc-sim | at least 0.85 | 0.70 | missed |" in text
+    assert "| the same, every class | at least 0.60 | 0.50 (dog) | missed |" in text
+    assert "| leakage of a word alone (0 told apart, 1 as hot) | at most 0.45 | 0.50 | missed |" in text
+    assert "| signs of Tables 1, 2, 4 and 5 that hold | at least 80 % | 67 % | missed |" in text
+    assert "| at most 0.45 | 0.30 | reached |" in aims(scores(0.3, {}), {"claims": []})
 
 
-def test_every_part_of_the_page_that_the_annotator_judged_quotes_the_annotators_own_error() -> None:
-    text = page(read(RESULTS), "results")
-    quoted, without = "The annotator's own mIoU", ("How it was made", "Real images", "Time", "Images", "Beyond the paper")
-    for part in text.split("\n## ")[1:]:
-        for section in part.split("\n### ")[1:] if part.startswith("Beyond") else [part]:
-            assert (quoted in section) != section.startswith(without), section[:60]
+def test_targets_are_ordered_by_their_leakage() -> None:
+    rows = apart(scores(0.4, {})).splitlines()[4:]
+    assert [row.split(" | ")[1] for row in rows] == ["0.40", "0.50"]
+
+
+def test_the_truth_has_the_annotators_own_errors_and_the_second_ones_agreement() -> None:
+    one = scores(0.4, {})
+    assert "annotator: 95.0; second annotator: 93.0" in truth(one)
+    assert "agrees" not in truth(one)
+    one["scores"] = {"voc-sim": {"second annotator": {"miou": {"value": 0.9, "low": 0.88, "high": 0.92}}}}
+    assert "agrees with it to 90.0 <sub>88.0 to 92.0</sub> on voc-sim" in truth(one)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -22,7 +23,9 @@ from experiments.evaluation.targets import WORDS
 from ovam.learning.optimization import initial_tokens
 from tests.experiments.evaluation.conftest import CLASSES, MODEL, SETS, WORLD
 
-SMALL = Scale({"voc-sim-tuning": 1, "coco-cap-tuning": 1, "voc-sim": 1, "coco-cap": 1}, everything=False, classes=CLASSES[4:5])
+SMALL = Scale(
+    {"voc-sim-tuning": 1, "coco-cap-tuning": 1, "voc-sim": 1, "coco-cap": 1}, everything=False, classes=CLASSES[4:5], epochs=60
+)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,7 @@ def test_seeds_of_tuning_learning_and_reporting_never_meet() -> None:
 
 def test_the_seeds_have_room_for_twenty_classes() -> None:
     starts = sorted({(one.first_seed, one.name.removesuffix("-100")) for one in SEEDS})
-    assert all(later[0] - earlier[0] >= 20_000 for earlier, later in zip(starts, starts[1:], strict=False))
+    assert all(later[0] - earlier[0] >= 20_000 for earlier, later in pairwise(starts))
 
 
 def test_half_of_the_rich_prompts_mention_the_class_by_a_synonym_alone() -> None:

@@ -9,8 +9,8 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from experiments import cli
+from experiments.evaluation.backends.models import UnknownModelError, folder_of, text_part
 from experiments.evaluation.stages import Plan
-from experiments.evaluation.studios.models import UnknownModelError, folder_of, text_part
 from tests.experiments.evaluation.conftest import MODEL
 
 
@@ -58,10 +58,10 @@ def test_results_go_beside_the_work_unless_they_are_the_bundled_models_own(cache
     for arguments in ([], ["--model", "somebody/tiny"], ["--model", "somebody/tiny", "--results", "r", "--docs", "d"]):
         answer = CliRunner().invoke(cli.app, ["evaluate", *arguments])
         assert answer.exit_code == 0, answer.output
-    (_, *ours), (plan, *theirs), (_, *said) = places
+    (_, *ours), (plan, *theirs), (_, *elsewhere) = places
     assert ours == [cli.RESULTS, cli.DOCS]
     assert isinstance(plan, Plan)
     assert (plan.model, plan.source) == (cached, "somebody/tiny")
     assert theirs == [plan.report / "json", plan.report]
     assert cli.WORK in plan.report.parents
-    assert said == [Path("r"), Path("d")]
+    assert elsewhere == [Path("r"), Path("d")]

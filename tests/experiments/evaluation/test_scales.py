@@ -1,9 +1,9 @@
 import pytest
 
-from experiments.evaluation.asking import VOCABULARY
-from experiments.evaluation.recipes import UNCONDITIONAL
 from experiments.evaluation.scales import FULL
-from experiments.evaluation.settings import OF, POINTS, answered, chosen, generated, grids_of
+from experiments.evaluation.settings import OF, POINTS, available, generated, grids_of, selected
+from experiments.evaluation.targets import AGAINST_ALL
+from ovam.core.selection import Positions, Span
 
 
 @pytest.mark.parametrize(
@@ -12,19 +12,19 @@ from experiments.evaluation.settings import OF, POINTS, answered, chosen, genera
         ("single", 15, 30, 15),
         ("single", 15, 50, 25),
         ("single", 29, 10, 9),
-        ("first", 10, 15, slice(5)),
-        ("first", 1, 10, slice(1)),
-        ("last", 6, 50, slice(-10, None)),
+        ("first", 10, 15, Span(stop=5)),
+        ("first", 1, 10, Span(stop=1)),
+        ("last", 6, 50, Span(start=-10)),
     ],
 )
-def test_a_point_of_thirty_is_the_same_share_of_other_numbers(
-    selection: str, point: int, evaluations: int, expected: int | slice
+def test_a_point_of_thirty_is_the_same_fraction_of_other_numbers(
+    selection: str, point: int, evaluations: int, expected: Positions
 ) -> None:
-    assert chosen(selection, point, evaluations) == expected
+    assert selected(selection, point, evaluations) == expected
 
 
 def test_a_single_evaluation_is_always_one_of_those_there_are() -> None:
-    assert all(0 <= chosen("single", point, count) < count for point in POINTS["single"] for count in (1, 7, OF, 100))
+    assert all(0 <= selected("single", point, count) < count for point in POINTS["single"] for count in (1, 7, OF, 100))
 
 
 def test_combinations_of_resolutions_are_the_papers_and_fit_models_with_fewer() -> None:
@@ -33,12 +33,10 @@ def test_combinations_of_resolutions_are_the_papers_and_fit_models_with_fewer() 
 
 
 def test_the_full_scale_leaves_nothing_out() -> None:
-    settings = generated((16, 8, 4))
-    assert answered(settings, FULL.asked) == settings
+    settings = generated((16, 8))
+    assert available(settings, FULL.targets) == settings
 
 
-def test_without_tokens_of_the_unconditional_half_it_is_not_asked() -> None:
-    settings = answered(generated((16, 8, 4)), ("words", VOCABULARY))
-    assert {one.asked for one in settings} == {"words", VOCABULARY}
-    assert {one.half for one in settings} == {"conditional"}
-    assert {one.half for one in answered(generated((16, 8, 4)), ("words", UNCONDITIONAL))} == {"conditional", "unconditional"}
+def test_other_targets_are_not_looked_for() -> None:
+    settings = available(generated((16, 8)), ("words", AGAINST_ALL))
+    assert {one.target for one in settings} == {"words", AGAINST_ALL}

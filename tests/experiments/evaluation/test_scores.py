@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.evaluation.claims import Claim, Finding
+from experiments.evaluation.comparing import gains
 from experiments.evaluation.scores import Interval, gain, mean_iou, resampled, score
-from experiments.evaluation.settings import GRID, Setting
-from experiments.evaluation.tuning import choose
-from ovam import Method
+from experiments.evaluation.settings import GRID, PLAIN, Setting
+from experiments.evaluation.tuning import choices, choose
 
 KINDS = ["car"] * 6 + ["sun"] * 6
 counts = st.lists(st.tuples(st.integers(0, 50), st.integers(50, 90)), min_size=12, max_size=12).map(np.array)
@@ -63,12 +63,26 @@ def test_a_sign_holds_when_its_interval_is_on_the_papers_side(paper: float | Non
 
 
 def test_the_threshold_with_the_highest_mean_over_the_tuning_sets_is_chosen() -> None:
-    setting = Setting("plain", "words", Method("plain"))
+    setting = Setting("plain", "words", PLAIN)
 
     def line(peak: int, best: int) -> dict[str, object]:
         values = [[best - abs(index - peak), 100] for index in range(len(GRID))]
-        return {"kind": "car", "counts": {setting.key: values}}
+        return {"class_name": "car", "dataset": "one", "clear": True, "counts": {setting.key: values}}
 
     choice = choose(setting, {"one": [line(10, 60)], "other": [line(20, 90)]})
     assert GRID[10] <= choice.tau <= GRID[20]
     assert choice.miou == pytest.approx(0.70)
+
+
+def test_two_settings_are_compared_on_the_images_on_which_both_were_measured() -> None:
+    lines = [
+        {"class_name": "car", "counts": {"a": [[9, 10]], "b": [[5, 10]]}},
+        {"class_name": "car", "counts": {"a": [[0, 10]]}},
+    ]
+    assert gains({"one": lines, "other": lines[1:]}, "a", "b") == {"one": Interval(0.4, 0.4, 0.4)}
+
+
+def test_a_setting_that_was_not_measured_has_no_threshold() -> None:
+    measured, other = Setting("plain", "words", PLAIN), Setting("plain", "tokens", PLAIN)
+    line = {"class_name": "car", "dataset": "one", "clear": True, "counts": {measured.key: [[1, 2]] * len(GRID)}}
+    assert choices([measured, other], [line]).keys() == {measured.key}
