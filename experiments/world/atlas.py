@@ -87,7 +87,7 @@ class Atlas:
     def pixels(self, name: str) -> Pixels:
         """A sprite's pixels."""
         left, top, width, height = self.sprites[name].box
-        return self.sheets[name.split("/")[0]][top : top + height, left : left + width]
+        return self.sheets[self.sprites[name].set][top : top + height, left : left + width]
 
 
 def digest(sheets: dict[str, Pixels], described: object) -> str:
@@ -96,6 +96,12 @@ def digest(sheets: dict[str, Pixels], described: object) -> str:
     for name in sorted(sheets):
         total.update(f"{name} {sheets[name].shape}".encode() + sheets[name].tobytes())
     return total.hexdigest()[:12]
+
+
+def sheet(file: Path) -> Pixels:
+    """The pixels of a set's sheet."""
+    with Image.open(file) as picture:
+        return np.array(picture.convert("RGBA"))
 
 
 def sprite(name: str, entry: dict[str, Any]) -> Sprite:
@@ -110,7 +116,7 @@ def read(folder: Path) -> Atlas:
     """The atlas in a folder; an `AtlasError` says what is missing or damaged."""
     try:
         index = json.loads((folder / INDEX).read_text())
-        sheets = {name: np.array(Image.open(folder / f"{name}.png").convert("RGBA")) for name in index["sets"]}
+        sheets = {name: sheet(folder / f"{name}.png") for name in index["sets"]}
         described = {key: index[key] for key in ("classes", "held_out", "sprites")}
         kinds = {k: Kind(k, tuple(v["words"]), v["voc"]) for k, v in index["classes"].items()}
         sprites = {name: sprite(name, entry) for name, entry in index["sprites"].items()}

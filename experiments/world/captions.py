@@ -132,10 +132,10 @@ def listed(phrases: list[str]) -> str:
 
 def body(rng: Generator, scene: Scene, mentioned: list[Thing]) -> str:
     """The things that are mentioned, in words."""
-    related = scene.relation and {scene.things[scene.relation.first], scene.things[scene.relation.second]}
-    rest = [thing for thing in mentioned if thing not in related] if related and related <= set(mentioned) else mentioned
-    if rest is not mentioned and rng.random() < 0.8:
-        first, second = (thing for thing in mentioned if thing in related)
+    together = () if scene.relation is None else (scene.things[scene.relation.first], scene.things[scene.relation.second])
+    rest = [thing for thing in mentioned if thing not in together]
+    if together and len(rest) == len(mentioned) - 2 and rng.random() < 0.8:
+        first, second = (thing for thing in mentioned if thing in together)
         return listed([pair(rng, scene, first, second), *(several(rng, rest) if rest else [])])
     if len(mentioned) == 2 and mentioned[0].kind != mentioned[1].kind and rng.random() < 0.6:
         return pair(rng, scene, mentioned[0], mentioned[1])

@@ -1,7 +1,7 @@
 """Make the atlas again: `python -m experiments.world.make_atlas`.
 
 Downloads the pinned packages of classes.json with `npm pack`, draws their icons with resvg (`pip install resvg-py==0.5.0`),
-cuts each to its outline and writes one sheet (PNG) a set, index.json and the sets' licences into experiments/world/atlas/.
+cuts each to its outline and writes one sheet (PNG) a set and index.json into experiments/world/atlas/.
 """
 
 import io
@@ -11,11 +11,11 @@ import tarfile
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import cv2
 import numpy as np
-import resvg_py
+import resvg_py  # pyrefly: ignore[missing-import]
 import typer
 from numpy.typing import NDArray
 from PIL import Image
@@ -44,7 +44,7 @@ Picked = dict[str, tuple[str, Pixels]]  # a sprite's name -> its class and its p
 def downloaded(name: str, version: str, folder: Path) -> Icons:
     """The icons of a package of npm."""
     pack = ["npm", "pack", "--silent", f"@iconify-json/{name}@{version}"]
-    file = subprocess.run(pack, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    file = subprocess.run(pack, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603 (fixed arguments)
     with tarfile.open(folder / file) as archive:
         member = archive.extractfile("package/icons.json")
         if member is None:
@@ -65,10 +65,10 @@ def svg(icons: Icons, name: str) -> str:
 
 def without(drawing: str, drop: list[int]) -> str:
     """The drawing without some of its leaves (shapes in document order)."""
-    root = ElementTree.fromstring(drawing)  # noqa: S314: pinned packages
-    leaves: list[tuple[ElementTree.Element, ElementTree.Element]] = []
+    root = ET.fromstring(drawing)  # noqa: S314 (pinned packages)
+    leaves: list[tuple[ET.Element, ET.Element]] = []
 
-    def walk(parent: ElementTree.Element) -> None:
+    def walk(parent: ET.Element) -> None:
         for child in parent:
             if child.tag in LEAVES:
                 leaves.append((parent, child))
@@ -78,7 +78,7 @@ def without(drawing: str, drop: list[int]) -> str:
     walk(root)
     for index in drop:
         leaves[index][0].remove(leaves[index][1])
-    return ElementTree.tostring(root, encoding="unicode")
+    return ET.tostring(root, encoding="unicode")
 
 
 def drawn(drawing: str) -> Pixels:

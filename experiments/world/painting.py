@@ -26,7 +26,7 @@ def painted(pixels: Pixels, hue: int, colour: str) -> Pixels:
     hsv[..., 0] = np.where(near, (HUES[colour] + away // 2) % 180, hsv[..., 0]).astype(np.uint8)
     if colour == "pink":
         hsv[..., 1] = np.where(near, hsv[..., 1] // 2, hsv[..., 1])
-    return np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), pixels[..., 3]])
+    return np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.uint8), pixels[..., 3]])
 
 
 @lru_cache(maxsize=1500)
