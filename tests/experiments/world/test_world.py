@@ -14,7 +14,10 @@ from experiments.world.grounds import GROUNDS
 from experiments.world.scene import HELD_OUT, START, WORLD, Recipe, Scene
 from experiments.world.thing import Thing
 
-VOC = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
+VOC = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow "
+    "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
+)
 RECIPES = (START, WORLD, HELD_OUT)
 
 
