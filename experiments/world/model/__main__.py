@@ -5,6 +5,7 @@ set, train UNet and text encoder together. The last one saves a whole pipeline t
 does it on a GPU, in one process and bfloat16.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,7 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     minutes: Annotated[float, typer.Option(help="budget of UNet and text encoder")] = 80,
     vae_start: Annotated[Path | None, typer.Option(help="an autoencoder whose fine levels the new one begins with")] = None,
     start: Annotated[Path | None, typer.Option(help="a pipeline to go on from, with its autoencoder and tokenizer")] = None,
+    size: Annotated[str, typer.Option(help="of an untrained model: small or large")] = "large" if GPU else "small",
     batch: Annotated[int, typer.Option(help="samples a step and process")] = 256 if GPU else 16,
     rate: Annotated[float, typer.Option(help="peak of Muon's learning rate; AdamW has half of it")] = 2e-3,
     decay_from: Annotated[float, typer.Option(help="share of the budget after which the learning rate falls")] = 0.5,
@@ -38,25 +40,25 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
 ) -> None:
     """Train, or go on training, until the budgets are used up."""
     try:
-        prepare(folder, recipe, images, first, start, processes)
+        prepare(folder, recipe, images, first, start)
         if not (folder / "vae").exists():
-            launch(
-                autoencoder.train, processes, PORT, folder, autoencoder.plan(vae_minutes * 60), autoencoder.sizes(gpu=GPU), vae_start
-            )
+            crops = autoencoder.sizes(gpu=GPU)
+            launch(autoencoder.train, processes, PORT, folder, autoencoder.plan(vae_minutes * 60), crops, vae_start, size)
         if data.ready(folder) < images:
             launch(autoencoder.encode_all, processes, PORT, folder)
         plan = Plan(minutes * 60, rate=rate, rest=rate / 2, decay_from=decay_from)
-        launch(denoiser.train, processes, PORT, folder, plan, batch, out, start)
+        launch(denoiser.train, processes, PORT, folder, plan, batch, out, start, size)
     except (AtlasError, CheckpointError, data.DatasetError) as error:
         raise SystemExit(f"{error}") from error
 
 
-def prepare(folder: Path, recipe: str, images: int, first: int, start: Path | None, processes: int) -> None:
+def prepare(folder: Path, recipe: str, images: int, first: int, start: Path | None) -> None:
     """The training set and the tokenizer; with `start`, its tokenizer and autoencoder."""
     if recipe not in data.RECIPES:
         raise data.DatasetError(f"no recipe {recipe!r}; there are {', '.join(data.RECIPES)}")
     if not (folder / "images.npy").exists():
-        launch(data.render_shard, processes, PORT, folder, first, images, data.RECIPES[recipe])
+        painters = min(16, os.cpu_count() or 1)
+        launch(data.render_shard, painters, PORT, folder, first, images, data.RECIPES[recipe])
     data.marks(folder)
     if start is not None:
         for part in ("tokenizer", "vae"):

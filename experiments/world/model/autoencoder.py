@@ -17,14 +17,14 @@ from experiments.world.model.training import Plan, Training, device, wait_for_al
 KL_WEIGHT = 2e-5  # of the divergence of one latent pixel
 HALVED = 0.25  # weight of the loss of halved latents, decoded to halved images
 LOG_VARIANCE = -4.0  # of an untrained posterior
-CHANNELS = (16, 32, 64, 64)
+CHANNELS = {"small": (16, 32, 64, 64), "large": (32, 64, 96, 128)}
 LATENTS = 12
 SIDE = 16  # latent pixels of an image's side
 CHUNK = 16  # images encoded at a time
 CHUNKS = 16  # that many, until the next message to those who wait
 
 
-def new_vae(channels: tuple[int, ...] = CHANNELS, latents: int = LATENTS) -> AutoencoderKL:
+def new_vae(channels: tuple[int, ...] = CHANNELS["small"], latents: int = LATENTS) -> AutoencoderKL:
     """An untrained autoencoder, factor 8."""
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(channels),
@@ -161,13 +161,15 @@ def sizes(*, gpu: bool) -> Crops:
     return Crops(large=128, batch=512) if gpu else Crops(batch=8)
 
 
-def train(rank: int, processes: int, folder: Path, plan: Plan, sizes: Crops, start: Path | None = None) -> None:
+def train(
+    rank: int, processes: int, folder: Path, plan: Plan, sizes: Crops, start: Path | None = None, size: str = "small"
+) -> None:
     """Train the autoencoder within the plan's budget, or what of it is left, and save it to vae/.
 
     `start`: another autoencoder whose fine levels it begins with.
     """
     torch.manual_seed(0)
-    vae = new_vae().to(device())
+    vae = new_vae(CHANNELS[size]).to(device())
     if start is not None:
         take_over(vae, start)
     training = Training.begin([vae], folder / "vae.pt", plan, data.marks(folder))

@@ -20,14 +20,12 @@ from experiments.world.model.training import Plan, Training, device
 
 CAPTION_DROPOUT = 0.1  # share of samples without a caption, for classifier-free guidance
 BARE = 0.5  # share of samples of whose caption only the words are heard
-CHANNELS = (32, 96, 160)
-HEADS = (1, 3, 5)
+CHANNELS = {"small": (32, 96, 160), "large": (96, 192, 288)}
+HEAD = 32  # channels of an attention head
 HELD_BACK = 256  # first scenes of a set, which are measured and not trained on
 
 
-def new_unet(
-    channels: tuple[int, ...] = CHANNELS, heads: tuple[int, ...] = HEADS, latents: int = LATENTS
-) -> UNet2DConditionModel:
+def new_unet(channels: tuple[int, ...] = CHANNELS["small"], latents: int = LATENTS) -> UNet2DConditionModel:
     """An untrained UNet with cross-attention at 16x16 and 8x8; the level of 4x4 hears no text.
 
     Every residual branch begins as nothing, so that it is learned from the shallow to the deep.
@@ -41,7 +39,7 @@ def new_unet(
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         block_out_channels=channels,
         layers_per_block=1,
-        attention_head_dim=heads,  # diffusers' name for the number of heads
+        attention_head_dim=tuple(width // HEAD for width in channels),  # diffusers' name for the number of heads
         cross_attention_dim=WIDTH,
         norm_num_groups=8,
     )
@@ -154,23 +152,25 @@ def measured(
         return float(np.mean([loss(unet, text_encoder, scheduler, x, y, heard(y, BARE)).item() for x, y in parts]))
 
 
-def beginning(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def beginning(tokenizer: CLIPTokenizer, start: Path | None, size: str) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """UNet and text encoder as the training finds them: untrained, or those of a pipeline."""
     if start is None:
-        return new_unet(), new_text_encoder(tokenizer)
+        return new_unet(CHANNELS[size]), new_text_encoder(tokenizer)
     unet = UNet2DConditionModel.from_pretrained(start, subfolder="unet", dtype=torch.float32)
     text_encoder = CLIPTextModel.from_pretrained(start, subfolder="text_encoder", dtype=torch.float32)
     return unet.train(), text_encoder.train()
 
 
-def train(rank: int, processes: int, folder: Path, plan: Plan, batch: int, out: Path, start: Path | None = None) -> None:
+def train(
+    rank: int, processes: int, folder: Path, plan: Plan, batch: int, out: Path, start: Path | None = None, size: str = "small"
+) -> None:
     """Train within the plan's budget, or what of it is left, and save the pipeline to `out` from time to time.
 
     `start`: a pipeline to go on from.
     """
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    unet, text_encoder = (model.to(device()) for model in beginning(tokenizer, start))
+    unet, text_encoder = (model.to(device()) for model in beginning(tokenizer, start, size))
     scheduler = new_scheduler()
     if device().type == "cpu":
         # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.

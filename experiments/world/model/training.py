@@ -100,9 +100,11 @@ class Plan:
     """Steps that each process takes alone before weights are averaged; 1: gradients are averaged at every step."""
 
 
-def new_optimizers(parameters: list[nn.Parameter], plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for matrices and kernels, AdamW for the rest."""
-    matrices = [p for p in parameters if plan.muon and is_matrix(p)]
+def new_optimizers(modules: list[nn.Module], plan: Plan) -> list[torch.optim.Optimizer]:
+    """Muon for matrices and kernels, AdamW for vectors and embeddings."""
+    parameters = trained(modules)
+    tables = {id(part.weight) for module in modules for part in module.modules() if isinstance(part, nn.Embedding)}
+    matrices = [p for p in parameters if plan.muon and is_matrix(p) and id(p) not in tables]
     chosen = {id(p) for p in matrices}
     others = [p for p in parameters if id(p) not in chosen]
     adam = torch.optim.AdamW(others, lr=plan.rest, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
@@ -128,7 +130,7 @@ class Training:
     def begin(modules: list[nn.Module], checkpoint: Path, plan: Plan, marks: dict[str, str] | None = None) -> "Training":
         """Begin, or go on from `checkpoint` if it is there; every process starts from process 0's weights."""
         parameters = trained(modules)
-        optimizers, average = new_optimizers(parameters, plan), MovingAverage(parameters, plan.average)
+        optimizers, average = new_optimizers(modules, plan), MovingAverage(parameters, plan.average)
         training = Training(modules, optimizers, average, Progress(plan.budget), checkpoint, plan, marks or {})
         if checkpoint.exists():
             training.load()
