@@ -1,4 +1,4 @@
-"""Train an annotator: `python -m experiments.world.annotator_training --kind unet --steps 2500`.
+"""Train an annotator: `python -m experiments.world.annotator_training --kind unet --steps 1500`.
 
 Generated things are blurrier and more crooked than renders: training images are bent, blurred, noised and recoloured, and a
 quarter passes through the autoencoder where one is given. Resumes exactly from its checkpoint.
@@ -24,11 +24,13 @@ from torch.nn.functional import cross_entropy
 
 from experiments.world import atlas
 from experiments.world.annotator import FIRST, MODELS, NETS, Annotator, Images, overlaps, pixels
+from experiments.world.model.muon import Muon, is_matrix
 from experiments.world.render import ANNOTATOR_TEST, ANNOTATOR_TRAINING, example
 from experiments.world.scene import HELD_OUT, SIZE, START, WORLD, Recipe, classes_of
 
 BATCH = 16
-LEARNING_RATE = 3e-3
+MATRIX_RATE = 0.015  # Muon's, for kernels; AdamW's for the rest:
+RATE = 5e-3
 CROWDED = (0.25, 0.25, 0.25, 0.25)  # shares of 1 to 4 things: more to learn a picture than people would draw
 SMALL_UNTIL = 0.8  # of the steps: pictures of half the side, four times as many a second
 CHECKPOINT_STEPS = 100
@@ -109,7 +111,9 @@ class Training:
         torch.manual_seed(course.seed)
         self.course, self.checkpoint, self.steps, self.step = course, checkpoint, steps, 0
         self.net = NETS[kind](len(atlas.load().classes) + 1)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=LEARNING_RATE, weight_decay=0.02)
+        matrices = [parameter for parameter in self.net.parameters() if is_matrix(parameter)]
+        others = [parameter for parameter in self.net.parameters() if not is_matrix(parameter)]
+        self.optimizers = (Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(others, lr=RATE))
         if checkpoint.exists():
             self.load()
 
@@ -119,7 +123,8 @@ class Training:
             state = torch.load(self.checkpoint, weights_only=True)
             atlas.check(state["atlas"])
             self.net.load_state_dict(state["net"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(held)
             self.step = state["step"]
             torch.set_rng_state(state["noise"])
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
@@ -127,7 +132,8 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint beside the old one, then replace it."""
-        state = {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        state = {"net": self.net.state_dict(), "optimizers": optimizers, "step": self.step}
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         beside = self.checkpoint.with_suffix(".partial")
         torch.save({**state, "noise": torch.get_rng_state(), "atlas": atlas.load().version}, beside)
@@ -139,11 +145,12 @@ class Training:
             done = self.step / self.steps
             image, label = self.course.batch(self.step, small=done < SMALL_UNTIL)
             loss = cross_entropy(self.net(image), label)
-            self.optimizer.zero_grad()
+            self.net.zero_grad()
             loss.backward()
-            rate = LEARNING_RATE * min(1.0, 0.05 + self.step / 100) * max(0.01, min(1.0, (1 - done) / 0.6))
-            self.optimizer.param_groups[0]["lr"] = rate
-            self.optimizer.step()
+            share = min(1.0, 0.1 + self.step / 20) * max(0.01, min(1.0, (1 - done) / 0.6))
+            for optimizer, rate in zip(self.optimizers, (MATRIX_RATE, RATE), strict=True):
+                optimizer.param_groups[0]["lr"] = rate * share
+                optimizer.step()
             self.step += 1
             yield loss.item()
 
@@ -179,7 +186,7 @@ def seen(autoencoder: AutoencoderKL, images: Images) -> Images:
 
 def main(
     kind: Annotated[str, typer.Option(help=f"one of: {', '.join(NETS)}")] = FIRST,
-    steps: Annotated[int, typer.Option(min=1, help=f"steps of {BATCH} scenes in all")] = 2500,
+    steps: Annotated[int, typer.Option(min=1, help=f"steps of {BATCH} scenes in all")] = 1500,
     vae: Annotated[Path | None, typer.Option(help="an autoencoder's folder")] = None,
     start: Annotated[float, typer.Option(help="share of scenes of the START recipe")] = 0.5,
     work: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("runs/annotator-world"),
