@@ -14,9 +14,10 @@ import torch
 import typer
 
 from experiments.world.atlas import AtlasError
-from experiments.world.model import autoencoder, data, denoiser
+from experiments.world.model import autoencoder_training, data, denoiser
+from experiments.world.model.parallel import launch
 from experiments.world.model.text import new_tokenizer
-from experiments.world.model.training import CheckpointError, Plan, launch
+from experiments.world.model.training import CheckpointError, Plan
 
 PORT = 29517  # on the loopback interface, between the processes of one training
 GPU = torch.cuda.is_available()
@@ -42,10 +43,10 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     try:
         prepare(folder, recipe, images, first, start)
         if not (folder / "vae").exists():
-            crops = autoencoder.sizes(gpu=GPU)
-            launch(autoencoder.train, processes, PORT, folder, autoencoder.plan(vae_minutes * 60), crops, vae_start, size)
+            crops, course = autoencoder_training.sizes(gpu=GPU), autoencoder_training.plan(vae_minutes * 60)
+            launch(autoencoder_training.train, processes, PORT, folder, course, crops, vae_start, size)
         if data.ready(folder) < images:
-            launch(autoencoder.encode_all, processes, PORT, folder)
+            launch(autoencoder_training.encode_all, processes, PORT, folder)
         plan = Plan(minutes * 60, rate=rate, rest=rate / 2, decay_from=decay_from)
         launch(denoiser.train, processes, PORT, folder, plan, batch, out, start, size)
     except (AtlasError, CheckpointError, data.DatasetError) as error:

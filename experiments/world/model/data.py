@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from experiments.world import atlas, scene
 from experiments.world.captions import caption
-from experiments.world.model.training import wait_for_all
+from experiments.world.model.parallel import wait_for_all
 from experiments.world.scene import SIZE, Recipe
 
 RECIPES = {recipe.name: recipe for recipe in (scene.START, scene.WORLD)}

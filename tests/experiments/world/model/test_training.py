@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import nn
 
 from experiments.world import scene
-from experiments.world.model import autoencoder, data, denoiser
+from experiments.world.model import autoencoder, autoencoder_training, data, denoiser
 from experiments.world.model.muon import orthogonalised
 from experiments.world.model.text import LENGTH, new_tokenizer
 from experiments.world.model.training import CheckpointError, Plan, Progress, Training
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data.render_shard(0, 1, folder, 0, COUNT, scene.START)
     new_tokenizer().save_pretrained(folder / "tokenizer")
     autoencoder.new_vae().save_pretrained(folder / "vae")
-    autoencoder.encode_all(0, 1, folder)
+    autoencoder_training.encode_all(0, 1, folder)
     return folder
 
 
@@ -92,7 +92,7 @@ def test_the_autoencoder_learns(folder: Path) -> None:
     training.progress.elapsed = 1e8
     losses = []
     for _ in range(12):
-        value, squared = autoencoder.loss(vae, autoencoder.pixels(autoencoder.crops(data.images(folder), rng, 4, 32)))
+        value, squared = autoencoder.loss(vae, autoencoder.pixels(autoencoder_training.crops(data.images(folder), rng, 4, 32)))
         training.advance(value, 4)
         losses.append(squared.item())
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
