@@ -18,15 +18,25 @@ SHADOW = 96  # darkness of a shadow's middle, of 256
 Pixels = NDArray[np.uint8]
 
 
+def rgb(hsv: Pixels) -> Pixels:
+    """OpenCV's 8-bit hue, saturation and value as colours, in whole numbers: its own conversion differs between processors."""
+    hue, saturation, value = np.moveaxis(hsv.astype(np.int32), -1, 0)
+    sector, part = hue // 30, hue % 30
+    low, falling, rising = (value * (7650 - saturation * share) + 3825 for share in (30, part, 30 - part))
+    ways = np.stack([value * 7650, low, falling, rising]) // 7650
+    order = np.array([(0, 3, 1), (2, 0, 1), (1, 0, 3), (1, 2, 0), (3, 1, 0), (0, 1, 2)])[sector]  # red, green, blue
+    return np.take_along_axis(np.moveaxis(ways, 0, -1), order, axis=-1).astype(np.uint8)
+
+
 def painted(pixels: Pixels, hue: int, colour: str) -> Pixels:
     """A sprite with its main hue changed to another colour's."""
-    hsv = cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_RGB2HSV)
+    hsv = cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_RGB2HSV).astype(np.uint8)
     away = (hsv[..., 0].astype(np.int16) - hue + 90) % 180 - 90
     near = (np.abs(away) <= NEAR) & (hsv[..., 1] > 60)
     hsv[..., 0] = np.where(near, (HUES[colour] + away // 2) % 180, hsv[..., 0]).astype(np.uint8)
     if colour == "pink":
         hsv[..., 1] = np.where(near, hsv[..., 1] // 2, hsv[..., 1])
-    return np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.uint8), pixels[..., 3]])
+    return np.dstack([rgb(hsv), pixels[..., 3]])
 
 
 @lru_cache(maxsize=1500)
