@@ -1,0 +1,1 @@
+"""The bundled model: its autoencoder, UNet and text encoder, and their training."""
