@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 import ovam
 from benchmarks.result import Result, Setup, median
+from ovam.learning.optimization import initial_tokens
 from worker.models import hide_progress_bars
 
 PROMPT = "a photograph of a sun and a house"
@@ -104,14 +105,9 @@ def targets_pairs(setup: Setup, words: Sequence[str]) -> list[tuple[float, float
     """Seconds from one word, and from all words in prompts of their own, to their masks."""
     pipeline = load(setup)
     trace = traced(pipeline).to(dtype=torch.float16)  # as the worker keeps it
-    image = np.zeros((*trace.image_size, 3), dtype=np.uint8)
-    method = ovam.method("daam")
 
     def masks(some: Sequence[str]) -> list[np.ndarray]:
-        methods = [method] * len(some)
-        rows = ovam.rows_of(pipeline, [ovam.Words(f"a photograph of a {word}", word) for word in some], methods)
-        heats = ovam.refined(ovam.target_heatmaps(trace, rows, methods), methods, trace.image_size)
-        return [ovam.cut(method, heat, image) for heat in heats]
+        return [segment.mask for segment in ovam.segment(trace, pipeline, some, "daam")]
 
     with torch.inference_mode():
         return in_turn(lambda: masks(words[:1]), lambda: masks(words), setup.times(40), setup.seconds)
@@ -124,7 +120,7 @@ def optimisation(setup: Setup) -> Result:
     height, width = trace.image_size
     rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     mask = rows.square() + columns.square() < RADIUS**2
-    init = ovam.initial_tokens(pipeline, "sun")
+    init = initial_tokens(pipeline, "sun")
 
     def learn() -> None:
         fit = ovam.optimize_tokens([(trace, mask)], init, optimizer="adam", epochs=EPOCHS, patience=None)

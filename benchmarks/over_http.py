@@ -12,7 +12,7 @@ import httpx2
 
 from benchmarks.library import in_turn, targets_pairs
 from benchmarks.result import Result, Setup, median, percentile
-from service.processes import inherited, running
+from launcher.processes import inherited, running
 
 MIB = 1 << 20
 REQUESTS = 40
@@ -59,7 +59,7 @@ def ask(client: httpx2.Client, job_id: str, number: int, targets: int = 1) -> fl
     article = ("a", "the")[number // len(WORDS) % 2]
     body = [{"label": word, "prompt": f"a photograph of {article} {word}", "word": word} for word in words]
     start = time.perf_counter()
-    finished(client, "/v1/attribute", {"job_id": job_id, "targets": body, "crf": False})
+    finished(client, "/v1/attribute", {"job_id": job_id, "targets": body, "settings": {"crf": None}})
     return time.perf_counter() - start
 
 

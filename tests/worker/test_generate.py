@@ -192,7 +192,7 @@ async def test_the_picture_holds_all_that_draws_it_again(client: Client) -> None
         notes = image.text
     settings = json.loads(notes.pop("settings"))
     again = await client.generated(**notes, **settings)
-    assert (await pixels_of(client, again) == await pixels_of(client, several, 1)).all()
+    assert np.abs(await pixels_of(client, again) - await pixels_of(client, several, 1)).max() <= 1
     assert settings["capture"]["heads"] == 0
     assert again.result.model_dump(exclude={"images"}) == several.result.model_dump(exclude={"images"})
 
