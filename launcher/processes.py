@@ -90,9 +90,13 @@ def started(stack: ExitStack, environment: Mapping[str, str], folder: Path, host
         name = "worker" if workers == 1 else f"worker-{number}"
         children.append(stack.enter_context(child(name, [sys.executable, "-m", "worker"], full, logs)))
     children.append(stack.enter_context(child("gateway", [sys.executable, "-m", "launcher", "serve"], full, logs)))
+    return Running(url_of(host, port), redis_url, logs, tuple(children))
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the URL at which this machine reaches what listens on an address."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
-    url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
-    return Running(url, redis_url, logs, tuple(children))
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
 def embedded_url(stack: ExitStack, children: list[Child], folder: Path, environment: Mapping[str, str]) -> str:

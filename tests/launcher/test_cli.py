@@ -50,6 +50,14 @@ def test_a_port_that_is_taken_stops_the_start_with_a_sentence(ovam: Run, command
     assert "Traceback" not in done.stderr
 
 
+def test_a_store_that_cannot_be_opened_stops_the_start_with_a_sentence(ovam: Run) -> None:
+    done = ovam("serve", "--port", "0", OVAM_STORE_URL="file:///proc/nowhere")
+    assert done.returncode == 1
+    assert "cannot open the artifact store file:///proc/nowhere" in done.stderr
+    assert "OVAM_STORE_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_demo_whose_folder_cannot_be_made_says_so(ovam: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = ovam("demo", "--out", str(tmp_path / "file" / "demo"))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.doctor import device
+from launcher import doctor
+from launcher.doctor import EverySetting, device, packages, probed, store
 from launcher.models import model
 from worker.settings import BUNDLED
 
@@ -60,6 +61,22 @@ def test_the_device_is_the_one_that_a_worker_will_use(probe: dict[str, object], 
     finding = device(probe, wanted)
     assert finding.verdict == verdict
     assert expected in finding.detail
+
+
+def test_a_torch_that_cannot_be_imported_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PROBE", "raise ImportError('libcudart.so is missing')")
+    assert "libcudart.so is missing" in device(probed(), "auto").detail
+
+
+def test_a_package_that_is_missing_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-package"))
+    assert [finding.verdict for finding in packages()] == ["ok", "broken"]
+
+
+def test_a_store_that_cannot_be_written_is_broken(tmp_path: Path) -> None:
+    assert store(EverySetting(store_url=f"file://{tmp_path}/store")).verdict == "ok"
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]  # it leaves nothing behind
+    assert store(EverySetting(store_url="file:///proc/nowhere")).verdict == "broken"
 
 
 def test_every_bad_setting_is_named_once(ovam: Run) -> None:

@@ -9,7 +9,19 @@ import pytest
 from redis import Redis
 
 from launcher import processes
-from launcher.processes import StartError, available, check, child, embedded_url, locked, running
+from launcher.processes import (
+    Running,
+    StartError,
+    available,
+    check,
+    child,
+    embedded_url,
+    inherited,
+    locked,
+    running,
+    url_of,
+    wait_until_ready,
+)
 from launcher.signals import SIGNALS
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
@@ -84,3 +96,40 @@ def test_a_worker_that_cannot_start_ends_everything(environment: dict[str, str],
     assert [signal.getsignal(number) for number in SIGNALS] == before
     with locked(tmp_path):
         pass
+
+
+def test_a_redis_that_is_given_is_used_and_none_is_started(environment: dict[str, str], tmp_path: Path, redis_url: str) -> None:
+    broken = environment | {"OVAM_MAX_LOADED_MODELS": "x", "OVAM_REDIS_URL": redis_url}
+    with pytest.raises(StartError, match="OVAM_MAX_LOADED_MODELS"), running(broken, data_dir=tmp_path):
+        pass
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["gateway.log", "worker.log"]
+
+
+def test_a_service_that_does_not_get_ready_ends_the_wait_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "READY_WITHIN", 0.5)
+    with child("gateway", SLEEPER, os.environ, tmp_path) as sleeper:
+        service = Running(f"http://127.0.0.1:{available('127.0.0.1', 0)}", "", tmp_path, (sleeper,))
+        with pytest.raises(StartError, match=r"not ready after .* the gateway does not answer"):
+            wait_until_ready(service)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104  # compared, not bound
+        ("::", "http://[::1]:8000"),
+        ("fe80::1", "http://[fe80::1]:8000"),
+        ("ovam.example", "http://ovam.example:8000"),
+    ],
+)
+def test_the_url_is_one_that_this_machine_reaches(host: str, url: str) -> None:
+    assert url_of(host, 8000) == url
+
+
+def test_settings_are_inherited_only_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OVAM_DEVICE", "OVAM_MODELS", "OTHER"):
+        monkeypatch.setenv(name, "x")
+    found = inherited("OVAM_DEVICE", "OVAM_THREADS")
+    assert {name for name in found if name.startswith("OVAM_")} == {"OVAM_DEVICE"}
+    assert found["OTHER"] == "x"
