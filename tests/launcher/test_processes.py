@@ -22,7 +22,7 @@ from launcher.processes import (
     url_of,
     wait_until_ready,
 )
-from launcher.signals import SIGNALS
+from launcher.signals import SIGNALS, signals_interrupt
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 
@@ -53,10 +53,22 @@ def test_a_process_that_will_not_go_is_killed(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_process_that_dies_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
-    with child("worker", [sys.executable, "-c", "raise SystemExit('no memory left')"], os.environ, tmp_path) as found:
+    code = "print(*['at first', *range(30)], sep='\\n', flush=True); raise SystemExit('no memory left')"
+    with child("worker", [sys.executable, "-c", code], os.environ, tmp_path) as found:
         found.process.wait()
-        with pytest.raises(StartError, match=r"(?s)the worker ended on its own \(exit code 1\).*no memory left"):
+        with pytest.raises(StartError, match=r"(?s)the worker ended on its own \(exit code 1\).*no memory left") as raised:
             check([found])
+    assert "at first" not in str(raised.value)
+    assert raised.value.code == 1
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_block_as_ctrl_c_does(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), signals_interrupt():
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+    assert signal.getsignal(number) == before
 
 
 def test_a_data_folder_belongs_to_one_service_at_a_time(tmp_path: Path) -> None:
