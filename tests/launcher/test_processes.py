@@ -66,8 +66,7 @@ def test_a_process_that_dies_is_named_with_the_end_of_its_log(tmp_path: Path) ->
 def test_a_signal_ends_the_block_as_ctrl_c_does(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), signals_interrupt():
-        os.kill(os.getpid(), number)
-        time.sleep(10)
+        signal.raise_signal(number)
     assert signal.getsignal(number) == before
 
 
