@@ -97,7 +97,7 @@ def segment(
     wanted = [target_of(one) for one in (targets if several else [targets])]
     methods = methods_of(method, wanted)
     pixels = _fitting(image, trace, methods)
-    maps = target_heatmaps(trace, rows_of(pipeline, wanted, methods), methods)
+    maps = target_heatmaps(trace, rows_of(pipeline, wanted, methods, trace.clip_skip), methods)
     heats = refined(maps, methods, trace.image_size, trace.self_attention)
     masks = [cut(one, heat, pixels) for one, heat in zip(methods, heats, strict=True)]
     found = [Segment(heat, mask, score(heat, mask), one) for heat, mask, one in zip(heats, masks, methods, strict=True)]

@@ -43,8 +43,7 @@ def heatmaps(
     """
     require_fitting(trace, embedding)
     selected = select(trace, blocks, evaluations, heads)
-    maps = _reduced(selected, embedding, reduction, largest_grid(selected))
-    return maps if size is None else resize(maps, size)
+    return reduced(selected, embedding, reduction, size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +75,7 @@ def split_heatmaps(
     require_fitting(trace, embedding)
     selected = select(trace, blocks, evaluations, heads)
     parts = parted(selected, by)
-    maps = torch.stack([_reduced(part, embedding, reduction, largest_grid(selected)) for part in parts.values()])
+    maps = torch.stack([reduced(part, embedding, reduction, grid=largest_grid(selected)) for part in parts.values()])
     return SplitHeatmaps(tuple(parts), tuple(terms_of(part) for part in parts.values()), maps)
 
 
@@ -104,26 +103,41 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     >>> heat.shape
     torch.Size([8, 12])
     """
-    embedding, tokens = encode(pipeline, prompt, padding=padding)
+    embedding, tokens = encode(pipeline, prompt, padding=padding, clip_skip=clip_skip_of(trace))
     rows = [token.index for token in word_tokens(tokens, prompt, word, occurrence=occurrence)]
     maps = heatmaps(trace, embedding, reduction=reduction, blocks=blocks, evaluations=evaluations, heads=heads)
     mean = maps[rows].mean(dim=0, keepdim=True)
     return (mean if size is None else resize(mean, size))[0]
 
 
-def _reduced(
-    selected: Sequence[Selected], embedding: Float[Tensor, "tokens text_width"], reduction: Reduction, size: tuple[int, int]
+def reduced(
+    selected: Sequence[Selected],
+    embedding: Float[Tensor, "tokens text_width"],
+    reduction: Reduction,
+    size: tuple[int, int] | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Float[Tensor, "tokens height width"]:
-    """Compute the sum or the mean of all maps of attention; a graph is kept only where the embedding asks for it."""
+    """Compute the sum or the mean of selected attention maps on `grid` (the largest without it), then resize them to `size`.
+
+    A graph is kept only where the embedding asks for it.
+    """
     if reduction not in get_args(Reduction):
         raise InvalidArgumentError("reduction", reduction, "'mean' or 'sum'")
     with torch.set_grad_enabled(torch.is_grad_enabled() and embedding.requires_grad):
-        total = summed(selected, embedding, size, attention_sum)
-        return total if reduction == "sum" else total / terms_of(selected)
+        total = summed(selected, embedding, grid or largest_grid(selected), attention_sum)
+        maps = total if reduction == "sum" else total / terms_of(selected)
+        return maps if size is None else resize(maps, size)
+
+
+def clip_skip_of(trace: Trace) -> int | None:
+    """Return how many layers of the text encoder an image was generated without, of one trace."""
+    require_trace(trace)
+    return trace.clip_skip
 
 
 def require_fitting(trace: Trace, embedding: Tensor) -> None:
-    """Raise `InvalidArgumentError` for an embedding without rows, or of another width than the trace's."""
+    """Raise `InvalidArgumentError` for an embedding of another width than the trace's, `TraceMismatchError` for other keys."""
     require_trace(trace)
+    trace.require_same_keys()
     if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
         raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")

@@ -63,7 +63,7 @@ def rank_words(  # noqa: PLR0913 - every choice of the method is one keyword
     """
     require_trace(trace)
     _require_inside(box, trace.image_size)
-    embedding, tokens = encode(pipeline, prompt, padding=padding)
+    embedding, tokens = encode(pipeline, prompt, padding=padding, clip_skip=trace.clip_skip)
     asked = words_of(prompt) if words is None else [*words]
     if not asked:
         raise WordNotInPromptError(f"there is no word to rank in prompt {prompt!r}")

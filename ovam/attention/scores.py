@@ -11,7 +11,8 @@ from torch.nn.functional import interpolate
 
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.errors import InvalidArgumentError
-from ovam.tracing.trace import Block, Trace
+from ovam.tracing.blocks import Block
+from ovam.tracing.trace import Trace
 
 Split = Literal["block", "evaluation", "head"]
 

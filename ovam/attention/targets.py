@@ -61,8 +61,10 @@ class Rows:
         return rows
 
 
-def rows_of(pipeline: Pipeline, targets: Sequence[Words | Rows], methods: Sequence[Method]) -> list[Rows]:
-    """Find each target's rows, its prompt padded by its method.
+def rows_of(
+    pipeline: Pipeline, targets: Sequence[Words | Rows], methods: Sequence[Method], clip_skip: int | None = None
+) -> list[Rows]:
+    """Find each target's rows, its prompt padded by its method; `clip_skip` is the trace's.
 
     Prompts are encoded together, and one that several targets share is encoded once.
 
@@ -73,7 +75,7 @@ def rows_of(pipeline: Pipeline, targets: Sequence[Words | Rows], methods: Sequen
     encoded: dict[tuple[str, Padding], Encoded] = {}
     for padding in sorted({padding for _, padding in asked}):
         prompts = sorted(prompt for prompt, other in asked if other == padding)
-        for prompt, each in zip(prompts, encode_each(pipeline, prompts, padding=padding), strict=True):
+        for prompt, each in zip(prompts, encode_each(pipeline, prompts, padding=padding, clip_skip=clip_skip), strict=True):
             encoded[prompt, padding] = each
     return [
         _rows_of_words(target, *encoded[target.prompt, method.padding]) if isinstance(target, Words) else target

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.core.methods import Padding
-from ovam.core.words import normalized, occurrences_of, overlaps
+from ovam.core.words import Characters, normalized, occurrences_of, overlaps
 from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError
+from ovam.tracing.keys import place_of
 from ovam.tracing.model import Pipeline
 
 _CLIP = ("clip_text_model", "clip")
@@ -37,11 +38,15 @@ def encode(
     prompt: str,
     *,
     padding: Padding = "none",
+    clip_skip: int | None = None,
 ) -> tuple[Float[Tensor, "tokens text_width"], tuple[Token, ...]]:
     """Encode an attribution prompt as the pipeline encodes the prompts of its images (X' of Eq. 4).
 
     Returns the embedding, the last hidden state of a Stable Diffusion 1.x or 2.x text encoder or the last but one of
     SDXL's two side by side, and the token that each of its rows stands for, those of the first tokenizer.
+
+    Concepts of textual inversion stand for all their vectors, and each of these is a token of the concept's word.
+    `clip_skip` leaves out that many of the encoder's last layers, as the argument of the pipeline does.
 
     `padding="none"` keeps the prompt's own tokens with start and end, as published; `"max_length"` pads to the encoder's
     limit (77), as for a generation. The two give different maps.
@@ -53,10 +58,12 @@ def encode(
     >>> embedding.shape, [token.text for token in tokens]
     (torch.Size([4, 32]), ['<|startoftext|>', 'a', 'cat', '<|endoftext|>'])
     """
-    return encode_each(pipeline, [prompt], padding=padding)[0]
+    return encode_each(pipeline, [prompt], padding=padding, clip_skip=clip_skip)[0]
 
 
-def encode_each(pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding = "none") -> list[Encoded]:
+def encode_each(
+    pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding = "none", clip_skip: int | None = None
+) -> list[Encoded]:
     """Encode several attribution prompts as `encode` does, in one call of each text encoder.
 
     Shorter prompts are filled up and cut again: what follows a token does not reach it, because the encoders
@@ -65,7 +72,7 @@ def encode_each(pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding 
     if padding not in get_args(Padding):
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
     texts = [normalized(prompt) for prompt in prompts]
-    models = _text_models(pipeline)
+    models = _text_models(pipeline, clip_skip)
     encodings = [_tokenized(model, texts, padding) for model in models]
     for text, *each in zip(texts, *encodings, strict=True):
         lengths = {len(encoding.ids) for encoding in each}
@@ -108,24 +115,35 @@ class _TextModel:
     tokenizer: Any
     encoder: Any
     state: int | None
-    """Index among the hidden states; `None` for the last one with its norm."""
+    """Index among the hidden states; `None` for the last one."""
+    normed: bool
+    """Whether the encoder's last norm is applied to the state."""
+    concepts: bool
+    """Whether the pipeline expands concepts of textual inversion."""
 
 
-def _text_models(pipeline: Pipeline) -> list[_TextModel]:
+def _text_models(pipeline: Pipeline, clip_skip: int | None = None) -> list[_TextModel]:
     """List a pipeline's text encoders: one, or SDXL's two (of which its refiner has the second alone).
 
-    Raises `UnsupportedModelError` for encoders other than CLIP's, or a tokenizer that tells no offsets.
+    Raises `UnsupportedModelError` for encoders other than CLIP's, or a tokenizer that tells no offsets,
+    `InvalidArgumentError` for a `clip_skip` beyond the encoder's layers.
     """
-    state = -2 if hasattr(pipeline, "text_encoder_2") else None
+    double = hasattr(pipeline, "text_encoder_2")
+    skipped = 0 if clip_skip is None else clip_skip
+    state = -2 - skipped if double else None if clip_skip is None else -1 - skipped
     pairs = [
         (getattr(pipeline, f"tokenizer{end}", None), getattr(pipeline, f"text_encoder{end}", None)) for end in ("", "_2", "_3")
     ]
-    models = [_TextModel(tokenizer, encoder, state) for tokenizer, encoder in pairs if encoder is not None]
+    concepts = hasattr(pipeline, "maybe_convert_prompt")
+    models = [_TextModel(tokenizer, encoder, state, not double, concepts) for tokenizer, encoder in pairs if encoder is not None]
     known = all(model.encoder.config.model_type in _CLIP and getattr(model.tokenizer, "is_fast", False) for model in models)
     if not models or not known or pairs[2][1] is not None:
         raise UnsupportedModelError(
             f"pipeline {type(pipeline).__name__}: allowed: one or two CLIP text encoders, with tokenizers that tell offsets"
         )
+    most = min(model.encoder.config.num_hidden_layers for model in models) - double
+    if not 0 <= skipped <= most:
+        raise InvalidArgumentError("clip_skip", clip_skip, f"None, or 0 to {most}")
     return models
 
 
@@ -138,14 +156,16 @@ class _Encoding:
     """1, and 0 for padding."""
     special: list[int]
     """1 for a start, end or padding token, else 0."""
-    spans: list[tuple[int, int]]
+    spans: list[Characters]
+    """Characters of the prompt as it was given."""
 
 
 def _tokenized(model: _TextModel, prompts: Sequence[str], padding: Padding) -> list[_Encoding]:
     """Turn prompts into ids, with the characters that each stands for."""
     limit = min(model.tokenizer.model_max_length, model.encoder.config.max_position_embeddings)
+    texts = [_expanded(prompt, model.tokenizer) if model.concepts else (prompt, None) for prompt in prompts]
     found = model.tokenizer(
-        list(prompts),
+        [text for text, _ in texts],
         padding="max_length" if padding == "max_length" else False,
         max_length=limit,
         truncation=False,
@@ -154,16 +174,47 @@ def _tokenized(model: _TextModel, prompts: Sequence[str], padding: Padding) -> l
         verbose=False,
     )
     parts = (found[part] for part in ("input_ids", "attention_mask", "special_tokens_mask", "offset_mapping"))
-    encodings = [_Encoding(*each) for each in zip(*parts, strict=True)]
-    for prompt, encoding in zip(prompts, encodings, strict=True):
-        if len(encoding.ids) > limit:
-            count = len(encoding.ids)
-            raise PromptTooLongError(f"prompt {prompt!r} has {count} tokens with start and end; allowed: {limit}")
+    encodings = []
+    for prompt, (_, origins), ids, mask, special, spans in zip(prompts, texts, *parts, strict=True):
+        if len(ids) > limit:
+            raise PromptTooLongError(f"prompt {prompt!r} has {len(ids)} tokens with start and end; allowed: {limit}")
+        own = spans if origins is None else [_origin(span, origins) for span in spans]
+        encodings.append(_Encoding(ids, mask, special, own))
     return encodings
 
 
+def _expanded(prompt: str, tokenizer: Any) -> tuple[str, list[Characters] | None]:  # noqa: ANN401 - a tokenizer
+    """Write out a prompt's concepts as diffusers' `maybe_convert_prompt` does, "<toy>" as "<toy> <toy>_1 <toy>_2".
+
+    Returns the text, and for each of its characters the span in the prompt that it comes from; `None` where nothing changed.
+    """
+    added = tokenizer.added_tokens_encoder
+    text, origins = prompt, [(place, place + 1) for place in range(len(prompt))]
+    for token in dict.fromkeys(tokenizer.tokenize(prompt)):
+        count = 1
+        while f"{token}_{count}" in added:
+            count += 1
+        if token not in added or count == 1:
+            continue
+        vectors = " ".join([token, *(f"{token}_{number}" for number in range(1, count))])
+        start = text.find(token)
+        while start >= 0:
+            stop = start + len(token)
+            origin = (origins[start][0], origins[stop - 1][1])
+            text = text[:start] + vectors + text[stop:]
+            origins[start:stop] = [origin] * len(vectors)
+            start = text.find(token, start + len(vectors))
+    return (text, None) if text == prompt else (text, origins)
+
+
+def _origin(span: Characters, origins: list[Characters]) -> Characters:
+    """Return where in the prompt a span of the expanded text comes from."""
+    start, stop = span
+    return (origins[start][0], origins[stop - 1][1]) if stop > start else (0, 0)
+
+
 def _tokens(prompt: str, encoding: _Encoding, names: list[str]) -> tuple[Token, ...]:
-    """Say what each row of a prompt's embedding stands for."""
+    """Return what each row of a prompt's embedding stands for."""
     return tuple(
         Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
         for index, (name, special, (start, stop)) in enumerate(zip(names, encoding.special, encoding.spans, strict=True))
@@ -173,14 +224,17 @@ def _tokens(prompt: str, encoding: _Encoding, names: list[str]) -> tuple[Token, 
 def _hidden_states(model: _TextModel, encodings: Sequence[_Encoding]) -> list[Float[Tensor, "_ width"]]:
     """Run a text encoder on several prompts' ids, filled up to the longest."""
     encoder, longest = model.encoder, max(len(encoding.ids) for encoding in encodings)
+    place = place_of(encoder)
 
     def filled(rows: list[list[int]], value: int) -> Tensor:
-        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=encoder.device)
+        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=place)
 
     with torch.no_grad():
         ids = filled([encoding.ids for encoding in encodings], model.tokenizer.pad_token_id)
         mask = filled([encoding.mask for encoding in encodings], 0)
         uses_mask = getattr(encoder.config, "use_attention_mask", False)
         output = encoder(ids, attention_mask=mask if uses_mask else None, output_hidden_states=model.state is not None)
-    states = output[0] if model.state is None else output.hidden_states[model.state]
+        states = output[0] if model.state is None else output.hidden_states[model.state]
+        if model.state is not None and model.normed:
+            states = getattr(encoder, "text_model", encoder).final_layer_norm(states)  # transformers 4 has it one level down
     return [state[: len(encoding.ids)] for state, encoding in zip(states, encodings, strict=True)]

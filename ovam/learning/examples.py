@@ -13,7 +13,9 @@ from torch.nn.functional import interpolate
 from ovam.core.label_maps import IGNORE
 from ovam.core.mask_files import marks_of
 from ovam.errors import ExamplesOfOtherModelsError, InvalidArgumentError, UnusableMaskError
-from ovam.tracing.trace import Block, Trace, require_trace
+from ovam.tracing.blocks import Block
+from ovam.tracing.keys import differ, fingerprint
+from ovam.tracing.trace import Trace, require_trace
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +32,7 @@ class TrainingExample:
     target: Float[Tensor, "classes height width"]
     """How much of each pixel belongs to each class; 0 where a pixel does not count."""
     counted: Bool[Tensor, "height width"] | None
-    """Which pixels count; `"all"`."""
+    """Which pixels count; `None`: all."""
 
 
 def training_examples(examples: Sequence[Example], classes: int) -> tuple[TrainingExample, ...]:
@@ -129,12 +131,4 @@ def _of_labels(labels: Tensor, classes: int, number: int) -> tuple[Tensor, Tenso
 
 def _same_keys(one: Block, other: Block) -> bool:
     """Whether two blocks project embeddings to the same keys."""
-    if one.to_k is other.to_k:
-        return True
-    mine, yours = list(one.to_k.parameters()), list(other.to_k.parameters())
-    return len(mine) == len(yours) and all(_equal(a, b) for a, b in zip(mine, yours, strict=True))
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Whether two weights are the same numbers of one type, wherever they lie."""
-    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one.cpu(), other.cpu())
+    return one.to_k is other.to_k or not differ(fingerprint(one.to_k), fingerprint(other.to_k))

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.attention.heatmaps import heatmaps
+from ovam.attention.heatmaps import reduced, require_fitting
+from ovam.attention.scores import select
 from ovam.attention.text import encode, word_tokens
 from ovam.core.schedules import Schedule, Step, decay
 from ovam.core.selection import Blocks, Positions
@@ -138,10 +139,12 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
         tokens = start.detach().clone()
         tokens = (tokens if tokens.dtype == torch.float64 else tokens.float()).requires_grad_()
         found = training_examples(examples, tokens.shape[0])
+        for one in found:
+            require_fitting(one.trace, tokens)
 
         def loss_of(one: TrainingExample) -> Tensor:
             size = (one.target.shape[1], one.target.shape[2])
-            maps = heatmaps(one.trace, tokens, size=size, blocks=blocks, evaluations=evaluations)
+            maps = reduced(select(one.trace, blocks, evaluations, "all"), tokens, "mean", size)
             counted = None if one.counted is None else one.counted.to(maps.device)
             return (bce if loss == "bce" else cross_entropy_minmax)(maps, one.target.to(maps), counted)
 

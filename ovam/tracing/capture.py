@@ -7,7 +7,7 @@ from typing import get_args
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import CaptureError, InvalidArgumentError
 from ovam.tracing.model import Pipeline
-from ovam.tracing.recorder import Choice, Evaluation, recording
+from ovam.tracing.recorder import Choice, Evaluation, Source, recording
 from ovam.tracing.trace import Half, Trace
 
 
@@ -26,7 +26,8 @@ def capture(
 
     The list is filled when the block exits normally, in the order of the images, call after call. Images are bitwise
     the same as without capture, and no hook outlives the block. A call that was interrupted, or whose exception was
-    caught inside the block, leaves no trace.
+    caught inside the block, leaves no trace. Calls of another pipeline on the same UNet, such as a second pass at a higher
+    resolution, leave traces too, unless that pipeline has a capture of its own.
 
     Args:
         pipeline: A Stable Diffusion pipeline; adapters may be loaded, projections fused and the UNet compiled inside the block.
@@ -49,18 +50,22 @@ def capture(
     if half not in get_args(Half):
         raise InvalidArgumentError("half", half, "'conditional' or 'unconditional'")
     choice = Choice(half, blocks, evaluations, heads, mid_block, self_attention)
-    with recording(pipeline, choice, lambda rows: _evaluation(pipeline, half, rows)) as recorder:
-        traces: list[Trace] = []
+    traces: list[Trace] = []
+    with recording(Source(pipeline, lambda caller, rows: _evaluation(caller, half, rows)), choice) as recorder:
         yield traces
-        traces.extend(recorder.traces())
+    traces.extend(recorder.traces())
 
 
 def _evaluation(pipeline: Pipeline, half: Half, rows: int) -> Evaluation:
     """Say where an evaluation of a generation belongs: every call of a pipeline sets new timesteps."""
-    guided = bool(pipeline.do_classifier_free_guidance)
+    try:
+        guided, expected = bool(pipeline.do_classifier_free_guidance), pipeline.num_timesteps
+    except AttributeError as error:
+        message = "the UNet was called, but not by a pipeline, from which guidance and timesteps would be known"
+        raise CaptureError(message) from error
     images = rows // 2 if guided else rows
     if half == "unconditional" and not guided:
         raise CaptureError("half='unconditional', but guidance is off: the batch has one half, the conditional one")
     schedule = pipeline.scheduler.timesteps
     kept = slice(images, None) if guided and half == "conditional" else slice(images)
-    return Evaluation(schedule, min(len(schedule), pipeline.num_timesteps), kept)
+    return Evaluation(schedule, min(len(schedule), expected), kept)

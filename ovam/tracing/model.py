@@ -1,5 +1,7 @@
 """Finding the UNet of a pipeline and the cross-attentions in it."""
 
+import sys
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import nn
@@ -45,11 +47,37 @@ def require_known(pipeline: Pipeline) -> None:
         )
 
 
-def require_plain_call(unet: nn.Module, options: dict[str, Any]) -> None:
-    """Raise `CaptureError` when adapters are scaled for this one call of the UNet: later keys would lack it."""
+def calling_pipeline() -> tuple[Pipeline | None, Mapping[str, Any]]:
+    """Return the pipeline whose call is running, and the call's variables; `None` and nothing outside of one.
+
+    A UNet does not know who calls it, and several pipelines may share one.
+    """
+    frame = sys._getframe(1)  # noqa: SLF001 - the documented way to the callers
+    while frame is not None:
+        if frame.f_code.co_name == "__call__" and frame.f_code.co_varnames[:1] == ("self",):
+            variables = frame.f_locals
+            if hasattr(variables["self"], "unet") and hasattr(variables["self"], "scheduler"):
+                return variables["self"], variables
+        frame = frame.f_back
+    return None, {}
+
+
+def require_plain_call(pipeline: Pipeline, options: Mapping[str, Any], call: Mapping[str, Any]) -> None:
+    """Raise for an evaluation whose trace would be of something else than the image, or than the model as it will be.
+
+    `options` are what the UNet is called with, `call` the variables of the pipeline's call. Raises `UnsupportedModelError`
+    for a pipeline that is not known, and `CaptureError` for an adapter scale of this one call and for cropped inpainting.
+    """
+    require_known(pipeline)
     scale = (options.get("cross_attention_kwargs") or {}).get("scale", 1.0)
-    if scale != 1.0 and getattr(unet, "peft_config", None):
+    adapted = (getattr(pipeline, part, None) for part in ("unet", "text_encoder", "text_encoder_2"))
+    if scale != 1.0 and any(getattr(part, "peft_config", None) for part in adapted):
         raise CaptureError(f"cross_attention_kwargs scale is {scale}, which keys cannot know; allowed: pipeline.set_adapters")
+    if call.get("padding_mask_crop") is not None:
+        raise CaptureError(
+            "padding_mask_crop generates a crop of the image, in whose coordinates the trace would be; "
+            "allowed: crop image and mask before the call, and paste the result"
+        )
 
 
 def require_uncompiled(pipeline: Pipeline) -> None:
@@ -76,7 +104,11 @@ def cross_attentions(unet: nn.Module) -> dict[str, Any]:
     }
     if not found:
         raise UnsupportedModelError(f"{type(unet).__name__} has no cross-attention named attn2")
+    if getattr(getattr(unet, "config", None), "encoder_hid_dim_type", None) in ("text_proj", "text_image_proj"):
+        raise UnsupportedModelError(f"{type(unet).__name__} projects text embeddings before it attends to them")
     for name, module in found.items():
+        if hasattr(getattr(module, "processor", None), "to_k_custom_diffusion"):
+            raise UnsupportedModelError(f"{name} projects its keys in a processor (Custom Diffusion); allowed: adapters of PEFT")
         if any(getattr(module, norm, None) is not None for norm in ("norm_q", "norm_k", "norm_cross")):
             raise UnsupportedModelError(f"{name} normalises its queries or keys; allowed: plain projections")
     return found
@@ -100,8 +132,3 @@ def module_of(attention: Any, projection: Projection) -> tuple[nn.Module, int, i
     if getattr(attention, "fused_projections", False) and not attention.is_cross_attention:
         return attention.to_qkv, ("queries", "keys").index(projection), 3
     return (attention.to_q if projection == "queries" else attention.to_k), 0, 1
-
-
-def text_width(to_k: nn.Module) -> int:
-    """Length of the text embedding's rows that a key projection takes."""
-    return int(getattr(to_k, "in_features", 0))

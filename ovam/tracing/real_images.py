@@ -14,8 +14,9 @@ from ovam.attention.text import require_short
 from ovam.core.pictures import Picture, rgb_of
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
+from ovam.tracing.keys import place_of
 from ovam.tracing.model import Pipeline, plain_unet
-from ovam.tracing.recorder import Choice, Evaluation, recording
+from ovam.tracing.recorder import Choice, Evaluation, Source, recording
 from ovam.tracing.trace import Trace
 
 Inversion = Literal["none", "ddim"]
@@ -83,7 +84,8 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     random = torch.Generator().manual_seed(seed)
     choice = Choice("conditional", blocks, evaluations, heads, mid_block, self_attention)
     evaluation = Evaluation(torch.tensor(steps), len(steps), slice(None))
-    with torch.no_grad(), recording(pipeline, choice, lambda _: evaluation) as recorder:
+    source = Source(pipeline, lambda *_: evaluation, generates=False)
+    with torch.no_grad(), recording(source, choice) as recorder:
         sample = latent
         for done, step in enumerate(steps, start=1):
             if inversion == "none":
@@ -93,7 +95,7 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
                 sample = diffusion.moved(sample, prediction, step, steps[done])
             if on_evaluation is not None:
                 on_evaluation(done, len(steps))
-        return next(recorder.traces())
+    return next(recorder.traces())
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,16 +184,17 @@ def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable
 def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[str, Any]:
     """Gather what the UNet is told beside latent and timestep, as the pipeline would tell it of an image of `size`."""
     unet: Any = plain_unet(pipeline)
-    options = {"device": unet.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    place = place_of(unet)
+    options = {"device": place, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     embeddings = pipeline.encode_prompt(prompt=prompt, **options)
     conditions: dict[str, Any] = {"encoder_hidden_states": embeddings[0]}
     if unet.config.time_cond_proj_dim is not None:  # guidance of 1, embedded, counts from 0
         strength = pipeline.get_guidance_scale_embedding(torch.zeros(1), embedding_dim=unet.config.time_cond_proj_dim)
-        conditions["timestep_cond"] = strength.to(unet.device, unet.dtype)
+        conditions["timestep_cond"] = strength.to(place, unet.dtype)
     if hasattr(pipeline, "text_encoder_2"):
         looks = pipeline.config.get("requires_aesthetics_score", False)
         facts = (*size, 0, 0, AESTHETIC_SCORE) if looks else (*size, 0, 0, *size)
-        ids = torch.tensor([facts], device=unet.device, dtype=unet.dtype)
+        ids = torch.tensor([facts], device=place, dtype=unet.dtype)
         conditions["added_cond_kwargs"] = {"text_embeds": embeddings[2], "time_ids": ids}
     return conditions
 
@@ -204,20 +207,22 @@ def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> 
     config = pipeline.vae.config
     with torch.no_grad(), _exact(pipeline.vae) as vae:
         pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
-        latent = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mean.float()
-    if config.latents_mean is not None and config.latents_std is not None:
-        mean, deviation = (
-            torch.tensor(values, device=latent.device).view(1, -1, 1, 1) for values in (config.latents_mean, config.latents_std)
-        )
+        encoded = vae.encode(pixels.to(place_of(vae), vae.dtype))
+        latent = (encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents).float()
+    mean, deviation = (config.get(name) for name in ("latents_mean", "latents_std"))
+    if mean is not None and deviation is not None:
+        mean, deviation = (torch.tensor(values, device=latent.device).view(1, -1, 1, 1) for values in (mean, deviation))
         return (latent - mean) / deviation * config.scaling_factor
-    return (latent - (config.shift_factor or 0.0)) * config.scaling_factor
+    return (latent - (config.get("shift_factor") or 0.0)) * config.scaling_factor
 
 
 @contextmanager
 def _exact(vae: Any) -> Iterator[Any]:  # noqa: ANN401 - an autoencoder
     """Compute in single precision inside the `with` where the VAE's own half precision overflows, as SDXL's does."""
     before = vae.dtype
-    overflows = before == torch.float16 and vae.config.force_upcast
+    overflows = before == torch.float16 and bool(vae.config.get("force_upcast"))
+    if overflows and any(parameter.is_meta for parameter in vae.parameters()):
+        raise UnsupportedModelError("the VAE overflows in half precision, and its weights are offloaded; load it in float32")
     if overflows:
         nn.Module.to(vae, torch.float32)
     try:

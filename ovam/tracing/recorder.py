@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import Lock, get_ident
 from typing import Any, get_args
 
 import torch
@@ -13,6 +14,7 @@ from ovam.errors import CaptureError
 from ovam.tracing.model import (
     Pipeline,
     Projection,
+    calling_pipeline,
     cross_attentions,
     module_of,
     plain_unet,
@@ -68,66 +70,84 @@ class Evaluation:
     """Which rows of the UNet's batch are wanted, one an image."""
 
 
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Whose evaluations are recorded, and where each of them belongs."""
+
+    pipeline: Pipeline
+    evaluation: Callable[[Pipeline, int], Evaluation]
+    """Called before each with the pipeline that makes it and the number of rows in the UNet's batch."""
+    generates: bool = True
+    """Whether the pipeline's own calls are recorded; else those made without a pipeline, of a real image."""
+
+
 @contextmanager
-def recording(pipeline: Pipeline, choice: Choice, belongs: Callable[[int], Evaluation]) -> Iterator["Recorder"]:
+def recording(source: Source, choice: Choice) -> Iterator["Recorder"]:
     """Record the evaluations of a pipeline's UNet inside the `with`; no hook outlives it.
 
-    `belongs` is asked before each, with the number of rows in the UNet's batch.
-
-    Raises `UnsupportedModelError`, `CompiledModelError` and `SelectionError`.
+    Raises `UnsupportedModelError`, `CompiledModelError` and `SelectionError`; `CaptureError` when the UNet is replaced.
     """
-    unet = plain_unet(pipeline)
-    require_known(pipeline)
-    require_uncompiled(pipeline)
+    unet = plain_unet(source.pipeline)
+    require_known(source.pipeline)
+    require_uncompiled(source.pipeline)
     with ExitStack() as hooks:
-        recorder = Recorder(choice, choice.wanted(unet), pipeline.vae_scale_factor, belongs)
+        recorder = Recorder(source, choice, choice.wanted(unet))
         hooks.callback(recorder.close)
         hooks.callback(unet.register_forward_pre_hook(recorder.before, with_kwargs=True).remove)
         hooks.callback(unet.register_forward_hook(recorder.after).remove)
         yield recorder
+        if plain_unet(source.pipeline) is not unet:
+            raise CaptureError(
+                "pipeline.unet was replaced inside the capture, which saw the first one alone; capture the new one"
+            )
 
 
 class Recorder:
     """Sees every evaluation of the UNet and sorts what it projects by call.
 
     Hooks stay on the same modules as long as these are the ones in use: an adapter that is loaded
-    meanwhile replaces some, and `torch.compile` must not meet new hooks at every evaluation.
+    meanwhile replaces some, and `torch.compile` must not meet new hooks at every evaluation. Threads that share the UNet
+    are kept apart.
     """
 
-    def __init__(
-        self, choice: Choice, wanted: list[Wanted], pixels_per_latent: int, belongs: Callable[[int], Evaluation]
-    ) -> None:
+    def __init__(self, source: Source, choice: Choice, wanted: list[Wanted]) -> None:
+        self.source = source
         self._choice = choice
         self._wanted = wanted
-        self._pixels_per_latent = pixels_per_latent
-        self._belongs = belongs
         self._calls: list[Call] = []
-        self._running: Call | None = None
+        self._running: dict[int, Call] = {}  # by thread
         self._hooked: dict[Wanted, tuple[nn.Module, Any]] = {}
+        self._lock = Lock()
         self._follow()
 
     @torch.compiler.disable
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Make ready for one evaluation, the first of a call or a further one."""
-        self._running = None
-        require_plain_call(unet, kwargs)
+        self._running.pop(get_ident(), None)
+        caller, options = calling_pipeline()
+        if not self._records(unet, caller):
+            return
+        caller = self.source.pipeline if caller is None else caller
+        require_plain_call(caller, kwargs, options)
         sample = args[0] if args else kwargs["sample"]
-        evaluation = self._belongs(sample.shape[0])
+        evaluation = self.source.evaluation(caller, sample.shape[0])
         images = len(range(*evaluation.rows.indices(sample.shape[0])))
-        call = self._call(evaluation, images, (sample.shape[-2], sample.shape[-1]))
+        with self._lock:
+            call = self._call(caller, evaluation, images, (sample.shape[-2], sample.shape[-1]))
+            self._follow()
         call.rows = None
         if call.started in call.evaluations:
             call.timesteps.append(args[1] if len(args) > 1 else kwargs["timestep"])
             call.rows = evaluation.rows
         call.started += 1
-        self._follow()
-        self._running = call
+        self._running[get_ident()] = call
 
     @torch.compiler.disable
     def after(self, _unet: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
         """Check that a finished evaluation called every projection; after the first, the grids decide what stays."""
-        call = self._calls[-1]
-        self._running = None
+        call = self._running.pop(get_ident(), None)
+        if call is None:
+            return
         call.finished += 1
         for wanted in call.kept:
             if call.seen[wanted] != call.finished:
@@ -135,10 +155,21 @@ class Recorder:
                 raise CaptureError(message)
         if call.finished == 1:
             call.settle(self._choice.blocks)
+        if call.finished == call.expected:
+            call.bind_keys()
+
+    def _records(self, unet: Any, caller: Pipeline | None) -> bool:  # noqa: ANN401 - a UNet
+        """Whether an evaluation is recorded here: a pipeline's goes to the captures of that pipeline, if it has any."""
+        others = {getattr(hook, "__self__", None) for hook in unet._forward_pre_hooks.values()}  # noqa: SLF001
+        sources = [one.source for one in others if isinstance(one, Recorder)]
+        if caller is None:
+            return not self.source.generates or all(source.generates for source in sources)
+        captured = any(source.generates and source.pipeline is caller for source in sources)
+        return self.source.generates and (self.source.pipeline is caller or not captured)
 
     def close(self) -> None:
         """Take all hooks away; one that a compiled UNet still calls does nothing."""
-        self._running = None
+        self._running.clear()
         for _, handle in self._hooked.values():
             handle.remove()
         self._hooked.clear()
@@ -147,7 +178,7 @@ class Recorder:
         """Hand out a trace per image of every call that made all its evaluations."""
         for call in self._calls:
             if call.complete:
-                yield from call.traces(self._choice.half, self._pixels_per_latent)
+                yield from call.traces(self._choice.half)
 
     def _follow(self) -> None:
         """Hook the modules that make the wanted projections now."""
@@ -164,7 +195,7 @@ class Recorder:
 
         @torch.compiler.disable
         def hook(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-            call = self._running
+            call = self._running.get(get_ident())
             if call is None or wanted not in call.kept:
                 return
             call.seen[wanted] += 1
@@ -177,12 +208,18 @@ class Recorder:
 
         return hook
 
-    def _call(self, evaluation: Evaluation, images: int, latent_size: tuple[int, int]) -> Call:
+    def _call(self, caller: Pipeline, evaluation: Evaluation, images: int, latent_size: tuple[int, int]) -> Call:
         """Return the call that the evaluation about to start belongs to."""
-        schedule, expected = evaluation.schedule, evaluation.expected
-        if not self._calls or self._calls[-1].schedule is not schedule:
-            self._calls = [call for call in self._calls if call.complete]
-            evaluations = select_positions(self._choice.evaluations, expected, "evaluations")
-            kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}
-            self._calls.append(Call(schedule, expected, evaluations, latent_size, images, kept))
-        return self._calls[-1]
+        thread, schedule, expected = get_ident(), evaluation.schedule, evaluation.expected
+        mine = [call for call in self._calls if call.thread == thread]
+        if mine and mine[-1].schedule is schedule:
+            return mine[-1]
+        if any(call.caller is caller and call.thread in self._running and call.thread != thread for call in self._calls):
+            raise CaptureError("two threads call one pipeline at once; allowed: a pipeline for each, which may share their UNet")
+        self._calls = [call for call in self._calls if call.complete or call.thread != thread]
+        evaluations = select_positions(self._choice.evaluations, expected, "evaluations")
+        kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}
+        clip_skip = getattr(caller, "clip_skip", None) if self.source.generates else None
+        call = Call(caller, thread, schedule, expected, evaluations, latent_size, images, kept, clip_skip)
+        self._calls.append(call)
+        return call

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ovam.core.selection import Blocks, select_blocks
 from ovam.errors import CaptureError
+from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.keys import captured, differ, fingerprint, key_projection
 from ovam.tracing.model import Projection
-from ovam.tracing.trace import Block, Half, SelfAttention, Trace
+from ovam.tracing.trace import Half, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +46,21 @@ class Wanted:
 class Call:
     """What one call of the pipeline has left so far."""
 
+    caller: Any  # the pipeline
+    thread: int
     schedule: Tensor  # the scheduler's timesteps: every call of a pipeline sets new ones
     expected: int
     evaluations: tuple[int, ...]
     latent_size: tuple[int, int]
     images: int
     kept: dict[Wanted, list[Float[Tensor, "images pixels channels"]]]
+    clip_skip: int | None
     rows: slice | None = None  # which rows of the batch the running evaluation leaves; None: it is not kept
     seen: Counter[Wanted] = field(default_factory=Counter)
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
     timesteps: list[Any] = field(default_factory=list)
+    fingerprints: dict[str, Tensor] = field(default_factory=dict)
+    keys: dict[str, nn.Module] = field(default_factory=dict)
     started: int = 0
     finished: int = 0
 
@@ -69,18 +76,29 @@ class Call:
         largest = max(pixels.values(), key=prod, default=None)
         names |= {name for name, grid in pixels.items() if grid == largest}
         self.kept = {each: rows for each, rows in self.kept.items() if each.name in names}
+        self.fingerprints = {each.name: fingerprint(key_projection(each.attention)) for each in self.kept if each.to_text}
 
-    def traces(self, half: Half, pixels_per_latent: int) -> Iterator[Trace]:
+    def bind_keys(self) -> None:
+        """Keep the key projections as they are now. Raises `CaptureError` if they changed since the first evaluation."""
+        for each in self.kept:
+            if each.to_text:
+                self.keys[each.name] = captured(each.attention)
+                if differ(fingerprint(self.keys[each.name]), self.fingerprints[each.name]):
+                    raise CaptureError(f"the adapters, or the weights, of {each.name} changed during the generation")
+
+    def traces(self, half: Half) -> Iterator[Trace]:
         """Cut what the call left into a trace per image."""
+        pixels_per_latent = self.caller.vae_scale_factor
         parts = [(each, self._images_of(each)) for each in list(self.kept)]
         keys = {each.name: images for each, images in parts if each.projection == "keys"}
         for image in range(self.images):
             blocks, pixels = [], []
             for each, images in parts:
-                attention, grid, scale = each.attention, self.grids[each.name], float(each.attention.scale)
+                grid, scale = self.grids[each.name], float(each.attention.scale)
                 if each.to_text:
                     heads = None if each.all_heads else each.heads
-                    blocks.append(Block(each.name, grid, scale, images[image], attention.to_k, heads))
+                    to_k, known = self.keys[each.name], self.fingerprints[each.name]
+                    blocks.append(Block(each.name, grid, scale, images[image], to_k, heads, known))
                 elif each.projection == "queries":
                     pixels.append(SelfAttention(each.name, grid, scale, images[image], keys[each.name][image]))
             yield Trace(
@@ -91,6 +109,7 @@ class Call:
                 image_size=(self.latent_size[0] * pixels_per_latent, self.latent_size[1] * pixels_per_latent),
                 half=half,
                 self_attention=tuple(pixels),
+                clip_skip=self.clip_skip,
             )
 
     def _images_of(self, wanted: Wanted) -> list[Float[Tensor, "evaluations heads pixels head_dim"]]:

@@ -22,8 +22,12 @@ def projections(pipeline: Any) -> Iterator[Callable[[], dict[str, list[torch.Ten
     queries: Projected = {}
     keys: Projected = {}
 
-    def keep(store: Projected, name: str, share: int) -> Callable[..., None]:
-        return lambda _module, _args, output: store.setdefault(name, []).append(output.chunk(share, dim=-1)[0].detach())
+    def keep(store: Projected, name: str, parts: int) -> Callable[..., None]:
+        def hook(_module: Any, _args: Any, output: torch.Tensor) -> None:
+            if output.ndim == 3:  # of a batch; the capture itself asks for the keys of single rows
+                store.setdefault(name, []).append(output.chunk(parts, dim=-1)[0].detach())
+
+        return hook
 
     def probabilities() -> dict[str, list[torch.Tensor]]:
         recorded = {}

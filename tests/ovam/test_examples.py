@@ -32,7 +32,7 @@ def double(trace: ovam.Trace, blocks: slice = slice(None, None, 4)) -> ovam.Trac
     for block in trace.blocks[blocks]:
         to_k = torch.nn.Linear(32, block.to_k.out_features, bias=False).double()
         to_k.weight.data = block.to_k.weight.detach().double()
-        exact.append(dataclasses.replace(block, queries=block.queries.double(), to_k=to_k))
+        exact.append(dataclasses.replace(block, queries=block.queries.double(), to_k=to_k, fingerprint=None))
     return dataclasses.replace(trace, blocks=tuple(exact))
 
 

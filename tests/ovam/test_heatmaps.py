@@ -107,7 +107,9 @@ def test_padding_is_a_choice_that_matters(pipeline: StableDiffusionPipeline, tra
 
 def test_the_gradient_agrees_with_finite_differences(trace: ovam.Trace) -> None:
     double = [
-        dataclasses.replace(block, queries=block.queries.double(), to_k=torch.nn.Linear(32, keys, bias=False).double())
+        dataclasses.replace(
+            block, queries=block.queries.double(), to_k=torch.nn.Linear(32, keys, bias=False).double(), fingerprint=None
+        )
         for block, keys in ((block, block.to_k.out_features) for block in trace.blocks)
     ]
     exact = dataclasses.replace(trace, blocks=tuple(double[::4]))

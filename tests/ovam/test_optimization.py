@@ -145,7 +145,7 @@ def test_bce_of_one_half_everywhere_is_two_bits_of_nats() -> None:
         (torch.zeros(64, 96), "class 0 covers the whole image"),
         (torch.ones(64, 96), "class 1 covers the whole image"),
         (MASK * 255.0, "outside of 0 to 1"),
-        (MASK * 255, "class 0 covers the whole image"),
+        (MASK * 255, "as a label 255 does not count; give `mask > 0`"),
         (MASK * 0 + 255, "no pixel that counts"),
         (MASK * 2, "labels from 0 to 2; allowed: 0 to 1, 255"),
         (MASK / torch.tensor(0.0), "outside of 0 to 1"),

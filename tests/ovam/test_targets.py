@@ -82,7 +82,12 @@ def test_a_trace_in_double_precision_is_attended_to_in_double(trace: ovam.Trace)
     exact = dataclasses.replace(
         trace,
         blocks=tuple(
-            dataclasses.replace(block, queries=block.queries.double(), to_k=torch.nn.Linear(32, block.to_k.out_features).double())
+            dataclasses.replace(
+                block,
+                queries=block.queries.double(),
+                to_k=torch.nn.Linear(32, block.to_k.out_features).double(),
+                fingerprint=None,
+            )
             for block in trace.blocks
         ),
     )

@@ -14,7 +14,7 @@ from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchErr
 
 def test_a_trace_comes_back_from_its_bytes_as_it_was(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
     again = ovam.Trace.from_bytes(trace.to_bytes(), pipeline)
-    for field in ("evaluations", "timesteps", "latent_size", "image_size", "half", "nbytes", "width"):
+    for field in ("evaluations", "timesteps", "latent_size", "image_size", "half", "clip_skip", "nbytes", "width"):
         assert getattr(again, field) == getattr(trace, field)
     for block, same in zip(trace.blocks, again.blocks, strict=True):
         assert (block.name, block.grid, block.scale) == (same.name, same.grid, same.scale)
@@ -58,6 +58,7 @@ def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusi
         ("timesteps", []),
         ("timesteps", ["now", "then", "later"]),
         ("latent_size", [8]),
+        ("clip_skip", "two"),
         ("half", "other"),
         ("half", ["conditional"]),
     ],
@@ -106,12 +107,14 @@ def rewritten(data: bytes, **changes: object) -> bytes:
     return save(load(data), metadata={"trace": json.dumps(kept)})
 
 
-def test_a_trace_of_the_first_format_is_still_read(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
-    blocks = [{"name": b.name, "grid": b.grid, "scale": b.scale, "width": 32} for b in trace.blocks]
-    old = rewritten(trace.to_bytes(), format="ovam-trace/1", blocks=blocks, self_attention=None)
-    again = ovam.Trace.from_bytes(old, pipeline)
-    assert again.self_attention == ()
-    assert torch.equal(again.blocks[0].queries, trace.blocks[0].queries)
+@pytest.mark.parametrize("changed", ["fingerprint", "to_k.weight"])
+def test_keys_of_another_shape_or_type_are_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace, changed: str) -> None:
+    data, name = trace.to_bytes(), f"{trace.blocks[0].name}.{changed}"
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    for tensor in (torch.zeros(3), torch.zeros(16, 31), torch.zeros(16, 32, dtype=torch.int32), torch.zeros(2, 2, 2)):
+        with pytest.raises((TraceFormatError, TraceMismatchError)):
+            ovam.Trace.from_bytes(save(load(data) | {name: tensor}, metadata=metadata), pipeline)
 
 
 def test_a_self_attention_without_its_tensors_is_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:

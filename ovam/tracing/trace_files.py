@@ -1,0 +1,107 @@
+"""The parts of a trace's file: a safetensors file whose header tells what each tensor is."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from ovam.errors import TraceFormatError, TraceMismatchError
+from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.keys import CapturedKeys, text_width
+
+FORMAT: Final = "ovam-trace/3"
+LENGTH_BYTES = 8
+
+
+def parse(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Split a trace file into its header and its tensors."""
+    try:
+        tensors = safetensors.load(data)
+        length = int.from_bytes(data[:LENGTH_BYTES], "little")
+        metadata = json.loads(data[LENGTH_BYTES : LENGTH_BYTES + length])["__metadata__"]
+        header = json.loads(metadata["trace"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise TraceFormatError(f"{len(data)} bytes that are not a trace: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise TraceFormatError(f"the trace's header is not of the format {FORMAT!r}")
+    return header, tensors
+
+
+def bind(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any], attentions: dict[str, Any]) -> Block:
+    """Join a block's stored queries with the module of the same name."""
+    name, grid = entry["name"], size_of(entry["grid"])
+    queries = _checked(tensors[name], name, grid, header)
+    heads = entry.get("heads")
+    if heads is not None and len(heads) != queries.shape[1]:
+        raise ValueError(name, queries.shape, heads)
+    if name not in attentions:
+        raise TraceMismatchError(f"the trace has a block {name!r}, the pipeline's UNet has not")
+    attention = attentions[name]
+    to_k = read_keys(name, tensors, attention.to_k) or getattr(attention.to_k, "base_layer", attention.to_k)
+    total = queries.shape[1] if heads is None else max(attention.heads, *(head + 1 for head in heads))
+    stored = (entry["width"], total, queries.shape[3])
+    present = (text_width(attention.to_k), attention.heads, attention.to_k.out_features // attention.heads)
+    if stored != present:
+        message = f"block {name!r}: (text width, heads, head_dim) is {stored} in the trace, {present} in the pipeline"
+        raise TraceMismatchError(message)
+    known = tensors.get(f"{name}.fingerprint")
+    if known is not None and (known.ndim != 1 or not known.is_floating_point()):
+        raise ValueError(name, known.dtype, known.shape)
+    kept = None if heads is None else tuple(heads)
+    return Block(name, grid, float(entry["scale"]), queries, to_k, kept, known)
+
+
+def written_keys(block: Block) -> dict[str, Tensor]:
+    """Return what a file holds of a block's keys: their fingerprint, and their matrix where adapters had a part in it."""
+    found = {} if block.fingerprint is None else {f"{block.name}.fingerprint": block.fingerprint}
+    if isinstance(block.to_k, CapturedKeys):
+        found[f"{block.name}.to_k.weight"] = block.to_k.weight.detach()
+        if block.to_k.bias is not None:
+            found[f"{block.name}.to_k.bias"] = block.to_k.bias.detach()
+    return found
+
+
+def read_keys(name: str, tensors: dict[str, Tensor], like: Any) -> CapturedKeys | None:  # noqa: ANN401 - a projection
+    """Return the key projection that a file holds for a block, if it holds one; it has the shape of the model's."""
+    weight, bias = tensors.get(f"{name}.to_k.weight"), tensors.get(f"{name}.to_k.bias")
+    if weight is None:
+        return None
+    if not weight.is_floating_point() or weight.shape != (like.out_features, text_width(like)):
+        raise ValueError(name, weight.dtype, weight.shape)
+    with torch.no_grad():
+        keys = CapturedKeys(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
+        keys.weight.copy_(weight)
+        if bias is not None:
+            keys.bias.copy_(bias)
+    return keys.requires_grad_(requires_grad=False)
+
+
+def self_attention_of(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any]) -> SelfAttention:
+    """Take a self-attention from its two stored tensors."""
+    name, grid = entry["name"], size_of(entry["grid"])
+    queries, keys = (_checked(tensors[f"{name}.{part}"], name, grid, header) for part in ("queries", "keys"))
+    if queries.shape != keys.shape:
+        raise ValueError(name, queries.shape, keys.shape)
+    return SelfAttention(name, grid, float(entry["scale"]), queries, keys)
+
+
+def _checked(tensor: Tensor, name: str, grid: tuple[int, int], header: dict[str, Any]) -> Tensor:
+    """Return a stored tensor when its shape agrees with the header."""
+    evaluations = len(header["evaluations"])
+    if tensor.ndim != 4 or not tensor.is_floating_point():
+        raise ValueError(name, tensor.dtype, tensor.shape)
+    if tensor.shape[0] != evaluations or evaluations != len(header["timesteps"]):
+        raise ValueError(name, tensor.shape, evaluations)
+    if tensor.shape[2] != grid[0] * grid[1]:
+        raise ValueError(name, tensor.shape, grid)
+    return tensor
+
+
+def size_of(pair: Sequence[int]) -> tuple[int, int]:
+    """Take a (height, width) from JSON."""
+    height, width = pair
+    return int(height), int(width)
