@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
 import pytest
-from worker.gpu import GpuGate, Priority
+from worker.device import DeviceGate, Priority
 
 
 @pytest.fixture
-def gate() -> Iterator[GpuGate]:
-    with GpuGate.open() as gate:
+def gate() -> Iterator[DeviceGate]:
+    with DeviceGate.open() as gate:
         yield gate
 
 
-def occupied(gate: GpuGate) -> threading.Event:
+def occupied(gate: DeviceGate) -> threading.Event:
     """Keep the device busy until the event is set."""
     begun, release = threading.Event(), threading.Event()
     gate.submit(Priority.GENERATE, lambda: (begun.set(), release.wait(10)))
@@ -22,9 +22,9 @@ def occupied(gate: GpuGate) -> threading.Event:
     return release
 
 
-def test_waiting_work_is_done_by_priority_then_in_order(gate: GpuGate) -> None:
+def test_waiting_work_is_done_by_priority_then_in_order(gate: DeviceGate) -> None:
     release, done = occupied(gate), []
-    names = [("g", Priority.GENERATE), ("o", Priority.OPTIMIZE), ("a", Priority.ATTRIBUTE), ("b", Priority.ATTRIBUTE)]
+    names = [("g", Priority.GENERATE), ("o", Priority.OPTIMIZE), ("a", Priority.INTERACTIVE), ("b", Priority.INTERACTIVE)]
     outcomes = [gate.submit(priority, lambda name=name: done.append(name)) for name, priority in names]
     release.set()
     for outcome in outcomes:
@@ -32,7 +32,7 @@ def test_waiting_work_is_done_by_priority_then_in_order(gate: GpuGate) -> None:
     assert done == ["a", "b", "o", "g"]
 
 
-def test_urgent_work_runs_when_longer_work_breathes_and_nothing_else_does(gate: GpuGate) -> None:
+def test_urgent_work_runs_when_longer_work_breathes_and_nothing_else_does(gate: DeviceGate) -> None:
     begun, waiting, done = threading.Event(), threading.Event(), []
 
     def long() -> None:
@@ -44,14 +44,14 @@ def test_urgent_work_runs_when_longer_work_breathes_and_nothing_else_does(gate: 
     outcomes = [gate.submit(Priority.OPTIMIZE, long)]
     begun.wait(10)
     outcomes.append(gate.submit(Priority.OPTIMIZE, lambda: done.append("equal")))
-    outcomes.append(gate.submit(Priority.ATTRIBUTE, lambda: done.append("urgent")))
+    outcomes.append(gate.submit(Priority.INTERACTIVE, lambda: done.append("urgent")))
     waiting.set()
     for outcome in outcomes:
         outcome.result(10)
     assert done == ["urgent", "long", "equal"]
 
 
-def test_an_error_of_urgent_work_does_not_reach_the_work_it_interrupted(gate: GpuGate) -> None:
+def test_an_error_of_urgent_work_does_not_reach_the_work_it_interrupted(gate: DeviceGate) -> None:
     begun, waiting = threading.Event(), threading.Event()
 
     def long() -> str:
@@ -62,14 +62,14 @@ def test_an_error_of_urgent_work_does_not_reach_the_work_it_interrupted(gate: Gp
 
     outcome = gate.submit(Priority.GENERATE, long)
     begun.wait(10)
-    urgent = gate.submit(Priority.ATTRIBUTE, lambda: 1 / 0)
+    urgent = gate.submit(Priority.INTERACTIVE, lambda: 1 / 0)
     waiting.set()
     assert outcome.result(10) == "fine"
     with pytest.raises(ZeroDivisionError):
         urgent.result(10)
 
 
-def test_work_canceled_while_it_waits_is_never_begun(gate: GpuGate) -> None:
+def test_work_canceled_while_it_waits_is_never_begun(gate: DeviceGate) -> None:
     release, done = occupied(gate), []
     outcome = gate.submit(Priority.GENERATE, lambda: done.append("canceled"))
     assert outcome.cancel()
@@ -78,14 +78,14 @@ def test_work_canceled_while_it_waits_is_never_begun(gate: GpuGate) -> None:
     assert done == ["next"]
 
 
-def test_all_work_is_done_on_one_thread(gate: GpuGate) -> None:
-    threads = {gate.submit(Priority.ATTRIBUTE, threading.get_ident).result(10) for _ in range(4)}
+def test_all_work_is_done_on_one_thread(gate: DeviceGate) -> None:
+    threads = {gate.submit(Priority.INTERACTIVE, threading.get_ident).result(10) for _ in range(4)}
     assert len(threads) == 1
     assert threads != {threading.get_ident()}
 
 
 def test_work_that_still_waits_at_the_end_is_canceled() -> None:
-    with GpuGate.open() as gate:
+    with DeviceGate.open() as gate:
         release = occupied(gate)
         outcome = gate.submit(Priority.GENERATE, lambda: None)
         threading.Timer(0.1, release.set).start()
