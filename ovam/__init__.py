@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ovam.errors import OvamError
     from ovam.learning.optimization import optimize_tokens
     from ovam.learning.token_files import LearnedTokens
+    from ovam.real_images import trace_image
     from ovam.segmentation import Segment, segment
     from ovam.tracing.capture import capture
-    from ovam.tracing.real_images import trace_image
     from ovam.tracing.trace import Trace
 
 __version__ = "0.2.0"
@@ -60,7 +60,7 @@ __all__ = [  # noqa: RUF022 - by topic
 
 _HOMES = {
     "capture": "ovam.tracing.capture",
-    "trace_image": "ovam.tracing.real_images",
+    "trace_image": "ovam.real_images",
     "Trace": "ovam.tracing.trace",
     "Words": "ovam.attention.targets",
     "Rows": "ovam.attention.targets",

@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, StableDiff
 
 import ovam
 from ovam.errors import CompiledModelError, InvalidArgumentError, PromptTooLongError, SelectionError, UnsupportedModelError
-from ovam.tracing.real_images import TIMESTEPS, Diffusion
+from ovam.real_images import TIMESTEPS, Diffusion
 from tests.families import FAMILIES, picture, tiny_family
 from tests.ovam.reference import Recorded, aggregate, record_attention
 from tests.pipelines import SCHEDULERS, tiny_scheduler

@@ -73,8 +73,8 @@ def test_the_old_name_that_simplecrf_needs_is_defined_when_it_is_built() -> None
     assert line.endswith("""--config-settings="--build-option=build_ext '-DNPY_IN_ARRAY=NPY_ARRAY_IN_ARRAY|0!'\"""")
 
 
-# The plots of `make eval`, which installs what the checks need.
-WITH_THE_CHECKS = {ROOT / "experiments/evaluation/report/plots.py"}
+# The plots of `make eval`, which installs what the checks need, and the program that drew the atlas.
+WITH_THE_CHECKS = {ROOT / "experiments/evaluation/report/plots.py", ROOT / "experiments/world/make_atlas.py"}
 
 
 def imported(folder: str) -> dict[str, Path]:
@@ -136,7 +136,7 @@ def test_what_the_tests_import_is_in_the_requirements_of_the_checks() -> None:
     assert unpinned(imported("tests"), all_pins()) == []
 
 
-def test_what_the_plots_import_is_in_the_requirements_of_the_checks() -> None:
+def test_what_plots_and_atlas_import_is_in_the_requirements_of_the_checks() -> None:
     assert unpinned(imported_by(WITH_THE_CHECKS), all_pins()) == []
 
 

@@ -17,7 +17,7 @@ from contracts.schema.jobs import JobRecord, State
 from contracts.schema.optimize import OptimizeResult
 from contracts.schema.probe import ProbeResult
 from contracts.state import keys
-from ovam.tracing.real_images import TIMESTEPS
+from ovam.real_images import TIMESTEPS
 from tests.families import picture, tiny_family
 from tests.worker.client import Client
 from tests.worker.jobs import CAT, real_image

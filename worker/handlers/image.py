@@ -15,7 +15,7 @@ from contracts.schema.images import GeneratedImage, ImageJob, ImagesResult
 from contracts.schema.jobs import Progress
 from contracts.state import keys
 from contracts.state.store import File
-from ovam.tracing.real_images import trace_image
+from ovam.real_images import trace_image
 from worker.attempts import Attempt
 from worker.device import Priority
 from worker.models import Model, lent
