@@ -16,6 +16,7 @@ from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.stages import Plan
+from experiments.evaluation.worlds.world import WorldError
 
 app = typer.Typer(
     help="The paper's evaluation: on a synthetic world with known truth, or on images that people annotated.",
@@ -74,9 +75,11 @@ def plan_of(model: str, work: Path, scale: Scale, url: str, dataset: Path | None
             scale = scales.scale_of(folder.read(dataset), everything=scale.everything)
         if url:
             service.check_served(url, found, model)
-    except (models.UnknownModelError, folder.BadDataSetError, service.NotServedError) as error:
+        plan = Plan(found, work, scale, url, dataset, model)
+        _ = plan.truth_hash
+    except (models.UnknownModelError, folder.BadDataSetError, service.NotServedError, WorldError) as error:
         end(str(error))
-    return Plan(found, work, scale, url, dataset, model)
+    return plan
 
 
 def conclude(plan: Plan, results: Path, docs: Path) -> None:

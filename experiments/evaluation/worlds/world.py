@@ -10,6 +10,10 @@ Picture = NDArray[np.uint8]  # (height, width, 3)
 Labels = NDArray[np.uint8]  # (height, width): 0 the ground, others by `World.label`
 
 
+class WorldError(Exception):
+    """What a world needs is missing, or of another version; the message says what."""
+
+
 @dataclass(frozen=True)
 class ClassWords:
     """A class and the words for it."""

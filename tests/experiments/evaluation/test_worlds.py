@@ -1,0 +1,111 @@
+"""The worlds: classes, captions, annotators and real images; and the evaluation of an untrained model of the newer one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from experiments.evaluation import work
+from experiments.evaluation.backends.library import library
+from experiments.evaluation.backends.models import guidance_scale_of, resolutions_of
+from experiments.evaluation.datasets import sets_of
+from experiments.evaluation.recipes import REAL_RECIPES, RECIPES
+from experiments.evaluation.settings import generated
+from experiments.evaluation.worlds import MARK, image_size, world_of
+from experiments.evaluation.worlds import emoji as open_art
+from experiments.evaluation.worlds.emoji import Emoji
+from experiments.evaluation.worlds.polygons import Polygons
+from experiments.evaluation.worlds.world import World, WorldError
+from experiments.world import atlas
+from experiments.world.model import autoencoder, denoiser, text
+from ovam.core.words import spans_of
+from ovam.learning.optimization import initial_tokens
+from tests.experiments.evaluation.conftest import MODEL
+
+WORLDS = [Polygons(), Emoji()]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the world of open art."""
+    torch.manual_seed(0)
+    folder, tokenizer = tmp_path_factory.mktemp("model"), text.new_tokenizer()
+    StableDiffusionPipeline(
+        vae=autoencoder.new_vae(),
+        text_encoder=text.new_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        unet=denoiser.new_unet(),
+        scheduler=denoiser.new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).to(torch.float16).save_pretrained(folder)
+    (folder / MARK).write_text(json.dumps({"atlas": atlas.load().version}))
+    return folder
+
+
+def test_the_model_decides_which_world_it_draws(model: Path) -> None:
+    assert (world_of(MODEL).name, world_of(model).name) == ("polygons", "emoji")
+    assert (image_size(MODEL), image_size(model)) == (64, 128)
+
+
+def test_a_model_of_another_atlas_is_refused(model: Path, tmp_path: Path) -> None:
+    for part in ("unet", "vae"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text((model / part / "config.json").read_text())
+    (tmp_path / MARK).write_text(json.dumps({"atlas": "of long ago"}))
+    with pytest.raises(WorldError, match="of long ago"):
+        world_of(tmp_path)
+
+
+def test_the_twenty_classes_are_pascal_vocs() -> None:
+    names = [one.name for one in Emoji().vocabulary]
+    assert len(names) == 20
+    assert (names[0], names[-1]) == ("aeroplane", "tvmonitor")
+    assert {one.word for one in Emoji().vocabulary} >= {"dining table", "potted plant", "television"}
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+def test_a_caption_mentions_the_class_and_something_else_and_every_other_one_by_a_synonym(world: World) -> None:
+    cases = sets_of(world)["coco-cap"].cases(4, [one.name for one in world.vocabulary[:8]])
+    for case in cases:
+        assert spans_of(case.prompt, case.mention)
+        assert case.others
+        assert all(spans_of(case.prompt, word) for word in case.others)
+    plain = sum(case.mention == case.word for case in cases)
+    assert len(cases) // 2 <= plain <= 0.7 * len(cases)
+    assert sets_of(world)["coco-cap"].cases(4, [one.name for one in world.vocabulary[:8]]) == cases
+
+
+@pytest.mark.parametrize("things", [1, 2])
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+def test_a_real_image_shows_the_class_and_the_words_of_others_are_known(world: World, things: int) -> None:
+    for number, one in enumerate(world.vocabulary[:8]):
+        real = world.real_image(one.name, number, things)
+        assert (real.labels == world.label(one.name)).any()
+        assert len(real.others) == things - 1
+        assert np.array_equal(real.image, world.real_image(one.name, number, things).image)
+
+
+def test_annotators_that_are_missing_are_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(open_art, "MODELS", tmp_path)
+    with pytest.raises(WorldError, match=r"unet\.safetensors is not there; experiments\.world\.annotator_training"):
+        Emoji().annotator_hashes()
+    assert Emoji().annotator_errors() == {}
+
+
+def test_every_setting_can_be_measured_on_a_model_of_two_resolutions(model: Path) -> None:
+    world = world_of(model)
+    backend = library(model, tuple((one.name, one.word) for one in world.vocabulary))
+    assert (resolutions_of(model), guidance_scale_of(model)) == ((16, 8), 3.0)
+    names = list(backend.words)
+    fit = {"rows": initial_tokens(backend.pipeline, *backend.words.values()).tolist(), "classes": names}
+    learned = {(recipe, name): fit for recipe in (*RECIPES, *REAL_RECIPES) for name in names}
+    settings = [one for one in generated(resolutions_of(model)) if one.method.evaluations in ("all", 0.5)]  # a real image has 9
+    (subject,) = backend.generate([sets_of(world)["real-scenes"].case("cat", 0)])
+    line = work.line(backend, subject, settings, learned, sweep=False)
+    assert set(line["counts"]) == {one.key for one in settings}
+    assert line["heat"]
