@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
 import pytest
+
 from worker.device import DeviceGate, Priority
 
 

@@ -1,0 +1,69 @@
+"""What a worker publishes, and that it stays published."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from tokenizers import Tokenizer
+
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.models import ModelCard
+from contracts.state import keys
+from tests.worker.client import Client, soon
+from worker import presence
+from worker.presence import LIFE_SECONDS, beat_forever, published_card, read_offers
+from worker.settings import WorkerSettings
+
+
+@asynccontextmanager
+async def beating(client: Client, settings: WorkerSettings) -> AsyncIterator[None]:
+    offers = read_offers(settings.models, settings.default)
+    task = asyncio.create_task(beat_forever(client.redis, "tester", "cpu", offers))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def there(client: Client, key: str) -> Callable[[], object]:
+    return lambda: client.redis.exists(key)
+
+
+async def test_a_heartbeat_tells_what_the_worker_serves_and_ends_with_it(client: Client, settings: WorkerSettings) -> None:
+    async with beating(client, settings):
+        await soon(there(client, keys.worker("tester")))
+        beat = json.loads(await client.redis.get(keys.worker("tester")))
+        assert (beat["name"], beat["device"], beat["models"]) == ("tester", "cpu", ["tiny"])
+        assert 0 < await client.redis.ttl(keys.worker("tester")) <= LIFE_SECONDS
+
+
+async def test_a_redis_that_was_emptied_is_told_again(
+    client: Client, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "BEAT_SECONDS", 0.05)
+    async with beating(client, settings):
+        await soon(there(client, keys.MODELS))
+        await client.redis.flushall()
+        for key in (keys.MODELS, keys.TOKENIZERS, keys.worker("tester")):
+            await soon(there(client, key))
+
+
+async def test_a_card_and_a_vocabulary_are_published_and_read_as_they_are(client: Client, settings: WorkerSettings) -> None:
+    async with beating(client, settings):
+        await soon(there(client, keys.MODELS))
+        card = await published_card(client.redis, "tiny")
+        assert card == ModelCard.model_validate(client.card("tiny").model_dump())
+        vocabulary = Tokenizer.from_str((await client.redis.hget(keys.TOKENIZERS, "tiny")).decode())
+    assert vocabulary.encode("cat " * 200).ids[1:-1] == [vocabulary.token_to_id("cat</w>")] * 200  # neither cut nor padded
+    with pytest.raises(ServiceError, match="no worker serves a model 'huge'") as caught:
+        await published_card(client.redis, "huge")
+    assert (caught.value.code, caught.value.field) == (Code.UNKNOWN_MODEL, "model")
+
+
+def test_only_the_default_model_is_marked_as_such(settings: WorkerSettings) -> None:
+    source = settings.models["tiny"]
+    offers = read_offers({"a": source, "b": source}, "b")
+    assert [(offer.card.name, offer.card.default) for offer in offers] == [("a", False), ("b", True)]
