@@ -65,9 +65,10 @@ def lengths_of(counts: Any) -> Int64[np.ndarray, " runs"]:  # noqa: ANN401 - tex
     differences to the last but one. Raises `InvalidArgumentError` for text that is no run lengths.
     """
     if not isinstance(counts, str | bytes):
-        if not isinstance(counts, Iterable) or not all(isinstance(n, Integral) and 0 <= n <= MOST_PIXELS for n in counts):
+        listed = list(counts) if isinstance(counts, Iterable) else [None]
+        if not all(isinstance(number, Integral) and 0 <= int(number) <= MOST_PIXELS for number in listed):
             raise InvalidArgumentError("counts", counts, f"text, bytes, or a list of whole numbers from 0 to {MOST_PIXELS}")
-        return np.asarray(counts, dtype=np.int64)
+        return np.asarray(listed, dtype=np.int64)
     text = counts if isinstance(counts, str) else counts.decode("latin-1")
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64) - FIRST
     if codes.size == 0 or codes.min() < 0 or codes.max() > LAST - FIRST or codes[-1] & MORE:

@@ -14,7 +14,7 @@ from ovam.attention.scores import select
 from ovam.attention.text import encode, word_tokens
 from ovam.core.schedules import Schedule, Step, decay
 from ovam.core.selection import Blocks, Positions
-from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError, UnsupportedModelError
 from ovam.learning.examples import Example, TrainingExample, training_examples
 from ovam.learning.losses import bce, cross_entropy_minmax
 from ovam.learning.token_files import LearnedTokens, numbered
@@ -203,7 +203,12 @@ def _loss_and_gradient(
     value, gradient = 0.0, torch.zeros_like(tokens)
     for one in found:
         loss = loss_of(one)
-        gradient += torch.autograd.grad(loss, tokens)[0] / len(found)
+        slope = torch.autograd.grad(loss, tokens, allow_unused=True)[0] if loss.requires_grad else None
+        if slope is None:
+            raise UnsupportedModelError(
+                "the key projections give no gradients, as quantised kernels do; learn with float weights"
+            )
+        gradient += slope / len(found)
         value += float(loss.detach()) / len(found)
     return value, gradient
 

@@ -127,8 +127,8 @@ class Trace:
 
     def require_same_keys(self) -> None:
         """Raise `TraceMismatchError` unless the key projections are what they were at capture."""
-        known = [block for block in self.blocks if block.fingerprint is not None]
-        others = [block.name for block in known if differ(fingerprint(block.to_k), block.fingerprint)]
+        known = [(block, block.fingerprint) for block in self.blocks if block.fingerprint is not None]
+        others = [block.name for block, then in known if differ(fingerprint(block.to_k), then)]
         if others:
             raise TraceMismatchError(
                 f"the key weights of {len(others)} of {len(known)} blocks, {others[0]!r} first, are not those of the capture: "
