@@ -1,0 +1,210 @@
+"""A worker's life: what it opens, how it stops, and what becomes of jobs meanwhile."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+import torch
+from obstore.store import LocalStore
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts.schema.errors import Code
+from contracts.schema.jobs import JobRecord, State, utc_now
+from contracts.schema.tokens import ImportResult, TokenFacts
+from contracts.state import keys
+from contracts.state.ledger import Ledger, LostJob
+from contracts.state.registry import Registry
+from contracts.state.store import ArtifactStore
+from tests.worker.client import Client
+from tests.worker.running import running
+from worker.app import ended, in_background, opened, serve
+from worker.attempts import Attempt, HandedBack
+from worker.outcomes import Outcome
+from worker.resources import Resources
+from worker.settings import WorkerSettings
+from worker.tasks import finish, job_task, lanes
+from worker.tokens import UnregisteredToken
+
+
+async def test_threads_are_as_many_as_the_setting_says(settings: WorkerSettings) -> None:
+    before = torch.get_num_threads()
+    try:
+        async with opened(settings.model_copy(update={"threads": before + 1})):
+            assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+async def test_a_worker_that_does_not_preload_loads_a_model_with_its_first_job(client: Client, settings: WorkerSettings) -> None:
+    stopping = asyncio.Event()
+    async with opened(settings) as resources:
+        serving = asyncio.create_task(serve(resources, stopping))
+        assert resources.models.loaded == []
+        await client.generated()
+        assert resources.models.loaded == ["tiny"]
+        stopping.set()
+        await serving
+
+
+async def test_a_worker_that_stops_lets_its_jobs_finish_within_their_grace(client: Client, settings: WorkerSettings) -> None:
+    async with running(settings.model_copy(update={"grace_seconds": 60})):
+        job_id = await client.submit(client.long_generation(60))
+        await client.when(job_id, lambda record: record.progress is not None)
+    record = await client.ledger.get(job_id)
+    assert (record.state, record.attempt) == (State.SUCCEEDED, 1)
+
+
+async def test_a_taker_that_breaks_stops_the_others_and_its_error_is_raised() -> None:
+    stopping = asyncio.Event()
+
+    async def broken() -> None:
+        raise RuntimeError("no docket")
+
+    async def taking() -> None:
+        await stopping.wait()
+
+    takers = [asyncio.create_task(broken()), asyncio.create_task(taking())]
+    with pytest.raises(RuntimeError, match="no docket"):
+        await asyncio.wait_for(ended(takers, stopping, set(), grace=5), 4)
+    assert stopping.is_set()
+
+
+async def test_attempts_are_handed_back_after_their_grace(client: Client, settings: WorkerSettings) -> None:
+    async with opened(settings) as resources:
+        stopping = asyncio.Event()
+        attempt = Attempt(await client.record(client.generation()), resources.ledger, resources.gate)
+
+        async def taking() -> None:
+            while True:
+                await asyncio.sleep(0.01)
+                try:
+                    attempt.check()
+                except HandedBack:
+                    return
+
+        stopping.set()
+        begun = asyncio.get_running_loop().time()
+        await asyncio.wait_for(ended([asyncio.create_task(taking())], stopping, {attempt}, grace=0.3), 5)
+        assert asyncio.get_running_loop().time() - begun >= 0.3
+
+
+async def test_what_runs_in_the_background_ends_even_if_a_cancellation_is_swallowed() -> None:
+    canceled = 0
+
+    async def stubborn() -> None:
+        nonlocal canceled
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                canceled += 1
+                if canceled == 2:
+                    raise
+
+    async with asyncio.timeout(5):
+        async with in_background(stubborn()):
+            await asyncio.sleep(0)
+    assert canceled == 2
+
+
+def test_long_and_short_jobs_have_lanes_of_their_own(settings: WorkerSettings) -> None:
+    changed = settings.model_copy(update={"long_jobs": 3, "short_jobs": 5})
+    assert lanes(changed) == {keys.DOCKET: 3, keys.INTERACTIVE: 5}
+    assert [keys.docket_of(kind) for kind in ("generate", "image", "optimize")] == [keys.DOCKET] * 3
+
+
+async def claimed(client: Client) -> JobRecord:
+    return await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
+
+
+def outcome_of(record: JobRecord, *, canceled: bool = False) -> Outcome:
+    facts = TokenFacts(
+        id=keys.token_id(record.id, record.attempt), model="tiny", width=32, classes=["cat"], origin="import",
+        job_id=record.id, created_at=utc_now(),
+    )  # fmt: skip
+    token = UnregisteredToken("cat", facts, torch.zeros(2, 32))
+    return Outcome(ImportResult(model="tiny", width=32, tokens=["cat"]), (token,), canceled=canceled)
+
+
+@pytest.mark.parametrize("canceled", [False, True])
+async def test_an_outcome_is_recorded_with_its_tokens_whether_or_not_it_was_canceled(
+    client: Client, settings: WorkerSettings, *, canceled: bool
+) -> None:
+    async with opened(settings) as resources:
+        record = await claimed(client)
+        attempt = Attempt(record, resources.ledger, resources.gate)
+        ended = await finish(attempt, outcome_of(record, canceled=canceled), resources)
+    assert ended.state is (State.CANCELED if canceled else State.SUCCEEDED)
+    assert ended.result.tokens == ["cat@1"]
+    assert len(await client.stored("tokens")) == len(keys.TOKEN_FILES)
+    assert (await Registry(client.redis).get("cat")).id == keys.token_id(record.id, 1)
+
+
+async def test_tokens_of_a_lost_attempt_leave_no_files_and_those_of_an_unknown_end_stay(
+    client: Client, settings: WorkerSettings
+) -> None:
+    async with opened(settings) as resources, Redis(port=1) as nowhere:
+        record = await claimed(client)
+        attempt = Attempt(record, resources.ledger, resources.gate)
+        with pytest.raises(RedisError):
+            await finish(attempt, outcome_of(record), replace(resources, ledger=Ledger(nowhere)))
+        assert len(await client.stored("tokens")) == len(keys.TOKEN_FILES)
+        await claimed(client)
+        await client.ledger.claim(record.id, max_attempts=9)
+        with pytest.raises(LostJob):
+            await finish(attempt, outcome_of(record), resources)
+    assert await client.stored("tokens") == []
+    assert await client.redis.hlen(keys.TOKENS) == 0
+
+
+class BrokenStore(ArtifactStore):
+    """A store that cannot be written to, nor cleaned."""
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> "BrokenStore":
+        place = settings.data_dir / "file"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.mkdir()
+        store = cls(LocalStore(place))
+        place.rmdir()
+        place.write_text("no folder")
+        return store
+
+
+async def run_once(resources: Resources, job_id: str) -> None:
+    await job_task(resources, set())(job_id)
+
+
+async def test_a_store_that_fails_fails_the_job_and_does_not_hide_how_it_ended(
+    client: Client, settings: WorkerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(settings) as resources:
+        record = await client.record(client.generation(num_inference_steps=1))
+        await run_once(replace(resources, store=BrokenStore.of(settings)), record.id)
+    record = await client.ledger.get(record.id)
+    assert (record.state, record.error.code) == (State.FAILED, Code.STORE_UNAVAILABLE)
+    assert str(settings.data_dir) not in record.error.detail
+    assert f"job {record.id}, attempt 1: failed" in caplog.text
+
+
+async def test_a_job_is_not_begun_more_often_than_the_setting_allows(client: Client, settings: WorkerSettings) -> None:
+    async with opened(settings.model_copy(update={"max_attempts": 2})) as resources:
+        record = await client.record(client.generation())
+        for _ in range(2):
+            await client.ledger.claim(record.id, max_attempts=2)
+        await run_once(resources, record.id)
+    record = await client.ledger.get(record.id)
+    assert (record.state, record.error.code, record.attempt) == (State.FAILED, Code.WORKER_DIED, 2)
+
+
+async def test_attempts_under_way_are_known_and_ended_ones_forgotten(client: Client, settings: WorkerSettings) -> None:
+    async with opened(settings) as resources:
+        attempts: set[Attempt] = set()
+        record = await client.record(client.long_generation())
+        task = asyncio.create_task(job_task(resources, attempts)(record.id))
+        await client.when(record.id, lambda seen: seen.progress is not None)
+        assert [attempt.job_id for attempt in attempts] == [record.id]
+        await client.cancel(record.id)
+        await task
+        assert attempts == set()

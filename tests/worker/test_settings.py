@@ -1,0 +1,56 @@
+"""The worker's settings: what they default to, and what is refused."""
+
+import socket
+
+import pytest
+
+from contracts.settings import BadSettingsError, load
+from worker.settings import BUNDLED, WorkerSettings
+
+
+@pytest.mark.parametrize(
+    ("models", "chosen", "default"),
+    [
+        ({"a": "x", "tiny": "y"}, "", "tiny"),
+        ({"b": "x", "a": "y"}, "", "b"),
+        ({"b": "x", "tiny": "y"}, "b", "b"),
+    ],
+)
+def test_the_default_model_is_the_chosen_one_else_the_bundled_one_else_the_first(
+    models: dict[str, str], chosen: str, default: str
+) -> None:
+    assert WorkerSettings(models=models, default_model=chosen).default == default
+
+
+def test_without_settings_the_bundled_model_is_served_under_the_names_of_host_and_process() -> None:
+    settings = WorkerSettings()
+    assert settings.models == {"tiny": str(BUNDLED)}
+    assert (BUNDLED / "model_index.json").is_file()
+    assert settings.worker_name.startswith(f"{socket.gethostname()}-")
+
+
+BAD = {
+    "OVAM_MODELS": ['{"A b": "x"}', '{"a": " "}', "{}", "no json"],
+    "OVAM_DEFAULT_MODEL": ["none"],
+    "OVAM_DEVICE": ["tpu", "cuda:", "cpu0"],
+    "OVAM_DTYPE": ["float8", "float32x"],
+    "OVAM_MAX_LOADED_MODELS": ["0", "65"],
+    "OVAM_TRACE_CACHE_BYTES": ["-1"],
+    "OVAM_BATCH_IMAGES": ["0"],
+    "OVAM_LONG_JOBS": ["0", "17"],
+    "OVAM_SHORT_JOBS": ["0"],
+    "OVAM_REDELIVERY_SECONDS": ["0.4"],
+    "OVAM_GRACE_SECONDS": ["-1"],
+    "OVAM_JANITOR_SECONDS": ["0"],
+    "OVAM_THREADS": ["-1"],
+    "OVAM_WORKER_NAME": [""],
+}
+
+
+@pytest.mark.parametrize(("variable", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_a_value_that_cannot_be_used_is_refused_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSettingsError, match=rf"^{variable}"):
+        load(WorkerSettings)
