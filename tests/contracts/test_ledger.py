@@ -257,6 +257,22 @@ async def test_a_final_job_expires_and_says_so(ledger: Ledger) -> None:
     assert record.result is None
 
 
+async def test_a_jobs_time_to_live_begins_with_its_end(ledger: Ledger) -> None:
+    job = await queued(ledger)
+    await asyncio.sleep(0.05)
+    await ledger.claim(job, max_attempts=3)
+    record = await ledger.succeed(job, 1, RESULT)
+    assert record.finished_at is not None
+    assert record.expires_at - record.finished_at == timedelta(hours=1)
+
+
+async def test_a_listing_forgets_jobs_whose_records_are_gone(ledger: Ledger) -> None:
+    gone, there = await queued(ledger), await queued(ledger)
+    await ledger.redis.delete(keys.job(gone))
+    assert [record.id for record in await ledger.newest(None, 5)] == [there]
+    assert await ledger.redis.zcard(keys.JOBS) == 1
+
+
 async def test_every_change_that_can_be_seen_is_an_event_in_the_same_order(ledger: Ledger) -> None:
     job = await queued(ledger)
     await ledger.claim(job, max_attempts=3)

@@ -1,0 +1,50 @@
+"""What a job's record is, and what becomes of it with time."""
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from contracts.schema.jobs import ALPHABET, JobRecord, State, new_job_id, utc_now
+from service import examples
+
+RECORDS = {name: value for name, value in vars(examples).items() if name.endswith(("QUEUED", "SUCCEEDED", "CANCELED"))}
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_a_new_job_waits_and_is_of_its_requests_kind(record: dict) -> None:
+    job = JobRecord.model_validate(record).request
+    found = JobRecord.filed(job, HOUR)
+    assert (found.kind, found.kind, found.request) == (record["kind"], job.kind, job)
+    assert (found.state, found.attempt, found.claimed, found.cancel_requested) == (State.QUEUED, 0, False, False)
+    assert found.expires_at - found.created_at == HOUR
+
+
+def test_ids_tell_their_time_and_sort_by_it() -> None:
+    ids = []
+    for _ in range(3):
+        ids.append(new_job_id())
+        time.sleep(0.002)
+    assert ids == sorted(ids)
+    number = 0
+    for letter in ids[0]:
+        number = number << 5 | ALPHABET.index(letter)
+    assert abs((number >> 80) / 1000 - time.time()) < 60
+    assert len({new_job_id() for _ in range(100)}) == 100
+    assert {len(each) for each in ids} == {26}
+
+
+@pytest.mark.parametrize("name", ["SUCCEEDED", "CANCELED"])
+def test_a_final_job_is_expired_from_the_end_of_its_time_on_and_not_before(name: str) -> None:
+    record = JobRecord.model_validate(RECORDS[name])
+    assert record.seen_at(record.expires_at - timedelta(microseconds=1)) == record
+    expired = record.seen_at(record.expires_at)
+    assert (expired.state, expired.result, expired.error) == (State.EXPIRED, None, None)
+    assert expired.request == record.request
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
+def test_a_job_that_is_not_final_does_not_expire(state: State) -> None:
+    record = JobRecord.model_validate(RECORDS["QUEUED"]).changed(state=state)
+    assert record.seen_at(utc_now() + 9000 * HOUR) == record
