@@ -85,6 +85,7 @@ def answers(pipeline: Any, family: str) -> list[torch.Tensor]:
 
 def learned(trace: ovam.Trace, pipeline: Any) -> list[torch.Tensor]:
     if type(trace.blocks[0].to_k).__module__.startswith("torch.ao"):
+        warnings.filterwarnings("ignore", message="quantized::linear_dynamic")
         with pytest.raises(UnsupportedModelError, match="no gradients, as quantised kernels do"):
             ovam.optimize_tokens([(trace, MASK)], initial_tokens(pipeline, "cat"), epochs=2)
         return []
