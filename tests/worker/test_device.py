@@ -1,8 +1,11 @@
 """The gate to the device."""
 
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from functools import partial
 
 import pytest
 
@@ -92,3 +95,84 @@ def test_work_that_still_waits_at_the_end_is_canceled() -> None:
         threading.Timer(0.1, release.set).start()
     with pytest.raises(CancelledError):
         outcome.result(0)
+
+
+def test_longer_work_lets_urgent_work_in_at_every_breath(gate: DeviceGate) -> None:
+    begun, waiting, again, done = threading.Event(), threading.Event(), threading.Event(), []
+
+    def long() -> None:
+        begun.set()
+        for step in (waiting, again):
+            step.wait(10)
+            gate.breathe()
+        done.append("long")
+
+    outcome = gate.submit(Priority.GENERATE, long)
+    begun.wait(10)
+    first = gate.submit(Priority.INTERACTIVE, lambda: done.append("first"))
+    waiting.set()
+    first.result(10)
+    gate.submit(Priority.OPTIMIZE, lambda: done.append("second"))
+    again.set()
+    outcome.result(10)
+    assert done == ["first", "second", "long"]
+
+
+def test_work_that_interrupts_is_interrupted_only_by_what_is_more_urgent_than_itself(gate: DeviceGate) -> None:
+    begun, waiting, inside, on, done = *(threading.Event() for _ in range(4)), []
+
+    def long() -> None:
+        begun.set()
+        waiting.wait(10)
+        gate.breathe()
+        done.append("generate")
+
+    def shorter() -> None:
+        inside.set()
+        on.wait(10)
+        gate.breathe()
+        done.append("optimize")
+
+    outcomes = [gate.submit(Priority.GENERATE, long)]
+    begun.wait(10)
+    outcomes.append(gate.submit(Priority.OPTIMIZE, shorter))
+    waiting.set()
+    inside.wait(10)
+    outcomes.append(gate.submit(Priority.OPTIMIZE, lambda: done.append("equal")))
+    outcomes.append(gate.submit(Priority.INTERACTIVE, lambda: done.append("urgent")))
+    on.set()
+    for outcome in outcomes:
+        outcome.result(10)
+    assert done == ["urgent", "optimize", "equal", "generate"]
+
+
+def test_the_end_waits_for_work_under_way_which_it_does_not_interrupt() -> None:
+    begun, done = threading.Event(), []
+
+    def long() -> None:
+        begun.set()
+        for _ in range(20):
+            time.sleep(0.01)
+            gate.breathe()
+        done.append("long")
+
+    with DeviceGate.open() as gate:
+        outcome = gate.submit(Priority.GENERATE, long)
+        begun.wait(10)
+    outcome.result(0)
+    assert done == ["long"]
+    assert not any(thread.name == "device" and thread.is_alive() for thread in threading.enumerate())
+
+
+def test_an_idle_gate_holds_on_to_nothing_that_its_work_has_used(gate: DeviceGate) -> None:
+    class Tensor:
+        pass
+
+    tensor = Tensor()
+    held = weakref.ref(tensor)
+    gate.submit(Priority.GENERATE, partial(id, tensor)).result(10)
+    del tensor
+    deadline = time.monotonic() + 5
+    while held() is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
