@@ -287,7 +287,7 @@ class Segment(Region):
     settings: Method
     """All settings, as used: sent again, they give the same mask."""
     score: float
-    """Mean of the heatmap inside the mask over its maximum, 0..1."""
+    """How sure the mask is: the mean refined heat inside it as a fraction of the hottest pixel's, 0..1."""
     heatmap: Artifact
     heatmap_npy: Artifact
     refined_npy: Artifact | None = None
