@@ -135,9 +135,10 @@ def clip_skip_of(trace: Trace) -> int | None:
     return trace.clip_skip
 
 
-def require_fitting(trace: Trace, embedding: Tensor) -> None:
-    """Raise `InvalidArgumentError` for an embedding of another width than the trace's, `TraceMismatchError` for other keys."""
+def require_fitting(trace: Trace, *embeddings: Tensor) -> None:
+    """Raise `InvalidArgumentError` for embeddings of another width than the trace's, `TraceMismatchError` for other keys."""
     require_trace(trace)
     trace.require_same_keys()
-    if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
-        raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")
+    for embedding in embeddings:
+        if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
+            raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")

@@ -92,8 +92,7 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
     Raises `EmbeddingNotFiniteError` for rows that are no numbers or too large for the model, and what
     `ovam.heatmaps` raises.
     """
-    for target in targets:
-        require_fitting(trace, target.embedding)
+    require_fitting(trace, *(target.embedding for target in targets))
     found: dict[int, Tensor] = {}
     for numbers in _together(targets, methods):
         method = methods[numbers[0]]
@@ -106,8 +105,7 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
 
 def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method], by: Split) -> list[SplitHeatmaps]:
     """Compute the parts of each target's heatmap, see `ovam.split_heatmaps`: maps of (parts, 1, height, width)."""
-    for target in targets:
-        require_fitting(trace, target.embedding)
+    require_fitting(trace, *(target.embedding for target in targets))
     found: dict[int, SplitHeatmaps] = {}
     for numbers in _together(targets, methods):
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
