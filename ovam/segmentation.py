@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import get_args, overload
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ovam.attention.competition import Softmax, competing
 from ovam.attention.refinement import Layer, affinity, attention_received
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, photograph_of, rows_of, target_heatmaps
 from ovam.core.crf import dense_crf
-from ovam.core.masks import score, tidied, weighted
+from ovam.core.masks import leakages, score, tidied, weighted
 from ovam.core.methods import METHODS, Method
 from ovam.core.pictures import Picture, rgb_of
 from ovam.core.thresholds import level_of, prepared, reaches
@@ -45,6 +46,8 @@ class Segment:
     """How sure the mask is: its mean heat as a fraction of the hottest pixel's, 0 to 1."""
     method: Method
     """The settings it was computed with."""
+    leakage: float | None = None
+    """How far its heat leaks to the targets that it competed with, 0 told apart to 1 as hot there; `None` if it did not."""
 
 
 @overload
@@ -58,6 +61,9 @@ def segment(
     targets: Sequence[Target],
     method: How | Sequence[How] = "ovam",
     image: Picture | None = None,
+    *,
+    softmax: Softmax = "each",
+    distractors: Sequence[Target] = (),
 ) -> list[Segment]: ...
 
 
@@ -67,6 +73,9 @@ def segment(
     targets: Target | Sequence[Target],
     method: How | Sequence[How] = "ovam",
     image: Picture | None = None,
+    *,
+    softmax: Softmax = "each",
+    distractors: Sequence[Target] = (),
 ) -> Segment | list[Segment]:
     """Find words or learned tokens in an image: one target gives one `Segment`, a sequence a list of them.
 
@@ -76,6 +85,9 @@ def segment(
         targets: A word, `Words`, `Rows` or `LearnedTokens`, or a sequence of these.
         method: A name in `METHODS`, a `Method`, or a sequence with one of them per target.
         image: The image itself, as large as the trace says; only methods with a CRF need it.
+        softmax: "each": over a target's own prompt, or its tokens. "together": over all targets, which then compete; see
+            `ovam.attention.competition.competing`.
+        distractors: Further targets that compete but get no segment.
 
     Raises:
         NoSelfAttentionError: The method refines by self-attention and the trace holds none.
@@ -90,18 +102,37 @@ def segment(
     >>> cat, dog = ovam.segment(traces[0], pipeline, ["cat", "dog"], "daam")
     >>> dog.method == ovam.METHODS["daam"].words
     True
+    >>> cat, dog = ovam.segment(traces[0], pipeline, ["cat", "dog"], "daam", softmax="together", distractors=["tree"])
+    >>> 0 <= cat.leakage <= 1
+    True
 
     """
     require_trace(trace)
+    _require_softmax(softmax, distractors)
     several = isinstance(targets, Sequence) and not isinstance(targets, str)
     wanted = [target_of(one) for one in (targets if several else [targets])]
     methods = methods_of(method, wanted)
     pixels = _fitting(image, trace, methods)
-    maps = target_heatmaps(trace, rows_of(pipeline, wanted, methods, trace.clip_skip), methods)
-    heats = refined(maps, methods, trace.image_size, trace.self_attention)
+    others = [target_of(one) for one in ([distractors] if isinstance(distractors, str) else distractors)]
+    rows = rows_of(pipeline, [*wanted, *others], [*methods, *[Method()] * len(others)], trace.clip_skip)
+    if softmax == "together":
+        rows = competing(rows[: len(wanted)], rows[len(wanted) :])
+    heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
     masks = [cut(one, heat, pixels) for one, heat in zip(methods, heats, strict=True)]
-    found = [Segment(heat, mask, score(heat, mask), one) for heat, mask, one in zip(heats, masks, methods, strict=True)]
+    leaking = leakages(heats, masks) if softmax == "together" else [None] * len(masks)
+    found = [
+        Segment(heat, mask, score(heat, mask), one, leaked)
+        for heat, mask, one, leaked in zip(heats, masks, methods, leaking, strict=True)
+    ]
     return found if several else found[0]
+
+
+def _require_softmax(softmax: str, distractors: Sequence[Target]) -> None:
+    """Raise `InvalidArgumentError` for another softmax, and for distractors that would compete with nothing."""
+    if softmax not in get_args(Softmax):
+        raise InvalidArgumentError("softmax", softmax, "'each' or 'together'")
+    if softmax == "each" and distractors:
+        raise InvalidArgumentError("distractors", f"{len(distractors)} targets", "none with softmax='each'")
 
 
 def target_of(target: Target) -> Words | Rows:
@@ -151,10 +182,11 @@ def refined(
         received = attention_received(layers) if any(method.weights for method in methods) else None
         weights = None if received is None else resize(received[None], size)[0].float().cpu().numpy()
         spread = [resize(heat[None], size)[0].float().cpu().numpy() for heat in _spread(heatmaps, methods, layers)]
-    return [
-        heat if weights is None or method.weights is None else weighted(heat, weights, *method.weights)
-        for method, heat in zip(methods, map(_prepared, spread, methods), strict=True)
-    ]
+    found = []
+    for method, heat in zip(methods, spread, strict=True):
+        stretched = prepared(heat, method.threshold)
+        found.append(stretched if weights is None or method.weights is None else weighted(stretched, weights, *method.weights))
+    return found
 
 
 def cut(
@@ -197,10 +229,6 @@ def _fitting(image: Picture | None, trace: Trace, methods: Sequence[Method]) -> 
             "image", pixels.shape[:2], f"(height, width) {trace.image_size}, the size of the trace's image"
         )
     return pixels
-
-
-def _prepared(heat: Float[np.ndarray, "height width"], method: Method) -> Float[np.ndarray, "height width"]:
-    return prepared(heat, method.threshold)
 
 
 def _spread(

@@ -1,5 +1,6 @@
 """From heat to a mask (Eq. 8 and 9), and what tidies a mask up."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -62,6 +63,27 @@ def weighted(
 def score(heat: Float[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]) -> float:
     """Return how sure a mask is: its mean heat as a fraction of the hottest pixel's, in [0, 1]; 0 for an empty one."""
     return float(heat[mask].mean() / heat.max()) if mask.any() and heat.max() > 0 else 0.0
+
+
+def leakages(
+    heats: Sequence[Float[np.ndarray, "height width"]], masks: Sequence[Bool[np.ndarray, "height width"]]
+) -> list[float | None]:
+    """Estimate how far each target's heat leaks to the others: 0 told apart, 1 as hot there as on its own mask.
+
+    It is the mean heat on the others' masks over that on its own, both above the mean heat where no mask is (or the least
+    heat, where masks cover everything), in [0, 1]. ``None`` where a target or all the others have no pixel of their own.
+    """
+    anything = np.logical_or.reduce([*masks])
+    found: list[float | None] = []
+    for number, (heat, mask) in enumerate(zip(heats, masks, strict=True)):
+        others = np.logical_or.reduce([np.zeros_like(mask), *masks[:number], *masks[number + 1 :]]) & ~mask
+        if not mask.any() or not others.any():
+            found.append(None)
+            continue
+        floor = heat.min() if anything.all() else heat[~anything].mean()
+        own, leaked = float(heat[mask].mean() - floor), float(heat[others].mean() - floor)
+        found.append(min(1.0, max(0.0, leaked / own)) if own > 0 else 1.0)
+    return found
 
 
 def tidied(mask: Bool[np.ndarray, "height width"], minimum_area: int, *, fill_holes: bool) -> Bool[np.ndarray, "height width"]:

@@ -1,0 +1,54 @@
+"""Targets that compete: all of them in one softmax, so that what one claims of a pixel the others lose."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ovam.attention.targets import Rows
+from ovam.errors import InvalidArgumentError
+from ovam.tracing.keys import differ
+
+Softmax = Literal["each", "together"]
+
+
+def competing(targets: Sequence[Rows], distractors: Sequence[Rows] = ()) -> list[Rows]:
+    """Return the targets as rows of one joint embedding, over which their softmax is taken.
+
+    The joint embedding E has the first row of every embedding, which is its background (the start token of words, the learned
+    background of tokens), each once; then the selected rows R_i of every target and every distractor, equal ones once. With
+    scores s_r(p) of row r at pixel p, the attention to target i is
+
+        a_i(p) = mean over r in R_i of exp s_r(p) / (sum over r' in E of exp s_r'(p)),
+
+    summed over blocks, evaluations and heads as usual (Eq. 5). Of a prompt's other tokens none takes part.
+
+    Raises `InvalidArgumentError` for fewer than two competitors, or embeddings of different widths.
+    """
+    everything = [*targets, *distractors]
+    if len(everything) < 2:
+        raise InvalidArgumentError("softmax", "together", "two or more targets and distractors, or 'each'")
+    if len({each.embedding.shape[1] for each in everything}) > 1:
+        widths = [each.embedding.shape[1] for each in everything]
+        raise InvalidArgumentError("targets", widths, "embeddings of one width")
+    table: list[Tensor] = []
+    for each in everything:
+        first = _plain(each.embedding[0])
+        if all(differ(first, known) for known in table):
+            table.append(first)
+    places: dict[bytes, int] = {}
+    chosen: list[tuple[int, ...]] = []
+    for each in everything:
+        rows = [_plain(each.embedding[row]) for row in each.chosen]
+        for row in rows:
+            if places.setdefault(row.numpy().tobytes(), len(table)) == len(table):
+                table.append(row)
+        chosen.append(tuple(places[row.numpy().tobytes()] for row in rows))
+    joint = torch.stack(table)
+    return [Rows(joint, rows) for rows in chosen[: len(targets)]]
+
+
+def _plain(row: Tensor) -> Tensor:
+    """Return a row on the CPU, in single precision at least."""
+    return row.detach().to("cpu", torch.promote_types(row.dtype, torch.float32))

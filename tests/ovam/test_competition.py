@@ -1,0 +1,108 @@
+"""Targets in one softmax: what one claims of a pixel the others lose."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import ovam
+from ovam.attention.competition import competing
+from ovam.attention.targets import photograph_of, rows_of, target_heatmaps
+from ovam.core.masks import leakages
+from ovam.core.methods import Method
+from ovam.errors import InvalidArgumentError
+from tests.ovam.test_reference import noise
+
+WORDS = ["cat", "dog", "monkey"]
+
+
+def test_the_joint_softmax_is_over_the_start_and_everybodys_rows(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    method = Method()
+    rows = rows_of(pipeline, [photograph_of(word) for word in WORDS], [method] * 3)
+    targets = competing(rows[:2], rows[2:])
+    sizes = [len(each.chosen) for each in rows]
+    assert sizes == [1, 1, 5]
+    assert [each.chosen for each in targets] == [(1,), (2,)]
+    joint = torch.cat([rows[0].embedding[:1], *(each.embedding[list(each.chosen)] for each in rows)])
+    assert torch.allclose(targets[0].embedding, joint, atol=1e-5)
+    maps = ovam.heatmaps(trace, joint)
+    for found, expected in zip(target_heatmaps(trace, targets, [method] * 2), maps[1:3], strict=True):
+        assert torch.allclose(found, expected, rtol=1e-3)
+    whole = [ovam.segment(trace, pipeline, word, method, softmax="together", distractors=[o for o in WORDS if o != word])
+             for word in WORDS]  # fmt: skip
+    total = sum(size * found.heatmap for size, found in zip(sizes, whole, strict=True))
+    start = ovam.heatmaps(trace, joint, size=trace.image_size)[0].numpy()
+    assert np.allclose(total + start, 1, atol=1e-4)
+
+
+def test_a_segment_of_competing_targets_is_that_of_their_joint_rows(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    method = Method(threshold=ovam.METHODS["attn2mask"].words.threshold)
+    both = ovam.segment(trace, pipeline, WORDS[:2], method, softmax="together")
+    rows = competing(rows_of(pipeline, [photograph_of(word) for word in WORDS[:2]], [method] * 2))
+    for found, target in zip(both, rows, strict=True):
+        expected = ovam.segment(trace, pipeline, target, method)
+        assert np.array_equal(found.mask, expected.mask)
+        assert expected.leakage is None
+        assert found.leakage is not None
+    apart = ovam.segment(trace, pipeline, WORDS[:2], method)
+    assert [found.leakage for found in apart] == [None, None]
+    assert not np.allclose(apart[0].heatmap, both[0].heatmap, atol=1e-3)
+    assert [found.leakage for found in both] == leakages([f.heatmap for f in both], [f.mask for f in both])
+
+
+def test_learned_tokens_bring_their_backgrounds_and_equal_rows_count_once() -> None:
+    start, first, second = noise(1, 32), noise(3, 32, seed=1), noise(2, 32, seed=2)
+    words = ovam.Rows(torch.cat([start, noise(2, 32, seed=3)]), (2,))
+    again = ovam.Rows(torch.cat([start + 1e-6, words.embedding[2:]]), (1,))
+    tokens = ovam.LearnedTokens(first, ("cat", "dog")), ovam.LearnedTokens(second, ("hat",))
+    targets = competing([words, tokens[0]["dog"], tokens[1]["hat"], again], [words, tokens[0]["cat"]])
+    (joint,) = {id(target.embedding): target.embedding for target in targets}.values()
+    assert torch.equal(joint, torch.cat([start, first[:1], second[:1], words.embedding[2:], first[2:], second[1:], first[1:2]]))
+    assert [target.chosen for target in targets] == [(3,), (4,), (5,), (3,)]
+
+
+def test_competitors_are_several_and_of_one_width(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    one = ovam.Rows(noise(2, 32))
+    with pytest.raises(InvalidArgumentError, match=r"softmax is 'together'; allowed: two or more targets"):
+        competing([one])
+    with pytest.raises(InvalidArgumentError, match=r"targets is \[32, 16\]; allowed: embeddings of one width"):
+        competing([one, ovam.Rows(noise(2, 16))])
+    with pytest.raises(InvalidArgumentError, match=r"distractors is '1 targets'; allowed: none with softmax='each'"):
+        ovam.segment(trace, pipeline, "cat", "daam", distractors=["dog"])
+    assert ovam.segment(trace, pipeline, "cat", "daam", softmax="together", distractors=["dog"]).leakage is None
+
+
+LEFT, RIGHT = np.array([[1, 1, 0, 0, 0, 0]], bool), np.array([[0, 0, 0, 1, 1, 0]], bool)
+
+
+def test_leakage_is_the_heat_of_the_others_above_the_ground() -> None:
+    heat = np.array([[9.0, 11.0, 2.0, 5.0, 7.0, 2.0]], np.float32)
+    assert leakages([heat, heat], [LEFT, RIGHT]) == [pytest.approx((6 - 2) / (10 - 2)), 1.0]
+    assert leakages([np.where(LEFT, 1.0, 0.0), np.where(RIGHT, 1.0, 0.5)], [LEFT, RIGHT]) == [0.0, 0.0]
+    cooler_there = np.array([[9.0, 9.0, 3.0, 1.0, 1.0, 3.0]])
+    assert leakages([cooler_there, cooler_there], [LEFT, RIGHT])[0] == 0.0
+    halves = [np.array([[1, 1, 1, 0, 0, 0]], bool), np.array([[0, 0, 0, 1, 1, 1]], bool)]
+    assert leakages([heat, heat], halves)[0] == pytest.approx((14 / 3 - 2) / (22 / 3 - 2))
+    overlapping = [LEFT | RIGHT, RIGHT]
+    assert leakages([heat, heat], overlapping)[0] is None
+    assert leakages([heat, heat], overlapping)[1] == 1.0
+    nothing = np.zeros_like(LEFT)
+    assert leakages([heat, heat], [LEFT, nothing]) == [None, None]
+    assert leakages([heat], [LEFT]) == [None]
+    assert leakages([np.ones((1, 6)), heat], [LEFT, RIGHT])[0] == 1.0
+
+
+@given(
+    arrays.arrays(np.float32, (2, 4, 5), elements=st.floats(0, 1, width=32)),
+    arrays.arrays(np.bool_, (2, 4, 5)),
+    st.sampled_from([2.0, 64.0]),
+)
+def test_leakage_is_a_fraction_and_has_no_unit(heats: np.ndarray, masks: np.ndarray, unit: float) -> None:
+    found = leakages([*heats], [*masks])
+    scaled = leakages([*(heats * np.float32(unit))], [*masks])
+    for one, other in zip(found, scaled, strict=True):
+        assert one is None or 0 <= one <= 1
+        assert one == pytest.approx(other, abs=1e-3) or (one is None and other is None) or bool(heats.std() < 1e-3)
