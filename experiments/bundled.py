@@ -14,8 +14,9 @@ import ovam
 from experiments.evaluation.backends.models import guidance_scale_of, loaded
 from experiments.evaluation.worlds import world_of
 from experiments.evaluation.worlds.world import Picture, World, article
+from worker.settings import BUNDLED
 
-MODEL = Path("models/tiny")
+MODEL = BUNDLED.relative_to(Path(__file__).resolve().parents[1])
 STEPS = 30
 Mask = NDArray[np.bool_]  # (height, width)
 

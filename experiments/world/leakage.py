@@ -71,7 +71,7 @@ def measured(pipeline: StableDiffusionPipeline, drawing: Drawing, seed: int) -> 
     both = f"a photograph of {article(words[0])} and {article(words[1])}"
     for word, own, other in zip(words, drawing.things, reversed(drawing.things), strict=True):
         alone = f"a photograph of {article(word)}"
-        asked = {"alone": (alone, None), "together": (both, None), **{f"alone, grid {grid}": (alone, [grid]) for grid in grids}}
+        asked = {"alone": (alone, "all"), "together": (both, "all"), **{f"alone, grid {grid}": (alone, [grid]) for grid in grids}}
         for label, (prompt, blocks) in asked.items():
             heatmap = ovam.word_heatmap(trace, pipeline, prompt, word, size=(SIZE, SIZE), blocks=blocks)
             yield label, heat(heatmap, own, other)

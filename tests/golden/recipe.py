@@ -27,8 +27,8 @@ def results() -> dict[str, np.ndarray]:
         answer = pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=3.0, generator=generator, output_type="np")
     (trace,) = traces
     found = {word: ovam.word_heatmap(trace, pipeline, PROMPT, word).numpy() for word in WORDS}
-    left_half = torch.zeros(64, 64)
-    left_half[:, :32] = 1
+    left_half = torch.zeros(trace.image_size)
+    left_half[:, : trace.image_size[1] // 2] = 1
     fit = ovam.optimize_tokens([(trace, left_half)], initial_tokens(pipeline, "car"), epochs=20, optimizer="adam")
     return {"image": answer.images[0].astype(np.float32), **found, "losses": np.array(fit.losses, np.float32)}
 

@@ -13,6 +13,7 @@ import torch
 
 import ovam
 from experiments.evaluation.backends.backend import Examples, Fit, Learned, Words
+from experiments.evaluation.backends.competing import against, word_against
 from experiments.evaluation.backends.heatmaps import TraceAnswers, required
 from experiments.evaluation.backends.models import loaded, resolutions_of
 from experiments.evaluation.datasets import Case
@@ -79,12 +80,12 @@ class LibraryBackend:
         if target in WORDINGS:
             return self._worded(target, case)
         if target in (AGAINST_ALL, AGAINST_SCENE):
-            others = self.words.values() if target == AGAINST_ALL else case.others
-            return self._competing(case.word, tuple(word for word in others if word != case.word))
+            return self._competing(case.word, tuple(self.words.values()) if target == AGAINST_ALL else case.others)
         if target == TOKENS_AGAINST_ALL:
-            return self._competing_tokens(case.class_name, learned)
-        fit = learned[target, case.class_name]
-        return Rows(torch.tensor(fit["rows"]), (1 + fit["classes"].index(case.class_name),))
+            others = [name for name in self.words if name != case.class_name and (PUBLISHED_RECIPE, name) in learned]
+            tokens = [token_of(learned[PUBLISHED_RECIPE, name], name) for name in (case.class_name, *others)]
+            return against(tokens[0], tokens[1:])
+        return token_of(learned[target, case.class_name], case.class_name)
 
     def _worded(self, target: TargetName, case: Case) -> Rows:
         """The tokens of a word of a prompt."""
@@ -96,14 +97,8 @@ class LibraryBackend:
     def _competing(self, word: str, others: tuple[str, ...]) -> Rows:
         """A word in one softmax with others."""
         if (word, others) not in self.encoded:
-            self.encoded[word, others] = Rows(initial_tokens(self.pipeline, word, *others), (1,))
+            self.encoded[word, others] = word_against(self.pipeline, word, others)
         return self.encoded[word, others]
-
-    def _competing_tokens(self, class_name: str, learned: Learned) -> Rows:
-        """A class's learned token, with its background, in one softmax with those of the other classes."""
-        own = torch.tensor(learned[PUBLISHED_RECIPE, class_name]["rows"])
-        others = [torch.tensor(learned[PUBLISHED_RECIPE, name]["rows"])[1:] for name in self.words if name != class_name]
-        return Rows(torch.cat([own, *others]), (1,))
 
     def _generated(self, cases: Sequence[Case]) -> list[Subject]:
         """Generate in one batch, and see what is true."""
@@ -131,6 +126,11 @@ class LibraryBackend:
             trace = ovam.trace_image(self.pipeline, real.image, self_attention=True)
         truth = Truth(real.labels, real.labels == self.world.label(case.class_name))
         return Subject(with_others(case, real.others), real.image, truth, seconds, trace)
+
+
+def token_of(fit: Fit, class_name: str) -> Rows:
+    """A class's learned token with its background."""
+    return Rows(torch.tensor(fit["rows"]), (1 + fit["classes"].index(class_name),))
 
 
 def with_others(case: Case, others: tuple[str, ...]) -> Case:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from experiments.evaluation.backends import requests
 from experiments.evaluation.backends.backend import Examples, Fit, Learned, Words
+from experiments.evaluation.backends.competing import word_against
 from experiments.evaluation.backends.models import resolutions_of, text_part
 from experiments.evaluation.datasets import Case
 from experiments.evaluation.recipes import Recipe
@@ -27,7 +28,6 @@ from experiments.evaluation.worlds import world_of
 from experiments.evaluation.worlds.world import World
 from launcher.client import Record, Service
 from ovam.core.coco import decode_run_lengths
-from ovam.learning.optimization import initial_tokens
 
 TIMEOUT = 60.0  # seconds
 
@@ -156,7 +156,7 @@ class ServiceBackend:
         seconds: Seconds = {}
         real = self.world.real_image(case.class_name, case.seed, case.things)
         with clock(seconds, "generation", self.now):
-            job = self._kept("image", requests.real_image(self.name, real.image))["id"]
+            job = self._kept("images", requests.real_image(self.name, real.image))["id"]
         truth = Truth(real.labels, real.labels == self.world.label(case.class_name))
         return Subject(replace(case, others=real.others), real.image, truth, seconds, job=job)
 
@@ -172,15 +172,14 @@ class ServiceBackend:
 
     def _competing(self, case: Case, target: str) -> Record:
         """A class's word with those it competes with, as rows."""
-        others = self.words.values() if target == AGAINST_ALL else case.others
-        words = (case.word, *(word for word in others if word != case.word))
-        return {"embedding": rows_of(self.model, words), "rows": [1]}
+        return rows_against(self.model, case.word, tuple(self.words.values()) if target == AGAINST_ALL else case.others)
 
 
 @cache
-def rows_of(model: Path, words: tuple[str, ...]) -> list[list[float]]:
-    """The rows of words behind the background's, as tokens start from them."""
-    return initial_tokens(text_part(model), *words).tolist()
+def rows_against(model: Path, word: str, others: tuple[str, ...]) -> Record:
+    """A word in one softmax with others, as a target of requests."""
+    rows = word_against(text_part(model), word, others)
+    return {"embedding": rows.embedding.tolist(), "rows": list(rows.chosen)}
 
 
 @contextmanager

@@ -1,13 +1,12 @@
-from pathlib import Path
-
 import pytest
 
+from experiments.bundled import MODEL
 from experiments.evaluation.backends.library import LibraryBackend, library
 from experiments.evaluation.datasets import sets_of
 from experiments.evaluation.subjects import Subject
 from experiments.evaluation.worlds import world_of
 
-MODEL = Path("models/tiny")
+__all__ = ["MODEL"]
 WORLD = world_of(MODEL)
 SETS = sets_of(WORLD)
 CLASSES = tuple(one.name for one in WORLD.vocabulary)

@@ -12,6 +12,7 @@ from experiments.evaluation.backends.library import LibraryBackend
 from experiments.evaluation.measure import at_every_threshold
 from experiments.evaluation.settings import PLAIN, Setting
 from experiments.evaluation.subjects import Subject
+from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, WORDS, photograph
 from ovam import Method, Rows
 from ovam.attention.targets import target_heatmaps
 from ovam.core.crf import CrfParameters
@@ -67,3 +68,19 @@ def test_a_sweep_cuts_at_every_fraction_of_the_maximum(scene: Subject) -> None:
     masks = at_every_threshold(setting, np.arange(16.0).reshape(4, 4), scene.image, {})
     found = dict(zip(setting.grid, masks, strict=True))
     assert [int(found[tau].sum()) for tau in (0.2, 0.5, 0.98)] == [13, 8, 1]
+
+
+def test_words_that_compete_are_those_of_ovam_segment(backend: LibraryBackend, scene: Subject) -> None:
+    setting = Setting("plain", AGAINST_ALL, PLAIN)
+    heat = backend.answers(scene, {}, masks=[setting], heats=[]).heat(setting)
+    others = [photograph(word) for word in backend.words.values() if word != scene.case.word]
+    target = photograph(scene.case.word)
+    expected = ovam.segment(required(scene.trace), backend.pipeline, target, PLAIN, softmax="together", distractors=others)
+    assert np.allclose(heat, expected.heatmap, atol=1e-5)
+
+
+def test_a_word_without_others_competes_with_none(backend: LibraryBackend, scene: Subject) -> None:
+    alone = replace(scene, case=replace(scene.case, others=()))
+    settings = [Setting("plain", target, PLAIN) for target in (AGAINST_SCENE, WORDS)]
+    answers = backend.answers(alone, {}, masks=settings, heats=[])
+    assert np.array_equal(*(answers.heat(setting) for setting in settings))
