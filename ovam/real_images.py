@@ -1,4 +1,4 @@
-"""Keeping the pixel queries of a real image: it is noised as in training, and the UNet looks at it."""
+"""Keeping the pixel queries of a real image, which is noised as in training and evaluated by the UNet."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -100,15 +100,15 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
 
 @dataclass(frozen=True, eq=False)
 class Diffusion:
-    """How much of a latent is image and how much is noise, and what the UNet says of it."""
+    """A scheduler's noise levels, and what its UNet predicts."""
 
     alphas: Float[Tensor, " timesteps"]
-    """Share of the image's variance at every timestep."""
+    """Fraction of the image's variance at every timestep."""
     prediction: Prediction
 
     @classmethod
     def of(cls, scheduler: Any) -> "Diffusion":  # noqa: ANN401 - any scheduler of diffusers
-        """Read what any scheduler of the model knows, whatever its steps and its scaling are.
+        """Read the noise levels of any scheduler of the model, whatever its steps and its scaling are.
 
         Raises `UnsupportedModelError`.
         """
@@ -139,12 +139,12 @@ class Diffusion:
         return self.noised(latent, noise, other)
 
     def _weights(self, step: int) -> tuple[float, float]:
-        """Factors of the image and of the noise."""
+        """Return the factors of the image and of the noise."""
         return float(self.alphas[step].sqrt()), float((1 - self.alphas[step]).sqrt())
 
 
 def _steps(diffusion: Diffusion, timesteps: Sequence[int] | None, inversion: Inversion, count: int) -> list[int]:
-    """List the timesteps that the UNet is told, one an evaluation.
+    """List the timesteps of the evaluations.
 
     An inversion begins at 0, where there is next to no noise, so that every latent has the noise of its timestep.
     """
@@ -164,7 +164,7 @@ def _steps(diffusion: Diffusion, timesteps: Sequence[int] | None, inversion: Inv
 
 
 def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable[[Latent, int], Latent]:
-    """Make the UNet's prediction for a latent at a timestep, everything else of it fixed."""
+    """Return a function that predicts by the UNet, given a latent and a timestep; all other inputs are fixed."""
     unet: Any = plain_unet(pipeline)
     if unet.config.in_channels != pipeline.vae.config.latent_channels:
         raise UnsupportedModelError(
@@ -182,7 +182,7 @@ def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable
 
 
 def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[str, Any]:
-    """Gather what the UNet is told beside latent and timestep, as the pipeline would tell it of an image of `size`."""
+    """Return the UNet's inputs beside latent and timestep, as the pipeline would set them for an image of `size`."""
     unet: Any = plain_unet(pipeline)
     place = place_of(unet)
     options = {"device": place, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
@@ -200,7 +200,7 @@ def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[
 
 
 def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> Latent:
-    """Encode an image: the mean of the VAE's posterior, as the UNet knows latents."""
+    """Encode an image to the mean of the VAE's posterior, scaled as the UNet takes latents."""
     multiple, shape = pipeline.vae_scale_factor, image.shape
     if any(np.mod(shape[:2], multiple)):
         raise InvalidArgumentError("image", shape, f"(height, width, 3) in multiples of {multiple}")

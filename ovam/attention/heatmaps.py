@@ -68,9 +68,9 @@ def split_heatmaps(
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
 ) -> SplitHeatmaps:
-    """Compute `heatmaps` of every single block, evaluation or head among the chosen.
+    """Compute `heatmaps` of every single block, evaluation or head that is selected.
 
-    The n-th heads of all blocks are one part; a block with fewer heads has none in it.
+    The n-th heads of all blocks form one part, to which a block with fewer heads adds nothing.
     """
     require_fitting(trace, embedding)
     selected = select(trace, blocks, evaluations, heads)
@@ -130,7 +130,7 @@ def reduced(
 
 
 def clip_skip_of(trace: Trace) -> int | None:
-    """Return how many layers of the text encoder an image was generated without, of one trace."""
+    """Return a trace's `clip_skip`. Raises `InvalidArgumentError` for anything but one trace."""
     require_trace(trace)
     return trace.clip_skip
 

@@ -1,4 +1,4 @@
-"""What is at a place of an image? The words that it attends to, ranked."""
+"""What is at a place of an image: the words that it attends to, ranked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def ranked(words: Sequence[str], maps: Float[Tensor, "words height width"], box:
 
 
 def _require_inside(box: Box, size: tuple[int, int]) -> None:
-    """Refuse a box that is empty or leaves the image of `size` (height, width)."""
+    """Raise `InvalidArgumentError` for a box that is empty or leaves the image of `size` (height, width)."""
     left, top, width, height = box
     if min(left, top) < 0 or min(width, height) < 1 or left + width > size[1] or top + height > size[0]:
         raise InvalidArgumentError("box", box, f"(left, top, width, height) inside of {size[1]} x {size[0]} pixels")

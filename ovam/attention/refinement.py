@@ -1,4 +1,4 @@
-"""What self-attention knows of an image's pixels: who is looked at (Eq. 8), and who belongs together."""
+"""Refinement by self-attention: which pixels receive attention (Eq. 8), and which belong together."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
@@ -47,13 +47,13 @@ def attention_received(
     evaluations and heads. (The published code multiplies the attention by ones from the other side, which
     sums rows and gives 1 everywhere.) At most 64 MiB of probabilities exist at a time.
 
-    Raises `NoSelfAttentionError` for no layer, `SelectionError` for a choice outside of them.
+    Raises `NoSelfAttentionError` for no layer, `SelectionError` for a selection outside of them.
     """
     largest = _largest(layers)
     total: Tensor = torch.zeros(())
     terms = 0
     for layer in layers:
-        queries, keys = _chosen(layer, evaluations, heads)
+        queries, keys = _selected(layer, evaluations, heads)
         received = torch.zeros(queries.shape[2], dtype=queries.dtype, device=queries.device)
         for query, key in zip(queries, keys, strict=True):
             received = received + _column_sum(query * layer.scale, key)
@@ -82,19 +82,19 @@ def affinity(
         raise InvalidArgumentError("steps", steps, f"1 to {MOST_AFFINITY_STEPS}")
     _largest(layers)
     for _ in range(steps):
-        heat = _spread(heat, layers, lambda layer: _chosen(layer, evaluations, heads))
+        heat = _spread(heat, layers, lambda layer: _selected(layer, evaluations, heads))
     return heat
 
 
 def _spread(
-    heat: Float[Tensor, "maps height width"], layers: Sequence[Layer], chosen: Callable[[Layer], tuple[Tensor, Tensor]]
+    heat: Float[Tensor, "maps height width"], layers: Sequence[Layer], selected: Callable[[Layer], tuple[Tensor, Tensor]]
 ) -> Float[Tensor, "maps height width"]:
     """Multiply heat once by the mean self-attention."""
     size = (heat.shape[1], heat.shape[2])
     total = torch.zeros_like(heat)
     terms = 0
     for layer in layers:
-        queries, keys = chosen(layer)
+        queries, keys = selected(layer)
         values = resize(heat, layer.grid).flatten(1).T.to(queries)
         attended = torch.zeros_like(values)
         for query, key in zip(queries, keys, strict=True):
@@ -110,7 +110,7 @@ def _attended(
     values: Float[Tensor, "pixels maps"],
     scale: float,
 ) -> Float[Tensor, "pixels maps"]:
-    """Sum over heads what every pixel sees of the values.
+    """Sum over heads the values that every pixel attends to.
 
     The values come in groups as wide as the head, because the kernels that keep no matrix want that.
     """
@@ -126,7 +126,7 @@ def _attended(
 def _column_sum(
     query: Float[Tensor, "heads pixels head_dim"], key: Float[Tensor, "heads pixels head_dim"]
 ) -> Float[Tensor, " pixels"]:
-    """Sum over heads and looking pixels the attention that every pixel receives; queries come scaled."""
+    """Sum the attention that every pixel receives, over heads and attending pixels; queries come scaled."""
     heads, pixels, _ = query.shape
     rows = max(1, _PROBABILITIES_AT_A_TIME // (heads * pixels))
     total = torch.zeros(pixels, dtype=query.dtype, device=query.device)
@@ -135,8 +135,8 @@ def _column_sum(
     return total
 
 
-def _chosen(layer: Layer, evaluations: Positions | slice, heads: Positions | slice) -> tuple[Tensor, Tensor]:
-    """Take the chosen evaluations and heads of a layer, in single precision at least."""
+def _selected(layer: Layer, evaluations: Positions | slice, heads: Positions | slice) -> tuple[Tensor, Tensor]:
+    """Return the queries and keys of selected evaluations and heads, in single precision at least."""
     queries, keys = layer.queries, layer.keys
     if evaluations != "all":
         steps = list(select_positions(evaluations, queries.shape[0], "evaluations"))
@@ -149,7 +149,7 @@ def _chosen(layer: Layer, evaluations: Positions | slice, heads: Positions | sli
 
 
 def _largest(layers: Sequence[Layer]) -> tuple[int, int]:
-    """Find the largest grid. NoSelfAttentionError when no self-attention was captured."""
+    """Return the largest grid. Raises `NoSelfAttentionError` when no self-attention was captured."""
     if not layers:
         raise NoSelfAttentionError("the trace holds no self-attention; capture with it to refine by it")
     return max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])

@@ -135,7 +135,7 @@ def resize(maps: Float[Tensor, "maps height width"], size: tuple[int, int]) -> F
 
 
 def _taken(tensor: Tensor, dim: int, indices: tuple[int, ...]) -> Tensor:
-    """Take some of a dimension, without a copy where they lie side by side."""
+    """Select along a dimension, without a copy where the indices are contiguous."""
     first, last = indices[0], indices[-1]
     if last - first + 1 == len(indices):
         return tensor.narrow(dim, first, len(indices))

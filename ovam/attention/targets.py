@@ -68,7 +68,7 @@ def rows_of(
 
     Prompts are encoded together, and one that several targets share is encoded once.
 
-    Raises what `ovam.encode` and `ovam.word_tokens` raise.
+    Raises what `encode` and `word_tokens` raise.
     """
     pairs = [*zip(targets, methods, strict=True)]
     asked = {(target.prompt, method.padding) for target, method in pairs if isinstance(target, Words)}
@@ -86,11 +86,10 @@ def rows_of(
 def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method]) -> list[Float[Tensor, "_ _"]]:
     """Compute each target's heatmap by its own method, on the largest grid of the method's blocks.
 
-    It is the mean of the rows' `ovam.heatmaps`. Targets of one selection are done together: the queries are
+    It is the mean of the rows' `heatmaps`. Targets of one selection are done together: the queries are
     read once, and a row that several embeddings share is attended to once.
 
-    Raises `EmbeddingNotFiniteError` for rows that are no numbers or too large for the model, and what
-    `ovam.heatmaps` raises.
+    Raises `EmbeddingNotFiniteError` for rows that are no numbers or too large for the model, and what `heatmaps` raises.
     """
     require_fitting(trace, *(target.embedding for target in targets))
     found: dict[int, Tensor] = {}
@@ -104,7 +103,7 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
 
 
 def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method], by: Split) -> list[SplitHeatmaps]:
-    """Compute the parts of each target's heatmap, see `ovam.split_heatmaps`: maps of (parts, 1, height, width)."""
+    """Compute the parts of each target's heatmap, see `split_heatmaps`: maps of (parts, 1, height, width)."""
     require_fitting(trace, *(target.embedding for target in targets))
     found: dict[int, SplitHeatmaps] = {}
     for numbers in _together(targets, methods):
@@ -137,11 +136,11 @@ def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[i
 def _mean_maps(
     targets: Sequence[Rows], selected: Sequence[Selected], size: tuple[int, int]
 ) -> Float[Tensor, "targets height width"]:
-    """Sum the mean attention to each target's rows over all that takes part.
+    """Sum the mean attention to each target's rows over the selected attention maps.
 
-    A softmax stays the same when all scores of a text are lowered by that of its first row, the start token's.
-    Then texts can share their powers, and a target's attention is the ratio of two weighted sums of powers.
-    Where a power overflows, which takes a row that outweighs the first by 88, every text has its own softmax.
+    A softmax does not change when the score of the first row, the start token's, is subtracted from all scores of a text.
+    Texts that begin alike can then share their exponentials, and a target's attention is the ratio of two weighted sums of
+    them. Where an exponential overflows, at a score 88 above the first, every text gets a softmax of its own.
     """
     rows, firsts, weights = _weighted(targets)
     queries_of_one = selected[0].block.queries
@@ -172,8 +171,8 @@ def _weighted(
 ) -> tuple[Float[Tensor, "rows text_width"], list[int], Float[Tensor, "sums rows"]]:
     """Lay the rows of all texts side by side, equal ones once.
 
-    Returns them, for each row the first one of its text, and the weights of the powers: a line for each target,
-    the mean of those that are wanted, then a line for each, the sum of all.
+    Returns the rows; for each the first row of its text; and the weights of their exponentials: for each target a line that
+    averages the selected ones, then for each a line that sums all.
     """
     places: dict[tuple[bytes, bytes], int] = {}
     rows: list[Tensor] = []

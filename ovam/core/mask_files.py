@@ -132,7 +132,10 @@ def check_pixels(height: int, width: int) -> None:
 
 
 def opacity_of(image: Image.Image) -> UInt8[np.ndarray, "height width"] | None:
-    """Return the opacity of a cut-out; ``None`` for an image that is as opaque everywhere. Raises where all is transparent."""
+    """Return the opacity of a cut-out; `None` for an image that is equally opaque everywhere.
+
+    Raises `MaskUnreadableError` for an image that is transparent everywhere.
+    """
     if not image.has_transparency_data:
         return None
     opacity = np.asarray(image.convert("RGBA").getchannel("A"))

@@ -71,7 +71,7 @@ def leakages(
     """Estimate how far each target's heat leaks to the others: 0 told apart, 1 as hot there as on its own mask.
 
     It is the mean heat on the others' masks over that on its own, both above the mean heat where no mask is (or the least
-    heat, where masks cover everything), in [0, 1]. ``None`` where a target or all the others have no pixel of their own.
+    heat, where masks cover everything), in [0, 1]. `None` where a target or all the others have no pixel of their own.
     """
     anything = np.logical_or.reduce([*masks])
     found: list[float | None] = []

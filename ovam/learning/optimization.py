@@ -74,7 +74,7 @@ def initial_tokens(
     embedding or of a token learned before. The background is <SoT>, or `background`. `noise` adds normal
     noise of that standard deviation, the same for the same `seed`.
 
-    Raises `InvalidArgumentError` for no class and rows of different widths, and what `ovam.encode` raises.
+    Raises `InvalidArgumentError` for no class and rows of different widths, and what `encode` raises.
     """
     if not classes:
         raise InvalidArgumentError("classes", classes, "at least one word or row")

@@ -6,21 +6,21 @@ from typing import Any, Final
 import numpy as np
 
 from ovam.errors import TokenFileError, UnsafePickleError
-from ovam.learning.pickles import Made
+from ovam.learning.pickles import DeferredCall
 
 _FLOATING: Final = ("f2", "f4", "f8")
 
 
-def unwrapped(made: Made) -> Any:  # noqa: ANN401
-    """Take the one object out of the array without dimensions that NumPy saves it in."""
+def unwrapped(made: DeferredCall) -> Any:  # noqa: ANN401
+    """Return the one object in the array without dimensions that NumPy saves it in."""
     _, shape, dtype, _, content = _array_state(made)
     if shape != () or _type_of(dtype) != "O" or not isinstance(content, list) or len(content) != 1:
         raise TokenFileError("the pickle holds an array; allowed: a dict of names and arrays")
     return content[0]
 
 
-def array_of(made: Made) -> np.ndarray:
-    """Make the array of floating numbers that a pickle describes.
+def array_of(made: DeferredCall) -> np.ndarray:
+    """Return the array of floating numbers that a pickle describes.
 
     Raises `UnsafePickleError` for an array of objects, `TokenFileError` for other types and for bytes that
     do not fill the shape.
@@ -33,7 +33,7 @@ def array_of(made: Made) -> np.ndarray:
     kind = _type_of(dtype)
     if kind.endswith("O"):
         raise UnsafePickleError("the pickle holds an array of objects; allowed: arrays of floating numbers")
-    if isinstance(content, Made) and content.what == "encode":  # how old protocols write bytes
+    if isinstance(content, DeferredCall) and content.what == "encode":  # how old protocols write bytes
         text, encoding = _several(content.arguments, 2)
         content = text.encode("latin-1") if isinstance(text, str) and encoding == "latin1" else None
     if not isinstance(content, bytes | bytearray) or not isinstance(shape, tuple):
@@ -42,7 +42,7 @@ def array_of(made: Made) -> np.ndarray:
 
 
 def numbers(shape: tuple[Any, ...], kind: str, content: bytes, *, fortran: bool) -> np.ndarray:
-    """Make a single-precision array of bytes, which must be floating numbers and fill its shape.
+    """Return a single-precision array of bytes, which must be floating numbers that fill its shape.
 
     Raises `TokenFileError`.
     """
@@ -58,8 +58,8 @@ def numbers(shape: tuple[Any, ...], kind: str, content: bytes, *, fortran: bool)
         return np.array(values, dtype=np.float32, order="C")
 
 
-def _array_state(made: Made) -> tuple[Any, ...]:
-    """Take what NumPy notes of an array: version, shape, type, Fortran order, content."""
+def _array_state(made: DeferredCall) -> tuple[Any, ...]:
+    """Return what NumPy stores of an array: version, shape, type, Fortran order, content."""
     if made.what != "reconstruct" or not isinstance(made.state, tuple):
         raise TokenFileError(f"the pickle holds a {made.what} where an array is expected")
     return _several(made.state, 5)
@@ -67,7 +67,7 @@ def _array_state(made: Made) -> tuple[Any, ...]:
 
 def _type_of(dtype: Any) -> str:  # noqa: ANN401
     """Spell an array's type as NumPy does, byte order first."""
-    if not isinstance(dtype, Made) or dtype.what != "dtype" or not isinstance(dtype.state, tuple):
+    if not isinstance(dtype, DeferredCall) or dtype.what != "dtype" or not isinstance(dtype.state, tuple):
         raise TokenFileError("the pickle holds an array without a type")
     kind, order = dtype.arguments[0] if dtype.arguments else None, dtype.state[1] if len(dtype.state) > 1 else None
     if not isinstance(kind, str) or not isinstance(order, str):
@@ -76,7 +76,7 @@ def _type_of(dtype: Any) -> str:  # noqa: ANN401
 
 
 def _several(values: tuple[Any, ...], count: int) -> tuple[Any, ...]:
-    """Check how many values there are."""
+    """Return the values. Raises `TokenFileError` for another number of them."""
     if len(values) != count:
         raise TokenFileError(f"the pickle describes an array by {len(values)} values; allowed: {count}")
     return values

@@ -1,8 +1,8 @@
-"""Reading arrays, strings and dicts out of a pickle without carrying it out.
+"""Reading arrays, strings and dicts out of a pickle without executing it.
 
-A pickle is a program. Here its instructions are read one by one and only what builds plain values is done;
-a call is never made, but noted down as `Made`, and only for the exact names by which NumPy puts an array
-together. What is no such value ends in `UnsafePickleError` before anything has happened.
+A pickle is a program. Here its instructions are read one by one, and only those that build plain values are
+executed. A call is never made but recorded as a `DeferredCall`, and only for the exact names by which NumPy builds an
+array. Anything else raises `UnsafePickleError` before anything has happened.
 """
 
 import pickletools
@@ -22,7 +22,7 @@ ALLOWED: Final = {
     ("numpy", "dtype"): "dtype",
     ("_codecs", "encode"): "encode",
 }
-"""The names a pickle may use, and what they stand for."""
+"""The names that a pickle may use, and their meaning."""
 
 _VALUES = frozenset(
     ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
@@ -35,14 +35,14 @@ _PUTS, _GETS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"}), frozenset({"GET", "B
 
 @dataclass(frozen=True)
 class Name:
-    """One of the allowed names, by what it stands for."""
+    """One of the allowed names, by its meaning."""
 
     what: str
 
 
 @dataclass(eq=False)
-class Made:
-    """A call that was noted, not made: whose, with what, and the state set afterwards."""
+class DeferredCall:
+    """A call that was recorded, not made: its target, its arguments, and the state set afterwards."""
 
     what: str
     arguments: tuple[Any, ...]
@@ -50,11 +50,11 @@ class Made:
 
 
 class _Mark:
-    """Where on the stack a list of items begins."""
+    """The place on the stack where a list of items begins."""
 
 
 def read_pickle(data: bytes) -> Any:  # noqa: ANN401 - a pickle may hold anything; who calls checks
-    """Read the value of a pickle: str, bytes, int, bool, None, list, tuple, dict, and `Made` for arrays.
+    """Read the value of a pickle: str, bytes, int, bool, None, list, tuple, dict, and `DeferredCall` for arrays.
 
     Raises `TokenFileError` for bytes that are cut short or no pickle, `UnsafePickleError` for instructions
     or names that are not allowed.
@@ -75,7 +75,7 @@ def read_pickle(data: bytes) -> Any:  # noqa: ANN401 - a pickle may hold anythin
 
 
 def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:  # noqa: ANN401
-    """Carry out one instruction, if it is one that builds values."""
+    """Execute one instruction, if it is one that builds values."""
     if name in ("PROTO", "FRAME"):
         return
     if name in _VALUES:
@@ -95,7 +95,7 @@ def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> N
 
 
 def _build(name: str, argument: Any, stack: list[Any]) -> None:  # noqa: ANN401
-    """Carry out an instruction that puts values together."""
+    """Execute an instruction that combines values."""
     match name:
         case "MARK" | "EMPTY_DICT" | "EMPTY_LIST":
             stack.append({"MARK": _Mark, "EMPTY_DICT": dict, "EMPTY_LIST": list}[name]())
@@ -106,7 +106,7 @@ def _build(name: str, argument: Any, stack: list[Any]) -> None:  # noqa: ANN401
             _top(stack, list).extend(items)
         case "SETITEM" | "SETITEMS":
             items = _popped(stack, 2) if name == "SETITEM" else _since_mark(stack)
-            if not all(isinstance(key, str) for key in items[::2]):  # to hash a nested tuple may take for ever
+            if not all(isinstance(key, str) for key in items[::2]):  # hashing a nested tuple may take for ever
                 raise UnsafePickleError("the pickle has a dict with keys that are no strings")
             _top(stack, dict).update(zip(items[::2], items[1::2], strict=True))
         case "GLOBAL" | "STACK_GLOBAL":
@@ -115,16 +115,16 @@ def _build(name: str, argument: Any, stack: list[Any]) -> None:  # noqa: ANN401
             target, arguments = _popped(stack, 2)
             if not isinstance(target, Name) or not isinstance(arguments, tuple):
                 raise UnsafePickleError(f"the pickle calls something that is no name: {type(target).__name__}")
-            stack.append(Made(target.what, arguments))
+            stack.append(DeferredCall(target.what, arguments))
         case "BUILD":
             (state,) = _popped(stack, 1)
-            _top(stack, Made).state = state
+            _top(stack, DeferredCall).state = state
         case _:
             raise UnsafePickleError(f"the pickle has the instruction {name}; allowed: those of arrays, strings and dicts")
 
 
 def _allowed(module: Any, name: Any) -> Name:  # noqa: ANN401
-    """Take a name that the pickle asks for, if it is on the list."""
+    """Return a name that the pickle asks for. Raises `UnsafePickleError` for one that is not allowed."""
     what = ALLOWED.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
     if what is None:
         raise UnsafePickleError(f"the pickle asks for {f'{module}.{name}'[:200]!r}; allowed: NumPy arrays, strings and dicts")
@@ -132,14 +132,14 @@ def _allowed(module: Any, name: Any) -> Name:  # noqa: ANN401
 
 
 def _top(stack: list[Any], kind: type) -> Any:  # noqa: ANN401
-    """Look at the last value, which must be of a kind."""
+    """Return the last value, which must be of a kind."""
     if not isinstance(stack[-1], kind):
         raise UnsafePickleError(f"the pickle fills a {type(stack[-1]).__name__} as if it were a {kind.__name__}")
     return stack[-1]
 
 
 def _popped(stack: list[Any], count: int) -> list[Any]:
-    """Take the last values from the stack."""
+    """Remove the last values from the stack and return them."""
     if count == 0:
         return []
     values = stack[-count:]
@@ -150,7 +150,7 @@ def _popped(stack: list[Any], count: int) -> list[Any]:
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
-    """Take what lies above the last mark, and the mark."""
+    """Remove the last mark and return what lies above it."""
     start = next((index for index in range(len(stack) - 1, -1, -1) if isinstance(stack[index], _Mark)), None)
     if start is None:
         raise IndexError("no mark on the stack")

@@ -20,7 +20,7 @@ from torch import Tensor
 from ovam.attention.targets import Rows
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError
 from ovam.learning.pickled_arrays import array_of, numbers, unwrapped
-from ovam.learning.pickles import Made, read_pickle
+from ovam.learning.pickles import DeferredCall, read_pickle
 
 MOST_BYTES: Final = 1 << 26
 """64 MiB: 10 000 tokens of 2 rows of 768 numbers."""
@@ -49,7 +49,7 @@ class LearnedTokens:
     """What else is known, as JSON takes it: the model, the examples, the loss ..."""
 
     def __post_init__(self) -> None:
-        """Refuse rows without names, and numbers that are none."""
+        """Raise `InvalidArgumentError` for rows without names, `EmbeddingNotFiniteError` for NaN and infinite numbers."""
         if self.embedding.ndim != 2 or self.embedding.shape[0] != len(self.names) + 1 or not self.names:
             allowed = f"({len(self.names) + 1}, width) for the background and {list(self.names)}"
             raise InvalidArgumentError("embedding", tuple(self.embedding.shape), allowed)
@@ -107,7 +107,7 @@ class LearnedTokens:
 
 
 def require_width(tokens: LearnedTokens, width: int) -> LearnedTokens:
-    """Return tokens that fit a model of this text width; TokenWidthError, naming both, for others."""
+    """Return tokens that fit a model of this text width. Raises `TokenWidthError`, which names both widths, for others."""
     if tokens.width != width:
         raise TokenWidthError(f"token {tokens.names[0]!r} is {tokens.width} wide, the model takes {width}")
     return tokens
@@ -122,14 +122,14 @@ def to_safetensors(tokens: LearnedTokens) -> bytes:
 
 
 def from_safetensors(data: bytes) -> LearnedTokens:
-    """Read what `to_safetensors` wrote. TokenFileError for other bytes."""
+    """Read what `to_safetensors` wrote. Raises `TokenFileError` for other bytes."""
     tensors, metadata = _safetensors(data)
     try:
         header = json.loads(metadata["tokens"])
         if header["format"] != _FORMAT:
             raise TokenFileError(f"the token file is of format {str(header['format'])[:50]!r}; allowed: {_FORMAT!r}")
         rows = torch.cat([tensors["background"][None], tensors["classes"]]).float()
-        return _made(rows, tuple(str(name) for name in header["names"]), dict(header["metadata"]))
+        return _tokens_of(rows, tuple(str(name) for name in header["names"]), dict(header["metadata"]))
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise TokenFileError(f"the token file lacks or garbles a field: {error!r}") from error
 
@@ -146,7 +146,7 @@ def to_textual_inversion(tokens: LearnedTokens, placeholder: str | None = None) 
 
 
 def from_textual_inversion(data: bytes) -> LearnedTokens:
-    """Read a textual-inversion file of at least two rows, the background's first. TokenFileError for others."""
+    """Read a textual-inversion file of at least two rows, the background's first. Raises `TokenFileError` for others."""
     tensors, metadata = _safetensors(data)
     if len(tensors) != 1:
         raise TokenFileError(f"a textual-inversion file holds one tensor, this one {len(tensors)}")
@@ -156,7 +156,7 @@ def from_textual_inversion(data: bytes) -> LearnedTokens:
     try:
         header = json.loads(metadata.get("tokens", "{}"))
         names = header.get("names") or numbered(placeholder.strip("<>"), rows.shape[0] - 1)
-        return _made(rows.float(), tuple(str(name) for name in names), dict(header.get("metadata", {})))
+        return _tokens_of(rows.float(), tuple(str(name) for name in names), dict(header.get("metadata", {})))
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise TokenFileError(f"the token file garbles a field: {error!r}") from error
 
@@ -180,11 +180,11 @@ def from_npy(data: bytes, *names: str) -> LearnedTokens:
     rows = numbers(shape, dtype.str, body, fortran=fortran)
     if rows.ndim != 2 or rows.shape[0] < 2:
         raise TokenFileError(f"the .npy is of shape {rows.shape}; allowed: (2 or more classes, width)")
-    return _made(torch.from_numpy(rows), names or numbered("token", rows.shape[0] - 1), {})
+    return _tokens_of(torch.from_numpy(rows), names or numbered("token", rows.shape[0] - 1), {})
 
 
 def from_published(data: bytes) -> dict[str, LearnedTokens]:
-    """Read a pickled dict of class name -> (2, width) array, bare or in a `.npy`, without unpickling it.
+    """Read a pickled dict of class name -> (2, width) array, bare or in a `.npy`, without executing the pickle.
 
     Raises `UnsafePickleError` for a pickle that asks for anything but arrays, strings and dicts,
     `TokenFileError` for bytes that are cut short, too many, or hold something else.
@@ -195,28 +195,28 @@ def from_published(data: bytes) -> dict[str, LearnedTokens]:
         if not dtype.hasobject or shape != ():
             raise TokenFileError(f"the .npy is {dtype} of shape {shape}; allowed: one pickled dict")
     value = read_pickle(data)
-    if isinstance(value, Made):  # NumPy wraps a single object in an array without dimensions
+    if isinstance(value, DeferredCall):  # NumPy wraps a single object in an array without dimensions
         value = unwrapped(value)
     if not isinstance(value, dict) or not value:
         raise TokenFileError(f"the pickle holds a {type(value).__name__}; allowed: a dict of names and arrays")
     found = {}
-    for name, made in value.items():
-        if not isinstance(name, str) or not isinstance(made, Made):
-            raise TokenFileError(f"the dict maps {type(name).__name__} to {type(made).__name__}; allowed: names to arrays")
-        rows = array_of(made)
+    for name, array in value.items():
+        if not isinstance(name, str) or not isinstance(array, DeferredCall):
+            raise TokenFileError(f"the dict maps {type(name).__name__} to {type(array).__name__}; allowed: names to arrays")
+        rows = array_of(array)
         if rows.ndim != 2 or rows.shape[0] != 2:
             raise TokenFileError(f"token {name[:50]!r} is of shape {rows.shape}; allowed: (2, width), background first")
-        found[name] = _made(torch.from_numpy(rows), (name,), {})
+        found[name] = _tokens_of(torch.from_numpy(rows), (name,), {})
     return found
 
 
 def _rows(tokens: LearnedTokens) -> Float[Tensor, "classes text_width"]:
-    """Bring the rows to the form they are stored in."""
+    """Return the rows in the form that files hold."""
     return tokens.embedding.detach().float().cpu().contiguous()
 
 
-def _made(rows: Tensor, names: tuple[str, ...], metadata: dict[str, Any]) -> LearnedTokens:
-    """Make tokens of what a file held. TokenFileError when names and rows do not agree."""
+def _tokens_of(rows: Tensor, names: tuple[str, ...], metadata: dict[str, Any]) -> LearnedTokens:
+    """Return the tokens of a file. Raises `TokenFileError` when names and rows do not agree."""
     try:
         return LearnedTokens(rows, names, metadata)
     except InvalidArgumentError as error:
@@ -224,12 +224,12 @@ def _made(rows: Tensor, names: tuple[str, ...], metadata: dict[str, Any]) -> Lea
 
 
 def numbered(name: str, count: int) -> tuple[str, ...]:
-    """Name classes whose file does not: by what it is called, with numbers if there are several."""
+    """Return names for classes without: the given one, with numbers if there are several."""
     return (name,) if count == 1 else tuple(f"{name}-{number}" for number in range(1, count + 1))
 
 
 def _check_size(data: bytes) -> None:
-    """Refuse files that are too large to look into."""
+    """Raise `TokenFileError` for a file that is too large to read."""
     if len(data) > MOST_BYTES:
         raise TokenFileError(f"the token file has {len(data)} bytes; allowed: {MOST_BYTES}")
 

@@ -1,1 +1,1 @@
-"""From a pipeline at work to a trace: hooks, captures, real images."""
+"""From a running pipeline to a trace: hooks, captures, and the trace's file."""

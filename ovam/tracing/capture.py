@@ -57,7 +57,7 @@ def capture(
 
 
 def _evaluation(pipeline: Pipeline, half: Half, rows: int) -> Evaluation:
-    """Say where an evaluation of a generation belongs: every call of a pipeline sets new timesteps."""
+    """Return where an evaluation of a generation belongs: every call of a pipeline sets new timesteps."""
     try:
         guided, expected = bool(pipeline.do_classifier_free_guidance), pipeline.num_timesteps
     except AttributeError as error:

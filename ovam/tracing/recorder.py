@@ -29,7 +29,7 @@ from ovam.tracing.trace import Half, Trace
 
 @dataclass(frozen=True)
 class Choice:
-    """What is kept of a generation, or of a real image; see `ovam.capture`."""
+    """What is kept of a generation, or of a real image; see `capture`."""
 
     half: Half = "conditional"
     blocks: Blocks = "all"
@@ -60,7 +60,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Where an evaluation that is about to start belongs."""
+    """The call to which an evaluation that is about to start belongs."""
 
     schedule: Tensor
     """The timesteps of its call: another tensor, another call."""
@@ -122,7 +122,7 @@ class Recorder:
 
     @torch.compiler.disable
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Make ready for one evaluation, the first of a call or a further one."""
+        """Prepare for one evaluation, the first of a call or a further one."""
         self._running.pop(get_ident(), None)
         caller, options = calling_pipeline()
         if not self._records(unet, caller):
@@ -168,20 +168,20 @@ class Recorder:
         return self.source.generates and (self.source.pipeline is caller or not captured)
 
     def close(self) -> None:
-        """Take all hooks away; one that a compiled UNet still calls does nothing."""
+        """Remove all hooks; one that a compiled UNet still calls does nothing."""
         self._running.clear()
         for _, handle in self._hooked.values():
             handle.remove()
         self._hooked.clear()
 
     def traces(self) -> Iterator[Trace]:
-        """Hand out a trace per image of every call that made all its evaluations."""
+        """Return a trace per image of every call that made all its evaluations."""
         for call in self._calls:
             if call.complete:
                 yield from call.traces(self._choice.half)
 
     def _follow(self) -> None:
-        """Hook the modules that make the wanted projections now."""
+        """Hook the modules that compute the wanted projections now."""
         for wanted in self._wanted:
             module, part, parts = module_of(wanted.attention, wanted.projection)
             hooked, handle = self._hooked.get(wanted, (None, None))

@@ -70,7 +70,7 @@ class Call:
         return self.finished >= self.expected
 
     def settle(self, blocks: Blocks) -> None:
-        """Let go of the blocks that are not of a chosen resolution, and of small self-attentions."""
+        """Drop the blocks that are not of a selected resolution, and the smaller self-attentions."""
         names = set(select_blocks(blocks, {each.name: self.grids[each.name] for each in self.kept if each.to_text}))
         pixels = {each.name: self.grids[each.name] for each in self.kept if not each.to_text}
         largest = max(pixels.values(), key=prod, default=None)
@@ -87,7 +87,7 @@ class Call:
                     raise CaptureError(f"the adapters, or the weights, of {each.name} changed during the generation")
 
     def traces(self, half: Half) -> Iterator[Trace]:
-        """Cut what the call left into a trace per image."""
+        """Split what the call left into one trace per image."""
         pixels_per_latent = self.caller.vae_scale_factor
         parts = [(each, self._images_of(each)) for each in list(self.kept)]
         keys = {each.name: images for each, images in parts if each.projection == "keys"}
@@ -113,14 +113,14 @@ class Call:
             )
 
     def _images_of(self, wanted: Wanted) -> list[Float[Tensor, "evaluations heads pixels head_dim"]]:
-        """Hand over what was kept, image by image, outside of inference mode for an optimisation to use."""
+        """Release what was kept, image by image, outside of inference mode, so that an optimisation can use it."""
         kept = self.kept.pop(wanted)
         with torch.inference_mode(mode=False):
             return [torch.stack([wanted.split(rows[image]) for rows in kept]) for image in range(self.images)]
 
 
 def grid_of(pixels: int, latent_size: tuple[int, int]) -> tuple[int, int]:
-    """Find the (height, width) of a block by its pixels: the latent, halved upwards as often as it takes.
+    """Return the (height, width) of a block by its number of pixels: the latent's, halved and rounded up as often as it takes.
 
     Raises `CaptureError` when no number of halvings fits.
     """

@@ -81,7 +81,7 @@ def read_keys(name: str, tensors: dict[str, Tensor], like: Any) -> CapturedKeys 
 
 
 def self_attention_of(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any]) -> SelfAttention:
-    """Take a self-attention from its two stored tensors."""
+    """Return a self-attention from its two stored tensors."""
     name, grid = entry["name"], size_of(entry["grid"])
     queries, keys = (_checked(tensors[f"{name}.{part}"], name, grid, header) for part in ("queries", "keys"))
     if queries.shape != keys.shape:
@@ -102,6 +102,6 @@ def _checked(tensor: Tensor, name: str, grid: tuple[int, int], header: dict[str,
 
 
 def size_of(pair: Sequence[int]) -> tuple[int, int]:
-    """Take a (height, width) from JSON."""
+    """Return a (height, width) from JSON."""
     height, width = pair
     return int(height), int(width)
