@@ -1,11 +1,15 @@
 """What the first page says: verdicts that follow from the figures, and what a user should choose."""
 
+from pathlib import Path
+
 import pytest
 
 from experiments.evaluation import paper
 from experiments.evaluation.choices import QUESTIONS, Question, answer
 from experiments.evaluation.claims import beyond, of_blocks
+from experiments.evaluation.report import first_page
 from experiments.evaluation.report.first_page import advice, aims, apart, signs, truth
+from experiments.evaluation.report.page import all_tables, read
 from experiments.evaluation.settings import generated, key
 
 QUESTION = Question("`crf`", "on", "off", "a | words", "b | words")
@@ -110,3 +114,15 @@ def test_the_truth_has_the_annotators_own_errors_and_the_second_ones_agreement()
     assert "agrees" not in truth(one)
     one["scores"] = {"voc-sim": {"second annotator": {"miou": {"value": 0.9, "low": 0.88, "high": 0.92}}}}
     assert "agrees with it to 90.0 <sub>88.0 to 92.0</sub> on voc-sim" in truth(one)
+
+
+def test_the_committed_pages_are_those_of_the_committed_results() -> None:
+    found = read(Path("experiments/results"))
+    assert first_page.page(found) == Path("docs/results.md").read_text()
+    assert all_tables(found) == Path("docs/results/tables.md").read_text()
+
+
+def test_the_first_page_is_short_and_links_to_all_tables() -> None:
+    text = Path("docs/results.md").read_text()
+    assert len(text.splitlines()) < 130
+    assert "(results/tables.md)" in text
