@@ -52,11 +52,12 @@ async def beat_forever(redis: Redis, name: str, device: str, offers: list[Offer]
         "models": [offer.card.name for offer in offers],
         "since": utc_now().isoformat(),
     })  # fmt: skip
-    await publish(redis, offers)
+    published = False
     while True:
         try:
-            if not await redis.exists(keys.MODELS):
+            if not published or not await redis.exists(keys.MODELS):
                 await publish(redis, offers)
+                published = True
             await redis.set(keys.worker(name), beat, ex=LIFE_SECONDS)
         except RedisError:
             log.warning("the heartbeat does not reach Redis", exc_info=True)

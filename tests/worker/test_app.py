@@ -16,7 +16,7 @@ from contracts.state import keys
 from contracts.state.ledger import Ledger, LostJob
 from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore
-from tests.worker.client import Client
+from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.app import ended, in_background, opened, serve
 from worker.attempts import Attempt, HandedBack
@@ -186,6 +186,64 @@ async def test_a_store_that_fails_fails_the_job_and_does_not_hide_how_it_ended(
     assert (record.state, record.error.code) == (State.FAILED, Code.STORE_UNAVAILABLE)
     assert str(settings.data_dir) not in record.error.detail
     assert f"job {record.id}, attempt 1: failed" in caplog.text
+
+
+class Unsealed(ArtifactStore):
+    """A store in which nothing is ever finished."""
+
+    async def seal(self, *_: object) -> None:
+        raise RuntimeError("no room for a manifest")
+
+
+class Endless(ArtifactStore):
+    """A store in which nothing is ever finished, nor fails."""
+
+    async def seal(self, *_: object) -> None:
+        await asyncio.sleep(600)
+
+
+async def test_a_job_that_fails_after_it_wrote_files_leaves_none(client: Client, settings: WorkerSettings) -> None:
+    async with opened(settings) as resources:
+        record = await client.record(client.generation())
+        await run_once(replace(resources, store=Unsealed(resources.store.store)), record.id)
+    assert (await client.ledger.get(record.id)).error.code is Code.INTERNAL
+    assert await client.stored("jobs") == []
+
+
+async def test_a_job_that_its_docket_drops_after_it_wrote_files_leaves_none(client: Client, settings: WorkerSettings) -> None:
+    async with opened(settings) as resources:
+        record = await client.record(client.generation())
+        task = asyncio.create_task(run_once(replace(resources, store=Endless(resources.store.store)), record.id))
+
+        async def written() -> bool:
+            return len(await client.stored("jobs")) == 2
+
+        await soon(written)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await client.stored("jobs") == []
+
+
+async def test_a_job_that_is_lost_after_it_wrote_files_leaves_none(client: Client, settings: WorkerSettings) -> None:
+    async with opened(settings) as resources:
+        record = await client.record(client.generation())
+        task = asyncio.create_task(run_once(resources, record.id))
+        await client.when(record.id, lambda seen: seen.progress is not None)
+        await client.ledger.forget(record.id)
+        await task
+    assert await client.stored("jobs") == []
+
+
+async def test_a_model_that_is_dropped_takes_its_scenes_with_it(client: Client, settings: WorkerSettings) -> None:
+    models = {"tiny": settings.models["tiny"], "other": settings.models["tiny"]}
+    async with running(settings.model_copy(update={"models": models, "max_loaded_models": 1})) as resources:
+        source = await client.generated()
+        assert len(resources.scenes) == 1
+        await client.run(client.generation().model_copy(update={"model": "other"}))
+        assert resources.models.loaded == ["other"]
+        assert resources.scenes.get((source.id, 1, 0)) is None
+        assert len(resources.scenes) == 1
 
 
 async def test_a_job_is_not_begun_more_often_than_the_setting_allows(client: Client, settings: WorkerSettings) -> None:

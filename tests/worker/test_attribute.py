@@ -26,12 +26,15 @@ from contracts.schema.images import CaptureOptions
 from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.schema.tokens import TokenCard
 from contracts.state import keys
+from contracts.state.ledger import LostJob
 from ovam.core.label_maps import voc_palette
 from ovam.core.methods import METHODS
 from ovam.core.pictures import overlay
 from tests.worker.client import Client
 from tests.worker.jobs import CAT, DOG, TREE
-from worker.rendering import grey
+from worker.attempts import Attempt
+from worker.handlers.attribute import drafts_of
+from worker.rendering import grey, npy
 from worker.resources import Resources
 from worker.segments import renumbered
 from worker.targets import library_target
@@ -119,6 +122,11 @@ async def test_every_target_is_answered_in_order_with_its_files(client: Client, 
 def test_grey_shows_the_hottest_pixel_as_white_and_no_heat_as_black() -> None:
     assert grey(np.array([[0, 0.05, 0.2]], np.float32)).tolist() == [[0, 64, 255]]
     assert grey(np.zeros((1, 2), np.float32)).tolist() == [[0, 0]]
+
+
+def test_numbers_are_stored_in_single_precision() -> None:
+    stored = np.load(BytesIO(npy(np.array([[1 / 3]]))))
+    assert (stored.dtype, stored.tolist()) == (np.float32, [[np.float32(1 / 3)]])
 
 
 async def test_segments_are_those_of_the_library(client: Client, whole: str, worker: Resources) -> None:
@@ -291,6 +299,14 @@ async def test_a_selection_that_selects_nothing_is_refused(client: Client, sourc
 async def test_an_embedding_that_is_too_large_for_the_models_attention_is_refused(client: Client, source: str) -> None:
     huge = EmbeddingTarget(label="x", embedding=[[1e38] * 32, [-1e38] * 32, [0.0] * 32])
     assert await refused(client, await client.attribution(source, huge, **PLAIN)) is Code.EMBEDDING_NOT_FINITE
+
+
+async def test_work_that_is_to_stop_stops_between_two_targets(client: Client, whole: str, worker: Resources) -> None:
+    job = await client.attribution(whole, CAT, DOG)
+    attempt = Attempt(await client.record(job), worker.ledger, worker.gate)
+    attempt.stop(LostJob(attempt.job_id))
+    with pytest.raises(LostJob):
+        drafts_of(attempt, job, worker.scenes.get((whole, 1, 0)), [None, None])
 
 
 def card_of_token(*classes: str) -> TokenCard:

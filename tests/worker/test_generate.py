@@ -118,6 +118,18 @@ async def test_the_maps_of_the_guidance_branch_that_was_kept_are_its_own_attenti
     assert float((found - expected).abs().max() / expected.max()) < 2e-3  # a trace is stored in half precision
 
 
+@every_family
+async def test_an_image_without_a_negative_prompt_is_the_pipelines(
+    client: Client, family_folders: dict[str, str], family: str
+) -> None:
+    asked = {"guidance_scale": 9.0, "height": 64, "width": 64, "num_inference_steps": 3}
+    record = await client.generated(family, prompt=PROMPT, seed=7, **asked)
+    pipeline = type(tiny_family(family)).from_pretrained(family_folders[family], dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    expected = np.asarray(pipeline(PROMPT, generator=torch.Generator().manual_seed(7), **asked).images[0]).astype(int)
+    assert np.abs(await pixels_of(client, record) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("scheduler", schedulers.names(tiny_scheduler("ddim")))
 async def test_every_scheduler_draws_an_image_from_its_own_seed_alone(client: Client, scheduler: str) -> None:
     for family in ("sd1", "sd2"):  # they predict noise, and velocity

@@ -169,6 +169,7 @@ def damaged(folder: Path) -> list[tuple[str, bytes, str, str]]:
             ("long name", save(pack, metadata={"tokens": header}), "safetensors"),
             ("one name twice", to_safetensors(double), "safetensors"),
             ("too few names", to_npy(double), "npy"),
+            ("too many classes", npy(np.zeros((34, 32), np.float32)), "npy"),
             ("a class without letters", pickle.dumps({"!!": ROWS.numpy()}), "published"),
             ("two classes of one name", pickle.dumps({"a b": ROWS.numpy(), "A-B": ROWS.numpy()}), "published"),
             ("a dict in a dict", pickle.dumps({"cat": DICT}), "published"),

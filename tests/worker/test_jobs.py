@@ -4,6 +4,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ovam
@@ -29,6 +30,22 @@ async def test_a_generate_job_leaves_its_image_and_its_trace(client: Client, wor
     assert len(trace.blocks) == 9
     manifest = await client.store.manifest(record.id, record.attempt)
     assert {artifact.name for artifact in manifest} == {"image-0.png", keys.trace(0)}
+
+
+async def test_a_trace_is_stored_in_half_precision(client: Client, worker: Resources) -> None:
+    record = await client.generated()
+    pipeline = (await worker.models.get("tiny")).pipeline
+    trace = ovam.Trace.from_bytes(await client.artifact(record, keys.trace(0)), pipeline)
+    assert {block.queries.dtype for block in trace.blocks} == {torch.float16}
+    assert worker.scenes.get((record.id, 1, 0)).trace.blocks[0].queries.dtype == torch.float16
+
+
+async def test_progress_counts_the_steps_of_every_batch(client: Client) -> None:
+    record = await client.generated(num_images=5, num_inference_steps=10)  # two batches
+    assert (record.progress.done, record.progress.total) == (20, 20)
+    seen = [event["progress"] for event in await client.events(record.id) if event["progress"]]
+    assert {each["total"] for each in seen} == {20}
+    assert [each["done"] for each in seen] == sorted(each["done"] for each in seen)
 
 
 async def test_every_step_of_a_generation_can_be_reported(client: Client) -> None:
@@ -59,11 +76,17 @@ async def test_a_trace_from_the_store_answers_as_one_in_memory(client: Client, w
     assert await client.artifact(warm, "heatmap-0.npy") == await client.artifact(cold, "heatmap-0.npy")
 
 
-async def test_an_attribute_job_goes_before_a_long_generation_that_runs(client: Client) -> None:
+@pytest.mark.parametrize("kind", ["attribute", "probe", "optimize"])
+async def test_a_shorter_job_goes_before_a_long_generation_that_runs(client: Client, kind: str) -> None:
     source = await client.generated()
+    job = {
+        "attribute": await client.attribution(source),
+        "probe": client.probing(source, words=["cat"], prompt="a cat"),
+        "optimize": client.optimization([client.example(source)], epochs=2),
+    }[kind]
     long = await client.submit(client.long_generation(400))
     await client.when(long, lambda record: record.progress is not None)
-    answer = await client.attributed(source)
+    answer = await client.run(job)
     assert answer.state is State.SUCCEEDED
     assert (await client.ledger.get(long)).state is State.RUNNING
     await client.cancel(long)

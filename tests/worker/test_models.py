@@ -19,7 +19,7 @@ from tests.families import FAMILIES, tiny_family
 from tests.pipelines import tiny_text_encoder, tiny_tokenizer
 from worker.cards import read_card, read_vocabulary
 from worker.device import DeviceGate
-from worker.models import Model, Models, chosen_device, chosen_dtype, lent, load_model, warm
+from worker.models import Model, Models, chosen_device, chosen_dtype, lent, load_model, loader, warm
 
 
 def loaded(family: str, folder: Path, dtype: torch.dtype = torch.float32) -> Model:
@@ -49,6 +49,8 @@ def test_a_lent_pipeline_has_the_models_weights_and_nothing_else_of_it(tmp_path:
     with lent(model, "PNDMScheduler") as one, lent(model) as other:
         assert one.unet is other.unet is model.pipeline.unet
         assert type(one.scheduler).__name__ == "PNDMScheduler"
+        one.scheduler.set_timesteps(5)
+        assert len(one.scheduler.timesteps) == 6  # and none of Runge and Kutta's
         assert other.scheduler is not model.pipeline.scheduler
         drawn(one)
     assert vars(model.pipeline) == before
@@ -130,11 +132,13 @@ def models_of(gate: DeviceGate, most: int, read: list[str], dropped: list[str]) 
         read.append(name)
         if source == "bad":
             raise RuntimeError("secret")
+        if source == "huge":
+            raise MemoryError
         if source == "gone":
             raise OSError("'gone' is not in the cache")
         return Model(SimpleNamespace(name=name), None, torch.device("cpu"))
 
-    sources = {"a": "a", "b": "b", "c": "c", "bad": "bad", "gone": "gone"}
+    sources = {"a": "a", "b": "b", "c": "c", "bad": "bad", "gone": "gone", "huge": "huge"}
     return Models(sources, load, gate, most=most, dropped=dropped.append)
 
 
@@ -166,5 +170,14 @@ async def test_why_a_model_does_not_load_is_told_if_files_are_missing_and_logged
         assert caplog.records == []
         with pytest.raises(ServiceError, match=r"^model 'bad' does not load from 'bad' \(RuntimeError\)$") as bad:
             await models.get("bad")
+        with pytest.raises(MemoryError):  # which is not the model's fault
+            await models.get("huge")
     assert "secret" in caplog.text
     assert {gone.value.code, bad.value.code} == {Code.MODEL_FAILED_TO_LOAD}
+
+
+@pytest.mark.parametrize("default", ["it", "another"])
+def test_a_loaded_model_knows_whether_it_is_the_default(tmp_path: Path, default: str) -> None:
+    tiny_family("sd1").save_pretrained(tmp_path)
+    model = loader(torch.device("cpu"), torch.float32, default)("it", str(tmp_path))
+    assert model.card.default == (default == "it")

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -12,8 +13,10 @@ import torch
 from PIL import Image
 
 import ovam
+from contracts.schema.attribute import Settings
 from contracts.schema.errors import Code
 from contracts.schema.jobs import AnyJob, JobRecord, State
+from contracts.schema.models import BestMethod
 from contracts.schema.optimize import (
     EmbeddingInitial,
     LabelsExample,
@@ -28,12 +31,15 @@ from contracts.state import keys
 from contracts.state.ledger import CancelRequested, LostJob
 from contracts.state.registry import Registry
 from ovam.core.label_maps import indexed_png
+from ovam.core.schedules import Step
 from ovam.learning.optimization import initial_tokens
 from ovam.learning.token_files import from_npy
-from tests.worker.client import Client, base64_mask
+from tests.worker.client import Client, base64_mask, left_half
 from tests.worker.running import running
 from worker.app import opened
 from worker.attempts import Attempt, HandedBack
+from worker.device import Priority
+from worker.handlers.optimize import Initial, learn
 from worker.resources import Resources
 from worker.settings import WorkerSettings
 from worker.tokens import rows_of_token
@@ -73,6 +79,7 @@ async def test_a_token_is_learned_and_kept_with_its_course(client: Client) -> No
     assert result.best_loss == min(result.losses) == result.losses[result.best_epoch] < result.losses[0]
     course = json.loads(await client.artifact(record, result.curve_json.name))
     assert [each["loss"] for each in course] == result.losses
+    assert result.curve_json.media_type == "application/json"
     assert (course[0], course[-1]["epoch"]) == ({"epoch": 0, "loss": result.losses[0], "learning_rate": 0.1}, 39)
     with Image.open(BytesIO(await client.artifact(record, result.curve.name))) as curve:
         assert curve.size == (640, 400)
@@ -95,6 +102,52 @@ async def test_a_tokens_card_says_how_to_learn_it_again(client: Client) -> None:
     assert torch.equal(await rows(client, "cat@1"), await rows(client, "cat@2"))
     other = learned(await client.run(asked(client, source, **card.settings | {"seed": 4})))
     assert other.losses != result.losses
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_job_learns_as_the_library_does(client: Client, worker: Resources) -> None:
+    source = await client.generated()
+    pipeline = (await worker.models.get("tiny")).pipeline
+    trace = ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), pipeline).to(dtype=torch.float32)
+    options = {
+        "loss": "cross_entropy_minmax", "optimizer": "sgd", "learning_rate": 30.0, "epochs": 12, "patience": 9,
+        "blocks": ["up"], "evaluations": [0, 2],
+    }  # fmt: skip
+    result = learned(
+        await client.run(
+            asked(client, source, **options, noise=0.5, seed=3, schedule={"kind": "step", "every": 2, "factor": 0.5})
+        )
+    )
+    init = initial_tokens(pipeline, "cat", noise=0.5, seed=3)
+    fit = ovam.optimize_tokens([(trace, left_half())], init, **options, schedule=Step(every=2, factor=0.5))
+    assert result.losses == pytest.approx(fit.losses, rel=1e-6)
+    assert torch.allclose(await rows(client, "cat"), fit.embedding, rtol=1e-5)
+
+
+async def test_the_iou_is_of_pixels_that_count_and_of_masks_that_are_cut_as_the_model_cuts_tokens(
+    client: Client, worker: Resources
+) -> None:
+    source = await client.generated()
+    model = await worker.models.get("tiny")
+    best = BestMethod(method="daam", settings=Settings(threshold={"kind": "share", "tau": 0.7, "normalize": "minmax"}))
+    tuned = replace(model, card=model.card.model_copy(update={"token_defaults": best}))
+    trace = worker.scenes.get((source.id, 1, 0)).trace
+    only_cats = np.where(LABELS == 2, 0, LABELS)
+    examples = [(trace, LABELS), (trace, only_cats)]
+    told = [LabelsExample(job_id=source.id, labels=PNG)] * 2
+    job = client.optimization(told, classes=["cat", "dog"], epochs=3, blocks=[8])
+    attempt = Attempt(await client.record(job), worker.ledger, worker.gate)
+    fit, iou = await attempt.on_device(
+        Priority.OPTIMIZE, lambda: learn(attempt, tuned, job, examples, Initial(["cat", "dog"], None))
+    )
+    heats = ovam.heatmaps(trace.to(dtype=torch.float32), fit.embedding, size=(64, 64), blocks=[8])[1:]
+    masks = [ovam.binarize(heat, 0.7, normalize="minmax") for heat in heats]
+    expected = []
+    for label, labels in ((1, LABELS), (2, LABELS), (1, only_cats)):
+        mask, truth = masks[label - 1][labels != 255], labels[labels != 255] == label
+        expected.append((mask & truth).sum() / (mask | truth).sum())
+    assert iou == pytest.approx(np.mean(expected))
+    assert 0 < iou < 1
 
 
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy_minmax"])
@@ -142,6 +195,9 @@ async def test_a_class_starts_from_a_word_a_row_or_a_class_of_a_token_whose_back
     initial = [EmbeddingInitial(embedding=[0.5] * 32), TokenInitial(token="first@1", class_name="cat")]
     await client.run(asked(client, source, "mixed", **two, initial=initial))
     assert torch.equal(await rows(client, "mixed"), torch.stack([first[0], torch.full((32,), 0.5), first[1]]))
+    initial = [TokenInitial(token="first", class_name="dog"), TokenInitial(token="mixed", class_name="cat")]
+    await client.run(asked(client, source, "both", **two, initial=initial))
+    assert torch.equal(await rows(client, "both"), torch.stack([first[0], first[2], torch.full((32,), 0.5)]))
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,11 @@ def test_a_picture_is_resized_to_height_and_width(size: tuple[int, int]) -> None
     assert near(pixels[size[0] // 2, -2], BLUE, 12)
 
 
+def test_what_is_made_smaller_is_averaged() -> None:
+    board = Image.fromarray(np.indices((64, 128)).sum(axis=0).astype(np.uint8) % 2 * 255).convert("RGB")
+    assert near(read(board)[8:-8, 8:-8], (127, 127, 127), 8)
+
+
 TURNS = {1: (16, 0), 2: (16, -1), 3: (16, -1), 4: (16, 0), 5: (0, 16), 6: (0, 16), 7: (-1, 16), 8: (-1, 16)}
 
 

@@ -63,6 +63,19 @@ async def test_a_card_and_a_vocabulary_are_published_and_read_as_they_are(client
     assert (caught.value.code, caught.value.field) == (Code.UNKNOWN_MODEL, "model")
 
 
+async def test_a_worker_whose_models_cannot_be_published_at_first_tries_again(
+    client: Client, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(presence, "BEAT_SECONDS", 0.05)
+    await client.redis.set(keys.MODELS, "no hash")
+    async with beating(client, settings):
+        await soon(lambda: asyncio.sleep(0.01, "the heartbeat does not reach Redis" in caplog.text))
+        assert not await client.redis.exists(keys.worker("tester"))
+        await client.redis.delete(keys.MODELS)
+        await soon(there(client, keys.worker("tester")))
+        assert await client.redis.hkeys(keys.MODELS) == [b"tiny"]
+
+
 def test_only_the_default_model_is_marked_as_such(settings: WorkerSettings) -> None:
     source = settings.models["tiny"]
     offers = read_offers({"a": source, "b": source}, "b")

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 import pytest
+from redis.asyncio import Redis
 
 from contracts.schema.jobs import JobRecord, Progress, State
 from contracts.state import keys
-from contracts.state.ledger import CancelRequested, LostJob
+from contracts.state.ledger import CancelRequested, Ledger, LostJob
 from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.attempts import Attempt
@@ -176,6 +177,17 @@ async def test_of_several_reports_at_once_the_last_one_counts_and_none_is_lost_a
         for done in range(1, 50):
             attempt.report(Progress(done=done, total=50, unit="step"))
     assert (await client.ledger.get(record.id)).progress.done == 49
+
+
+async def test_progress_that_cannot_be_reported_is_logged_and_does_not_stop_the_work(
+    client: Client, worker: Resources, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
+    async with Redis(port=1) as nowhere:
+        attempt = Attempt(record, Ledger(nowhere), worker.gate)
+        async with attempt.followed():
+            assert await attempt.on_device(Priority.GENERATE, lambda: 7) == 7
+    assert "progress cannot be reported" in caplog.text
 
 
 async def test_a_request_to_cancel_reaches_work_that_reports_nothing(client: Client, worker: Resources) -> None:
