@@ -15,6 +15,7 @@ from experiments.evaluation.lines import Line, read_lines
 from experiments.evaluation.recipes import PUBLISHED_RECIPE, REAL_RECIPES, RECIPES, Recipe
 from experiments.evaluation.scales import FULL, LONG, REAL_REPORTING, REAL_TUNING, REPORTING, TUNING, Scale
 from experiments.evaluation.settings import Settings
+from experiments.evaluation.targets import TOKENS_AGAINST_ALL
 from experiments.evaluation.tasks import Task
 from experiments.evaluation.tuning import Choice, choices
 from experiments.evaluation.work import Place
@@ -93,13 +94,17 @@ class Plan:
 
     @cached_property
     def settings(self) -> dict[str, Settings]:
-        """What is measured, by group of sets; what is measured at 100 steps under that set's name."""
+        """What is measured, by group of sets; what is measured at 100 steps under that set's name.
+
+        A service keeps the rows of its tokens to itself, so there they cannot compete with each other.
+        """
+        targets = [name for name in self.scale.targets if not (self.service and name == TOKENS_AGAINST_ALL)]
         if not self.scale.everything:
-            return {"generated": rows.available(rows.quick(), self.scale.targets)}
+            return {"generated": rows.available(rows.quick(), targets)}
         if self.annotated:
-            return {"generated": rows.available(rows.of_any_model(self.resolutions, self.scale.steps), self.scale.targets)}
+            return {"generated": rows.available(rows.of_any_model(self.resolutions, self.scale.steps), targets)}
         everything = {"generated": rows.generated(self.resolutions), LONG: rows.LONG, "real": rows.on_real_images()}
-        return {group: rows.available(several, self.scale.targets) for group, several in everything.items()}
+        return {group: rows.available(several, targets) for group, several in everything.items()}
 
     @cached_property
     def place(self) -> Place:

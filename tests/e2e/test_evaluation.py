@@ -16,7 +16,7 @@ from experiments.evaluation.recipes import JOINT, PUBLISHED_RECIPE, REAL, RECIPE
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.settings import PLAIN, Setting
 from experiments.evaluation.stages import Plan
-from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, WORDINGS
+from experiments.evaluation.targets import AGAINST_SCENE, OWN_PROMPT, PADDED, WORDS
 from experiments.evaluation.tasks import work_through
 from experiments.evaluation.worlds import image_size, world_of
 
@@ -25,7 +25,7 @@ ONE, OTHER = (one.name for one in world_of(MODEL).vocabulary[4:6])
 SMALL = Scale(
     images={"coco-cap-tuning": 1, "coco-cap": 1, "real-scenes-tuning": 1, "real-scenes": 1},
     classes=(ONE,),
-    targets=(*WORDINGS, AGAINST_ALL, AGAINST_SCENE, PUBLISHED_RECIPE, REAL),
+    targets=(WORDS, PADDED, OWN_PROMPT, AGAINST_SCENE, PUBLISHED_RECIPE, REAL),
     epochs=3,
 )
 PIXELS = image_size(MODEL) ** 2
