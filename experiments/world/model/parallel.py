@@ -34,8 +34,9 @@ def wait_for_all() -> None:
 
 def worker(rank: int, processes: int, port: int, task: Callable[..., None], arguments: tuple[object, ...]) -> None:
     """One process of a data-parallel training."""
-    if not torch.cuda.is_available():
+    if processes > 1 or not torch.cuda.is_available():
         torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU
     if processes > 1:
         os.setsid()  # Linux shares a CPU fairly among sessions, whatever the number of their processes
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
