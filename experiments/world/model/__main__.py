@@ -31,7 +31,7 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     images: Annotated[int, typer.Option(help="scenes in the training set")] = 40_000,
     first: Annotated[int, typer.Option(help="number of the first scene; another one for a further set of scenes")] = 0,
     vae_minutes: Annotated[float, typer.Option(help="budget of the autoencoder")] = 25,
-    minutes: Annotated[float, typer.Option(help="budget of UNet and text encoder")] = 80,
+    minutes: Annotated[float, typer.Option(help="of UNet and text encoder: each process's own work")] = 80,
     decoder_minutes: Annotated[float, typer.Option(help="budget of the decoder alone, on top; latents stay as they are")] = 0,
     vae_start: Annotated[Path | None, typer.Option(help="an autoencoder whose fine levels the new one begins with")] = None,
     start: Annotated[Path | None, typer.Option(help="a pipeline to go on from, with its autoencoder and tokenizer")] = None,
