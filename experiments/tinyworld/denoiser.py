@@ -81,20 +81,20 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """What of the caption is kept from the UNet in training, as shares of the samples."""
+class CaptionDropout:
+    """What of the caption is kept from the UNet in training, as fractions of the samples."""
 
-    deaf: float = 0.0
-    """Whose layers at 8x8 hear nothing, and whose layers at 4x4."""
-    bare: float = 0.0
-    """Of which only the words are heard."""
-
-
-ALL = Hearing()
+    coarse_attention: float = 0.0
+    """Cross-attention at 8x8 is dropped for so many samples, and that at 4x4 for so many others."""
+    padding: float = 0.0
+    """End and padding tokens are hidden for so many samples."""
 
 
-def deafen(unet: UNet2DConditionModel, share: float) -> None:
-    """From now on, cross-attention at 8x8 adds nothing to a `share` of the samples, and that at 4x4 nothing to another.
+NONE = CaptionDropout()
+
+
+def drop_coarse_attention(unet: UNet2DConditionModel, fraction: float) -> None:
+    """From now on, cross-attention at 8x8 adds nothing to a `fraction` of the samples, and that at 4x4 nothing to another.
 
     Stochastic depth: without it the coarse layers read all that the caption says, and the fine ones learn no more than
     where things are. A new lot is drawn at every step, for all the layers of a resolution together.
@@ -103,7 +103,7 @@ def deafen(unet: UNet2DConditionModel, share: float) -> None:
 
     def draw(_: Module, arguments: tuple[Tensor, ...]) -> None:
         for level in range(len(COARSE)):
-            told[level] = (torch.rand(len(arguments[0]), 1, 1, device=arguments[0].device) >= share).float()
+            told[level] = (torch.rand(len(arguments[0]), 1, 1, device=arguments[0].device) >= fraction).float()
 
     unet.register_forward_pre_hook(draw)
     for level, places in enumerate(COARSE):
@@ -112,13 +112,13 @@ def deafen(unet: UNet2DConditionModel, share: float) -> None:
                 module.register_forward_hook(lambda _, __, output, level=level: output * told[level].to(output.dtype))
 
 
-def heard(ids: Tensor, bare: float) -> Tensor:
-    """Which tokens (samples, 77) the UNet may attend to: all, or for a share `bare` of samples the words without what follows.
+def attended(ids: Tensor, drop_padding: float) -> Tensor:
+    """Which tokens (samples, 77) the UNet may attend to: all, or for a fraction `drop_padding` of samples the words alone.
 
     The end and the padding have seen all words. Where they are there to be read, words are hardly looked at for themselves.
     """
     words = (ids != ids[:, -1:]).cumprod(dim=1).bool()  # the end's token pads too
-    return words | (torch.rand(len(ids), 1, device=ids.device) >= bare)
+    return words | (torch.rand(len(ids), 1, device=ids.device) >= drop_padding)
 
 
 def loss(
@@ -129,7 +129,7 @@ def loss(
     ids: Tensor,
     words: Tensor | None,
 ) -> Tensor:
-    """Mean squared error of the predicted velocity at random timesteps; `words` (samples, 77) is what is heard, none: all."""
+    """Mean squared error of the predicted velocity at random timesteps; `words` (samples, 77) may be attended to; none: all."""
     noise = torch.randn_like(latents)
     timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)
@@ -139,7 +139,7 @@ def loss(
     return mse_loss(predicted.float(), scheduler.get_velocity(latents, noise, timesteps))
 
 
-def beginning(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def initial_models(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """UNet and text encoder as the training finds them: untrained, or those of a pipeline."""
     if start is None:
         return new_unet(), new_text_encoder(tokenizer)
@@ -155,7 +155,7 @@ def train(
     batch: int,
     out: Path,
     start: Path | None = None,
-    hearing: Hearing = ALL,
+    dropout: CaptionDropout = NONE,
 ) -> None:
     """Train for `seconds` in all, or what of it is left, and save the pipeline to `out` from time to time.
 
@@ -163,14 +163,14 @@ def train(
     """
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    unet, text_encoder = (model.to(device()) for model in beginning(tokenizer, start))
+    unet, text_encoder = (model.to(device()) for model in initial_models(tokenizer, start))
     scheduler, rate = new_scheduler(), LEARNING_RATE if start is None else LEARNING_RATE / 2
     if device().type == "cpu":
         # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
         unet.set_attn_processor(AttnProcessor())
         text_encoder.set_attn_implementation("eager")
-    if hearing.deaf:
-        deafen(unet, hearing.deaf)
+    if dropout.coarse_attention:
+        drop_coarse_attention(unet, dropout.coarse_attention)
     models = [unet, text_encoder]
     training = Training.begin(models, folder / "denoiser.pt", budget=seconds, learning_rate=rate, decay_from=DECAY_FROM)
     torch.manual_seed(1000 * training.step + rank)
@@ -178,7 +178,7 @@ def train(
     going, smooth = not training.progress.done, 1.0
     while going:
         latents, ids = batches.draw(rng, batch)
-        value = loss(unet, text_encoder, scheduler, latents, ids, heard(ids, hearing.bare) if hearing.bare else None)
+        value = loss(unet, text_encoder, scheduler, latents, ids, attended(ids, dropout.padding) if dropout.padding else None)
         going = training.advance(value, batch * processes)
         smooth += 0.02 * (value.item() - smooth)
         if rank == 0 and training.step % 100 == 0:

@@ -27,8 +27,12 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     start: Annotated[Path | None, typer.Option(help="a pipeline to go on from, with its autoencoder and tokenizer")] = None,
     recipe: Annotated[str, typer.Option(help=f"of the scenes: {' or '.join(data.RECIPES)}")] = "usual",
     first: Annotated[int, typer.Option(help="seed of the first scene; another one for a further set of scenes")] = 0,
-    deaf: Annotated[float, typer.Option(help="share of samples whose coarse layers do not hear the caption")] = 0,
-    bare: Annotated[float, typer.Option(help="share of samples of whose caption only the words are heard, not its end")] = 0,
+    coarse_attention_dropout: Annotated[
+        float, typer.Option(help="fraction of samples whose coarse cross-attention is dropped")
+    ] = 0,
+    drop_padding: Annotated[
+        float, typer.Option(help="fraction of samples whose end and padding tokens are hidden from cross-attention")
+    ] = 0,
     batch: Annotated[int, typer.Option(help="samples a step and process")] = 16,
     processes: Annotated[int, typer.Option(help="data-parallel processes; 1 on a GPU")] = 1 if torch.cuda.is_available() else 2,
 ) -> None:
@@ -45,7 +49,17 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
         launch(vae.train, processes, PORT, folder, vae_minutes * 60, batch // 2)
     if not (folder / "latents.npy").exists():
         launch(vae.encode_all, processes, PORT, folder)
-    launch(denoiser.train, processes, PORT, folder, minutes * 60, batch, out, start, denoiser.Hearing(deaf, bare))
+    launch(
+        denoiser.train,
+        processes,
+        PORT,
+        folder,
+        minutes * 60,
+        batch,
+        out,
+        start,
+        denoiser.CaptionDropout(coarse_attention_dropout, drop_padding),
+    )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_every_stage_from_nothing_makes_a_pipeline_whose_attention_can_be_captur
 
 def test_a_training_can_go_on_from_a_pipeline() -> None:
     tokenizer = CLIPTokenizer.from_pretrained("models/tiny/tokenizer")
-    unet, encoder = denoiser.beginning(tokenizer, Path("models/tiny"))
+    unet, encoder = denoiser.initial_models(tokenizer, Path("models/tiny"))
     assert unet.training
     assert encoder.training
     assert {parameter.dtype for model in (unet, encoder) for parameter in model.parameters()} == {torch.float32}
@@ -80,10 +80,10 @@ def test_captions_may_leave_out_some_of_several_things_but_not_all() -> None:
     assert left == {True, False}
 
 
-def test_coarse_layers_can_be_deaf_to_the_caption_while_fine_ones_hear_it() -> None:
+def test_coarse_cross_attention_can_be_dropped_while_the_fine_one_stays() -> None:
     unet = denoiser.new_unet().eval()
     told = {name: [] for name, module in unet.named_modules() if name.endswith("attn2")}
-    denoiser.deafen(unet, 1.0)
+    denoiser.drop_coarse_attention(unet, 1.0)
     for name, module in unet.named_modules():
         if name in told:
             module.register_forward_hook(lambda _, __, output, name=name: told[name].append(float(output.abs().sum())))
@@ -93,13 +93,13 @@ def test_coarse_layers_can_be_deaf_to_the_caption_while_fine_ones_hear_it() -> N
     assert fine == {name for name in told if name.startswith(("down_blocks.0", "up_blocks.2"))}
 
 
-def test_of_a_caption_the_words_alone_may_be_heard() -> None:
+def test_end_and_padding_can_be_hidden_from_cross_attention() -> None:
     tokenizer = CLIPTokenizer.from_pretrained("models/tiny/tokenizer")
     ids = tokenizer(["a photo of a car", ""], padding="max_length", max_length=77, return_tensors="pt").input_ids
-    words = denoiser.heard(ids, 1.0)
+    words = denoiser.attended(ids, 1.0)
     assert words.sum(dim=1).tolist() == [6, 1]
     assert tokenizer.decode(ids[0][words[0]], skip_special_tokens=True).strip() == "a photo of a car"
-    assert denoiser.heard(ids, 0.0).all()
+    assert denoiser.attended(ids, 0.0).all()
 
 
 def test_no_mask_can_reach_the_training_of_the_pipeline() -> None:

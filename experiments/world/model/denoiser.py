@@ -20,7 +20,7 @@ from experiments.world.model.text import LENGTH, WIDTH, new_text_encoder
 from experiments.world.model.training import Plan, Training
 
 CAPTION_DROPOUT = 0.1  # share of samples without a caption, for classifier-free guidance
-BARE = 0.5  # share of samples of whose caption only the words are heard
+DROP_PADDING = 0.5  # fraction of samples whose end and padding tokens are hidden from cross-attention
 CHANNELS = {"small": (32, 96, 160), "large": (96, 192, 288)}
 HEAD = 32  # channels of an attention head
 HELD_BACK = 256  # first scenes of a set, which are measured and not trained on
@@ -112,13 +112,13 @@ class Batches:
         return latents.to(device()), torch.from_numpy(ids.astype(np.int64)).to(device())
 
 
-def heard(ids: Tensor, bare: float) -> Tensor:
-    """Which tokens (samples, LENGTH) the UNet may attend to: all, or for a share `bare` of samples the words alone.
+def attended(ids: Tensor, drop_padding: float) -> Tensor:
+    """Which tokens (samples, LENGTH) the UNet may attend to: all, or for a fraction `drop_padding` of samples the words alone.
 
     The end and the padding have seen all words. Where they are there to be read, words are hardly looked at for themselves.
     """
     words = (ids != ids[:, -1:]).cumprod(dim=1).bool()  # the end's token pads too
-    return words | (torch.rand(len(ids), 1, device=ids.device) >= bare)
+    return words | (torch.rand(len(ids), 1, device=ids.device) >= drop_padding)
 
 
 def timesteps_of(count: int, on: torch.device) -> Tensor:
@@ -132,7 +132,7 @@ def timesteps_of(count: int, on: torch.device) -> Tensor:
 def loss(
     unet: UNet2DConditionModel, text_encoder: CLIPTextModel, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, words: Tensor
 ) -> Tensor:
-    """Mean squared error of the predicted velocity at random timesteps; `words` (samples, LENGTH) is what is heard."""
+    """Mean squared error of the predicted velocity at random timesteps; `words` (samples, LENGTH) may be attended to."""
     noise, timesteps = torch.randn_like(latents), timesteps_of(len(latents), latents.device)
     noisy = scheduler.add_noise(latents, noise, timesteps)
     with torch.autocast(latents.device.type, torch.bfloat16, enabled=latents.is_cuda):
@@ -150,10 +150,10 @@ def measured(
         torch.manual_seed(0)
         latents, ids = batches.draw(np.random.default_rng(0), count, back=True)
         parts = zip(latents.split(32), ids.split(32), strict=True)
-        return float(np.mean([loss(unet, text_encoder, scheduler, x, y, heard(y, BARE)).item() for x, y in parts]))
+        return float(np.mean([loss(unet, text_encoder, scheduler, x, y, attended(y, DROP_PADDING)).item() for x, y in parts]))
 
 
-def beginning(tokenizer: CLIPTokenizer, start: Path | None, size: str) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def initial_models(tokenizer: CLIPTokenizer, start: Path | None, size: str) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """UNet and text encoder as the training finds them: untrained, or those of a pipeline."""
     if start is None:
         return new_unet(CHANNELS[size]), new_text_encoder(tokenizer)
@@ -171,7 +171,7 @@ def train(
     """
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    unet, text_encoder = (model.to(device()) for model in beginning(tokenizer, start, size))
+    unet, text_encoder = (model.to(device()) for model in initial_models(tokenizer, start, size))
     scheduler = new_scheduler()
     if device().type == "cpu":
         # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
@@ -183,7 +183,7 @@ def train(
     going, smooth = not training.progress.done, 1.0
     while going:
         latents, ids = batches.draw(rng, batch)
-        value = loss(unet, text_encoder, scheduler, latents, ids, heard(ids, BARE))
+        value = loss(unet, text_encoder, scheduler, latents, ids, attended(ids, DROP_PADDING))
         going = training.advance(value, batch * processes)
         smooth += 0.02 * (value.item() - smooth)
         if rank == 0 and training.step % 50 == 0:

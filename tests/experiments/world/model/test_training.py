@@ -109,11 +109,11 @@ def test_folding_the_latents_scale_into_the_autoencoder_leaves_its_pictures_as_t
     assert latents.square().mean() == pytest.approx(1, abs=0.02)
 
 
-def test_words_alone_are_heard_for_a_share_of_the_captions() -> None:
+def test_end_and_padding_are_hidden_for_a_fraction_of_the_captions() -> None:
     ids = torch.tensor([[5, 7, 8, 9, 9, 9]] * 100)
-    kept = denoiser.heard(ids, 0.5).sum(dim=1)
+    kept = denoiser.attended(ids, 0.5).sum(dim=1)
     assert set(kept.tolist()) == {3, 6}
-    assert denoiser.heard(ids, 1.0).sum(dim=1).tolist() == [3] * 100
+    assert denoiser.attended(ids, 1.0).sum(dim=1).tolist() == [3] * 100
 
 
 def test_training_writes_a_pipeline_that_draws_and_goes_on_from_its_checkpoint(folder: Path, tmp_path: Path) -> None:
