@@ -1,4 +1,4 @@
-"""`python -m worker`: read the settings once, then be a worker. Exit code 2: a setting cannot be used."""
+"""`python -m worker`: read the settings once, then run a worker. Exit code 2: a setting cannot be used."""
 
 import asyncio
 import ctypes

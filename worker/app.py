@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
-    """Everything the handlers need. BadSettingsError for a device or a default model that is not there."""
+    """Open everything the handlers need. BadSettingsError for a device that is not there."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     try:

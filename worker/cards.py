@@ -62,28 +62,28 @@ def read_index(source: str) -> Json:
 
 
 def require_text_to_image(name: str, source: str, kind: str) -> None:
-    """Refuse a pipeline that draws from something else than a prompt alone."""
+    """Refuse a pipeline that needs more than a prompt."""
     if kind not in TEXT_TO_IMAGE:
         detail = f"model {name!r} ({source}) is a {kind}; allowed: {', '.join(TEXT_TO_IMAGE)}"
         raise ServiceError(Code.MODEL_FAILED_TO_LOAD, detail, field="model", value=name)
 
 
 def require_latents_alone(name: str, source: str, channels: int, latents: int) -> None:
-    """Refuse a UNet that draws from more than latents, as those for inpainting do."""
+    """Refuse a UNet that takes more than latents, as those for inpainting do."""
     if channels != latents:
         detail = f"the UNet of model {name!r} ({source}) takes {channels} channels; allowed: the {latents} of its latents"
         raise ServiceError(Code.MODEL_FAILED_TO_LOAD, detail, field="model", value=name)
 
 
 def family_of(kind: str, unet: UNet2DConditionModel) -> Family:
-    """The family of a text to image model; the second Stable Diffusion is the first with linear projections."""
+    """Return the family of a model; Stable Diffusion 2 is the one with linear projections."""
     if kind == "StableDiffusionXLPipeline":
         return "sdxl"
     return "sd2" if unet.config.use_linear_projection else "sd1"
 
 
 def blocks_of(unet: UNet2DConditionModel, latent: tuple[int, int]) -> list[BlockInfo]:
-    """The cross-attentions of a UNet, with their grids for latents of (height, width)."""
+    """Describe the cross-attentions of a UNet, with their grids for latents of (height, width)."""
     levels = len(unet.config.block_out_channels)
     return [
         BlockInfo(name=name, grid=(latent[0] >> level, latent[1] >> level), heads=attention.heads)
@@ -93,7 +93,7 @@ def blocks_of(unet: UNet2DConditionModel, latent: tuple[int, int]) -> list[Block
 
 
 def level_of(name: str, levels: int) -> int:
-    """How often the latent is halved where a module of the UNet stands."""
+    """Count how often the latent is halved before it reaches a module of the UNet."""
     part, number = name.split(".")[:2]
     match part:
         case "down_blocks":
@@ -105,7 +105,7 @@ def level_of(name: str, levels: int) -> int:
 
 
 def max_tokens(source: str, index: Json) -> int:
-    """The longest text that every tokenizer and every encoder takes whole."""
+    """Return the length of the longest text, in tokens, that no tokenizer and no encoder cuts."""
     encoders = [part for part in ("text_encoder", "text_encoder_2") if present(index, part)]
     configs = [CLIPTextConfig.from_pretrained(source, subfolder=part) for part in encoders]
     tokenizers = read_tokenizers(source, index)
@@ -113,7 +113,7 @@ def max_tokens(source: str, index: Json) -> int:
 
 
 def read_tokenizers(source: str, index: Json) -> list[CLIPTokenizer]:
-    """A model's tokenizers. ValueError when they do not share a vocabulary, as attribution needs it."""
+    """Read a model's tokenizers. ValueError when they do not share a vocabulary, which attribution needs."""
     parts = [part for part in ("tokenizer", "tokenizer_2") if present(index, part)]
     found = [CLIPTokenizer.from_pretrained(source, subfolder=part) for part in parts]
     if any(tokenizer.get_vocab() != found[0].get_vocab() for tokenizer in found):
@@ -122,7 +122,7 @@ def read_tokenizers(source: str, index: Json) -> list[CLIPTokenizer]:
 
 
 def read_vocabulary(source: str) -> str:
-    """The model's tokenizer.json, which neither cuts nor pads.
+    """Return the model's tokenizer.json, set to neither cut nor pad.
 
     SDXL's two tokenizers share a vocabulary; its second takes every "!" for a token of its own, and so never makes
     fewer tokens of a text than its first.
@@ -134,18 +134,18 @@ def read_vocabulary(source: str) -> str:
 
 
 def present(index: Json, part: str) -> bool:
-    """Whether a pipeline has a part: those it could have but lacks are named without a class."""
+    """Whether a pipeline has a part; parts that it lacks are listed without a class."""
     return index.get(part, (None, None))[-1] is not None
 
 
 def without_weights(kind: Any, source: str, part: str) -> Any:  # noqa: ANN401  # diffusers' mixins are untyped
-    """A part as its configuration describes it, with its class' defaults for what an older file does not say."""
+    """Build a part from its configuration, with its class' defaults for what an older file leaves out."""
     with torch.device("meta"):
         return kind.from_config(kind.load_config(source, subfolder=part))
 
 
 def extras(source: str) -> Json:
-    """What the model says of itself in ovam.json, if it has one."""
+    """Read what the model's own ovam.json sets, if it has one."""
     path = Path(source) / CARD_FILE
     if not Path(source).is_dir():
         try:

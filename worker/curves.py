@@ -1,4 +1,4 @@
-"""The course of an optimisation as a picture."""
+"""The loss curve of an optimisation as a picture."""
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
@@ -11,12 +11,12 @@ WIDTH, HEIGHT = 640, 400
 LEFT, TOP, RIGHT, BOTTOM = 76, 28, 24, 56  # margins around the plot
 FINE = 2  # drawn larger and made smaller, for smooth lines
 TICKS = 6  # about as many on an axis
-LEAST_RANGE = 1e-4  # of the losses, in shares of the highest
+LEAST_RANGE = 1e-4  # of the losses, as a fraction of the highest
 INK, FAINT, LINE, BEST = (40, 40, 40), (225, 225, 225), (31, 95, 180), (200, 55, 30)
 
 
 def loss_curve(losses: Sequence[float], best: int) -> UInt8[np.ndarray, "height width 3"]:
-    """The loss of every epoch, with the epoch of the lowest marked."""
+    """Draw the loss of every epoch, and mark the lowest."""
     plot = _Plot(last=max(1, len(losses) - 1), low=min(losses), high=max(losses))
     for epoch, text in ticks(0, plot.last, finest=1):
         plot.vertical(epoch, text)
@@ -29,7 +29,7 @@ def loss_curve(losses: Sequence[float], best: int) -> UInt8[np.ndarray, "height 
 
 
 def ticks(low: float, high: float, finest: float = 0.0) -> list[tuple[float, str]]:
-    """Round numbers from `low` to `high`, multiples of 1, 2 or 5 and a power of ten, and how they are written."""
+    """List round numbers from `low` to `high` (multiples of 1, 2 or 5 times a power of ten), and how they are written."""
     rough = max(finest, (high - low) / TICKS)
     places = -floor(log10(rough))
     step = next(size / 10**places for size in (1, 2, 5, 10) if size / 10**places >= rough * (1 - 1e-9))
@@ -48,25 +48,25 @@ class _Plot:
         self._font = ImageFont.load_default(13 * FINE)
 
     def place(self, epoch: float, loss: float) -> tuple[float, float]:
-        """Where a value lies in the picture: x, y."""
+        """Return where a value lies in the picture: x, y."""
         across = epoch / self.last
         down = (self.high - loss) / (self.high - self.low)
         return (LEFT + across * (WIDTH - LEFT - RIGHT)) * FINE, (TOP + down * (HEIGHT - TOP - BOTTOM)) * FINE
 
     def vertical(self, epoch: float, text: str) -> None:
-        """A line of the grid, with its number below it."""
+        """Draw a vertical line of the grid, with its number below it."""
         (x, bottom), (_, top) = self.place(epoch, self.low), self.place(epoch, self.high)
         self._draw.line([(x, top), (x, bottom)], FAINT, FINE)
         self._draw.text((x, bottom + 6 * FINE), text, INK, self._font, anchor="mt")
 
     def horizontal(self, loss: float, text: str) -> None:
-        """A line of the grid, with its number on the left."""
+        """Draw a horizontal line of the grid, with its number on the left."""
         (left, y), (right, _) = self.place(0, loss), self.place(self.last, loss)
         self._draw.line([(left, y), (right, y)], FAINT, FINE)
         self._draw.text((left - 8 * FINE, y), text, INK, self._font, anchor="rm")
 
     def frame(self, below: str, above: str) -> None:
-        """The axes and what they are of."""
+        """Draw the axes and their names."""
         left, bottom = self.place(0, self.low)
         right, top = self.place(self.last, self.high)
         self._draw.line([(left, top), (left, bottom), (right, bottom)], INK, FINE)
@@ -74,12 +74,12 @@ class _Plot:
         self._draw.text((left, 8 * FINE), above, INK, self._font, anchor="mt")
 
     def line(self, points: list[tuple[float, float]]) -> None:
-        """A curve; of one point, nothing."""
+        """Draw a curve; nothing for a single point."""
         if len(points) > 1:
             self._draw.line(points, LINE, 2 * FINE, joint="curve")
 
     def mark(self, epoch: int, loss: float, text: str) -> None:
-        """A dot, and a sentence above the plot that says what it is."""
+        """Draw a dot, and above the plot a sentence that explains it."""
         x, y = self.place(epoch, loss)
         radius = 4 * FINE
         self._draw.ellipse([(x - radius, y - radius), (x + radius, y + radius)], BEST)

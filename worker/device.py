@@ -1,8 +1,8 @@
 """The gate to the device: one thread does all tensor work, the most urgent first.
 
 Long work breathes between two UNet evaluations or optimisation epochs: more urgent work that waits then runs at once,
-on the same thread, inside the longer one. So a person's question never waits for a whole generation, the device is
-never used twice at a time, and the event loop never blocks.
+on the same thread, inside the longer one. So an interactive job never waits for a whole generation, the device never
+does two things at a time, and the event loop never blocks.
 """
 
 import heapq
@@ -51,7 +51,7 @@ class _Ticket:
 
 
 class DeviceGate:
-    """Runs work on one thread, by priority."""
+    """Runs work on one thread, the most urgent first."""
 
     def __init__(self) -> None:
         self._waiting: list[_Ticket] = []
@@ -62,7 +62,7 @@ class DeviceGate:
     @classmethod
     @contextmanager
     def open(cls) -> Iterator[Self]:
-        """A gate and its thread. At the end, work under way is finished and work that waits is canceled."""
+        """Yield a gate with its thread. At the end, work under way is finished and work that waits is canceled."""
         gate = cls()
         thread = Thread(target=gate._serve, name="device", daemon=True)
         thread.start()
@@ -73,7 +73,7 @@ class DeviceGate:
             thread.join()
 
     def breathe(self) -> None:
-        """To be called by work under way: everything more urgent that waits is done now."""
+        """Do everything more urgent that waits. Only work under way may call this."""
         while ticket := self._next(more_urgent_than=self._running[-1]):
             self._do(ticket)
 

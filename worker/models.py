@@ -42,13 +42,13 @@ class Model:
 
     card: ModelCard
     pipeline: Pipeline
-    """Shared by all jobs, which must leave it as it is; see `lent`."""
+    """Shared by all jobs, which must not change it; see `lent`."""
     device: torch.device
 
 
 @contextmanager
 def lent(model: Model, scheduler: str | None = None) -> Iterator[Pipeline]:
-    """A pipeline for one job: the model's own weights, with a scheduler and a state that no other job sees."""
+    """Yield a pipeline for one job: the model's own weights, with a scheduler and a state that no other job sees."""
     pipeline = copy(model.pipeline)
     pipeline.scheduler = schedulers.made(scheduler or model.card.default_scheduler, model.pipeline.scheduler)
     dtype = pipeline.vae.dtype
@@ -85,7 +85,7 @@ class Models:
         return list(self._loaded)
 
     async def get(self, name: str) -> Model:
-        """A model, loaded if need be. ServiceError: unknown-model, model-failed-to-load."""
+        """Return a model, loaded if need be. ServiceError: unknown-model, model-failed-to-load."""
         if name not in self.sources:
             served = ", ".join(self.sources)
             raise ServiceError(Code.UNKNOWN_MODEL, f"no model {name!r} here; served: {served}", field="model", value=name)
@@ -128,7 +128,7 @@ def chosen_device(name: str) -> torch.device:
 
 
 def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The floating type of a setting."""
+    """Return the floating type of a setting; `auto` is float16 on a GPU."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
@@ -144,13 +144,13 @@ def load_model(name: str, source: str, *, device: torch.device, dtype: torch.dty
 
 
 def hide_progress_bars() -> None:
-    """Keep the loading of models out of the log."""
+    """Keep progress bars of loading out of the log."""
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
 
 
 def loader(device: torch.device, dtype: torch.dtype, default: str) -> Callable[[str, str], Model]:
-    """How models are loaded on this worker."""
+    """Return the function that loads this worker's models."""
 
     def load(name: str, source: str) -> Model:
         return load_model(name, source, device=device, dtype=dtype, default=name == default)

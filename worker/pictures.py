@@ -1,4 +1,4 @@
-"""Images that came with requests, as the models take them."""
+"""Uploaded images as the models take them."""
 
 from io import BytesIO
 
@@ -10,14 +10,14 @@ HIGH_BYTE = 8  # bits, of 16
 
 
 def read_picture(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
-    """An image upright, in RGB and resized to (height, width); a JPEG with others behind it is the first of them."""
+    """Read an image: upright, in RGB, resized to (height, width). Of a file with several images the first is read."""
     with Image.open(BytesIO(data)) as image:
         upright = opaque(ImageOps.exif_transpose(image))
     return np.asarray(upright.resize((size[1], size[0]), Image.Resampling.LANCZOS))
 
 
 def opaque(image: Image.Image) -> Image.Image:
-    """An image of any mode in RGB: what is transparent shows white, and of 16 bits the upper 8 count."""
+    """Convert an image of any mode to RGB: what is transparent becomes white, and of 16 bits the upper 8 are kept."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> HIGH_BYTE).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

@@ -12,19 +12,19 @@ UNSUITED = ("EDMEulerScheduler", "DPMSolverSDEScheduler")
 
 
 def read_scheduler(source: str, kind: str) -> Scheduler:
-    """The model's own scheduler, by its configuration."""
+    """Read the model's own scheduler."""
     return getattr(diffusers, kind).from_pretrained(source, subfolder="scheduler")
 
 
 def names(own: Scheduler) -> list[str]:
-    """The classes that a scheduler like the model's own can be made of, its own first."""
+    """List the classes that the model's own configuration suits, its own class first."""
     first = type(own).__name__
-    # What lacks a package of its own is stood in for by a class that is no scheduler.
+    # Diffusers puts a placeholder, which is no scheduler, for a class whose package is not installed.
     installed = [kind.__name__ for kind in own.compatibles if issubclass(kind, diffusers.SchedulerMixin)]
     return [first, *sorted({*installed} - {first, *UNSUITED})]
 
 
 def made(name: str, own: Scheduler) -> Scheduler:
-    """A new scheduler of a class, with the noise of the model's own."""
-    # Without a word in the configuration PNDM begins with Runge-Kutta steps, which Stable Diffusion leaves out.
+    """Make a scheduler of a class, with the noise levels of the model's own."""
+    # PNDM begins with Runge-Kutta steps unless it is told not to, and Stable Diffusion leaves them out.
     return getattr(diffusers, name).from_config({"skip_prk_steps": True} | dict(own.config))

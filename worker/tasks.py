@@ -31,19 +31,19 @@ log = logging.getLogger(__name__)
 
 
 def lanes(settings: WorkerSettings) -> dict[str, int]:
-    """The dockets a worker takes jobs from, and how many it holds of each at a time."""
+    """Return the dockets that a worker takes jobs from, and how many jobs of each it holds at a time."""
     return {keys.DOCKET: settings.long_jobs, keys.INTERACTIVE: settings.short_jobs}
 
 
 def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:
-    """A docket that knows the task."""
+    """Open a docket that knows the task."""
     docket = Docket(name=name, url=settings.redis_url, execution_ttl=FORGET_RUNS)
     docket.register(task, names=[keys.TASK])
     return docket
 
 
 def docket_worker(docket: Docket, concurrency: int, settings: WorkerSettings) -> DocketWorker:
-    """Takes jobs from a docket. It renews its claim on running jobs while the event loop lives, however long they take."""
+    """Return what takes jobs from a docket. It keeps its lease on them while the event loop lives, however long they take."""
     return DocketWorker(
         docket,
         name=settings.worker_name,
@@ -56,10 +56,10 @@ def docket_worker(docket: Docket, concurrency: int, settings: WorkerSettings) ->
 
 
 def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
-    """The task; `attempts` holds those under way."""
+    """Return the task; `attempts` holds those under way."""
 
     async def run_job(job_id: str, retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
-        """Run a job. Only the loss of Redis is raised: the docket tries again, and the ledger counts the attempts."""
+        """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
         with suppress(LostJob):
             record = await resources.ledger.claim(job_id, max_attempts=resources.settings.max_attempts)
             attempt = Attempt(record, resources.ledger, resources.gate)
@@ -106,7 +106,7 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
 
 
 async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> JobRecord:
-    """Store the tokens of an outcome, and record it. The tokens' files go again if the job is no longer this attempt's."""
+    """Store the tokens of an outcome, and record it. The tokens' files are deleted if the job is no longer this attempt's."""
     end = resources.ledger.canceled if outcome.canceled else resources.ledger.succeed
     try:
         await tokens.write(resources.store, outcome.tokens)
