@@ -1,4 +1,4 @@
-"""Train an annotator: `python -m experiments.world.annotator_training --kind unet --steps 1500`.
+"""Train an annotator: `python -m experiments.world.annotator_training --kind unet --steps 4000`.
 
 Generated things are blurrier and more crooked than renders: training images are bent, blurred, noised and recoloured, and a
 quarter passes through the autoencoder where one is given. Resumes exactly from its checkpoint.
@@ -32,7 +32,7 @@ BATCH = 16
 MATRIX_RATE = 0.015  # Muon's, for kernels; AdamW's for the rest:
 RATE = 5e-3
 CROWDED = (0.25, 0.25, 0.25, 0.25)  # shares of 1 to 4 things: more to learn a picture than people would draw
-SMALL_UNTIL = 0.8  # of the steps: pictures of half the side, four times as many a second
+SMALL_UNTIL = 0.85  # of the steps: pictures of half the side, four times as many a second
 CHECKPOINT_STEPS = 100
 
 Picture = NDArray[np.uint8]  # (height, width) or (height, width, 3)
@@ -186,7 +186,7 @@ def seen(autoencoder: AutoencoderKL, images: Images) -> Images:
 
 def main(
     kind: Annotated[str, typer.Option(help=f"one of: {', '.join(NETS)}")] = FIRST,
-    steps: Annotated[int, typer.Option(min=1, help=f"steps of {BATCH} scenes in all")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help=f"steps of {BATCH} scenes in all")] = 4000,
     vae: Annotated[Path | None, typer.Option(help="an autoencoder's folder")] = None,
     start: Annotated[float, typer.Option(help="share of scenes of the START recipe")] = 0.5,
     work: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("runs/annotator-world"),

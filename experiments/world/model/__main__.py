@@ -7,6 +7,7 @@ does it on a GPU, in one process and bfloat16.
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,8 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     images: Annotated[int, typer.Option(help="scenes in the training set")] = 40_000,
     first: Annotated[int, typer.Option(help="number of the first scene; another one for a further set of scenes")] = 0,
     vae_minutes: Annotated[float, typer.Option(help="budget of the autoencoder")] = 25,
-    minutes: Annotated[float, typer.Option(help="budget of UNet and text encoder")] = 80,
+    minutes: Annotated[float, typer.Option(help="of UNet and text encoder: each process's own work")] = 80,
+    decoder_minutes: Annotated[float, typer.Option(help="budget of the decoder alone, on top; latents stay as they are")] = 0,
     vae_start: Annotated[Path | None, typer.Option(help="an autoencoder whose fine levels the new one begins with")] = None,
     start: Annotated[Path | None, typer.Option(help="a pipeline to go on from, with its autoencoder and tokenizer")] = None,
     size: Annotated[str, typer.Option(help="of an untrained model: small or large")] = "large" if GPU else "small",
@@ -45,6 +47,9 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
         if not (folder / "vae").exists():
             crops, course = autoencoder_training.sizes(gpu=GPU), autoencoder_training.plan(vae_minutes * 60)
             launch(autoencoder_training.train, processes, PORT, folder, course, crops, vae_start, size)
+        if decoder_minutes:
+            whole = replace(autoencoder_training.sizes(gpu=GPU), widen_at=0)
+            launch(autoencoder_training.sharpen, processes, PORT, folder, Plan(decoder_minutes * 60, rate=1e-3, rest=5e-4), whole)
         if data.ready(folder) < images:
             launch(autoencoder_training.encode_all, processes, PORT, folder)
         plan = Plan(minutes * 60, rate=rate, rest=rate / 2, decay_from=decay_from)

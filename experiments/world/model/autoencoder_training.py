@@ -1,17 +1,31 @@
 """The autoencoder's training, and the encoding of a training set with it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from torch import Tensor
 
 from experiments.world.model import data
-from experiments.world.model.autoencoder import CHANNELS, SIDE, distance, loss, new_vae, pixels, psnr, standardise, take_over
+from experiments.world.model.autoencoder import (
+    CHANNELS,
+    SIDE,
+    distance,
+    loss,
+    measured,
+    new_vae,
+    pixels,
+    psnr,
+    standardise,
+    take_over,
+)
 from experiments.world.model.parallel import device, wait_for_all
 from experiments.world.model.training import Plan, Training
 
+MEASURED = 100  # unseen scenes
 CHUNK = 16  # images encoded at a time
 CHUNKS = 16  # that many, until the next message to those who wait
 
@@ -52,33 +66,22 @@ def sizes(*, gpu: bool) -> Crops:
 
 
 def train(
-    rank: int, processes: int, folder: Path, plan: Plan, sizes: Crops, start: Path | None = None, size: str = "small"
+    rank: int, processes: int, folder: Path, plan: Plan, sizes: Crops, start: Path | None = None, width: str = "small"
 ) -> None:
     """Train the autoencoder within the plan's budget, or what of it is left, and save it to vae/.
 
     `start`: another autoencoder whose fine levels it begins with.
     """
     torch.manual_seed(0)
-    vae = new_vae(CHANNELS[size]).to(device())
+    vae = new_vae(CHANNELS[width]).to(device())
     if start is not None:
         take_over(vae, start)
     training = Training.begin([vae], folder / "vae.pt", plan, data.marks(folder))
     torch.manual_seed(1000 * training.step + rank)
-    images, rng = data.images(folder), np.random.default_rng((rank, training.step))
-    going, smooth = not training.progress.done, 0.1
-    while going:
-        batch, size = sizes.at(training.progress.fraction)
-        value, squared = loss(vae, pixels(crops(images, rng, batch, size)).to(device()))
-        going = training.advance(value, batch * processes)
-        smooth += 0.02 * (squared.item() - smooth)
-        if rank == 0 and training.step % 100 == 0:
-            print(f"vae: psnr {psnr(smooth):.2f} dB, crops of {size}, step {training.step}, {training.progress}", flush=True)
-        if rank == 0 and training.save_is_due:
-            training.save()
-    training.average.copy_to(training.parameters)
+    fit(training, lambda image: loss(vae, image), folder, sizes, (rank, processes))
     if rank == 0:
-        standardise(vae, images[:1024])
-        vae.save_pretrained(folder / "vae")
+        standardise(vae, data.images(folder)[:1024])
+        keep(vae, folder)
 
 
 def sharpen(rank: int, processes: int, folder: Path, plan: Plan, sizes: Crops) -> None:
@@ -87,25 +90,47 @@ def sharpen(rank: int, processes: int, folder: Path, plan: Plan, sizes: Crops) -
     vae.encoder.requires_grad_(requires_grad=False)
     vae.quant_conv.requires_grad_(requires_grad=False)
     training = Training.begin([vae], folder / "decoder.pt", plan, data.marks(folder))
-    images, rng = data.images(folder), np.random.default_rng((rank, training.step, 1))
-    going, smooth = not training.progress.done, 0.01
-    while going:
-        batch, size = sizes.at(training.progress.fraction)
-        image = pixels(crops(images, rng, batch, size)).to(device())
+    torch.manual_seed(1000 * training.step + rank)
+
+    def decoded(image: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(image.device.type, torch.bfloat16, enabled=image.is_cuda):
             with torch.no_grad():
                 latents = vae.encode(image).latent_dist.sample()
             out = vae.decode(latents).sample
-        value, squared = distance(out, image)
+        return distance(out, image)
+
+    fit(training, decoded, folder, sizes, (rank, processes))
+    if rank == 0:
+        keep(vae, folder)
+
+
+def fit(
+    training: Training,
+    loss_of: Callable[[Tensor], tuple[Tensor, Tensor]],
+    folder: Path,
+    sizes: Crops,
+    place: tuple[int, int],
+) -> None:
+    """Train on crops until the budget is used up, and end with the averaged weights; `place` is (rank, processes)."""
+    rank, processes = place
+    images, rng = data.images(folder), np.random.default_rng((rank, training.step))
+    going, smooth = not training.progress.done, 0.1
+    while going:
+        batch, side = sizes.at(training.progress.fraction)
+        value, squared = loss_of(pixels(crops(images, rng, batch, side)).to(device()))
         going = training.advance(value, batch * processes)
         smooth += 0.02 * (squared.item() - smooth)
         if rank == 0 and training.step % 100 == 0:
-            print(f"decoder: psnr {psnr(smooth):.2f} dB, step {training.step}, {training.progress}", flush=True)
+            print(f"vae: psnr {psnr(smooth):.2f} dB, crops of {side}, step {training.step}, {training.progress}", flush=True)
         if rank == 0 and training.save_is_due:
             training.save()
     training.average.copy_to(training.parameters)
-    if rank == 0:
-        vae.save_pretrained(folder / "vae")
+
+
+def keep(vae: AutoencoderKL, folder: Path) -> None:
+    """Save the autoencoder and say how good it is."""
+    vae.save_pretrained(folder / "vae")
+    print(f"vae: {measured(vae, data.unseen(folder, MEASURED)):.2f} dB on {MEASURED} unseen scenes", flush=True)
 
 
 @torch.no_grad()

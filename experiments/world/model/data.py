@@ -71,8 +71,9 @@ def ready(folder: Path) -> int:
     return int(path.read_text() or 0) if path.exists() else 0
 
 
-def unseen(recipe: Recipe, count: int) -> NDArray[np.uint8]:
-    """Images (count, 128, 128, 3) that no training sees."""
+def unseen(folder: Path, count: int) -> NDArray[np.uint8]:
+    """Images (count, 128, 128, 3) by the recipe of a training set that no training sees."""
+    recipe = RECIPES[json.loads((folder / "set.json").read_text())["recipe"]]
     return np.stack([drawn(recipe, number, UNSEEN)[0] for number in range(count)])
 
 

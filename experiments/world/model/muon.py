@@ -38,8 +38,9 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
+    # pyrefly: ignore[bad-override]  # no closure is ever passed
     def step(self, closure: None = None) -> None:  # noqa: ARG002 - the interface of optimisers
-        """Take one step; all gradients must be there."""
+        """Take one step."""
         for group in self.param_groups:
             ahead = [self._ahead(parameter, group["momentum"]) for parameter in group["params"]]
             for parameter, change in zip(group["params"], orthogonalised_by_all(ahead), strict=True):
@@ -49,11 +50,13 @@ class Muon(torch.optim.Optimizer):
 
     def _ahead(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         """The gradient with Nesterov's momentum, as a matrix."""
-        state = self.state[parameter]
+        state, gradient = self.state[parameter], parameter.grad
+        if gradient is None:
+            gradient = torch.zeros_like(parameter)
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(state["momentum"], momentum).reshape(len(parameter), -1)
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(state["momentum"], momentum).reshape(len(parameter), -1)
 
 
 def orthogonalised_by_all(matrices: list[Tensor]) -> list[Tensor]:

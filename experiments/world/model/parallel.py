@@ -6,6 +6,7 @@ parallelism here. On a GPU one process does it all.
 """
 
 import os
+import time
 from collections.abc import Callable
 
 import torch
@@ -14,16 +15,24 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 
-def averaged(tensors: list[Tensor], clock: float) -> float:
-    """Average tensors over all processes in one message; returns the average clock, so that all agree on the time."""
+def averaged(tensors: list[Tensor], elapsed: float) -> float:
+    """Average tensors over all processes in one message; returns the average time, so that all agree on it."""
     if not dist.is_initialized():
-        return clock
-    flat = torch.cat([t.reshape(-1) for t in tensors] + [torch.tensor([clock])])
+        return elapsed
+    flat = torch.cat([t.reshape(-1) for t in tensors] + [torch.tensor([elapsed])])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     for tensor, piece in zip(tensors, flat[:-1].split([t.numel() for t in tensors]), strict=True):
         tensor.copy_(piece.view_as(tensor))
     return float(flat[-1])
+
+
+def clock() -> float:
+    """Seconds of this process's own work; on a GPU, of the wall's clock.
+
+    A training in the background of other work then learns as much in its budget as one alone does.
+    """
+    return time.monotonic() if torch.cuda.is_available() else time.process_time()
 
 
 def wait_for_all() -> None:
@@ -34,8 +43,9 @@ def wait_for_all() -> None:
 
 def worker(rank: int, processes: int, port: int, task: Callable[..., None], arguments: tuple[object, ...]) -> None:
     """One process of a data-parallel training."""
-    if not torch.cuda.is_available():
+    if processes > 1 or not torch.cuda.is_available():
         torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU
     if processes > 1:
         os.setsid()  # Linux shares a CPU fairly among sessions, whatever the number of their processes
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

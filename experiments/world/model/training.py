@@ -1,7 +1,6 @@
 """What both trainings share: a time budget, optimisers, a moving average of weights, checkpoints."""
 
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from experiments.world.model.muon import Muon, is_matrix
-from experiments.world.model.parallel import averaged, device
+from experiments.world.model.parallel import averaged, clock, device
 
 AVERAGE_DECAY = 0.999
 SECONDS_BETWEEN_CHECKPOINTS = 240
@@ -24,16 +23,16 @@ class CheckpointError(ValueError):
 
 @dataclass
 class Progress:
-    """How far a training is. Time is the budget; a resumed run ends where it would have ended."""
+    """How far a training is. Time of work (see `clock`) is the budget; a resumed run ends where it would have ended."""
 
-    budget: float  # seconds of training in all
+    budget: float  # seconds of each process's work in all
     elapsed: float = 0.0  # seconds trained so far, over all runs
     samples: int = 0
-    last_tick: float = field(default_factory=time.monotonic)
+    last_tick: float = field(default_factory=clock)
 
     def tick(self, samples: int) -> None:
         """Count the samples of a step and the time since the last one."""
-        now = time.monotonic()
+        now = clock()
         self.elapsed += now - self.last_tick
         self.last_tick = now
         self.samples += samples

@@ -12,7 +12,7 @@ from torch import nn
 from experiments.world import scene
 from experiments.world.model import autoencoder, autoencoder_training, data, denoiser
 from experiments.world.model.muon import orthogonalised
-from experiments.world.model.text import LENGTH, new_tokenizer
+from experiments.world.model.text import LENGTH, new_text_encoder, new_tokenizer
 from experiments.world.model.training import CheckpointError, Plan, Progress, Training
 
 COUNT = 12
@@ -131,3 +131,22 @@ def test_training_writes_a_pipeline_that_draws_and_goes_on_from_its_checkpoint(f
     step = torch.load(folder / "denoiser.pt", weights_only=True)["step"]
     denoiser.train(0, 1, folder, plan, 2, tmp_path / "model")  # the budget is used up: nothing more to do
     assert torch.load(folder / "denoiser.pt", weights_only=True)["step"] == step
+
+
+def test_further_training_of_the_decoder_leaves_the_latents_as_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoder_training, "MEASURED", 1)
+    image = autoencoder.pixels(np.array(data.images(folder)[:2]))
+    before = AutoencoderKL.from_pretrained(folder / "vae")
+    autoencoder_training.sharpen(0, 1, folder, Plan(1e-9), autoencoder_training.Crops(batch=2, widen_at=2))
+    after = AutoencoderKL.from_pretrained(folder / "vae")
+    torch.testing.assert_close(before.encode(image).latent_dist.mean, after.encode(image).latent_dist.mean)
+    assert not torch.equal(before.decoder.conv_out.weight, after.decoder.conv_out.weight)
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_a_model_of_either_size_fits_the_limits_and_hears_text_at_sixteen_and_eight_only(size: str) -> None:
+    unet = denoiser.new_unet(denoiser.CHANNELS[size])
+    parts = (unet, autoencoder.new_vae(autoencoder.CHANNELS[size]), new_text_encoder(new_tokenizer()))
+    assert sum(p.numel() for part in parts for p in part.parameters()) <= 24e6
+    assert list(unet.config.down_block_types) == ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"]
+    assert not [name for name, _ in unet.named_modules() if "mid_block" in name and name.endswith("attn2")]
