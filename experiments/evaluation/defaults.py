@@ -20,7 +20,7 @@ METHOD = "ovam"
 
 
 class NotMeasuredError(Exception):
-    """There are no results, or they are of other weights."""
+    """There are no results, or they lack what is needed, or are of other weights."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,14 @@ KINDS: dict[str, tuple[TargetKind, str]] = {"word_defaults": ("words", WORDS), "
 
 
 def defaults(scores: Mapping[str, Any]) -> Iterator[Default]:
-    """What did best in tuning, of the settings that have a meaning for any image."""
+    """What did best in tuning, of the settings that have a meaning for any image. NotMeasuredError without the paper's method."""
     settings = scores["settings"]["generated"]
     for field, (kind, target) in KINDS.items():
         rows = {name: row for name, row in settings.items() if row["target"] == target and fits_any_image(row["method"])}
-        best, paper = max(rows, key=lambda name: rows[name]["tuning"]["mean"]), key(METHOD, target)
+        paper = key(METHOD, target)
+        if paper not in settings:
+            raise NotMeasuredError(f"{paper} was not measured: no image of the tuning sets shows a clear object")
+        best = max(rows, key=lambda name: rows[name]["tuning"]["mean"])
         gains = {"tuning": rows[best]["tuning"]["mean"] - rows[paper]["tuning"]["mean"]}
         gains |= {name: miou(scores, name, best) - miou(scores, name, paper) for name in SETS if name in scores["scores"]}
         yield Default(field, best, changed(rows[best]["method"], OVAM.of(kind)), gains)

@@ -16,21 +16,20 @@ COLUMNS = {"words": WORDS, "together": AGAINST_SCENE, "tokens": PUBLISHED_RECIPE
 def quick_rows(plan: Plan) -> list[dict[str, Any]]:
     """The mIoU of every method in % and the leakage, by target, and how many images show a clear object, on every set."""
     lines = plan.lines()
-    rows: list[dict[str, Any]] = []
-    for name, of_set in by_dataset(lines).items():
+    clear, rows = by_dataset(lines), []
+    for name in dict.fromkeys(line["dataset"] for line in lines):
+        of_set = clear.get(name, [])
         for method in dict.fromkeys(setting.name for setting in plan.settings["generated"]):
             values = {column: miou(key(method, target), of_set) for column, target in COLUMNS.items()}
-            rows.append(
-                {"method": method, "set": name, **{column: value for column, value in values.items() if value is not None}}
-            )
+            measured = {column: value for column, value in values.items() if value is not None}
+            rows += [{"method": method, "set": name, **measured}] if measured else []
         found = leakage(of_set)
         if found:
             rows.append({"leakage": {column: round(found[t], 3) for column, t in COLUMNS.items() if t in found}, "set": name})
         agreement = miou(SECOND_ANNOTATOR, of_set)
         if agreement is not None:
             rows.append({SECOND_ANNOTATOR: agreement, "set": name})
-        mine = [line for line in lines if line["dataset"] == name]
-        rows.append({"clear": sum(line["clear"] for line in mine), "of": len(mine), "set": name})
+        rows.append({"clear": len(of_set), "of": sum(line["dataset"] == name for line in lines), "set": name})
     return rows
 
 

@@ -113,15 +113,15 @@ class Plan:
 
     def learning(self) -> list[Task]:
         """Learn all tokens, the slowest first."""
-        targets = self.scale.targets if self.scale.everything else (PUBLISHED_RECIPE,)
-        recipes = [self._shortened(recipe) for recipe in (RECIPES | REAL_RECIPES).values() if recipe.name in targets]
+        known = RECIPES | REAL_RECIPES if self.scale.everything else {PUBLISHED_RECIPE: RECIPES[PUBLISHED_RECIPE]}
+        recipes = [self._shortened(recipe) for recipe in known.values() if recipe.name in self.scale.targets]
         recipes = [recipe for recipe in recipes if recipe.dataset in self.datasets]
         alone = tuple(recipe for recipe in recipes if not recipe.joint)
         tasks = []
         for recipe in sorted((recipe for recipe in recipes if recipe.joint), key=lambda recipe: -recipe.images):
             cases = {name: self.datasets[recipe.dataset].of_class(name) for name in self.classes}
             tasks.append((recipe.name, 1000 * recipe.images, partial(work.joint_tokens, self.place, recipe, self.classes, cases)))
-        for name in self.classes:
+        for name in self.classes if alone else ():
             of_class = {recipe.dataset: self.datasets[recipe.dataset].of_class(name) for recipe in alone}
             tasks.append((name, 200 * len(alone), partial(work.class_tokens, self.place, name, alone, of_class)))
         place = self._folder("tokens", recipes)

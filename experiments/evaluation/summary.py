@@ -59,7 +59,7 @@ def with_short(sets: dict[str, list[Line]]) -> dict[str, list[Line]]:
     long = {(line["class_name"], line["number"]) for line in sets.get(LONG, ())}
     if not long:
         return sets
-    return sets | {SHORT: [line for line in sets["voc-sim"] if (line["class_name"], line["number"]) in long]}
+    return sets | {SHORT: [line for line in sets.get("voc-sim", ()) if (line["class_name"], line["number"]) in long]}
 
 
 def scores(lines: list[Line]) -> Json:

@@ -214,8 +214,11 @@ class Recorder:
         mine = [call for call in self._calls if call.thread == thread]
         if mine and mine[-1].schedule is schedule:
             return mine[-1]
-        if any(call.caller is caller and call.thread in self._running and call.thread != thread for call in self._calls):
-            raise CaptureError("two threads call one pipeline at once; allowed: a pipeline for each, which may share their UNet")
+        if any(call.schedule is schedule for call in self._calls):
+            raise CaptureError(
+                "two threads generate with one pipeline, or one scheduler, at once; "
+                "allowed: a pipeline and a scheduler for each thread, which may share the UNet"
+            )
         self._calls = [call for call in self._calls if call.complete or call.thread != thread]
         evaluations = select_positions(self._choice.evaluations, expected, "evaluations")
         kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}

@@ -103,7 +103,7 @@ def check_atlas(version: str) -> None:
 def annotator(name: str) -> Annotator:
     """An annotator of this process."""
     try:
-        return Annotator.load(name)
+        return Annotator.load(name, MODELS)
     except atlas.AtlasError as error:
         raise WorldError(str(error)) from error
 

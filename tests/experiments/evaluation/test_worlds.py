@@ -8,18 +8,26 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from experiments.cli import conclude
 from experiments.evaluation import work
 from experiments.evaluation.backends.library import library
 from experiments.evaluation.backends.models import guidance_scale_of, resolutions_of
 from experiments.evaluation.datasets import sets_of
+from experiments.evaluation.defaults import NotMeasuredError, adopt
+from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.recipes import REAL_RECIPES, RECIPES
+from experiments.evaluation.run import everything
+from experiments.evaluation.scales import Scale
 from experiments.evaluation.settings import generated
+from experiments.evaluation.stages import Plan
+from experiments.evaluation.targets import WORDS
 from experiments.evaluation.worlds import MARK, image_size, world_of
 from experiments.evaluation.worlds import emoji as open_art
 from experiments.evaluation.worlds.emoji import Emoji
 from experiments.evaluation.worlds.polygons import Polygons
 from experiments.evaluation.worlds.world import World, WorldError
 from experiments.world import atlas
+from experiments.world.annotator import FIRST, Annotator, Unet
 from experiments.world.model import autoencoder, denoiser, text
 from ovam.core.words import spans_of
 from ovam.learning.optimization import initial_tokens
@@ -95,6 +103,25 @@ def test_annotators_that_are_missing_are_said_to_be(monkeypatch: pytest.MonkeyPa
     with pytest.raises(WorldError, match=r"unet\.safetensors is not there; experiments\.world\.annotator_training"):
         Emoji().annotator_hashes()
     assert Emoji().annotator_errors() == {}
+
+
+def test_a_model_that_draws_nothing_clear_is_evaluated_to_the_end(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_art, "MODELS", tmp_path)
+    open_art.annotator.cache_clear()
+    Annotator(Unet(len(atlas.load().classes) + 1)).save(tmp_path / f"{FIRST}.safetensors", FIRST)
+    scale = Scale({"voc-sim-tuning": 1, "voc-sim": 1}, everything=False, classes=("cat",), targets=(WORDS,))
+    plan = Plan(model, tmp_path / "work", scale)
+    try:
+        everything(plan)
+        conclude(plan, tmp_path / "json", tmp_path / "docs")
+    finally:
+        open_art.annotator.cache_clear()
+    assert quick_rows(plan) == [{"clear": 0, "of": 1, "set": "voc-sim"}]
+    assert "| prompted class found on voc-sim | at least 0.85 | 0.00 | missed |" in (tmp_path / "docs/results.md").read_text()
+    with pytest.raises(NotMeasuredError, match="no image of the tuning sets shows a clear object"):
+        adopt(tmp_path / "json", model)
 
 
 def test_every_setting_can_be_measured_on_a_model_of_two_resolutions(model: Path) -> None:
