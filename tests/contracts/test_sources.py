@@ -65,6 +65,7 @@ def test_any_other_job_is_refused_with_the_reason(found: JobRecord, code: Code) 
     with pytest.raises(ServiceError) as caught:
         images_of(found, field="job_id")
     assert (caught.value.code, caught.value.field, caught.value.value) == (code, "job_id", found.id)
+    assert (caught.value.retry_after is not None) is (code is Code.JOB_NOT_FINISHED)
 
 
 def test_an_image_is_one_that_the_job_has() -> None:

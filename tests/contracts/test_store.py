@@ -58,6 +58,7 @@ async def test_what_is_committed_can_be_read_whole_and_in_part(store: ArtifactSt
         assert await store.get_range(key, 2, 5) == file.data[2:5]
         assert artifacts[file.name].sha256 == hashlib.sha256(file.data).hexdigest()
         assert artifacts[file.name].size == len(file.data)
+        assert artifacts[file.name].url == f"/v1/jobs/{JOB}/artifacts/{file.name}"
     assert await store.manifest(JOB, 1) == list(artifacts.values())
 
 

@@ -324,3 +324,15 @@ def test_queries_captured_in_inference_mode_can_take_part_in_an_optimisation(
     mask[2:5, 3:6] = True
     fit = ovam.optimize_tokens([(traces[0], mask)], initial_tokens(pipeline, "cat"), epochs=2)
     assert len(fit.losses) == 2
+
+
+def test_models_whose_keys_are_projected_elsewhere_are_refused() -> None:
+    pipeline = tiny_pipeline()
+    attention = pipeline.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
+    attention.processor.to_k_custom_diffusion = torch.nn.Linear(32, 16)
+    with pytest.raises(UnsupportedModelError, match="projects its keys in a processor"), ovam.capture(pipeline):
+        pass
+    del attention.processor.to_k_custom_diffusion
+    pipeline.unet.register_to_config(encoder_hid_dim_type="text_proj")
+    with pytest.raises(UnsupportedModelError, match="projects text embeddings before"), ovam.capture(pipeline):
+        pass

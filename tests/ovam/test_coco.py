@@ -140,3 +140,17 @@ def test_the_box_is_x_y_width_height() -> None:
 def test_a_polygon_of_two_corners_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="three corners"):
         coco.fill_polygons([[0.0, 0.0, 1.0, 1.0]], (4, 4))
+
+
+def test_run_lengths_that_add_up_but_go_back_are_refused() -> None:
+    assert coco.lengths_of("5O").tolist() == [5, -1]
+    with pytest.raises(InvalidArgumentError, match="none negative"):
+        coco.decode_run_lengths({"size": [2, 2], "counts": "5O"})
+
+
+def test_masks_of_too_many_pixels_and_numbers_of_too_many_digits_are_refused() -> None:
+    for size in ([2, (1 << 25) + 1], [-1, 4], [-2, -2]):
+        with pytest.raises(InvalidArgumentError, match=r"^size is .*67108864 pixels at most"):
+            coco.decode_run_lengths({"size": size, "counts": [4]})
+    with pytest.raises(InvalidArgumentError, match="of 6 digits at most"):
+        coco.lengths_of("PPPPPP0")

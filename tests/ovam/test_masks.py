@@ -1,6 +1,7 @@
 """Masks by share of the hottest pixel (Eq. 8, 9), scores, the CRF, and tidying."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import ovam
+from ovam.core.crf import CrfParameters
 from ovam.core.masks import filled, instances, score, tidied, without_small_regions
 from ovam.core.thresholds import Absolute, Otsu, Share
-from ovam.errors import InvalidArgumentError
+from ovam.errors import InvalidArgumentError, MissingPackageError
 
 HEAT = torch.tensor([[0.2, 0.4, 0.5], [0.39, 0.8, 1.0]])
 ANY_HEAT = arrays.arrays(np.float32, (5, 7), elements=st.integers(0, 64).map(lambda number: number / 64))
@@ -199,3 +201,21 @@ def test_heat_may_be_a_tensor_of_any_type(dtype: torch.dtype) -> None:
     heat = torch.tensor([[1, 2], [3, 4]], dtype=dtype).requires_grad_(dtype.is_floating_point)
     assert ovam.binarize(heat, 0.5, attention=torch.ones(3, 3, dtype=dtype)).tolist() == [[False, True], [True, True]]
     assert ovam.binarize([[1, 2], [3, 4]], 0.5).tolist() == [[False, True], [True, True]]
+
+
+def test_every_parameter_of_the_crf_is_its_own() -> None:
+    denseCRF = pytest.importorskip("denseCRF")  # noqa: N806 - its name
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    mask = generator.random((12, 16)) > 0.5
+    values = (7.0, 9.0, 40.0, 2.0, 5.0, 3)
+    probabilities = np.stack([~mask, mask], axis=-1).astype(np.float32)
+    expected = denseCRF.densecrf(image, probabilities, values) == 1
+    assert np.array_equal(ovam.dense_crf(image, mask, CrfParameters(*values)), expected)
+    assert 0 < expected.sum() < expected.size
+
+
+def test_without_simplecrf_the_extra_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "denseCRF", None)
+    with pytest.raises(MissingPackageError, match=r"a dense CRF needs the package simplecrf: pip install 'ovam-service\[crf\]'"):
+        ovam.dense_crf(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2), np.bool_))

@@ -1,0 +1,35 @@
+"""No two things are at the same place, and people's jobs do not wait behind long ones."""
+
+import pytest
+
+from contracts.state import keys
+
+OF_ONE_NAME = [keys.job, keys.events, keys.idempotency, keys.worker, keys.token, keys.job_folder, keys.token_folder, keys.upload]
+
+
+def test_every_thing_has_a_place_of_its_own() -> None:
+    places = [place(name) for place in OF_ONE_NAME for name in ("a", "b")]
+    places += [keys.JOBS, keys.QUEUED, keys.MODELS, keys.TOKENIZERS, keys.TOKENS, keys.COUNTS, *keys.DOCKETS]
+    places += [keys.attempt_folder(name, attempt) for name in ("a", "b") for attempt in (1, 2)]
+    places += [keys.token_object(name, form) for name in ("a", "b") for form in keys.TOKEN_FILES]
+    assert len(set(places)) == len(places)
+
+
+def test_what_belongs_to_a_job_or_a_token_is_in_its_folder() -> None:
+    assert keys.upload("a").startswith(f"{keys.job_folder('a')}/")
+    assert keys.attempt_folder("a", 1).startswith(f"{keys.job_folder('a')}/")
+    assert all(keys.token_object("a", form).startswith(f"{keys.token_folder('a')}/") for form in keys.TOKEN_FILES)
+
+
+def test_no_attempt_gives_a_token_the_id_of_anothers() -> None:
+    ids = {keys.token_id(job, attempt, number) for job in ("a", "b") for attempt in (1, 2) for number in (0, 1)}
+    assert len(ids) == 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "interactive"),
+    [("generate", False), ("image", False), ("optimize", False), ("attribute", True), ("probe", True), ("import", True)],
+)
+def test_short_jobs_have_a_docket_of_their_own(kind: str, *, interactive: bool) -> None:
+    assert (keys.docket_of(kind) == keys.INTERACTIVE) is interactive
+    assert keys.docket_of(kind) in keys.DOCKETS
