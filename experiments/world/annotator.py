@@ -16,17 +16,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
 from experiments.world import atlas
+from experiments.world.model.autoencoder import pixels
+from experiments.world.model.parallel import device
 
 MODELS = Path(__file__).parents[2] / "models" / "annotator-world"
 FIRST, SECOND = "unet", "dilated"
 
 Images = NDArray[np.uint8]  # (n, height, width, 3)
 Labels = NDArray[np.uint8]  # (n, height, width): 0 the ground, k+1 class k of the atlas
-
-
-def pixels(images: Images) -> Tensor:
-    """uint8 (n, h, w, 3) -> float (n, 3, h, w) in [-1, 1]."""
-    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
 
 
 def layer(inputs: int, outputs: int, dilation: int = 1, stride: int = 1, size: int = 3) -> nn.Sequential:
@@ -106,13 +103,13 @@ class Annotator:
     """A trained net that labels images."""
 
     def __init__(self, net: nn.Module) -> None:
-        self.net = net.eval()
+        self.net = net.eval().to(device())
 
     @torch.no_grad()
     def labels(self, images: Images) -> Labels:
         """A class a pixel: 0 the ground, k+1 class k of the atlas."""
         parts = [self.net(pixels(images[start : start + 16])).argmax(dim=1) for start in range(0, len(images), 16)]
-        return torch.cat(parts).byte().numpy()
+        return torch.cat(parts).byte().cpu().numpy()
 
     def mask(self, image: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
         """Where in an image (height, width, 3) the annotator sees a class."""

@@ -21,18 +21,20 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
 
 from experiments.world import atlas
-from experiments.world.annotator import FIRST, MODELS, NETS, Annotator, Images, overlaps, pixels
+from experiments.world.annotator import FIRST, MODELS, NETS, Annotator, Images, Labels, overlaps
+from experiments.world.model.autoencoder import pixels
 from experiments.world.model.muon import Muon, is_matrix
+from experiments.world.model.parallel import device
 from experiments.world.render import ANNOTATOR_TEST, ANNOTATOR_TRAINING, example
 from experiments.world.scene import HELD_OUT, SIZE, START, WORLD, Recipe, classes_of
 
-BATCH = 16
+GPU = torch.cuda.is_available()
 MATRIX_RATE = 0.015  # Muon's, for kernels; AdamW's for the rest:
 RATE = 5e-3
 CROWDED = (0.25, 0.25, 0.25, 0.25)  # shares of 1 to 4 things: more to learn a picture than people would draw
-SMALL_UNTIL = 0.85  # of the steps: pictures of half the side, four times as many a second
 CHECKPOINT_STEPS = 100
 
 Picture = NDArray[np.uint8]  # (height, width) or (height, width, 3)
@@ -77,40 +79,49 @@ def learned_from(seed: int, recipe: Recipe) -> tuple[Picture, Picture]:
 def through(autoencoder: AutoencoderKL, image: Tensor, noise: float = 0.0) -> Tensor:
     """Images (n, 3, h, w) as the autoencoder gives them back, with a little noise on the latents."""
     latents = autoencoder.encode(image).latent_dist.mean
-    scale = noise / autoencoder.config.scaling_factor * torch.rand(len(image), 1, 1, 1)
+    scale = noise / autoencoder.config.scaling_factor * torch.rand(len(image), 1, 1, 1, device=image.device)
     return autoencoder.decode(latents + scale * torch.randn_like(latents)).sample.clamp(-1, 1)
 
 
 @dataclass(frozen=True)
-class Course:
-    """What an annotator learns from."""
+class Course(Dataset[tuple[Images, Labels]]):
+    """What an annotator learns from: item `step` is the pictures and labels of a step."""
 
     seed: int  # annotators of other seeds see other scenes
     start: float  # share of scenes of the START recipe; the others are of the WORLD
-    autoencoder: AutoencoderKL | None
+    batch: int = 16
+    small: int = 0  # so many steps at first have pictures of half the side, four times as many a second
     recipes: tuple[Recipe, Recipe] = field(default=(replace(START, shares=CROWDED), replace(WORLD, shares=CROWDED)))
 
-    def batch(self, step: int, *, small: bool) -> tuple[Tensor, Tensor]:
-        """The pictures and labels of a step: at full size one quarter through the autoencoder, or of half the side."""
-        seeds = [10_000_000 * self.seed + step * BATCH + k for k in range(BATCH)]
-        split = round(self.start * BATCH)
+    def __getitem__(self, step: int) -> tuple[Images, Labels]:
+        """Pictures (batch, side, side, 3) and labels (batch, side, side)."""
+        seeds = [10_000_000 * self.seed + step * self.batch + k for k in range(self.batch)]
+        split = round(self.start * self.batch)
         pairs = [learned_from(seed, self.recipes[k >= split]) for k, seed in enumerate(seeds)]
-        if small:
+        if step < self.small:
             half = (SIZE // 2, SIZE // 2)
             pairs = [(cv2.resize(i, half, interpolation=cv2.INTER_AREA).astype(np.uint8), t[1::2, 1::2]) for i, t in pairs]
-        image = pixels(np.stack([i for i, _ in pairs]))
-        if self.autoencoder is not None and not small:
-            image[::4] = through(self.autoencoder, image[::4], noise=0.25)
-        return image, torch.from_numpy(np.stack([label for _, label in pairs]).astype(np.int64))
+        return np.stack([image for image, _ in pairs]), np.stack([label for _, label in pairs])
+
+
+def shown(images: Images, autoencoder: AutoencoderKL | None) -> Tensor:
+    """Pictures as the net sees them; one in four of full size passes through the autoencoder."""
+    out = pixels(images)
+    if autoencoder is not None and out.shape[-1] == SIZE:
+        out[::4] = through(autoencoder, out[::4], noise=0.25)
+    return out
 
 
 class Training:
     """A training under way, from its checkpoint on if there is one."""
 
-    def __init__(self, kind: str, course: Course, checkpoint: Path, steps: int) -> None:
+    def __init__(
+        self, kind: str, course: Course, checkpoint: Path, steps: int, autoencoder: AutoencoderKL | None = None, painters: int = 0
+    ) -> None:
         torch.manual_seed(course.seed)
         self.course, self.checkpoint, self.steps, self.step = course, checkpoint, steps, 0
-        self.net = NETS[kind](len(atlas.load().classes) + 1)
+        self.autoencoder, self.painters = autoencoder, painters
+        self.net = NETS[kind](len(atlas.load().classes) + 1).to(device())
         matrices = [parameter for parameter in self.net.parameters() if is_matrix(parameter)]
         others = [parameter for parameter in self.net.parameters() if not is_matrix(parameter)]
         self.optimizers = (Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(others, lr=RATE))
@@ -120,7 +131,7 @@ class Training:
     def load(self) -> None:
         """Go on from the checkpoint; an `AtlasError` if it is damaged or of another atlas."""
         try:
-            state = torch.load(self.checkpoint, weights_only=True)
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             atlas.check(state["atlas"])
             self.net.load_state_dict(state["net"])
             for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
@@ -141,13 +152,14 @@ class Training:
 
     def losses(self) -> Iterator[float]:
         """Take the steps that are left; the loss of each."""
-        while self.step < self.steps:
-            done = self.step / self.steps
-            image, label = self.course.batch(self.step, small=done < SMALL_UNTIL)
-            loss = cross_entropy(self.net(image), label)
+        ahead = range(self.step, self.steps)
+        for images, labels in DataLoader(self.course, batch_size=None, sampler=ahead, num_workers=self.painters, collate_fn=tuple):
+            with torch.autocast(device().type, torch.bfloat16, enabled=GPU):
+                scores = self.net(shown(images, self.autoencoder))
+            loss = cross_entropy(scores.float(), torch.tensor(labels, device=device()).long())
             self.net.zero_grad()
             loss.backward()
-            share = min(1.0, 0.1 + self.step / 20) * max(0.01, min(1.0, (1 - done) / 0.6))
+            share = min(1.0, 0.1 + self.step / 20) * max(0.01, min(1.0, (1 - self.step / self.steps) / 0.6))
             for optimizer, rate in zip(self.optimizers, (MATRIX_RATE, RATE), strict=True):
                 optimizer.param_groups[0]["lr"] = rate * share
                 optimizer.step()
@@ -181,12 +193,15 @@ def measured(annotators: list[Annotator], autoencoder: AutoencoderKL | None, cou
 def seen(autoencoder: AutoencoderKL, images: Images) -> Images:
     """Images as the autoencoder gives them back."""
     parts = [through(autoencoder, pixels(images[k : k + 16])) for k in range(0, len(images), 16)]
-    return ((torch.cat(parts) + 1) * 127.5).round().permute(0, 2, 3, 1).byte().numpy()
+    return ((torch.cat(parts) + 1) * 127.5).round().permute(0, 2, 3, 1).byte().cpu().numpy()
 
 
-def main(
+def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     kind: Annotated[str, typer.Option(help=f"one of: {', '.join(NETS)}")] = FIRST,
-    steps: Annotated[int, typer.Option(min=1, help=f"steps of {BATCH} scenes in all")] = 4000,
+    steps: Annotated[int, typer.Option(min=1, help="steps in all")] = 4000,
+    batch: Annotated[int, typer.Option(min=4, help="scenes a step")] = 64 if GPU else 16,
+    small: Annotated[float, typer.Option(min=0, max=1, help="share of the steps with pictures of half the side")] = 0 if GPU else 0.85,
+    painters: Annotated[int, typer.Option(min=0, help="processes that draw scenes; 0: this one")] = 6 if GPU else 0,
     vae: Annotated[Path | None, typer.Option(help="an autoencoder's folder")] = None,
     start: Annotated[float, typer.Option(help="share of scenes of the START recipe")] = 0.5,
     work: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("runs/annotator-world"),
@@ -194,9 +209,9 @@ def main(
 ) -> None:
     """Train an annotator, or go on, and write its weights and its report."""
     torch.set_num_threads(1)
-    autoencoder = None if vae is None else AutoencoderKL.from_pretrained(vae, dtype=torch.float32).eval()
-    course = Course(list(NETS).index(kind) + 1, start, autoencoder)
-    training = Training(kind, course, work / f"{kind}.pt", steps)
+    autoencoder = None if vae is None else AutoencoderKL.from_pretrained(vae, dtype=torch.float32).eval().to(device())
+    course = Course(list(NETS).index(kind) + 1, start, batch, round(small * steps))
+    training = Training(kind, course, work / f"{kind}.pt", steps, autoencoder, painters)
     for loss in training.losses():
         if training.step % 50 == 0:
             minutes = time.process_time() / 60
@@ -206,7 +221,7 @@ def main(
     Annotator(training.net).save(out / f"{kind}.safetensors", kind)
     others = [name for name in NETS if name != kind and (out / f"{name}.safetensors").exists()]
     report = measured([Annotator.load(name, out) for name in (kind, *others)], autoencoder)
-    report |= {"trained on": f"{training.step * BATCH} renders", "through the autoencoder": vae is not None}
+    report |= {"trained on": f"{steps * batch} renders", "through the autoencoder": vae is not None}
     (out / f"{kind}.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps({name: value["mIoU"] for name, value in report.items() if isinstance(value, dict)}))
 

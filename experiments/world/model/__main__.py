@@ -64,7 +64,7 @@ def prepare(folder: Path, recipe: str, images: int, first: int, start: Path | No
         raise data.DatasetError(f"no recipe {recipe!r}; there are {', '.join(data.RECIPES)}")
     if not (folder / "images.npy").exists():
         painters = min(16, os.cpu_count() or 1)
-        launch(data.render_shard, painters, PORT, folder, first, images, data.RECIPES[recipe])
+        launch(data.render_shard, painters, PORT, folder, first, images, recipe)
     data.marks(folder)
     if start is not None:
         for part in ("tokenizer", "vae"):

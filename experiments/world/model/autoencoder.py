@@ -77,8 +77,8 @@ def take_over(vae: AutoencoderKL, folder: Path) -> int:
 
 
 def pixels(images: np.ndarray) -> Tensor:
-    """uint8 (n, h, w, 3) -> float (n, 3, h, w) in [-1, 1]."""
-    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+    """uint8 (n, h, w, 3) -> float (n, 3, h, w) in [-1, 1], on the device."""
+    return torch.tensor(images, device=device()).permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1
 
 
 def distance(out: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,7 @@ def measured(vae: AutoencoderKL, images: np.ndarray) -> float:
     """The mean over images (n, h, w, 3) of the PSNR of their posterior mean decoded."""
     values = []
     for part in np.array_split(images, max(1, len(images) // 8)):
-        image = pixels(part).to(device())
+        image = pixels(part)
         out = vae.decode(vae.encode(image).latent_dist.mean).sample.clamp(-1, 1)
         values += [psnr(float(error)) for error in (out - image).square().mean(dim=(1, 2, 3))]
     return float(np.mean(values))
@@ -129,7 +129,7 @@ def standardise(vae: AutoencoderKL, images: np.ndarray) -> None:
     Channels keep their own variances: what matters most for the picture stands out longest from the noise. Stable Diffusion
     pipelines know one scaling factor only; after this it is one.
     """
-    latents = torch.cat([vae.encode(pixels(part).to(device())).latent_dist.mean for part in np.array_split(images, 64)])
+    latents = torch.cat([vae.encode(pixels(part)).latent_dist.mean for part in np.array_split(images, 64)])
     mean = latents.mean(dim=(0, 2, 3))
     std = (latents - mean[:, None, None]).square().mean().sqrt()
     into, out_of = vae.quant_conv, vae.post_quant_conv

@@ -26,7 +26,7 @@ from experiments.world.model.parallel import device, wait_for_all
 from experiments.world.model.training import Plan, Training
 
 MEASURED = 100  # unseen scenes
-CHUNK = 16  # images encoded at a time
+CHUNK = 256 if torch.cuda.is_available() else 16  # images encoded at a time
 CHUNKS = 16  # that many, until the next message to those who wait
 
 
@@ -117,7 +117,7 @@ def fit(
     going, smooth = not training.progress.done, 0.1
     while going:
         batch, side = sizes.at(training.progress.fraction)
-        value, squared = loss_of(pixels(crops(images, rng, batch, side)).to(device()))
+        value, squared = loss_of(pixels(crops(images, rng, batch, side)))
         going = training.advance(value, batch * processes)
         smooth += 0.02 * (squared.item() - smooth)
         if rank == 0 and training.step % 100 == 0:
@@ -154,7 +154,7 @@ def encode_all(rank: int, processes: int, folder: Path, until: int | None = None
         for start in range(begin + rank * CHUNK, stop, processes * CHUNK):
             part = slice(start, min(start + CHUNK, stop))
             with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):
-                latents[part] = vae.encode(pixels(images[part]).to(device())).latent_dist.mean.float().cpu().numpy()
+                latents[part] = vae.encode(pixels(images[part])).latent_dist.mean.float().cpu().numpy()
         latents.flush()
         wait_for_all()
         begin = stop

@@ -21,7 +21,7 @@ from experiments.world.model.training import Plan, Training
 
 CAPTION_DROPOUT = 0.1  # share of samples without a caption, for classifier-free guidance
 DROP_PADDING = 0.5  # fraction of samples whose end and padding tokens are hidden from cross-attention
-CHANNELS = {"small": (32, 96, 160), "large": (96, 192, 288)}
+CHANNELS = {"small": (32, 96, 160), "large": (96, 160, 256)}
 HEAD = 32  # channels of an attention head
 HELD_BACK = 256  # first scenes of a set, which are measured and not trained on
 
@@ -77,20 +77,18 @@ class Batches:
     """
 
     folder: Path
-    latents: np.ndarray  # (count, channels, 16, 16) float16, read from disk as it is needed
-    token_ids: np.ndarray  # (count, captions, LENGTH) int16
-    empty: np.ndarray  # (LENGTH,) the ids of no caption
+    latents: Tensor  # (count, channels, 16, 16) float16: on a GPU, or read from disk as it is needed
+    token_ids: Tensor  # (count, captions, LENGTH) int16
+    empty: Tensor  # (LENGTH,) the ids of no caption
     ready: int = 0
 
     @staticmethod
     def of(folder: Path, tokenizer: CLIPTokenizer) -> "Batches":
         """Read a training set."""
-        texts = data.captions(folder)
-        flat = [text for several in texts for text in several]
-        ids = tokenizer(flat, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="np").input_ids
-        empty = tokenizer("", padding="max_length", max_length=LENGTH, return_tensors="np").input_ids[0]
-        latents = np.load(folder / "latents.npy", mmap_mode="r")
-        batches = Batches(folder, latents, ids.astype(np.int16).reshape(len(texts), -1, LENGTH), empty.astype(np.int16))
+        ids = torch.from_numpy(data.token_ids(folder, tokenizer))
+        empty = tokenizer("", padding="max_length", return_tensors="pt").input_ids[0]
+        latents = torch.from_numpy(np.load(folder / "latents.npy", mmap_mode="c"))
+        batches = Batches(folder, latents.to(device()), ids.to(device()), empty.to(device(), torch.int16))
         batches.look()
         return batches
 
@@ -105,11 +103,10 @@ class Batches:
 
     def draw(self, rng: np.random.Generator, count: int, *, back: bool = False) -> tuple[Tensor, Tensor]:
         """(latents (count, channels, 16, 16), token ids (count, LENGTH)) of random scenes, or of those held `back`."""
-        rows = rng.integers(*((0, self.held_back) if back else (self.held_back, self.ready)), count)
-        ids = self.token_ids[rows, rng.integers(self.token_ids.shape[1], size=count)].copy()
-        ids[rng.random(count) < CAPTION_DROPOUT] = self.empty
-        latents = torch.from_numpy(self.latents[rows].astype(np.float32))
-        return latents.to(device()), torch.from_numpy(ids.astype(np.int64)).to(device())
+        rows = torch.from_numpy(rng.integers(*((0, self.held_back) if back else (self.held_back, self.ready)), count))
+        ids = self.token_ids[rows, torch.from_numpy(rng.integers(self.token_ids.shape[1], size=count))]
+        silent = torch.from_numpy(rng.random(count) < CAPTION_DROPOUT).to(ids.device)
+        return self.latents[rows].float(), torch.where(silent[:, None], self.empty, ids).long()
 
 
 def attended(ids: Tensor, drop_padding: float) -> Tensor:
@@ -162,6 +159,17 @@ def initial_models(tokenizer: CLIPTokenizer, start: Path | None, size: str) -> t
     return unet.train(), text_encoder.train()
 
 
+def fast(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> UNet2DConditionModel:
+    """The UNet as it is called in training; prepares both models for the device."""
+    if device().type == "cuda":
+        unet.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]  # as torch documents it
+        return torch.compile(unet)
+    # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
+    unet.set_attn_processor(AttnProcessor())
+    text_encoder.set_attn_implementation("eager")
+    return unet
+
+
 def train(
     rank: int, processes: int, folder: Path, plan: Plan, batch: int, out: Path, start: Path | None = None, size: str = "small"
 ) -> None:
@@ -173,21 +181,18 @@ def train(
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     unet, text_encoder = (model.to(device()) for model in initial_models(tokenizer, start, size))
     scheduler = new_scheduler()
-    if device().type == "cpu":
-        # The fused attention's backward pass takes a third of a step on a CPU; plain matrix products do not.
-        unet.set_attn_processor(AttnProcessor())
-        text_encoder.set_attn_implementation("eager")
+    predict = fast(unet, text_encoder)
     training = Training.begin([unet, text_encoder], folder / "denoiser.pt", plan, data.marks(folder))
     torch.manual_seed(1000 * training.step + rank)
     batches, rng = Batches.of(folder, tokenizer), np.random.default_rng((rank, training.step))
-    going, smooth = not training.progress.done, 1.0
+    going, smooth = not training.progress.done, torch.ones((), device=device())
     while going:
         latents, ids = batches.draw(rng, batch)
-        value = loss(unet, text_encoder, scheduler, latents, ids, attended(ids, DROP_PADDING))
+        value = loss(predict, text_encoder, scheduler, latents, ids, attended(ids, DROP_PADDING))
         going = training.advance(value, batch * processes)
-        smooth += 0.02 * (value.item() - smooth)
+        smooth.lerp_(value.detach(), 0.02)
         if rank == 0 and training.step % 50 == 0:
-            print(f"unet: loss {smooth:.4f}, step {training.step}, {training.progress}", flush=True)
+            print(f"unet: loss {smooth.item():.4f}, step {training.step}, {training.progress}", flush=True)
         if training.step % 100 == 0:
             batches.look()
         if training.save_is_due and rank == 0:

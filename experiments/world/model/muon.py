@@ -11,16 +11,29 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, chosen for
 SMALLEST = 16  # rows or columns; smaller ones are vectors in disguise
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """A matrix (rows, columns) with the same singular vectors and singular values near one (Newton-Schulz iteration)."""
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Matrices (..., rows, columns) with the same singular vectors and singular values near one (Newton-Schulz iteration)."""
     a, b, c = COEFFICIENTS
-    x = matrix / (matrix.norm() + 1e-7)
-    turned = x.shape[0] > x.shape[1]
-    x = x.T if turned else x
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    turned = x.shape[-2] > x.shape[-1]
+    x = x.mT if turned else x
     for _ in range(STEPS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if turned else x
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if turned else x
+
+
+def orthogonalised_by_shape(matrices: list[Tensor]) -> list[Tensor]:
+    """All matrices orthogonalised; on a GPU those of one shape at once, since there small products cost mostly their launch."""
+    if not matrices[0].is_cuda:
+        return [orthogonalised(matrix) for matrix in matrices]
+    places: dict[torch.Size, list[int]] = {}
+    for place, matrix in enumerate(matrices):
+        places.setdefault(matrix.shape, []).append(place)
+    done = {}
+    for alike in places.values():
+        done |= zip(alike, orthogonalised(torch.stack([matrices[k] for k in alike])), strict=True)
+    return [done[k] for k in range(len(matrices))]
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -62,7 +75,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised_by_all(matrices: list[Tensor]) -> list[Tensor]:
     """All matrices orthogonalised, the work divided among the processes."""
     if not dist.is_initialized():
-        return [orthogonalised(matrix) for matrix in matrices]
+        return orthogonalised_by_shape(matrices)
     rank, processes = dist.get_rank(), dist.get_world_size()
     by_cost = sorted(range(len(matrices)), key=lambda i: matrices[i].numel() * min(matrices[i].shape))
     mine = set(by_cost[rank::processes])
