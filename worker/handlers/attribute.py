@@ -15,9 +15,10 @@ from worker.device import Priority
 from worker.models import Model
 from worker.outcomes import Outcome
 from worker.resources import Resources
+from worker.scenes import Scene
 from worker.segments import Heat, SegmentDraft, SemanticDraft, draft_of, semantic_draft_of
 from worker.targets import learned_tokens, library_target
-from worker.traces import Scene, scene_of
+from worker.traces import scene_of
 
 
 async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -> Outcome:
