@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from contracts.rules.selections import check_selections
-from contracts.schema.attribute import AttributeRequest, PartialSettings
+from contracts.schema.attribute import AttributeRequest
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import ImagesResult
+from contracts.schema.methods import PartialSettings
 from contracts.schema.models import ModelCard
 from ovam.core.methods import METHODS, Method, NoRefinement
 
