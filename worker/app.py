@@ -1,4 +1,4 @@
-"""A worker's life: open what it needs, take jobs until told to stop, finish or hand back, close everything."""
+"""A worker's life: open resources, take jobs until it is stopped, finish or hand back, close everything."""
 
 import asyncio
 import logging

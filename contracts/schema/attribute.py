@@ -106,7 +106,7 @@ class SplitMaps(Schema):
     parts: list[str]
     """What the maps along the first axis are of: blocks by name, the others by position."""
     terms: list[int]
-    """How many maps of attention each is made of."""
+    """How many attention maps each sums up."""
     file: Artifact
     """`.npy` of (parts, height, width), float32. Their mean weighted by `terms` (for reduction `sum`: their sum) is the heatmap
     before it is resized to the image."""
@@ -138,7 +138,7 @@ class SemanticMap(Schema):
 
     map: Artifact
     labels: dict[int, str]
-    """What each label stands for: 0 the background, 255 ambiguous."""
+    """The meaning of each label: 0 the background, 255 ambiguous."""
     areas: dict[int, int]
     """Pixels of each label that occurs."""
 

@@ -41,7 +41,7 @@ class TokenFit:
     best_epoch: int
     """The epoch that `embedding` is from, counted from 0."""
     ended: Literal["epochs", "plateau", "callback", "diverged"]
-    """Why it ended: all epochs done, no more gain, `on_epoch` said so, or the loss was no number."""
+    """Why it ended: all epochs done, no more gain, `on_epoch` returned False, or the loss was not finite."""
     loss: Loss
     optimizer: Optimizer
     learning_rate: float
@@ -143,7 +143,7 @@ class _Course:
         self.ended: Literal["epochs", "plateau", "callback", "diverged"] = "epochs"
 
     def goes_on(self, epoch: int, value: float, tokens: Tensor, on_epoch: Callable[[int, float], bool | None] | None) -> bool:
-        """Note an epoch's loss, keep its tokens if they are the best, and say whether to take its step."""
+        """Record an epoch's loss, keep its tokens if they are the best, and return whether to take its step."""
         if not math.isfinite(value):
             if epoch == 0:
                 raise OptimizationError(f"the loss of the initial tokens is {value}")

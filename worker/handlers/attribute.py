@@ -66,7 +66,7 @@ def heats_of(model: Model, scene: Scene, job: AttributeJob, targets: Sequence[Wo
 def drafts_of(
     attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat]
 ) -> tuple[list[SegmentDraft], SemanticDraft | None]:
-    """Cut every target's mask, and lay all targets into one map of labels if that is asked for.
+    """Cut every target's mask, and lay all targets into one map of labels if requested.
 
     One comes after the other: what takes long here holds Python's lock, so that threads would only wait.
     """
