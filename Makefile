@@ -115,9 +115,9 @@ $(DEV): requirements-dev.txt $(RUNTIME)
 $(GENERATORS): tests/service/clients/requirements.txt tests/service/clients/package.json $(RUNTIME)
 	@command -v npm >/dev/null || { echo "make clients: npm is needed; on Debian and Ubuntu: apt install npm" >&2; exit 1; }
 	echo "Installing generators of API clients ..."
-	$(PY) -m venv --clear $(CLIENTS)
+	$(PY) -m venv --clear --without-pip $(CLIENTS)
 	cp tests/service/clients/package.json $(CLIENTS)
 	npm install --prefix $(CLIENTS) --silent --no-audit --no-fund --no-package-lock --ignore-scripts & npm=$$!
-	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	$(PY) -m pip --python $(CLIENTS)/bin/python install --quiet --disable-pip-version-check --no-compile -r $<
 	wait $$npm
 	touch $@
