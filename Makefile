@@ -19,6 +19,11 @@ OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO
 CACHES := XDG_CACHE_HOME='$(CACHE)' HF_HOME='$(CACHE)/huggingface' MPLCONFIGDIR='$(CACHE)/matplotlib'
 RUN := env $(OFFLINE) $(CACHES)
 
+# Generators of API clients: with them, `make test` tests what they make of the API's description.
+CLIENTS := .cache/clients
+GENERATORS := $(CLIENTS)/.installed
+CLIENT_TESTS = $(if $(wildcard $(GENERATORS)),CLIENT_GENERATORS='$(CURDIR)/$(CLIENTS)')
+
 # test processes, one thread each
 WORKERS ?= 2
 ARGS ?=
@@ -29,7 +34,7 @@ export TMPDIR := $(CACHE)/tmp
 $(shell mkdir -p '$(CACHE)/tmp')
 endif
 
-.PHONY: help install dev demo test check lint types imports bench eval eval-quick clean
+.PHONY: help install dev clients demo test check lint types imports bench eval eval-quick clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,11 +43,13 @@ install: $(RUNTIME) ## create .venv with everything the service runs on
 
 dev: $(DEV) ## the same, plus what the checks need
 
+clients: $(GENERATORS) ## install generators of API clients into .cache, so that `make test` runs their tests too
+
 demo: $(RUNTIME) ## run the service on a worked example, write the pictures to demo/ (ARGS="...")
 	@$(RUN) $(VENV)/bin/ovam demo $(ARGS)
 
 test: $(DEV) ## unit, property, golden and end-to-end tests (WORKERS=2 ARGS="...")
-	@$(RUN) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --timeout 300 $(ARGS)
+	@$(RUN) $(CLIENT_TESTS) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --timeout 300 $(ARGS)
 
 check: lint types imports test ## everything that a change must pass
 
@@ -103,4 +110,14 @@ $(RUNTIME): requirements.txt pyproject.toml
 $(DEV): requirements-dev.txt $(RUNTIME)
 	@echo "Installing what the checks need ..."
 	$(PY) -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+$(GENERATORS): tests/service/clients/requirements.txt tests/service/clients/package.json $(RUNTIME)
+	@command -v npm >/dev/null || { echo "make clients: npm is needed; on Debian and Ubuntu: apt install npm" >&2; exit 1; }
+	echo "Installing generators of API clients ..."
+	$(PY) -m venv --clear --without-pip $(CLIENTS)
+	cp tests/service/clients/package.json $(CLIENTS)
+	npm install --prefix $(CLIENTS) --silent --no-audit --no-fund --no-package-lock --ignore-scripts & npm=$$!
+	$(PY) -m pip --python $(CLIENTS)/bin/python install --quiet --disable-pip-version-check --no-compile -r $<
+	wait $$npm
 	touch $@

@@ -25,7 +25,7 @@ MEASURES: dict[str, Callable[[Setup], Result]] = {
 
 
 def options(words: Sequence[str]) -> argparse.Namespace:
-    """What was asked for on the command line."""
+    """The options of the command line."""
     names = ", ".join(MEASURES)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"what to measure, by default all: {names}")
@@ -45,7 +45,7 @@ def options(words: Sequence[str]) -> argparse.Namespace:
 
 
 def main(words: Sequence[str]) -> int:
-    """Measure what was asked for; returns how many measurements failed."""
+    """Measure what the options name; returns how many measurements failed."""
     asked = options(words)
     setup = Setup(model=asked.model.resolve(), repeats=asked.repeats, seconds=asked.seconds, threads=asked.threads)
     around = circumstances(setup)  # before anything runs: the load is to be that of others

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 import ovam
 from benchmarks.result import Result, Setup, median
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 from worker.models import hide_progress_bars
 
 PROMPT = "a photograph of a sun and a house"

@@ -1,4 +1,4 @@
-"""What a measurement says, and on what machine it was made."""
+"""A measurement's figures, and the machine they were taken on."""
 
 import importlib.metadata
 import os
@@ -24,7 +24,7 @@ class Setup:
     repeats: int | None
     """Instead of a measurement's own number of repeats."""
     seconds: float
-    """Time after which a measurement begins no further repeat."""
+    """Time after which a measurement starts no further repeat."""
     threads: int | None
     """CPU threads of torch, here and in the worker; torch's own choice without it."""
 
@@ -35,7 +35,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Result:
-    """One figure, what it is made of, and the goal it is held against."""
+    """One figure, the samples behind it, and the goal it is compared with."""
 
     name: str
     says: str

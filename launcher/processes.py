@@ -27,7 +27,7 @@ FAILED, BAD_SETTINGS = 1, 2  # exit codes
 
 
 class StartError(Exception):
-    """The service cannot start or go on; the message says why, and what to do."""
+    """The service cannot start or continue; the message says why, and what to do."""
 
     def __init__(self, message: str, code: int = FAILED) -> None:
         super().__init__(message)

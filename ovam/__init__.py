@@ -1,7 +1,7 @@
 """Open-vocabulary attention maps: find any text, or a learned token, in a generated image.
 
 `capture` keeps the pixel queries of a generation in a `Trace` (`trace_image` those of a real image). `segment` then finds
-any words or learned tokens in it, as often as asked. After "Open-Vocabulary Attention Maps with Token Optimization for
+any words or learned tokens in it, as often as you like. After "Open-Vocabulary Attention Maps with Token Optimization for
 Semantic Segmentation in Diffusion Models", CVPR 2024.
 
 Names are imported when they are first used: importing `ovam`, or its core of settings, words and masks, loads no torch.
@@ -80,6 +80,7 @@ _HOMES = {
     "optimize_tokens": "ovam.learning.optimization",
     "OvamError": "ovam.errors",
 }
+# Submodules that are used as `ovam.coco` and `ovam.errors`, without an import of their own.
 _MODULES = {"coco": "ovam.core.coco", "errors": "ovam.errors"}
 
 

@@ -20,7 +20,7 @@ class OvamError(Exception):
 
 
 class InvalidArgumentError(OvamError, ValueError):
-    """An argument lies outside what is allowed; the message names it, its value and the allowed range."""
+    """An argument is outside what is allowed; the message names it, its value and the allowed range."""
 
     code = "invalid-argument"
 
@@ -37,7 +37,7 @@ class UnknownMethodError(InvalidArgumentError):
     code = "unknown-method"
 
     def __init__(self, name: object, known: Sequence[str], close: Sequence[str]) -> None:
-        """Name what was asked for, the `known` methods and those `close` to it."""
+        """Name the unknown method, the `known` ones and those `close` to it."""
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         super().__init__("method", name, f"{', '.join(known)}{hint}")
 
@@ -59,7 +59,7 @@ class MissingPackageError(OvamError):
 
 
 class NoSelfAttentionError(OvamError):
-    """The trace holds no self-attention, by which a refinement was asked for."""
+    """The trace holds no self-attention, that the chosen refinement needs."""
 
     code = "no-self-attention"
 

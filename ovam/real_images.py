@@ -27,7 +27,7 @@ TIMESTEPS = (900, 800, 700, 600, 500, 400, 300, 200, 100)
 """Where noise is added by default, of 1000: the best set that `python -m experiments.real_images` found."""
 STEPS = 30
 """Steps of an inversion by default."""
-AESTHETIC_SCORE = 6.0  # what SDXL's refiner is told of an image's looks, diffusers' default
+AESTHETIC_SCORE = 6.0  # SDXL's refiner is conditioned on it; diffusers' default
 
 
 def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
@@ -146,7 +146,7 @@ class Diffusion:
 def _steps(diffusion: Diffusion, timesteps: Sequence[int] | None, inversion: Inversion, count: int) -> list[int]:
     """List the timesteps of the evaluations.
 
-    An inversion begins at 0, where there is next to no noise, so that every latent has the noise of its timestep.
+    An inversion starts at 0, where there is next to no noise, so that every latent has the noise of its timestep.
     """
     possible = len(diffusion.alphas)
     if inversion not in get_args(Inversion):

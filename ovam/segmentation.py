@@ -24,7 +24,7 @@ from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace, require_trace
 
 Target = str | Words | Rows | LearnedTokens
-"""What to look for. A plain word stands for `Words("a photograph of a <word>", word)`."""
+"""What to look for. A plain word is short for `Words("a photograph of a <word>", word)`."""
 How = str | Method
 """A method, or the name of a published one, whose settings for words or tokens are taken by the kind of target."""
 
@@ -47,7 +47,7 @@ class Segment:
     method: Method
     """The settings it was computed with."""
     leakage: float | None = None
-    """How far its heat leaks to the targets that it competed with, 0 told apart to 1 as hot there; `None` if it did not."""
+    """How far its heat leaks to the targets that it competed with, 0 not at all to 1 as hot there; `None` if it did not."""
 
 
 @overload
@@ -169,7 +169,7 @@ def refined(
 ) -> list[Float[np.ndarray, "height width"]]:
     """Bring each target's heatmap to what its threshold cuts, float32 of `size` (height, width), by its own method.
 
-    In turn: affinity, resizing, min-max, weights. What targets have in common is computed once.
+    In this order: affinity, resizing, min-max, weights. What targets have in common is computed once.
 
     Raises `NoSelfAttentionError` when a method needs layers and there are none.
     """

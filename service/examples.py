@@ -1,4 +1,7 @@
-"""What the API's documentation shows: one story, from a generated image to a learned token. A test holds it to the schemas."""
+"""The examples of the OpenAPI document: one story, from a generated image to a learned token.
+
+Python rather than JSON, because each record is derived from the one before it. A test holds them to the schemas.
+"""
 
 from typing import Any
 

@@ -18,12 +18,12 @@ MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 FORMATS: Mapping[str, MediaType] = MappingProxyType({"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"})
 SEVERAL_IN_ONE = "MPO"  # a JPEG with more JPEGs behind it, as phones make them: the first is the picture
 OTHERS = MappingProxyType({b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"<svg": "an SVG"})
-SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF whose picture lies on its side
+SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF that turn the picture by 90 degrees
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def decoded(encoded: str, *, field: str) -> bytes:
-    """The bytes that base64 stands for; image-unreadable if it is none."""
+    """Decode base64; image-unreadable if it is not valid."""
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:

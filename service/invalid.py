@@ -12,7 +12,7 @@ PLACES = ("body", "query", "path", "header")
 
 
 def field_error(error: Mapping[str, Any], body: object) -> FieldError:
-    """One field that is wrong; `body` is the request's, to tell its fields from the tags of unions in pydantic's paths."""
+    """One field that is wrong; `body` is the request's, to distinguish its fields from the tags of unions in pydantic's paths."""
     place, *parts = error["loc"]
     missing = error["type"] == "missing"
     names = (

@@ -146,5 +146,5 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 def route_of(scope: Scope) -> str:
-    """The pattern that a path matched: few values, whatever clients ask for."""
+    """The pattern that a path matched: few values, whatever clients request."""
     return getattr(scope.get("route"), "path", "none")

@@ -72,25 +72,27 @@ def body(value: object) -> Any:  # noqa: ANN401  # what FastAPI's Body is
 
 
 def describe(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Let the app describe its `routes`, and its problems' schema as well; made once, when it is first asked for."""
+    """Let the app describe its `routes` and the schema of its problems. The document is built once, on first use."""
 
     def description() -> dict[str, Any]:
         if app.openapi_schema is None:
-            made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes, tags=TAGS)
+            document = get_openapi(
+                title=app.title, version=app.version, description=app.description, routes=app.routes, tags=TAGS
+            )
             _, models = models_json_schema([(Problem, "serialization")], ref_template=TEMPLATE)
-            made["components"]["schemas"] |= models["$defs"]
-            mend_schema(made["components"]["schemas"])
+            document["components"]["schemas"] |= models["$defs"]
+            simplify_schema(document["components"]["schemas"])
             for route in routes:
                 if isinstance(route, APIRoute):
-                    mend_answers(made["paths"][route.path_format], route)
-            app.openapi_schema = made
+                    complete_answers(document["paths"][route.path_format], route)
+            app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = description
 
 
-def mend_answers(operations: dict[str, Any], route: APIRoute) -> None:
-    """Give an operation's answers their whole examples, and take away what OpenAPI 3.1 does not know.
+def complete_answers(operations: dict[str, Any], route: APIRoute) -> None:
+    """Give an operation's answers their whole examples, and remove what OpenAPI 3.1 does not define.
 
     FastAPI drops every null of an example, required or not; and it describes events as OpenAPI 3.2 does.
     """
@@ -103,15 +105,15 @@ def mend_answers(operations: dict[str, Any], route: APIRoute) -> None:
                 content |= {name: whole[name] for name in ("example", "examples") if name in whole}
 
 
-def mend_schema(schema: Any) -> None:  # noqa: ANN401 - any part of a schema
-    """Say in the words that generators of clients understand what pydantic says otherwise.
+def simplify_schema(schema: Any) -> None:  # noqa: ANN401 - any part of a schema
+    """Rewrite what client generators misread in pydantic's schemas.
 
-    Arrays of a fixed length get `items` beside or instead of `prefixItems`; the one word in a union with numbers becomes an
-    enumeration.
+    Arrays of a fixed length get `items` beside or instead of `prefixItems`; a single string in a union with numbers becomes
+    an enumeration.
     """
     parts = [*schema.values()] if isinstance(schema, dict) else schema if isinstance(schema, list) else []
     for part in parts:
-        mend_schema(part)
+        simplify_schema(part)
     if not isinstance(schema, dict):
         return
     if "prefixItems" in schema:

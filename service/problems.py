@@ -43,7 +43,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.NOT_FOUND: Answer(404, "There is nothing at this address"),
         Code.METHOD_NOT_ALLOWED: Answer(405, "This address does not have this method"),
         Code.UNSUPPORTED_MEDIA_TYPE: Answer(415, "The body is not declared as JSON"),
-        Code.RANGE_NOT_SATISFIABLE: Answer(416, "The range begins beyond the end of the artifact"),
+        Code.RANGE_NOT_SATISFIABLE: Answer(416, "The range starts beyond the end of the artifact"),
         Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key was used for another request"),
         Code.IDEMPOTENCY_KEY_IN_FLIGHT: Answer(409, "The first request with this idempotency key has not been answered yet"),
         Code.UNKNOWN_MODEL: Answer(404, "Unknown model"),

@@ -107,7 +107,7 @@ class Queue:
         return job_id, outcome == "created"
 
     async def replay(self, once: Once) -> str | None:
-        """The job that this request made before, if it did and the job is still there."""
+        """The job that an earlier copy of this request created, if it still exists."""
         outcome, job_id = await self._run(once, None)
         return job_id if outcome == "replayed" else None
 

@@ -77,9 +77,9 @@ def connection(url: str, timeout: float) -> Redis:
 
 def docket(name: str, url: str) -> Docket:
     """A docket that knows the workers' task by name only."""
-    made = Docket(name, url)
-    made.register(run_job, names=[keys.TASK])
-    return made
+    tasks = Docket(name, url)
+    tasks.register(run_job, names=[keys.TASK])
+    return tasks
 
 
 async def run_job(job_id: str) -> None:

@@ -1,4 +1,4 @@
-"""A worker's life: open what it needs, take jobs until told to stop, finish or hand back, close everything."""
+"""A worker's life: open resources, take jobs until it is stopped, finish or hand back, close everything."""
 
 import asyncio
 import logging
@@ -22,9 +22,9 @@ from worker.janitor import clean_forever
 from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bars, loader, warm
 from worker.presence import beat_forever, read_offers
 from worker.resources import Resources
+from worker.scenes import SceneCache
 from worker.settings import WorkerSettings
 from worker.tasks import docket_worker, job_task, lanes, open_docket
-from worker.traces import SceneCache
 
 CANCEL_AGAIN_SECONDS = 0.5  # Redis' client swallows a cancel that meets the end of its own timeout
 

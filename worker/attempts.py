@@ -1,4 +1,4 @@
-"""An attempt at a job: its beginning and its progress are reported to the ledger, and cancellation requests are read from it."""
+"""An attempt at a job: reports its start and its progress to the ledger, and reads cancellation requests from it."""
 
 import asyncio
 import logging
@@ -36,8 +36,8 @@ class Attempt:
         self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        self._begun = False
-        self._beginning_reported = False
+        self._started = False
+        self._start_reported = False
         self._latest: Progress | None = None
         self._outcome: Future[Any] | None = None
         self._reason: Exception | None = None
@@ -57,12 +57,12 @@ class Attempt:
 
     @property
     def canceled(self) -> bool:
-        """Whether the job's client wants it to stop."""
+        """Whether the client canceled the job."""
         return isinstance(self._reason, CancelRequested)
 
     def begin(self) -> None:
-        """Tell the ledger, without waiting for it, that the work has begun; until then the job is queued."""
-        self._begun = True
+        """Tell the ledger, without waiting for it, that the work has started; until then the job is queued."""
+        self._started = True
         self._loop.call_soon_threadsafe(self._news.set)
 
     def report(self, progress: Progress) -> None:
@@ -91,25 +91,25 @@ class Attempt:
             self._outcome.cancel()
 
     async def on_device(self, priority: Priority, work: Callable[[], T]) -> T:
-        """Do work on the device's thread when its turn comes, which begins the job. Raises LostJob or HandedBack."""
+        """Do work on the device's thread when its turn comes, which starts the job. Raises LostJob or HandedBack."""
         self.check()
 
-        def begun() -> T:
+        def started() -> T:
             self.begin()
             return work()
 
-        outcome = self._outcome = self._gate.submit(priority, begun)
+        outcome = self._outcome = self._gate.submit(priority, started)
         try:
             return await asyncio.wrap_future(outcome)
         except asyncio.CancelledError:
             self.check()  # it was stopped while it waited
-            # The docket dropped a job that was canceled while it was queued. Work that has begun just now has to stop as well.
+            # The docket dropped a job that was canceled while it was queued. Work that has just started has to stop as well.
             self.stop(LostJob(self.job_id))
             raise
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
-        """Report to the ledger and listen to it inside the `with`, whose end reports what is left to report."""
+        """Exchange reports and cancellation requests with the ledger inside the `with`; its end sends the last report."""
         following = asyncio.create_task(self._follow())
         try:
             yield
@@ -120,7 +120,7 @@ class Attempt:
         self.check()
 
     async def _follow(self) -> None:
-        """Exchange news with the ledger until the end, or until the job is lost."""
+        """Exchange reports with the ledger until the end, or until the job is lost."""
         last = False
         while not last:
             await self._news_or_time()
@@ -146,19 +146,19 @@ class Attempt:
         self._news.clear()
 
     async def _exchange(self) -> None:
-        """Report what is new, or look whether the work should go on. Raises LostJob, or its CancelRequested."""
+        """Report what is new, or check whether the work should continue. Raises LostJob, or its CancelRequested."""
         progress, self._latest = self._latest, None
         if progress is not None:
-            await self._ledger.report(self.job_id, self.number, progress)  # begins the job, too
-            self._beginning_reported = True
-        elif self._begun and not self._beginning_reported:
+            await self._ledger.report(self.job_id, self.number, progress)  # starts the job, too
+            self._start_reported = True
+        elif self._started and not self._start_reported:
             await self._ledger.begin(self.job_id, self.number)
-            self._beginning_reported = True
+            self._start_reported = True
         elif not self._ending:
             await self._look()
 
     async def _look(self) -> None:
-        """Raise LostJob, or its CancelRequested, if the job is no longer this attempt's to do."""
+        """Raise LostJob, or its CancelRequested, if this attempt should not continue the job."""
         record = await self._ledger.find(self.job_id)
         if record is None:
             raise LostJob(self.job_id)

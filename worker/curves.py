@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT = 640, 400
 LEFT, TOP, RIGHT, BOTTOM = 76, 28, 24, 56  # margins around the plot
-FINE = 2  # drawn larger and made smaller, for smooth lines
+FINE = 2  # supersampling factor, for smooth lines
 TICKS = 6  # about as many on an axis
 LEAST_RANGE = 1e-4  # of the losses, as a fraction of the highest
 INK, FAINT, LINE, BEST = (40, 40, 40), (225, 225, 225), (31, 95, 180), (200, 55, 30)

@@ -78,7 +78,7 @@ class DeviceGate:
             self._do(ticket)
 
     def submit(self, priority: int, work: Callable[[], T]) -> "Future[T]":
-        """Put work in the queue; its outcome can be canceled until it begins."""
+        """Put work in the queue; its outcome can be canceled until it starts."""
         outcome: Future[T] = Future()
         with self._changed:
             heapq.heappush(self._waiting, _Ticket(priority, next(self._numbers), work, outcome))
@@ -93,7 +93,7 @@ class DeviceGate:
         return None
 
     def _serve(self) -> None:
-        """The thread: do what waits, until told to stop."""
+        """The thread: run what waits, until it is stopped."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)

@@ -50,7 +50,7 @@ class Model:
 def lent(model: Model, scheduler: str | None = None) -> Iterator[Pipeline]:
     """Yield a pipeline for one job: the model's own weights, with a scheduler and a state that no other job sees."""
     pipeline = copy(model.pipeline)
-    pipeline.scheduler = schedulers.made(scheduler or model.card.default_scheduler, model.pipeline.scheduler)
+    pipeline.scheduler = schedulers.new_scheduler(scheduler or model.card.default_scheduler, model.pipeline.scheduler)
     dtype = pipeline.vae.dtype
     try:
         yield pipeline
@@ -60,7 +60,7 @@ def lent(model: Model, scheduler: str | None = None) -> Iterator[Pipeline]:
 
 
 class Models:
-    """Models by name, loaded when they are first asked for."""
+    """Models by name, loaded on first use."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Models:
             return await asyncio.wrap_future(self._gate.submit(Priority.INTERACTIVE, lambda: self._load(name, source)))
         except (torch.OutOfMemoryError, MemoryError, ServiceError):
             raise
-        except OSError as error:  # files are missing, which the message tells
+        except OSError as error:  # files are missing; the message names them
             raise ServiceError(Code.MODEL_FAILED_TO_LOAD, f"model {name!r}: {error}", field="model", value=name) from error
         except Exception as error:
             log.exception("model %s does not load from %s", name, source)

@@ -9,8 +9,8 @@ from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.device import DeviceGate
 from worker.models import Models
+from worker.scenes import SceneCache
 from worker.settings import WorkerSettings
-from worker.traces import SceneCache
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ def names(own: Scheduler) -> list[str]:
     return [first, *sorted({*installed} - {first, *UNSUITED})]
 
 
-def made(name: str, own: Scheduler) -> Scheduler:
-    """Make a scheduler of a class, with the noise levels of the model's own."""
-    # PNDM begins with Runge-Kutta steps unless it is told not to, and Stable Diffusion leaves them out.
+def new_scheduler(name: str, own: Scheduler) -> Scheduler:
+    """Return a scheduler of a class, with the noise levels of the model's own."""
+    # PNDM starts with Runge-Kutta steps unless configured otherwise; Stable Diffusion skips them.
     return getattr(diffusers, name).from_config({"skip_prk_steps": True} | dict(own.config))

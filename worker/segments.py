@@ -1,4 +1,4 @@
-"""From heat to segments: masks, their files, and what the answer tells of them."""
+"""From heat to segments: masks, their files, and their description in the answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from contracts.schema.attribute import AttributeJob, EmbeddingTarget, Target, TokenTarget, WordsTarget
+from contracts.schema.attribute import AttributeJob
+from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
 from contracts.schema.tokens import TokenCard
 from ovam.attention.targets import Rows, Words
 from worker.resources import Resources

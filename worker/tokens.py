@@ -51,7 +51,7 @@ async def rows_of_token(
 
 
 async def write(store: ArtifactStore, tokens: Sequence[UnregisteredToken]) -> None:
-    """Store every token in each format that clients can ask for."""
+    """Store every token in each format that clients can download."""
     for token in tokens:
         facts = token.facts.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
         learned = LearnedTokens(token.embedding, tuple(token.facts.classes), facts)

@@ -101,7 +101,7 @@ def checked(labels: Labels, *, field: str) -> Labels:
 
 
 def decoded(encoded: str, *, field: str) -> bytes:
-    """The bytes that base64 stands for."""
+    """Decode base64."""
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:

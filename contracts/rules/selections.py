@@ -33,7 +33,7 @@ def check_selections(
     heads: Positions = "all",
     field: Callable[[str], str] = str,
 ) -> None:
-    """Raise selection-invalid for a selection of what the images' traces do not hold; `field` says where it was made."""
+    """Raise selection-invalid for a selection of what the images' traces do not hold; `field` is where the request makes it."""
     selected_positions(evaluations, images.evaluations, field=field("evaluations"))
     for block in selected_blocks(blocks, images.blocks, field=field("blocks")):
         selected_positions(heads, block.heads, field=field("heads"))

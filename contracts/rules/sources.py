@@ -1,4 +1,4 @@
-"""Jobs as sources of images: what must hold of a job before anything is asked of its images."""
+"""Jobs as sources of images: what must hold of a job before its images are used."""
 
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import ImagesResult

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from contracts.rules.selections import check_selections
-from contracts.schema.attribute import AttributeRequest, PartialSettings
+from contracts.schema.attribute import AttributeRequest
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import ImagesResult
+from contracts.schema.methods import PartialSettings
 from contracts.schema.models import ModelCard
 from ovam.core.methods import METHODS, Method, NoRefinement
 
@@ -18,9 +19,9 @@ LARGEST = 3.4028234e38  # in single precision
 def method_of(request: AttributeRequest, number: int, model: ModelCard, *, self_attention: bool) -> tuple[str, Method]:
     """The method of target `number`, by name and with all its settings.
 
-    Settings are the named method's, or the model's best ones; over them lie the request's, and over those the target's, each
-    given setting replaced whole. A refinement that nobody asked for is left out where the image's `self_attention` was not
-    kept; one that was asked for is refused: ServiceError, no-self-attention.
+    Settings are the named method's, or the model's best ones; the request's replace those, and the target's replace both, each
+    given setting replaced whole. A refinement that was not requested is left out where the image's `self_attention` was not
+    kept; one that was requested is rejected: ServiceError, no-self-attention.
     """
     target = request.targets[number]
     best = model.word_defaults if target.kind == "words" else model.token_defaults
@@ -30,9 +31,9 @@ def method_of(request: AttributeRequest, number: int, model: ModelCard, *, self_
         changes |= changes_of(settings)
     method = replace(METHODS[name].of(target.kind), **changes)
     if method.needs_self_attention and not self_attention:
-        asked = asking_field(request, number)
-        if asked is not None:
-            raise no_self_attention(request.job_id, method.refine.kind, asked)
+        field = requesting_field(request, number)
+        if field is not None:
+            raise no_self_attention(request.job_id, method.refine.kind, field)
         method = replace(method, refine=NoRefinement())
     return name, method
 
@@ -51,8 +52,8 @@ def check_method(request: AttributeRequest, number: int, method: Method, images:
     check_selections(images, blocks=method.blocks, evaluations=method.evaluations, heads=method.heads, field=field)
 
 
-def asking_field(request: AttributeRequest, number: int) -> str | None:
-    """The field in which a client asked for target `number`'s refinement, if one did."""
+def requesting_field(request: AttributeRequest, number: int) -> str | None:
+    """The field that requests target `number`'s refinement, if there is one."""
     return setting_field(request, number, "refine") or (None if request.method is None else "method")
 
 
@@ -67,7 +68,7 @@ def no_self_attention(job_id: str, refine: str, field: str) -> ServiceError:
     """The problem of a refinement by what was not kept."""
     detail = (
         f"refine {refine!r} needs the image's self-attention, which job {job_id} did not keep; make the image again with "
-        '`"capture": {"self_attention": true}`, or ask with `"refine": {"kind": "none"}`'
+        '`"capture": {"self_attention": true}`, or set `"refine": {"kind": "none"}`'
     )
     return ServiceError(Code.NO_SELF_ATTENTION, detail, field=field, value=refine)
 

@@ -94,7 +94,7 @@ class FieldError(BaseModel, frozen=True):
 
 
 class ServiceError(Exception):
-    """A failure that a client is told of: a code, a sentence naming field, value and what is allowed."""
+    """A failure reported to the client: a code, a sentence naming field, value and what is allowed."""
 
     def __init__(
         self, code: Code, detail: str, *, field: str | None = None, value: JsonValue = None, retry_after: int | None = None
@@ -122,7 +122,7 @@ class Failure(BaseModel, frozen=True):
 
 
 def service_error(error: OvamError, *, field: str | None = None) -> ServiceError:
-    """Return an error of the library as a client is told of it: the same code, the same sentence, and the field at fault."""
+    """Return an error of the library as it is reported to clients: the same code and sentence, and the field at fault."""
     code = Code(error.code) if error.code in CODES else Code.INTERNAL
     invalid = isinstance(error, InvalidArgumentError)
     return ServiceError(

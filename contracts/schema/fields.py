@@ -1,4 +1,4 @@
-"""The small pieces that requests, results and cards are made of."""
+"""Types that requests, results and cards share."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches

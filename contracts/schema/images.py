@@ -13,7 +13,7 @@ DDIM_STEPS = 30  # of a real image's inversion, unless a request says
 
 
 class CaptureOptions(Schema):
-    """What is kept of the attention of an image (Eq. 1). What is not kept cannot be asked for later."""
+    """What is kept of the attention of an image (Eq. 1). What is not kept is not available later."""
 
     branch: Branch = "conditional"
     """The guidance branch: attention to the prompt, or to the negative prompt."""

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from contracts.schema.attribute import Settings
 from contracts.schema.fields import Schema
 from contracts.schema.images import BlockInfo
+from contracts.schema.methods import Settings
 from ovam.core.methods import MethodName
 
 Family = Literal["sd1", "sd2", "sdxl"]

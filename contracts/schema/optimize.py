@@ -1,4 +1,4 @@
-"""Learning tokens from annotated images (section 3.3), and what comes of it."""
+"""Learning tokens from annotated images (section 3.3): requests, jobs and results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -91,7 +91,7 @@ class LabelsExample(ExampleOptions):
 
 
 def tag_among(*names: str) -> Any:  # noqa: ANN401 - a function for pydantic
-    """Return a function that tells the members of a union apart by the one field of these that each has."""
+    """Return a function that discriminates the members of a union by the one of these fields that each has."""
 
     def tag(value: object) -> str | None:
         if isinstance(value, Mapping):
@@ -171,7 +171,7 @@ class OptimizeRequest(Schema):
 
     @model_validator(mode="after")
     def classes_agree(self) -> Self:
-        """Classes differ, have an initial embedding each if any, and their masks are told apart."""
+        """Classes differ, have an initial embedding each if any, and each mask names its class where there are several."""
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("`classes` names a class twice")
         if self.initial is not None and len(self.initial) != len(self.classes):

@@ -9,7 +9,7 @@ COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many 
 DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
 DOCKETS = (DOCKET, INTERACTIVE)  # workers take jobs from each, and run any kind of job from any of them
-TOKEN_FILES = {  # a token in every form it can be asked for
+TOKEN_FILES = {  # a token in every downloadable format
     "safetensors": "token.safetensors",
     "textual-inversion": "textual-inversion.safetensors",
     "npy": "token.npy",
@@ -33,7 +33,7 @@ def events(job_id: str) -> str:
 
 
 def idempotency(key: str) -> str:
-    """Hash: the fingerprint of a request, the job it made, and until when (ms) its first answer is awaited."""
+    """Hash: the fingerprint of a request, the job it created, and until when (ms) its first answer is awaited."""
     return f"ovam:idempotency:{key}"
 
 

@@ -7,14 +7,14 @@ A worker's part of a job's life; each call returns the record, and raises `LostJ
 
     claim(job_id, max_attempts=...)          take it: a new attempt, still `queued`, `claimed`
     begin(job_id, attempt)                   its turn on the device has come: `running` (CancelRequested: stop)
-    report(job_id, attempt, progress)        how far it is; also begins it (CancelRequested: stop)
+    report(job_id, attempt, progress)        how far it is; also starts it (CancelRequested: stop)
     succeed(job_id, attempt, result, tokens=())          one of these
     canceled(job_id, attempt, result=None, tokens=())    four ends it;
-    fail(job_id, attempt, failure)                       begun or not,
+    fail(job_id, attempt, failure)                       started or not,
     hand_back(job_id, attempt)                           a claimed job can end
 
 All are fenced by the attempt: a worker that was believed dead and wakes up again changes nothing. A job that is claimed but
-not begun is canceled at once. `wanted(record, attempt)` is the same check of a record that was read with `find`.
+not started is canceled at once. `wanted(record, attempt)` is the same check of a record that was read with `find`.
 """
 
 from collections.abc import Callable, Sequence
@@ -122,7 +122,7 @@ class Ledger:
     async def canceled(
         self, job_id: str, attempt: int, result: AnyResult | None = None, *, tokens: Sequence[NewToken] = ()
     ) -> JobRecord:
-        """The attempt has stopped because it was asked to; what it has kept so far, if anything, is its result."""
+        """The attempt has stopped on request; what it has kept so far, if anything, is its result."""
         return await self.change(
             job_id, lambda record: finished(held(record, attempt), State.CANCELED, result=result), tokens=tokens
         )
@@ -187,7 +187,7 @@ class Ledger:
 
 
 def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
-    """Queue the commands that store a record and tell its listeners."""
+    """Queue the commands that store a record and publish its event."""
     pipe.set(keys.job(record.id), record.model_dump_json(), ex=life_of(record))
     if announced:
         pipe.xadd(keys.events(record.id), event_of(record), maxlen=MAX_EVENTS)
@@ -206,13 +206,13 @@ def life_of(record: JobRecord) -> timedelta:
 
 
 def event_of(record: JobRecord) -> dict[str, str]:
-    """What the listeners of a job are told of its record."""
+    """The part of a job's record that its event stream carries."""
     name = "progress" if record.state is State.RUNNING and record.progress else "state"
     return {"event": name, "data": record.model_dump_json(include={"id", "state", "progress", "error"})}
 
 
 def held(record: JobRecord, attempt: int) -> JobRecord:
-    """The record, if the attempt still holds it, begun or not."""
+    """The record, if the attempt still holds it, started or not."""
     if record.attempt != attempt or not record.claimed or record.state.final:
         raise LostJob(record.id)
     return record
@@ -224,7 +224,7 @@ def running(record: JobRecord) -> JobRecord:
 
 
 def wanted(record: JobRecord, attempt: int) -> JobRecord:
-    """The record, if the attempt still holds it and should go on."""
+    """The record, if the attempt still holds it and should continue."""
     if held(record, attempt).cancel_requested:
         raise CancelRequested(record.id)
     return record

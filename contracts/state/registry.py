@@ -2,7 +2,7 @@
 
 A name has versions 1, 2, ... that never change; the last number is kept as long as the name has a version, so that none
 is given twice. A token gets its name and number in the transaction in which its job ends (see `contracts.state.ledger`): a job
-that did not end well has no token, and one that was begun twice has one.
+that did not succeed has no token, and one that was started twice has one.
 """
 
 import json

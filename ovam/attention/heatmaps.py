@@ -53,7 +53,7 @@ class SplitHeatmaps:
     names: tuple[str, ...]
     """The parts: blocks by name, evaluations and heads by their position in the trace."""
     terms: tuple[int, ...]
-    """How many maps of attention each part is made of."""
+    """How many attention maps each part sums up."""
     maps: Float[Tensor, "parts tokens height width"]
     """On the largest grid of all parts; the mean weighted by `terms`, for `reduction="sum"` the sum, is the heatmap."""
 

@@ -64,12 +64,12 @@ def rank_words(  # noqa: PLR0913 - every choice of the method is one keyword
     require_trace(trace)
     _require_inside(box, trace.image_size)
     embedding, tokens = encode(pipeline, prompt, padding=padding, clip_skip=trace.clip_skip)
-    asked = words_of(prompt) if words is None else [*words]
-    if not asked:
+    ranked_words = words_of(prompt) if words is None else [*words]
+    if not ranked_words:
         raise WordNotInPromptError(f"there is no word to rank in prompt {prompt!r}")
-    rows = [[token.index for token in word_tokens(tokens, prompt, word)] for word in asked]
+    rows = [[token.index for token in word_tokens(tokens, prompt, word)] for word in ranked_words]
     maps = heatmaps(trace, embedding, blocks=blocks, evaluations=evaluations, heads=heads)
-    return ranked(asked, resize(torch.stack([maps[own].mean(dim=0) for own in rows]), trace.image_size), box)
+    return ranked(ranked_words, resize(torch.stack([maps[own].mean(dim=0) for own in rows]), trace.image_size), box)
 
 
 def ranked(words: Sequence[str], maps: Float[Tensor, "words height width"], box: Box) -> tuple[RankedWord, ...]:

@@ -73,8 +73,8 @@ def affinity(
     """Spread heat to the pixels that attend to it: D <- A D, `steps` times, A the mean self-attention.
 
     A is averaged over layers, evaluations and heads; heat is resized to each layer's grid and back to its
-    own. The pixels x pixels matrix is never materialised: heat is the value of the attention. What is constant stays
-    as it is, and nothing leaves the range of the heat it is made of.
+    own. The pixels x pixels matrix is never materialised: heat is the value of the attention. A constant map
+    is unchanged, and every value stays within the range of the input.
 
     Raises `InvalidArgumentError` for `steps` outside 1 to 4, and what `attention_received` raises.
     """

@@ -1,4 +1,4 @@
-"""The arithmetic of a heatmap: which attention maps it is made of, and their sum (Eq. 3 and 5)."""
+"""The arithmetic of a heatmap: which attention maps it sums up, and how (Eq. 3 and 5)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -35,7 +35,7 @@ class Words:
 
 
 def photograph_of(word: str) -> Words:
-    """Return the target that a plain word stands for: itself in "a photograph of a <word>"."""
+    """Return the target of a plain word: that word in "a photograph of a <word>"."""
     return Words(f"a photograph of a {word}", word)
 
 

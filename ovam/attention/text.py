@@ -19,7 +19,7 @@ _CLIP = ("clip_text_model", "clip")
 
 @dataclass(frozen=True)
 class Token:
-    """One row of an embedding and the piece of the prompt it stands for."""
+    """One row of an embedding and the piece of the prompt it encodes."""
 
     index: int
     """Row in the embedding."""
@@ -30,7 +30,7 @@ class Token:
 
 
 Encoded = tuple[Float[Tensor, "_ text_width"], tuple[Token, ...]]
-"""A prompt's embedding, and what each of its rows stands for."""
+"""A prompt's embedding, and the token of each of its rows."""
 
 
 def encode(
@@ -43,7 +43,7 @@ def encode(
     """Encode an attribution prompt as the pipeline encodes the prompts of its images (X' of Eq. 4).
 
     Returns the embedding, the last hidden state of a Stable Diffusion 1.x or 2.x text encoder or the last but one of
-    SDXL's two side by side, and the token that each of its rows stands for, those of the first tokenizer.
+    SDXL's two side by side, and the token of each of its rows, those of the first tokenizer.
 
     Concepts of textual inversion stand for all their vectors, and each of these is a token of the concept's word.
     `clip_skip` leaves out that many of the encoder's last layers, as the argument of the pipeline does.
@@ -125,7 +125,7 @@ class _TextModel:
 def _text_models(pipeline: Pipeline, clip_skip: int | None = None) -> list[_TextModel]:
     """List a pipeline's text encoders: one, or SDXL's two (of which its refiner has the second alone).
 
-    Raises `UnsupportedModelError` for encoders other than CLIP's, or a tokenizer that tells no offsets,
+    Raises `UnsupportedModelError` for encoders other than CLIP's, or a tokenizer without offsets,
     `InvalidArgumentError` for a `clip_skip` beyond the encoder's layers.
     """
     double = hasattr(pipeline, "text_encoder_2")
@@ -139,7 +139,7 @@ def _text_models(pipeline: Pipeline, clip_skip: int | None = None) -> list[_Text
     known = all(model.encoder.config.model_type in _CLIP and getattr(model.tokenizer, "is_fast", False) for model in models)
     if not models or not known or pairs[2][1] is not None:
         raise UnsupportedModelError(
-            f"pipeline {type(pipeline).__name__}: allowed: one or two CLIP text encoders, with tokenizers that tell offsets"
+            f"pipeline {type(pipeline).__name__}: allowed: one or two CLIP text encoders, with tokenizers that return offsets"
         )
     most = min(model.encoder.config.num_hidden_layers for model in models) - double
     if not 0 <= skipped <= most:
@@ -161,7 +161,7 @@ class _Encoding:
 
 
 def _tokenized(model: _TextModel, prompts: Sequence[str], padding: Padding) -> list[_Encoding]:
-    """Turn prompts into ids, with the characters that each stands for."""
+    """Turn prompts into ids, with the characters that each covers."""
     limit = min(model.tokenizer.model_max_length, model.encoder.config.max_position_embeddings)
     texts = [_expanded(prompt, model.tokenizer) if model.concepts else (prompt, None) for prompt in prompts]
     found = model.tokenizer(
@@ -214,7 +214,7 @@ def _origin(span: Characters, origins: list[Characters]) -> Characters:
 
 
 def _tokens(prompt: str, encoding: _Encoding, names: list[str]) -> tuple[Token, ...]:
-    """Return what each row of a prompt's embedding stands for."""
+    """Return the token of each row of a prompt's embedding."""
     return tuple(
         Token(index, name, None) if special else Token(index, prompt[start:stop], (start, stop))
         for index, (name, special, (start, stop)) in enumerate(zip(names, encoding.special, encoding.spans, strict=True))

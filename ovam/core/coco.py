@@ -44,7 +44,7 @@ def encode_run_lengths(mask: Bool[np.ndarray, "height width"]) -> RunLengths:
 def decode_run_lengths(encoded: RunLengths | PlainRunLengths) -> Bool[np.ndarray, "height width"]:
     """Return the mask of COCO run lengths, compressed or not; compressed `counts` are text, or pycocotools' bytes.
 
-    pycocotools would read what lies behind damaged counts, so it is not asked. Raises `InvalidArgumentError` for counts that
+    Not pycocotools, which reads past the end of damaged counts. Raises `InvalidArgumentError` for counts that
     are no run lengths or do not fill the size, and for more than 64 million pixels.
     """
     height, width = encoded["size"]

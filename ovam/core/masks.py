@@ -68,7 +68,7 @@ def score(heat: Float[np.ndarray, "height width"], mask: Bool[np.ndarray, "heigh
 def leakages(
     heats: Sequence[Float[np.ndarray, "height width"]], masks: Sequence[Bool[np.ndarray, "height width"]]
 ) -> list[float | None]:
-    """Estimate how far each target's heat leaks to the others: 0 told apart, 1 as hot there as on its own mask.
+    """Estimate how far each target's heat leaks to the others: 0 not at all, 1 as hot there as on its own mask.
 
     It is the mean heat on the others' masks over that on its own, both above the mean heat where no mask is (or the least
     heat, where masks cover everything), in [0, 1]. `None` where a target or all the others have no pixel of their own.

@@ -144,9 +144,9 @@ class Methods(Mapping[str, PublishedMethod]):
     def __getitem__(self, name: str) -> PublishedMethod:
         """Return a method. Raises `UnknownMethodError`."""
         if name not in self._methods:
-            asked = str(name).lower()
-            close = [known for known in self._methods if asked.startswith(known)]
-            raise UnknownMethodError(name, [*self._methods], close or get_close_matches(asked, self._methods, n=1))
+            spelled = str(name).lower()
+            close = [known for known in self._methods if spelled.startswith(known)]
+            raise UnknownMethodError(name, [*self._methods], close or get_close_matches(spelled, self._methods, n=1))
         return self._methods[name]
 
     def __iter__(self) -> Iterator[str]:

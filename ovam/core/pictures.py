@@ -1,4 +1,4 @@
-"""Images as people have them, brought to one form; and heat shown over an image."""
+"""Images in the forms that callers have, converted to one; and heat shown over an image."""
 
 from typing import TYPE_CHECKING, Any, Union
 

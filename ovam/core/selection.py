@@ -20,7 +20,7 @@ class Span(Checked):
     """A range of positions as Python's slices count them: `stop` is left out, negative numbers count from the end."""
 
     start: int | None = None
-    """First position; from the beginning without it."""
+    """First position; 0 without it."""
     stop: int | None = None
     """Position after the last; to the end without it."""
     step: Annotated[int, Interval(ge=1)] | None = None

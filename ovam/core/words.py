@@ -83,7 +83,7 @@ def overlaps(one: Characters, other: Characters) -> bool:
 
 
 def whole(prompt: str, start: int, stop: int) -> bool:
-    """Whether a match neither begins nor ends within a word."""
+    """Whether a match neither starts nor ends within a word."""
     before, after = prompt[start - 1 : start], prompt[stop : stop + 1]
     if after and unicodedata.category(after).startswith("M"):  # a mark belongs to the letter before it
         return False

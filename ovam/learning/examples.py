@@ -114,7 +114,7 @@ def _pixels_of(mask: Any, classes: int) -> Any:  # noqa: ANN401 - a tensor, an a
 
 
 def _of_labels(labels: Tensor, classes: int, number: int) -> tuple[Tensor, Tensor | None]:
-    """Split a map of labels into a mask per class, and tell which pixels count."""
+    """Split a map of labels into a mask per class, and mark which pixels count."""
     counted = labels != IGNORE
     found = labels[counted]
     if found.numel() == 0:

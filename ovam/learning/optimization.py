@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ovam.attention.heatmaps import reduced, require_fitting
 from ovam.attention.scores import select
-from ovam.attention.text import encode, word_tokens
 from ovam.core.schedules import Schedule, Step, decay
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError, UnsupportedModelError
 from ovam.learning.examples import Example, TrainingExample, training_examples
+from ovam.learning.initial import named_initial
 from ovam.learning.losses import bce, cross_entropy_minmax
-from ovam.learning.token_files import LearnedTokens, numbered
+from ovam.learning.token_files import LearnedTokens
 from ovam.tracing.model import Pipeline
 
 Loss = Literal["bce", "cross_entropy_minmax"]
@@ -41,7 +41,7 @@ class TokenFit:
     best_epoch: int
     """The epoch that `embedding` is from, counted from 0."""
     ended: Literal["epochs", "plateau", "callback", "diverged"]
-    """Why it ended: all epochs done, no more gain, `on_epoch` said so, or the loss was no number."""
+    """Why it ended: all epochs done, no more gain, `on_epoch` returned False, or the loss was not finite."""
     loss: Loss
     optimizer: Optimizer
     learning_rate: float
@@ -59,38 +59,6 @@ class TokenFit:
         """The tokens with their names, to segment with and to save."""
         known = {"loss": self.loss, "best_loss": self.best_loss, "best_epoch": self.best_epoch, "epochs": len(self.losses)}
         return LearnedTokens(self.embedding.detach().float().cpu(), self.names, known)
-
-
-def initial_tokens(
-    pipeline: Pipeline,
-    *classes: str | Float[Tensor, " text_width"],
-    background: Float[Tensor, " text_width"] | None = None,
-    noise: float = 0.0,
-    seed: int = 0,
-) -> Float[Tensor, "classes text_width"]:
-    """Return the initial embedding of an optimisation: a row per class, the background's first (section 3.3).
-
-    A class is a word, which gives its last sub-token in "A photograph of a <word>", or a row: of any
-    embedding or of a token learned before. The background is <SoT>, or `background`. `noise` adds normal
-    noise of that standard deviation, the same for the same `seed`.
-
-    Raises `InvalidArgumentError` for no class and rows of different widths, and what `encode` raises.
-    """
-    if not classes:
-        raise InvalidArgumentError("classes", classes, "at least one word or row")
-    if not 0 <= noise < math.inf:
-        raise InvalidArgumentError("noise", noise, "0 or more, finite")
-    rows = [_row(pipeline, one) for one in classes]
-    if background is None:
-        prompt = f"A photograph of a {classes[0]}" if isinstance(classes[0], str) else "A photograph"
-        background = encode(pipeline, prompt)[0][0]
-    rows = [row.detach().to(background) for row in (background, *rows)]
-    if len({row.shape for row in rows}) > 1:
-        raise InvalidArgumentError("classes", [tuple(row.shape) for row in rows], "rows of one width")
-    tokens = torch.stack(rows)
-    if noise == 0:
-        return tokens
-    return tokens + noise * torch.randn(tokens.shape, generator=torch.Generator().manual_seed(seed)).to(tokens)
 
 
 def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keyword
@@ -133,7 +101,7 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     """
     rate = _LEARNING_RATES.get(optimizer, 0.0) if learning_rate is None else learning_rate
     _check_options(loss, optimizer, rate, epochs, patience)
-    names, start = _initial(pipeline, init)
+    names, start = named_initial(pipeline, init)
     _check_init(start)
     with torch.inference_mode(mode=False), torch.enable_grad():
         tokens = start.detach().clone()
@@ -175,7 +143,7 @@ class _Course:
         self.ended: Literal["epochs", "plateau", "callback", "diverged"] = "epochs"
 
     def goes_on(self, epoch: int, value: float, tokens: Tensor, on_epoch: Callable[[int, float], bool | None] | None) -> bool:
-        """Note an epoch's loss, keep its tokens if they are the best, and say whether to take its step."""
+        """Record an epoch's loss, keep its tokens if they are the best, and return whether to take its step."""
         if not math.isfinite(value):
             if epoch == 0:
                 raise OptimizationError(f"the loss of the initial tokens is {value}")
@@ -211,25 +179,6 @@ def _loss_and_gradient(
         gradient += slope / len(found)
         value += float(loss.detach()) / len(found)
     return value, gradient
-
-
-def _initial(pipeline: Pipeline | None, init: Tensor | str | Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
-    """Return the classes' names and the initial embedding."""
-    if isinstance(init, Tensor):
-        return numbered("token", max(1, init.shape[0] - 1)), init
-    names = (init,) if isinstance(init, str) else tuple(init)
-    if pipeline is None:
-        raise InvalidArgumentError("pipeline", None, "the pipeline of the traces, which encodes the words of init")
-    return names, initial_tokens(pipeline, *names)
-
-
-def _row(pipeline: Pipeline, one: str | Tensor) -> Float[Tensor, " text_width"]:
-    """Take a class's row: as it is, or its word's last sub-token."""
-    if isinstance(one, Tensor):
-        return one
-    prompt = f"A photograph of a {one}"
-    embedding, tokens = encode(pipeline, prompt)
-    return embedding[word_tokens(tokens, prompt, one)[-1].index]
 
 
 def _check_options(loss: str, optimizer: str, rate: float, epochs: int, patience: int | None) -> None:

@@ -1,35 +1,54 @@
-"""Making arrays of floating numbers from what a pickle or a `.npy` says of them."""
+"""Arrays of floating numbers, read from how a pickle or a `.npy` describes them."""
 
 import math
+from io import BytesIO
+from tokenize import TokenError
 from typing import Any, Final
 
 import numpy as np
+from numpy.lib import format as npy
 
 from ovam.errors import TokenFileError, UnsafePickleError
 from ovam.learning.pickles import DeferredCall
 
 _FLOATING: Final = ("f2", "f4", "f8")
+# NumPy reads the header as an expression of Python, which can fail in all the ways these can.
+_BAD_HEADER = (ValueError, TypeError, SyntaxError, TokenError, LookupError, AttributeError, RecursionError, MemoryError)
 
 
-def unwrapped(made: DeferredCall) -> Any:  # noqa: ANN401
+def npy_parts(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, bytes]:
+    """Split a `.npy` into shape, Fortran order, type and content. Raises `TokenFileError` for other bytes."""
+    file = BytesIO(data)
+    try:
+        version = npy.read_magic(file)
+        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        if version not in readers:
+            raise TokenFileError(f"the .npy is of version {version}; allowed: (1, 0), (2, 0)")
+        shape, fortran, dtype = readers[version](file)
+    except _BAD_HEADER as error:
+        raise TokenFileError(f"{len(data)} bytes that are not a .npy: {error}") from error
+    return shape, fortran, dtype, file.read()
+
+
+def unwrapped(call: DeferredCall) -> Any:  # noqa: ANN401
     """Return the one object in the array without dimensions that NumPy saves it in."""
-    _, shape, dtype, _, content = _array_state(made)
+    _, shape, dtype, _, content = _array_state(call)
     if shape != () or _type_of(dtype) != "O" or not isinstance(content, list) or len(content) != 1:
         raise TokenFileError("the pickle holds an array; allowed: a dict of names and arrays")
     return content[0]
 
 
-def array_of(made: DeferredCall) -> np.ndarray:
+def array_of(call: DeferredCall) -> np.ndarray:
     """Return the array of floating numbers that a pickle describes.
 
     Raises `UnsafePickleError` for an array of objects, `TokenFileError` for other types and for bytes that
     do not fill the shape.
     """
-    if made.what == "frombuffer":
-        content, dtype, shape, order = _several(made.arguments, 4)
+    if call.what == "frombuffer":
+        content, dtype, shape, order = _several(call.arguments, 4)
         fortran = order == "F"
     else:
-        _, shape, dtype, fortran, content = _array_state(made)
+        _, shape, dtype, fortran, content = _array_state(call)
     kind = _type_of(dtype)
     if kind.endswith("O"):
         raise UnsafePickleError("the pickle holds an array of objects; allowed: arrays of floating numbers")
@@ -58,11 +77,11 @@ def numbers(shape: tuple[Any, ...], kind: str, content: bytes, *, fortran: bool)
         return np.array(values, dtype=np.float32, order="C")
 
 
-def _array_state(made: DeferredCall) -> tuple[Any, ...]:
+def _array_state(call: DeferredCall) -> tuple[Any, ...]:
     """Return what NumPy stores of an array: version, shape, type, Fortran order, content."""
-    if made.what != "reconstruct" or not isinstance(made.state, tuple):
-        raise TokenFileError(f"the pickle holds a {made.what} where an array is expected")
-    return _several(made.state, 5)
+    if call.what != "reconstruct" or not isinstance(call.state, tuple):
+        raise TokenFileError(f"the pickle holds a {call.what} where an array is expected")
+    return _several(call.state, 5)
 
 
 def _type_of(dtype: Any) -> str:  # noqa: ANN401

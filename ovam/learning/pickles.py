@@ -1,7 +1,7 @@
 """Reading arrays, strings and dicts out of a pickle without executing it.
 
 A pickle is a program. Here its instructions are read one by one, and only those that build plain values are
-executed. A call is never made but recorded as a `DeferredCall`, and only for the exact names by which NumPy builds an
+executed. A call is not executed but recorded as a `DeferredCall`, and only for the exact names by which NumPy builds an
 array. Anything else raises `UnsafePickleError` before anything has happened.
 """
 
@@ -42,7 +42,7 @@ class Name:
 
 @dataclass(eq=False)
 class DeferredCall:
-    """A call that was recorded, not made: its target, its arguments, and the state set afterwards."""
+    """A call that was recorded, not executed: its target, its arguments, and the state set afterwards."""
 
     what: str
     arguments: tuple[Any, ...]
@@ -150,7 +150,7 @@ def _popped(stack: list[Any], count: int) -> list[Any]:
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
-    """Remove the last mark and return what lies above it."""
+    """Remove the last mark and return what is above it."""
     start = next((index for index in range(len(stack) - 1, -1, -1) if isinstance(stack[index], _Mark)), None)
     if start is None:
         raise IndexError("no mark on the stack")

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Final
 from uuid import uuid4
 
@@ -19,15 +18,13 @@ from torch import Tensor
 
 from ovam.attention.targets import Rows
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError
-from ovam.learning.pickled_arrays import array_of, numbers, unwrapped
+from ovam.learning.pickled_arrays import array_of, npy_parts, numbers, unwrapped
 from ovam.learning.pickles import DeferredCall, read_pickle
 
 MOST_BYTES: Final = 1 << 26
 """64 MiB: 10 000 tokens of 2 rows of 768 numbers."""
 _FORMAT = "ovam-tokens/1"
 _LENGTH_BYTES = 8
-# NumPy reads the header as an expression of Python, which can fail in all the ways these can.
-_BAD_HEADER = (ValueError, TypeError, SyntaxError, TokenError, LookupError, AttributeError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +171,7 @@ def from_npy(data: bytes, *names: str) -> LearnedTokens:
     Raises `TokenFileError` for other bytes; a pickled file is one for `from_published`.
     """
     _check_size(data)
-    shape, fortran, dtype, body = _npy(data)
+    shape, fortran, dtype, body = npy_parts(data)
     if dtype.hasobject:
         raise TokenFileError("the .npy holds pickled objects; allowed: floating numbers (classes, width)")
     rows = numbers(shape, dtype.str, body, fortran=fortran)
@@ -191,7 +188,7 @@ def from_published(data: bytes) -> dict[str, LearnedTokens]:
     """
     _check_size(data)
     if data.startswith(npy.MAGIC_PREFIX):
-        shape, _, dtype, data = _npy(data)
+        shape, _, dtype, data = npy_parts(data)
         if not dtype.hasobject or shape != ():
             raise TokenFileError(f"the .npy is {dtype} of shape {shape}; allowed: one pickled dict")
     value = read_pickle(data)
@@ -244,17 +241,3 @@ def _safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise TokenFileError(f"{len(data)} bytes that are not a safetensors file: {error}") from error
     return tensors, metadata
-
-
-def _npy(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, bytes]:
-    """Split a `.npy` into shape, Fortran order, type and the rest."""
-    file = BytesIO(data)
-    try:
-        version = npy.read_magic(file)
-        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        if version not in readers:
-            raise TokenFileError(f"the .npy is of version {version}; allowed: (1, 0), (2, 0)")
-        shape, fortran, dtype = readers[version](file)
-    except _BAD_HEADER as error:
-        raise TokenFileError(f"{len(data)} bytes that are not a .npy: {error}") from error
-    return shape, fortran, dtype, file.read()

@@ -24,7 +24,7 @@ class Block:
     head_indices: tuple[int, ...] | None = None
     """Which of the block's heads were kept; `None` for all."""
     fingerprint: Float[Tensor, " channels"] | None = None
-    """Keys of one fixed row at capture; `None` for a block made by hand."""
+    """Keys of one fixed row at capture; `None` for a block that was not captured."""
 
     @property
     def heads(self) -> int:

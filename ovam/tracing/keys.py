@@ -63,7 +63,7 @@ def captured(attention: Any) -> nn.Module:  # noqa: ANN401 - a cross-attention
 
 
 def fingerprint(to_k: nn.Module) -> Float[Tensor, " channels"]:
-    """Return the keys of one fixed row: what tells a projection, with its adapters, from another."""
+    """Return the keys of one fixed row: a fingerprint of a projection with its adapters."""
     with torch.inference_mode(mode=False), torch.no_grad():
         row = (torch.arange(text_width(to_k), dtype=torch.float64) * 0.6180339887498949) % 1 - 0.5
         return projected(to_k, row[None].float())[0].detach().cpu()

@@ -22,7 +22,7 @@ KNOWN = (
     "StableDiffusionXLImg2ImgPipeline",
 )
 """The pipelines whose batch is known to be `[unconditional * n, conditional * n]`; other guidance may have
-three parts (InstructPix2Pix, perturbed attention), which no count of rows tells apart."""
+three parts (InstructPix2Pix, perturbed attention), which a count of rows cannot distinguish."""
 
 
 def plain_unet(pipeline: Pipeline) -> nn.Module:

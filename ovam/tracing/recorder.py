@@ -78,7 +78,7 @@ class Source:
     evaluation: Callable[[Pipeline, int], Evaluation]
     """Called before each with the pipeline that makes it and the number of rows in the UNet's batch."""
     generates: bool = True
-    """Whether the pipeline's own calls are recorded; else those made without a pipeline, of a real image."""
+    """Whether the pipeline's own calls are recorded; else evaluations without a pipeline, of a real image."""
 
 
 @contextmanager
@@ -175,7 +175,7 @@ class Recorder:
         self._hooked.clear()
 
     def traces(self) -> Iterator[Trace]:
-        """Return a trace per image of every call that made all its evaluations."""
+        """Return a trace per image of every call whose evaluations are complete."""
         for call in self._calls:
             if call.complete:
                 yield from call.traces(self._choice.half)

@@ -1,4 +1,4 @@
-"""What one call of a pipeline leaves behind, and how traces are made of it."""
+"""What is recorded of one call of a pipeline, and how it becomes traces."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ class Call:
 
     @property
     def complete(self) -> bool:
-        """Whether the call made all its evaluations."""
+        """Whether all evaluations of the call were recorded."""
         return self.finished >= self.expected
 
     def settle(self, blocks: Blocks) -> None:

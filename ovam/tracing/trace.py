@@ -39,7 +39,7 @@ class Trace:
     half: Half
     """Which half of the guidance batch the queries are from."""
     self_attention: tuple[SelfAttention, ...] = ()
-    """The self-attentions on the largest grid, when they were asked for."""
+    """The self-attentions on the largest grid, if they were kept."""
     clip_skip: int | None = None
     """How many layers of the text encoder the generation left out; attribution prompts are encoded in the same way."""
 
@@ -66,7 +66,7 @@ class Trace:
         return replace(self, blocks=blocks, self_attention=pixels)
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
-        """Write one safetensors file: queries, self-attentions, and what tells the keys; all else as JSON in its header.
+        """Write one safetensors file: queries, self-attentions and fingerprints of the keys; all else as JSON in its header.
 
         Keys that adapters had a part in are written whole, so that the file is read into a pipeline without them.
 

@@ -1,4 +1,4 @@
-"""The parts of a trace's file: a safetensors file whose header tells what each tensor is."""
+"""The parts of a trace's file: a safetensors file whose header names each tensor."""
 
 import json
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ class Readiness(BaseModel, frozen=True):
 
 
 class CodeMeaning(BaseModel, frozen=True):
-    """What a problem's code stands for."""
+    """The meaning of a problem's code."""
 
     code: Code
     status: int

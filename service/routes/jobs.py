@@ -96,7 +96,9 @@ async def get_job(record: Record, http: Request) -> Response:
 async def follow_job(
     record: LiveRecord,
     resources: With,
-    last: Annotated[str, Header(alias="Last-Event-ID", pattern=r"^\d{1,15}-\d{1,15}$", description="go on after it")] = START,
+    last: Annotated[
+        str, Header(alias="Last-Event-ID", pattern=r"^\d{1,15}-\d{1,15}$", description="continue after this event")
+    ] = START,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job: `state` and `progress` events, from the first or from `Last-Event-ID` on, until it is final."""
     async for event in follow(resources.patient, record.id, last):

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from contracts.schema.attribute import MethodCard
 from contracts.schema.fields import Schema
+from contracts.schema.methods import MethodCard
 from ovam.core.methods import METHODS
 from service.openapi import example, problems
 

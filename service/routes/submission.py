@@ -1,4 +1,4 @@
-"""What all ways to ask for a job have in common: media type, idempotency, and waiting for the answer."""
+"""What all job submissions share: media type, idempotency, and waiting for the answer."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping

@@ -6,16 +6,9 @@ from tokenizers import Tokenizer
 
 from contracts.rules.sources import check_image
 from contracts.rules.targets import check_embedding, check_method, method_of
-from contracts.schema.attribute import (
-    AttributeJob,
-    AttributeRequest,
-    EmbeddingTarget,
-    Target,
-    TargetJob,
-    TokenTarget,
-    WordsTarget,
-)
+from contracts.schema.attribute import AttributeJob, AttributeRequest, TargetJob
 from contracts.schema.models import ModelCard
+from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
 from ovam.core.words import spans_of
 from service.prompts import Prompt, check_word, fitting, sentence_of
 from service.validation.lookups import Lookups

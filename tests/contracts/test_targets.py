@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.rules.targets import check_embedding, check_method, method_of
-from contracts.schema.attribute import AttributeRequest, Settings
+from contracts.schema.attribute import AttributeRequest
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import BlockInfo, ImagesResult
+from contracts.schema.methods import Settings
 from contracts.schema.models import BestMethod, ModelCard
 from ovam.core.crf import CrfParameters
 from ovam.core.methods import METHODS, ByAffinity, ByAttention, Method, NoRefinement

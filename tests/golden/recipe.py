@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 
 FOLDER = Path(__file__).parent
 MODEL = Path(__file__).parents[2] / "models" / "tiny"

@@ -14,7 +14,7 @@ from ovam.errors import (
     SelectionError,
     UnsupportedModelError,
 )
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 from ovam.tracing.recording import grid_of
 from tests.ovam.reference import aggregate, record_attention
 from tests.pipelines import tiny_pipeline

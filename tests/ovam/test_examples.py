@@ -20,7 +20,7 @@ from ovam.errors import (
 )
 from ovam.learning import losses
 from ovam.learning.examples import nearest, require_one_model, training_examples
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 from tests.pipelines import tiny_pipeline
 
 LABELS = np.zeros((64, 96), dtype=np.uint8)

@@ -10,8 +10,8 @@ from diffusers import StableDiffusionPipeline
 import ovam
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, SelectionError, UnusableMaskError
 from ovam.learning.examples import nearest
+from ovam.learning.initial import initial_tokens
 from ovam.learning.losses import bce, cross_entropy_minmax
-from ovam.learning.optimization import initial_tokens
 
 MASK = torch.zeros(64, 96, dtype=torch.bool)
 MASK[16:40, 24:72] = True

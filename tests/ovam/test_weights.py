@@ -12,7 +12,7 @@ from diffusers.hooks import apply_group_offloading
 
 import ovam
 from ovam.errors import UnsupportedModelError
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 from ovam.tracing.keys import place_of, type_of
 from tests.families import generate, tiny_family
 from tests.pipelines import tiny_pipeline

@@ -39,14 +39,14 @@ def test_every_make_command_that_is_written_somewhere_exists(name: str) -> None:
     assert named <= targets()
 
 
-def test_the_commands_of_the_issue_are_there() -> None:
+def test_the_commands_of_the_documents_are_there() -> None:
     assert {"install", "demo", "test", "check", "bench", "eval", "eval-quick", "lint", "types", "imports", "clean"} <= targets()
 
 
 def test_ci_ends_with_the_tests_and_runs_everything_before() -> None:
     script = (ROOT / ".ci/run").read_text()
     steps = re.findall(r"^step \"[^\"]*\" .*make ([a-z]+)", script, flags=re.MULTILINE)
-    assert steps == ["dev", "lint", "types", "imports", "demo", "test"]
+    assert steps == ["dev", "clients", "lint", "types", "imports", "demo", "test"]
     assert script.rstrip().endswith("make test")
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
 

@@ -1,7 +1,12 @@
 import subprocess
 import sys
+import tomllib
+from graphlib import TopologicalSorter
 
+import grimp
 import pytest
+
+from tests.packaging.files import ROOT
 
 HEAVY = ("torch", "diffusers", "transformers")
 
@@ -33,3 +38,10 @@ def test_what_needs_no_tensors_works_without_torch(name: str) -> None:
     code = f"import sys, ovam; ovam.{name}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "False"
+
+
+def test_no_imports_form_a_circle_not_even_those_of_types() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
+    graph = grimp.build_graph(*packages, cache_dir=None)
+    circles = TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules})
+    circles.prepare()  # raises a CycleError that names the modules

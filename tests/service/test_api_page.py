@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from contracts.schema.attribute import AttributeRequest, Settings, Target
+from contracts.schema.attribute import AttributeRequest
 from contracts.schema.images import GenerateRequest, ImageRequest
+from contracts.schema.methods import Settings
 from contracts.schema.optimize import OptimizeRequest
 from contracts.schema.probe import ProbeRequest
+from contracts.schema.targets import Target
 from contracts.schema.tokens import ImportRequest
 from service.app import create_app
 from service.problems import ANSWERS

@@ -1,13 +1,11 @@
 """What others make of the API's description: clients of two generators read real answers of every kind of job.
 
-The generators pin other versions of packages than the service does, so they are looked for in an environment of their own:
-`python -m venv clients && clients/bin/pip install openapi-python-client datamodel-code-generator`, then OVAM_CLIENT_GENERATORS
-names its `bin` folder.
+The generators pin other versions of packages than the service does, so `make clients` installs them, and the linter spectral,
+in an environment of their own, whose folder CLIENT_GENERATORS names.
 """
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,7 +19,10 @@ from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker, card, token
 from tests.service.test_optimize import asked, png
 
-GENERATORS = Path(os.environ.get("OVAM_CLIENT_GENERATORS", ""))
+FOLDER = os.environ.get("CLIENT_GENERATORS")
+PROGRAMS, PYTHON = Path(FOLDER or "", "bin"), Path(FOLDER or "", "bin", "python")
+SPECTRAL = Path(FOLDER or "", "node_modules", ".bin", "spectral")
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="needs the generators that `make clients` installs")
 REQUESTS = {
     "GenerateRequest": examples.GENERATE,
     "AttributeRequest": examples.ATTRIBUTE,
@@ -95,13 +96,6 @@ async def answers(client: httpx2.AsyncClient, worker: InTestWorker, generated: s
     return file
 
 
-def tool(name: str) -> Path:
-    """A generator's program."""
-    if not os.environ.get("OVAM_CLIENT_GENERATORS"):
-        pytest.skip("OVAM_CLIENT_GENERATORS names no folder with openapi-python-client and datamodel-codegen")
-    return GENERATORS / name
-
-
 def ran(*command: object, folder: Path) -> str:
     done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -117,24 +111,29 @@ def document(tmp_path: Path) -> Path:
 
 
 def test_the_client_of_openapi_python_client_reads_every_answer(document: Path, answers: Path, tmp_path: Path) -> None:
-    program = tool("openapi-python-client")
-    said = ran(program, "generate", "--path", document, "--output-path", "client", "--meta", "none", folder=tmp_path)
-    assert "ERROR" not in said, said
-    assert "WARNING" not in said, said
+    output = ran(
+        PROGRAMS / "openapi-python-client",
+        "generate",
+        "--path",
+        document,
+        "--output-path",
+        "client",
+        "--meta",
+        "none",
+        folder=tmp_path,
+    )
+    assert "ERROR" not in output, output
+    assert "WARNING" not in output, output
     (tmp_path / "client").rename(tmp_path / "ovam_client")
-    ran(GENERATORS / "python", "-c", ATTRS, answers, folder=tmp_path)
+    ran(PYTHON, "-c", ATTRS, answers, folder=tmp_path)
 
 
 def test_the_classes_of_datamodel_code_generator_read_every_answer(document: Path, answers: Path, tmp_path: Path) -> None:
-    program = tool("datamodel-codegen")
     options = ("--input-file-type", "openapi", "--output-model-type", "pydantic_v2.BaseModel", "--output", "models.py")
-    ran(program, "--input", document, *options, folder=tmp_path)
-    ran(GENERATORS / "python", "-c", PYDANTIC, answers, folder=tmp_path)
+    ran(PROGRAMS / "datamodel-codegen", "--input", document, *options, folder=tmp_path)
+    ran(PYTHON, "-c", PYDANTIC, answers, folder=tmp_path)
 
 
 def test_spectral_finds_no_error_by_its_default_rules(document: Path, tmp_path: Path) -> None:
-    program = shutil.which("spectral", path=f"{GENERATORS}{os.pathsep}{os.environ['PATH']}")
-    if program is None:
-        pytest.skip("spectral is not installed: npm install --global @stoplight/spectral-cli")
     (tmp_path / ".spectral.yaml").write_text('extends: ["spectral:oas"]')
-    ran(program, "lint", document, "--fail-severity", "error", folder=tmp_path)
+    ran(SPECTRAL, "lint", document, "--fail-severity", "error", folder=tmp_path)

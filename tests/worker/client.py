@@ -17,11 +17,11 @@ from docket import Docket
 from PIL import Image
 from redis.asyncio import Redis
 
-from contracts.schema.attribute import Target
 from contracts.schema.images import ImagesResult
 from contracts.schema.jobs import AnyJob, JobRecord, State
 from contracts.schema.models import ModelCard
 from contracts.schema.optimize import MaskExample
+from contracts.schema.targets import Target
 from contracts.state import keys
 from contracts.state.ledger import Ledger, write
 from contracts.state.store import ArtifactStore

@@ -5,19 +5,12 @@ from typing import Any
 
 from contracts.rules.capabilities import generate_job, image_job
 from contracts.rules.targets import method_of
-from contracts.schema.attribute import (
-    AttributeJob,
-    AttributeRequest,
-    EmbeddingTarget,
-    Target,
-    TargetJob,
-    TokenTarget,
-    WordsTarget,
-)
+from contracts.schema.attribute import AttributeJob, AttributeRequest, TargetJob
 from contracts.schema.images import GenerateJob, GenerateRequest, ImageJob, ImageOptions, ImagesResult, Upload
 from contracts.schema.models import ModelCard
 from contracts.schema.optimize import OptimizeJob, WordInitial
 from contracts.schema.probe import ProbeJob
+from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
 
 CAT = WordsTarget(label="cat", prompt="a photograph of a cat", word="cat")
 DOG = WordsTarget(label="dog", prompt="a dog and a tree", word="dog")

@@ -10,20 +10,13 @@ import torch
 from PIL import Image
 
 import ovam
-from contracts.schema.attribute import (
-    AttributeJob,
-    AttributeResult,
-    EmbeddingTarget,
-    Segment,
-    Settings,
-    Target,
-    TargetJob,
-    TokenTarget,
-)
+from contracts.schema.attribute import AttributeJob, AttributeResult, Segment, TargetJob
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Rle
 from contracts.schema.images import CaptureOptions
 from contracts.schema.jobs import JobRecord, State, utc_now
+from contracts.schema.methods import Settings
+from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget
 from contracts.schema.tokens import TokenCard
 from contracts.state import keys
 from contracts.state.ledger import LostJob

@@ -7,9 +7,9 @@ import torch
 from obstore.exceptions import GenericError
 
 import ovam.errors
-from contracts.schema.attribute import TokenTarget, WordsTarget
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import JobRecord, State
+from contracts.schema.targets import TokenTarget, WordsTarget
 from contracts.state import keys
 from contracts.state.ledger import LostJob
 from ovam.errors import InvalidArgumentError, OvamError, SelectionError, TraceMismatchError

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import ovam
-from contracts.schema.attribute import Settings
 from contracts.schema.errors import Code
 from contracts.schema.jobs import AnyJob, JobRecord, State
+from contracts.schema.methods import Settings
 from contracts.schema.models import BestMethod
 from contracts.schema.optimize import (
     EmbeddingInitial,
@@ -32,7 +32,7 @@ from contracts.state.ledger import CancelRequested, LostJob
 from contracts.state.registry import Registry
 from ovam.core.label_maps import indexed_png
 from ovam.core.schedules import Step
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 from ovam.learning.token_files import from_npy
 from tests.worker.client import Client, base64_mask, left_half
 from tests.worker.running import running

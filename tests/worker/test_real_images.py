@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 import ovam
-from contracts.schema.attribute import AttributeResult, TokenTarget
+from contracts.schema.attribute import AttributeResult
 from contracts.schema.errors import Code
 from contracts.schema.images import ImagesResult
 from contracts.schema.jobs import JobRecord, State
 from contracts.schema.optimize import OptimizeResult
 from contracts.schema.probe import ProbeResult
+from contracts.schema.targets import TokenTarget
 from contracts.state import keys
 from ovam.real_images import TIMESTEPS
 from tests.families import picture, tiny_family

@@ -7,7 +7,7 @@ import pytest
 
 from tests.worker.client import Client
 from worker.resources import Resources
-from worker.traces import SceneCache
+from worker.scenes import SceneCache
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from worker.device import Priority
 from worker.models import Model
 from worker.outcomes import Outcome
 from worker.resources import Resources
+from worker.scenes import Scene
 from worker.segments import Heat, SegmentDraft, SemanticDraft, draft_of, semantic_draft_of
 from worker.targets import learned_tokens, library_target
-from worker.traces import Scene, scene_of
+from worker.traces import scene_of
 
 
 async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -> Outcome:
@@ -65,7 +66,7 @@ def heats_of(model: Model, scene: Scene, job: AttributeJob, targets: Sequence[Wo
 def drafts_of(
     attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat]
 ) -> tuple[list[SegmentDraft], SemanticDraft | None]:
-    """Cut every target's mask, and lay all targets into one map of labels if that is asked for.
+    """Cut every target's mask, and lay all targets into one map of labels if requested.
 
     One comes after the other: what takes long here holds Python's lock, so that threads would only wait.
     """

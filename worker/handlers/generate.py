@@ -25,7 +25,8 @@ from worker.models import Model, lent
 from worker.outcomes import Outcome
 from worker.rendering import BINARY, png
 from worker.resources import Resources
-from worker.traces import Scene, block_infos
+from worker.scenes import Scene
+from worker.traces import block_infos
 
 
 async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> Outcome:

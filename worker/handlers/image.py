@@ -23,7 +23,8 @@ from worker.outcomes import Outcome
 from worker.pictures import read_picture
 from worker.rendering import BINARY, png
 from worker.resources import Resources
-from worker.traces import Scene, block_infos
+from worker.scenes import Scene
+from worker.traces import block_infos
 
 NO_GUIDANCE = 1.0
 

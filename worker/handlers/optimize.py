@@ -23,7 +23,8 @@ from ovam.core.masks import binarize
 from ovam.core.methods import METHODS
 from ovam.core.schedules import decay
 from ovam.core.thresholds import Threshold
-from ovam.learning.optimization import TokenFit, initial_tokens, optimize_tokens
+from ovam.learning.initial import initial_tokens
+from ovam.learning.optimization import TokenFit, optimize_tokens
 from ovam.tracing.trace import Trace
 from worker.attempts import Attempt
 from worker.curves import loss_curve

@@ -11,7 +11,8 @@ from worker.device import Priority
 from worker.models import Model
 from worker.outcomes import Outcome
 from worker.resources import Resources
-from worker.traces import Scene, scene_of
+from worker.scenes import Scene
+from worker.traces import scene_of
 
 
 async def probe(attempt: Attempt, job: ProbeJob, resources: Resources) -> Outcome:

@@ -25,7 +25,7 @@ from experiments.evaluation.worlds import world_of
 from experiments.evaluation.worlds.world import World
 from ovam import Method, Rows
 from ovam.attention.targets import rows_of
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 from ovam.tracing.model import Pipeline
 
 

@@ -199,4 +199,4 @@ def train(
             training.save()
             unseen = measured(unet, text_encoder, scheduler, batches)
             print(f"unet: unseen {unseen:.4f}, step {training.step}, {training.progress}", flush=True)
-            export.assemble(folder, out, tokenizer, unet, text_encoder, training.average.values)
+            export.assemble(folder, out, tokenizer, unet, text_encoder, training.average.values, scheduler)

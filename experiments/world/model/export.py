@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -21,10 +21,9 @@ def assemble(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
     weights: list[Tensor],
+    scheduler: DDIMScheduler,
 ) -> None:
     """Save a pipeline in half precision to `out`: the folder's autoencoder, and UNet and text encoder with averaged weights."""
-    from experiments.world.model.denoiser import new_scheduler  # noqa: PLC0415 - the two need each other
-
     unet, text_encoder = copy.deepcopy(unet).cpu(), copy.deepcopy(text_encoder).cpu()
     with torch.no_grad():
         for parameter, value in zip([*unet.parameters(), *text_encoder.parameters()], weights, strict=True):
@@ -34,7 +33,7 @@ def assemble(
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=new_scheduler(),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

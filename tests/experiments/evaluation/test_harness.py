@@ -20,7 +20,7 @@ from experiments.evaluation.settings import PLAIN, Setting, generated, on_real_i
 from experiments.evaluation.stages import Plan
 from experiments.evaluation.subjects import Subject
 from experiments.evaluation.targets import WORDS
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 from tests.experiments.evaluation.conftest import CLASSES, MODEL, SETS, WORLD
 
 SMALL = Scale(

@@ -19,7 +19,7 @@ from ovam.core.crf import CrfParameters
 from ovam.core.methods import ByAffinity, ByAttention, ByBoth
 from ovam.core.selection import Blocks, Positions, Span
 from ovam.core.thresholds import Share
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 
 SELECTIONS: list[tuple[Blocks, Positions]] = [
     ("all", "all"),

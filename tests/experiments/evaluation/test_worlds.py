@@ -30,7 +30,7 @@ from experiments.world import atlas
 from experiments.world.annotator import FIRST, Annotator, Unet
 from experiments.world.model import autoencoder, denoiser, text
 from ovam.core.words import spans_of
-from ovam.learning.optimization import initial_tokens
+from ovam.learning.initial import initial_tokens
 from tests.experiments.evaluation.conftest import MODEL
 
 WORLDS = [Polygons(), Emoji()]
