@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ovam.attention.competition import Softmax, competing
+from ovam.attention.competition import rows_in_softmax
 from ovam.attention.refinement import Layer, affinity, attention_received
 from ovam.attention.scores import resize
-from ovam.attention.targets import Rows, Words, photograph_of, rows_of, target_heatmaps
+from ovam.attention.targets import Rows, Words, photograph_of, target_heatmaps
 from ovam.core.crf import dense_crf
 from ovam.core.masks import leakages, score, tidied, weighted
-from ovam.core.methods import METHODS, Method
+from ovam.core.methods import METHODS, Method, Softmax
 from ovam.core.pictures import Picture, rgb_of
 from ovam.core.thresholds import level_of, prepared, reaches
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError
@@ -114,12 +114,10 @@ def segment(
     methods = methods_of(method, wanted)
     pixels = _fitting(image, trace, methods)
     others = [target_of(one) for one in ([distractors] if isinstance(distractors, str) else distractors)]
-    rows = rows_of(pipeline, [*wanted, *others], [*methods, *[Method()] * len(others)], trace.clip_skip)
-    if softmax == "together":
-        rows = competing(rows[: len(wanted)], rows[len(wanted) :])
+    rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip)
     heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
     masks = [cut(one, heat, pixels) for one, heat in zip(methods, heats, strict=True)]
-    leaking = leakages(heats, masks) if softmax == "together" else [None] * len(masks)
+    leaking = leakages(heats, masks, [one.chosen for one in rows]) if softmax == "together" else [None] * len(masks)
     found = [
         Segment(heat, mask, score(heat, mask), one, leaked)
         for heat, mask, one, leaked in zip(heats, masks, methods, leaking, strict=True)

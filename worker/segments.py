@@ -31,6 +31,8 @@ class Heat:
     """What the method's threshold cuts."""
     parts: Mapping[Split, SplitHeatmaps]
     """On the CPU."""
+    rows: tuple[int, ...]
+    """The target's rows of the embedding that its softmax is over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +41,13 @@ class SegmentDraft:
 
     number: int
     target: TargetJob
+    mask: Bool[np.ndarray, "height width"]
     score: float
     region: Region
     instances: list[Region] | None
     parts: Mapping[Split, SplitHeatmaps]
     files: tuple[File, ...]
+    leakage: float | None = None
 
     def segment(self, artifacts: Artifacts) -> Segment:
         """Return the segment, given the artifacts of its files."""
@@ -51,6 +55,7 @@ class SegmentDraft:
             **dict(self.region),
             **dict(self.target),
             score=self.score,
+            leakage=self.leakage,
             heatmap=artifacts[f"heatmap-{self.number}.png"],
             heatmap_npy=artifacts[f"heatmap-{self.number}.npy"],
             refined_npy=artifacts.get(f"refined-{self.number}.npy"),
@@ -82,7 +87,7 @@ def draft_of(
     if options is not None:
         found = instances(mask, minimum_area=options.minimum_area, connectivity=options.connectivity)
         regions = [region_of(each) for each in found]
-    return SegmentDraft(number, target, score(heat.refined, mask), region_of(mask), regions, heat.parts, tuple(files))
+    return SegmentDraft(number, target, mask, score(heat.refined, mask), region_of(mask), regions, heat.parts, tuple(files))
 
 
 def maps_file(number: int, by: Split) -> str:

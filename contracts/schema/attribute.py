@@ -32,9 +32,10 @@ from contracts.schema.fields import (
     by_kind,
     suggestion,
 )
-from ovam.core.methods import METHODS, Method, MethodName, TargetKind
+from ovam.core.methods import METHODS, Method, MethodName, Softmax, TargetKind
 
 MAX_TARGETS = 64
+MAX_DISTRACTORS = 64
 MAX_ROWS = 77
 BOUNDED = {"blocks": Blocks, "evaluations": Positions, "heads": Positions}  # the same as in `Method`, with limits of size
 TAGGED = ("refine", "threshold")
@@ -204,6 +205,11 @@ class AttributeRequest(Schema):
     """Which of its images."""
     targets: list[Target] = Field(min_length=1, max_length=MAX_TARGETS)
     """What to look for."""
+    softmax: Softmax = "each"
+    """Over a target's own prompt, or its token's rows (`each`); or over all targets and distractors (`together`): each pixel's
+    attention is divided among them, so that what one claims the others lose."""
+    distractors: list[Target] = Field([], max_length=MAX_DISTRACTORS)
+    """Further targets that compete and get no segment, with `softmax` `together`. They take no `settings`."""
     method: Annotated[MethodName, BeforeValidator(known_method)] | None = None
     """A published method, see GET /v1/methods; the model's own best settings without it."""
     settings: Settings | None = None  # type: ignore[valid-type]
@@ -247,6 +253,8 @@ class AttributeJob(Schema):
     image: int
     model: Name
     targets: list[TargetJob]
+    softmax: Softmax
+    distractors: list[Target]
     maps: list[Split]
     semantic: SemanticOptions | None
     instances: InstanceOptions | None
@@ -288,6 +296,9 @@ class Segment(Region):
     """All settings, as used: sent again, they give the same mask."""
     score: float
     """How sure the mask is: the mean refined heat inside it as a fraction of the hottest pixel's, 0..1."""
+    leakage: float | None = None
+    """Estimate of how far its heat leaks to the targets that it competes with: 0 told apart, 1 as hot on their masks as on its
+    own. Null if it competes with none, or one of the masks has no pixel of its own."""
     heatmap: Artifact
     heatmap_npy: Artifact
     refined_npy: Artifact | None = None

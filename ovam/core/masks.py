@@ -1,6 +1,6 @@
 """From heat to a mask (Eq. 8 and 9), and what tidies a mask up."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import cv2
@@ -66,17 +66,21 @@ def score(heat: Float[np.ndarray, "height width"], mask: Bool[np.ndarray, "heigh
 
 
 def leakages(
-    heats: Sequence[Float[np.ndarray, "height width"]], masks: Sequence[Bool[np.ndarray, "height width"]]
+    heats: Sequence[Float[np.ndarray, "height width"]],
+    masks: Sequence[Bool[np.ndarray, "height width"]],
+    things: Sequence[Hashable] = (),
 ) -> list[float | None]:
     """Estimate how far each target's heat leaks to the others: 0 told apart, 1 as hot there as on its own mask.
 
     It is the mean heat on the others' masks over that on its own, both above the mean heat where no mask is (or the least
     heat, where masks cover everything), in [0, 1]. `None` where a target or all the others have no pixel of their own.
+    Targets of equal `things` are one, looked for in two ways, and no others to each other; without it all differ.
     """
     anything = np.logical_or.reduce([*masks])
     found: list[float | None] = []
-    for number, (heat, mask) in enumerate(zip(heats, masks, strict=True)):
-        others = np.logical_or.reduce([np.zeros_like(mask), *masks[:number], *masks[number + 1 :]]) & ~mask
+    named = [*zip(things or range(len(masks)), masks, strict=True)]
+    for heat, (thing, mask) in zip(heats, named, strict=True):
+        others = np.logical_or.reduce([np.zeros_like(mask), *(one for other, one in named if other != thing)]) & ~mask
         if not mask.any() or not others.any():
             found.append(None)
             continue

@@ -13,8 +13,10 @@ from ovam.attention.competition import competing
 from ovam.attention.targets import photograph_of, rows_of, target_heatmaps
 from ovam.core.masks import leakages
 from ovam.core.methods import Method
+from ovam.core.thresholds import Share
 from ovam.errors import InvalidArgumentError
 from tests.ovam.test_reference import noise
+from tests.ovam.test_targets import small_trace
 
 WORDS = ["cat", "dog", "monkey"]
 
@@ -66,13 +68,53 @@ def test_learned_tokens_bring_their_backgrounds_and_equal_rows_count_once() -> N
 
 def test_competitors_are_several_and_of_one_width(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
     one = ovam.Rows(noise(2, 32))
-    with pytest.raises(InvalidArgumentError, match=r"softmax is 'together'; allowed: two or more targets"):
-        competing([one])
+    for lone in ([one], [one, ovam.Rows(one.embedding.clone())]):
+        with pytest.raises(InvalidArgumentError, match=r"softmax is 'together'; allowed: two or more different targets"):
+            competing(lone)
     with pytest.raises(InvalidArgumentError, match=r"targets is \[32, 16\]; allowed: embeddings of one width"):
         competing([one, ovam.Rows(noise(2, 16))])
     with pytest.raises(InvalidArgumentError, match=r"distractors is '1 targets'; allowed: none with softmax='each'"):
         ovam.segment(trace, pipeline, "cat", "daam", distractors=["dog"])
     assert ovam.segment(trace, pipeline, "cat", "daam", softmax="together", distractors=["dog"]).leakage is None
+
+
+@given(
+    seed=st.integers(0, 999),
+    count=st.integers(2, 4),
+    distractors=st.integers(1, 4),
+    backgrounds=st.lists(st.booleans(), min_size=8, max_size=8),
+)
+def test_distractors_only_lower_heat(seed: int, count: int, distractors: int, backgrounds: list[bool]) -> None:
+    """Whatever comes with them, a further background as well; what is there already changes nothing."""
+    trace = small_trace()
+    pool = noise(16, 5, seed=seed)
+    rows = [ovam.Rows(torch.stack([pool[8 + number if own else 8], pool[number]])) for number, own in enumerate(backgrounds)]
+    targets, others = rows[:count], rows[count : count + distractors]
+    plain, lowered, again = (
+        target_heatmaps(trace, competing(targets, further), [Method()] * count)
+        for further in ([], others, [*others, *others, targets[0]])
+    )
+    for before, after, same in zip(plain, lowered, again, strict=True):
+        assert bool((after <= before * (1 + 1e-5)).all())
+        assert torch.equal(after, same)
+
+
+def test_all_classes_of_a_learned_token_compete_anyway() -> None:
+    trace, tokens = small_trace(), ovam.LearnedTokens(noise(4, 5), ("cat", "dog", "hat"))
+    each = [tokens[name] for name in tokens.classes]
+    together, alone = (target_heatmaps(trace, rows, [Method()] * 3) for rows in (competing(each), each))
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_a_target_with_two_settings_competes_once(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    strict, loose = (Method(threshold=Share(tau, "minmax")) for tau in (0.8, 0.2))
+    cat, large, dog = ovam.segment(trace, pipeline, ["cat", "cat", "dog"], [strict, loose, strict], softmax="together")
+    plain = ovam.segment(trace, pipeline, ["cat", "dog"], strict, softmax="together")
+    assert np.array_equal(cat.heatmap, plain[0].heatmap)
+    assert np.array_equal(cat.heatmap, large.heatmap)
+    expected = leakages([cat.heatmap, cat.heatmap, dog.heatmap], [cat.mask, large.mask, dog.mask], "ccd")
+    assert [cat.leakage, large.leakage, dog.leakage] == expected
 
 
 LEFT, RIGHT = np.array([[1, 1, 0, 0, 0, 0]], bool), np.array([[0, 0, 0, 1, 1, 0]], bool)
@@ -93,6 +135,8 @@ def test_leakage_is_the_heat_of_the_others_above_the_ground() -> None:
     assert leakages([heat, heat], [LEFT, nothing]) == [None, None]
     assert leakages([heat], [LEFT]) == [None]
     assert leakages([np.ones((1, 6)), heat], [LEFT, RIGHT])[0] == 1.0
+    assert leakages([heat] * 3, [LEFT, RIGHT, LEFT], "lrl") == [0.5, 1.0, 0.5]
+    assert leakages([heat] * 2, [LEFT, RIGHT], "ll") == [None, None]
 
 
 @given(

@@ -7,8 +7,10 @@ from dataclasses import replace
 import torch
 
 from contracts.schema.attribute import AttributeJob, AttributeResult
+from ovam.attention.competition import rows_in_softmax
 from ovam.attention.scores import resize
-from ovam.attention.targets import Rows, Words, rows_of, split_target_heatmaps, target_heatmaps
+from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
+from ovam.core.masks import leakages
 from ovam.segmentation import refined
 from worker.attempts import Attempt
 from worker.device import Priority
@@ -16,7 +18,7 @@ from worker.models import Model
 from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.segments import Heat, SegmentDraft, SemanticDraft, draft_of, semantic_draft_of
-from worker.targets import learned_tokens, library_target
+from worker.targets import learned_tokens, library_target, sought
 from worker.traces import Scene, scene_of
 
 
@@ -25,8 +27,8 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     model = await resources.models.get(job.model)
     scene = await scene_of(resources, model, job.job_id, job.image, field="job_id")
     learned = await learned_tokens(job, resources)
-    targets = [library_target(each.target, learned, field=f"targets.{number}") for number, each in enumerate(job.targets)]
-    heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, targets))
+    wanted = [library_target(target, learned, field=field) for field, target in sought(job).items()]
+    heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
     drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats)
     attempt.check()
     files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
@@ -43,12 +45,13 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
 
 
 @torch.inference_mode()
-def heats_of(model: Model, scene: Scene, job: AttributeJob, targets: Sequence[Words | Rows]) -> list[Heat]:
-    """Compute where each target is hot. What targets have in common is computed once."""
+def heats_of(model: Model, scene: Scene, job: AttributeJob, wanted: Sequence[Words | Rows]) -> list[Heat]:
+    """Compute where each target is hot; `wanted` holds the distractors after the targets. What they share is computed once."""
     trace = scene.trace.to(device=model.device)
     size = (scene.image.shape[0], scene.image.shape[1])
     methods = [each.settings for each in job.targets]
-    rows = rows_of(model.pipeline, targets, methods)
+    targets, distractors = wanted[: len(methods)], wanted[len(methods) :]
+    rows = rows_in_softmax(model.pipeline, targets, methods, job.softmax, distractors, trace.clip_skip)
     maps = target_heatmaps(trace, rows, methods)
     heats = refined(maps, methods, size, trace.self_attention)
     parts = {by: split_target_heatmaps(trace, rows, methods, by) for by in job.maps}
@@ -57,6 +60,7 @@ def heats_of(model: Model, scene: Scene, job: AttributeJob, targets: Sequence[Wo
             heatmap=resize(heatmap[None], size)[0].float().cpu().numpy(),
             refined=heat,
             parts={by: replace(splits[number], maps=splits[number].maps.cpu()) for by, splits in parts.items()},
+            rows=rows[number].chosen,
         )
         for number, (heatmap, heat) in enumerate(zip(maps, heats, strict=True))
     ]
@@ -73,4 +77,7 @@ def drafts_of(
     for number, (target, heat) in enumerate(zip(job.targets, heats, strict=True)):
         attempt.check()
         drafts.append(draft_of(number, target, heat, scene.image, job.instances))
+    if job.softmax == "together":
+        leaking = leakages([heat.refined for heat in heats], [draft.mask for draft in drafts], [heat.rows for heat in heats])
+        drafts = [replace(draft, leakage=leaked) for draft, leaked in zip(drafts, leaking, strict=True)]
     return drafts, None if job.semantic is None else semantic_draft_of(job.targets, heats, job.semantic)
