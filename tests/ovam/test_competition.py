@@ -101,7 +101,7 @@ def test_distractors_only_lower_heat(seed: int, count: int, distractors: int, ba
 
 def test_all_classes_of_a_learned_token_compete_anyway() -> None:
     trace, tokens = small_trace(), ovam.LearnedTokens(noise(4, 5), ("cat", "dog", "hat"))
-    each = [tokens[name] for name in tokens.classes]
+    each = [tokens[name] for name in tokens.names]
     together, alone = (target_heatmaps(trace, rows, [Method()] * 3) for rows in (competing(each), each))
     for one, other in zip(together, alone, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
