@@ -117,7 +117,7 @@ def segment(
     rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip)
     heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
     masks = [cut(one, heat, pixels) for one, heat in zip(methods, heats, strict=True)]
-    leaking = leakages(heats, masks, [one.chosen for one in rows]) if softmax == "together" else [None] * len(masks)
+    leaking = competitors_leakages(heats, methods, rows) if softmax == "together" else [None] * len(masks)
     found = [
         Segment(heat, mask, score(heat, mask), one, leaked)
         for heat, mask, one, leaked in zip(heats, masks, methods, leaking, strict=True)
@@ -208,6 +208,14 @@ def margin(method: Method, heat: Float[np.ndarray, "height width"]) -> Float[np.
     """
     hottest = heat.max()
     return (heat - np.asarray(level_of(heat, method.threshold), heat.dtype)) / (hottest if hottest > 0 else 1)
+
+
+def competitors_leakages(
+    heats: Sequence[Float[np.ndarray, "height width"]], methods: Sequence[Method], rows: Sequence[Rows]
+) -> list[float | None]:
+    """Estimate how far the refined heat of targets that compete leaks to the others, see `ovam.core.masks.leakages`."""
+    margins = [margin(method, heat) for method, heat in zip(methods, heats, strict=True)]
+    return leakages(heats, margins, [one.chosen for one in rows])
 
 
 def required(image: Picture | None) -> Picture:

@@ -31,8 +31,8 @@ class Heat:
     """What the method's threshold cuts."""
     parts: Mapping[Split, SplitHeatmaps]
     """On the CPU."""
-    rows: tuple[int, ...]
-    """The target's rows of the embedding that its softmax is over."""
+    leakage: float | None
+    """To the targets that it competes with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +41,12 @@ class SegmentDraft:
 
     number: int
     target: TargetJob
-    mask: Bool[np.ndarray, "height width"]
     score: float
+    leakage: float | None
     region: Region
     instances: list[Region] | None
     parts: Mapping[Split, SplitHeatmaps]
     files: tuple[File, ...]
-    leakage: float | None = None
 
     def segment(self, artifacts: Artifacts) -> Segment:
         """Return the segment, given the artifacts of its files."""
@@ -87,7 +86,9 @@ def draft_of(
     if options is not None:
         found = instances(mask, minimum_area=options.minimum_area, connectivity=options.connectivity)
         regions = [region_of(each) for each in found]
-    return SegmentDraft(number, target, mask, score(heat.refined, mask), region_of(mask), regions, heat.parts, tuple(files))
+    return SegmentDraft(
+        number, target, score(heat.refined, mask), heat.leakage, region_of(mask), regions, heat.parts, tuple(files)
+    )
 
 
 def maps_file(number: int, by: Split) -> str:

@@ -297,8 +297,8 @@ class Segment(Region):
     score: float
     """How sure the mask is: the mean refined heat inside it as a fraction of the hottest pixel's, 0..1."""
     leakage: float | None = None
-    """Estimate of how far its heat leaks to the targets that it competes with: 0 told apart, 1 as hot on their masks as on its
-    own. Null if it competes with none, or one of the masks has no pixel of its own."""
+    """Estimate of how far its heat leaks to the targets that it competes with: 0 told apart, 1 as hot on their places in a map of
+    labels as on its own. Null if it competes with no other target, or one of these places is empty."""
     heatmap: Artifact
     heatmap_npy: Artifact
     refined_npy: Artifact | None = None

@@ -10,8 +10,7 @@ from contracts.schema.attribute import AttributeJob, AttributeResult
 from ovam.attention.competition import rows_in_softmax
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
-from ovam.core.masks import leakages
-from ovam.segmentation import refined
+from ovam.segmentation import competitors_leakages, refined
 from worker.attempts import Attempt
 from worker.device import Priority
 from worker.models import Model
@@ -54,13 +53,14 @@ def heats_of(model: Model, scene: Scene, job: AttributeJob, wanted: Sequence[Wor
     rows = rows_in_softmax(model.pipeline, targets, methods, job.softmax, distractors, trace.clip_skip)
     maps = target_heatmaps(trace, rows, methods)
     heats = refined(maps, methods, size, trace.self_attention)
+    leaking = competitors_leakages(heats, methods, rows) if job.softmax == "together" else [None] * len(heats)
     parts = {by: split_target_heatmaps(trace, rows, methods, by) for by in job.maps}
     return [
         Heat(
             heatmap=resize(heatmap[None], size)[0].float().cpu().numpy(),
             refined=heat,
             parts={by: replace(splits[number], maps=splits[number].maps.cpu()) for by, splits in parts.items()},
-            rows=rows[number].chosen,
+            leakage=leaking[number],
         )
         for number, (heatmap, heat) in enumerate(zip(maps, heats, strict=True))
     ]
@@ -77,7 +77,4 @@ def drafts_of(
     for number, (target, heat) in enumerate(zip(job.targets, heats, strict=True)):
         attempt.check()
         drafts.append(draft_of(number, target, heat, scene.image, job.instances))
-    if job.softmax == "together":
-        leaking = leakages([heat.refined for heat in heats], [draft.mask for draft in drafts], [heat.rows for heat in heats])
-        drafts = [replace(draft, leakage=leaked) for draft, leaked in zip(drafts, leaking, strict=True)]
     return drafts, None if job.semantic is None else semantic_draft_of(job.targets, heats, job.semantic)
