@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ovam.attention.competition import Softmax, competing
+from ovam.attention.competition import rows_in_softmax
 from ovam.attention.refinement import Layer, affinity, attention_received
 from ovam.attention.scores import resize
-from ovam.attention.targets import Rows, Words, photograph_of, rows_of, target_heatmaps
+from ovam.attention.targets import Rows, Words, photograph_of, target_heatmaps
 from ovam.core.crf import dense_crf
 from ovam.core.masks import leakages, score, tidied, weighted
-from ovam.core.methods import METHODS, Method
+from ovam.core.methods import METHODS, Method, Softmax
 from ovam.core.pictures import Picture, rgb_of
 from ovam.core.thresholds import level_of, prepared, reaches
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError
@@ -114,12 +114,10 @@ def segment(
     methods = methods_of(method, wanted)
     pixels = _fitting(image, trace, methods)
     others = [target_of(one) for one in ([distractors] if isinstance(distractors, str) else distractors)]
-    rows = rows_of(pipeline, [*wanted, *others], [*methods, *[Method()] * len(others)], trace.clip_skip)
-    if softmax == "together":
-        rows = competing(rows[: len(wanted)], rows[len(wanted) :])
+    rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip)
     heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
     masks = [cut(one, heat, pixels) for one, heat in zip(methods, heats, strict=True)]
-    leaking = leakages(heats, masks) if softmax == "together" else [None] * len(masks)
+    leaking = competitors_leakages(heats, methods, rows) if softmax == "together" else [None] * len(masks)
     found = [
         Segment(heat, mask, score(heat, mask), one, leaked)
         for heat, mask, one, leaked in zip(heats, masks, methods, leaking, strict=True)
@@ -210,6 +208,14 @@ def margin(method: Method, heat: Float[np.ndarray, "height width"]) -> Float[np.
     """
     hottest = heat.max()
     return (heat - np.asarray(level_of(heat, method.threshold), heat.dtype)) / (hottest if hottest > 0 else 1)
+
+
+def competitors_leakages(
+    heats: Sequence[Float[np.ndarray, "height width"]], methods: Sequence[Method], rows: Sequence[Rows]
+) -> list[float | None]:
+    """Estimate how far the refined heat of targets that compete leaks to the others, see `ovam.core.masks.leakages`."""
+    margins = [margin(method, heat) for method, heat in zip(methods, heats, strict=True)]
+    return leakages(heats, margins, [one.chosen for one in rows])
 
 
 def required(image: Picture | None) -> Picture:

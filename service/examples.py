@@ -70,6 +70,12 @@ ATTRIBUTE: Json = {
     "settings": {"evaluations": {"start": 10}},
     "semantic": {"least_gap": 0.05, "labels": [7, 8, 9]},
 }
+ATTRIBUTE_TOGETHER: Json = {
+    "job_id": GENERATION,
+    "targets": [{"word": "car"}, {"word": "grass"}],
+    "softmax": "together",
+    "distractors": [{"word": "sky"}, {"prompt": "a photograph of a paved road", "word": "paved road"}],
+}
 OPTIMIZE: Json = {
     "name": "car",
     "classes": ["car"],
@@ -134,6 +140,8 @@ ATTRIBUTE_JOB: Json = {
     "image": 0,
     "model": "tiny",
     "targets": [{"label": "car", "target": CAR, "method": "ovam", "settings": METHOD}],
+    "softmax": "each",
+    "distractors": [],
     "maps": [],
     "semantic": {"least_gap": 0.05, "labels": [7]},
     "instances": None,
@@ -145,6 +153,7 @@ SEGMENT: Json = {
     "method": "ovam",
     "settings": METHOD,
     "score": 0.71,
+    "leakage": None,
     "area": 640,
     "bbox": [12, 24, 40, 22],
     "rle": {"size": [64, 64], "counts": "n`01n13L4M3N2N1O2N1O1O1O001O0000001O1O1O2N2M4Kdf0"},

@@ -66,9 +66,9 @@ def example(value: object, description: str, **more: object) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"example": value}}, **more}
 
 
-def body(value: object) -> Any:  # noqa: ANN401  # what FastAPI's Body is
-    """A body in JSON, with an example."""
-    return Body(openapi_examples={"example": {"value": value}})
+def body(value: object, **others: object) -> Any:  # noqa: ANN401  # what FastAPI's Body is
+    """A body in JSON, with an example, and others by name."""
+    return Body(openapi_examples={name: {"value": each} for name, each in {"example": value, **others}.items()})
 
 
 def describe(app: FastAPI, routes: Sequence[BaseRoute]) -> None:

@@ -31,6 +31,8 @@ class Heat:
     """What the method's threshold cuts."""
     parts: Mapping[Split, SplitHeatmaps]
     """On the CPU."""
+    leakage: float | None
+    """To the targets that it competes with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class SegmentDraft:
     number: int
     target: TargetJob
     score: float
+    leakage: float | None
     region: Region
     instances: list[Region] | None
     parts: Mapping[Split, SplitHeatmaps]
@@ -51,6 +54,7 @@ class SegmentDraft:
             **dict(self.region),
             **dict(self.target),
             score=self.score,
+            leakage=self.leakage,
             heatmap=artifacts[f"heatmap-{self.number}.png"],
             heatmap_npy=artifacts[f"heatmap-{self.number}.npy"],
             refined_npy=artifacts.get(f"refined-{self.number}.npy"),
@@ -82,7 +86,9 @@ def draft_of(
     if options is not None:
         found = instances(mask, minimum_area=options.minimum_area, connectivity=options.connectivity)
         regions = [region_of(each) for each in found]
-    return SegmentDraft(number, target, score(heat.refined, mask), region_of(mask), regions, heat.parts, tuple(files))
+    return SegmentDraft(
+        number, target, score(heat.refined, mask), heat.leakage, region_of(mask), regions, heat.parts, tuple(files)
+    )
 
 
 def maps_file(number: int, by: Split) -> str:

@@ -17,13 +17,15 @@ Learned = Mapping[str, tuple[TokenCard, Tensor]]
 """The cards and the rows of learned tokens, by reference."""
 
 
+def sought(job: AttributeJob) -> dict[str, Target]:
+    """Return the targets of a job, then its distractors, by their fields."""
+    targets = {f"targets.{number}": each.target for number, each in enumerate(job.targets)}
+    return targets | {f"distractors.{number}": each for number, each in enumerate(job.distractors)}
+
+
 async def learned_tokens(job: AttributeJob, resources: Resources) -> Learned:
     """Read the tokens that a job names. ServiceError: unknown-token, token-file-unreadable."""
-    fields = {
-        each.target.token: f"targets.{number}.token"
-        for number, each in enumerate(job.targets)
-        if isinstance(each.target, TokenTarget)
-    }
+    fields = {target.token: f"{field}.token" for field, target in sought(job).items() if isinstance(target, TokenTarget)}
     read = (rows_of_token(resources.redis, resources.store, reference, field=field) for reference, field in fields.items())
     return dict(zip(fields, await asyncio.gather(*read), strict=True))
 

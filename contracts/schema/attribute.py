@@ -7,9 +7,10 @@ from pydantic import Field, model_validator
 from contracts.schema.fields import Artifact, JobId, Name, Result, Rle, Schema, Split
 from contracts.schema.methods import KnownMethod, Settings
 from contracts.schema.targets import Target
-from ovam.core.methods import Method
+from ovam.core.methods import Method, Softmax
 
 MAX_TARGETS = 64
+MAX_DISTRACTORS = 64
 
 
 class SemanticOptions(Schema):
@@ -39,6 +40,11 @@ class AttributeRequest(Schema):
     """Which of its images."""
     targets: list[Target] = Field(min_length=1, max_length=MAX_TARGETS)
     """What to look for."""
+    softmax: Softmax = "each"
+    """Over a target's own prompt, or its token's rows (`each`); or over all targets and distractors (`together`): each pixel's
+    attention is divided among them, so that what one claims the others lose."""
+    distractors: list[Target] = Field([], max_length=MAX_DISTRACTORS)
+    """Further targets that compete and get no segment, with `softmax` `together`. They take no `settings`."""
     method: KnownMethod | None = None
     """A published method, see GET /v1/methods; the model's own best settings without it."""
     settings: Settings | None = None  # type: ignore[valid-type]
@@ -82,6 +88,8 @@ class AttributeJob(Schema):
     image: int
     model: Name
     targets: list[TargetJob]
+    softmax: Softmax
+    distractors: list[Target]
     maps: list[Split]
     semantic: SemanticOptions | None
     instances: InstanceOptions | None
@@ -123,6 +131,9 @@ class Segment(Region):
     """All settings, as used: sent again, they give the same mask."""
     score: float
     """How sure the mask is: the mean refined heat inside it as a fraction of the hottest pixel's, 0..1."""
+    leakage: float | None = None
+    """Estimate of how far its heat leaks to the targets that it competes with: 0 told apart, 1 as hot on their places in a map of
+    labels as on its own. Null if it competes with no other target, or one of these places is empty."""
     heatmap: Artifact
     heatmap_npy: Artifact
     refined_npy: Artifact | None = None

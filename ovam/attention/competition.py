@@ -1,16 +1,32 @@
 """Targets that compete: all of them in one softmax, so that what one claims of a pixel the others lose."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ovam.attention.targets import Rows
+from ovam.attention.targets import Rows, Words, rows_of
+from ovam.core.methods import Method, Softmax
 from ovam.errors import InvalidArgumentError
 from ovam.tracing.keys import differ
+from ovam.tracing.model import Pipeline
 
-Softmax = Literal["each", "together"]
+
+def rows_in_softmax(
+    pipeline: Pipeline,
+    targets: Sequence[Words | Rows],
+    methods: Sequence[Method],
+    softmax: Softmax,
+    distractors: Sequence[Words | Rows] = (),
+    clip_skip: int | None = None,
+) -> list[Rows]:
+    """Find each target's rows in the embedding that its softmax is over: its own ("each"), or a joint one ("together").
+
+    `clip_skip` is the trace's. Raises what `rows_of` and `competing` raise.
+    """
+    rows = rows_of(pipeline, [*targets, *distractors], [*methods, *[Method()] * len(distractors)], clip_skip)
+    wanted, others = rows[: len(targets)], rows[len(targets) :]
+    return competing(wanted, others) if softmax == "together" else wanted
 
 
 def competing(targets: Sequence[Rows], distractors: Sequence[Rows] = ()) -> list[Rows]:
@@ -24,11 +40,9 @@ def competing(targets: Sequence[Rows], distractors: Sequence[Rows] = ()) -> list
 
     summed over blocks, evaluations and heads as usual (Eq. 5). Of a prompt's other tokens none takes part.
 
-    Raises `InvalidArgumentError` for fewer than two competitors, or embeddings of different widths.
+    Raises `InvalidArgumentError` for fewer than two that differ, or embeddings of different widths.
     """
     everything = [*targets, *distractors]
-    if len(everything) < 2:
-        raise InvalidArgumentError("softmax", "together", "two or more targets and distractors, or 'each'")
     if len({each.embedding.shape[1] for each in everything}) > 1:
         widths = [each.embedding.shape[1] for each in everything]
         raise InvalidArgumentError("targets", widths, "embeddings of one width")
@@ -45,6 +59,8 @@ def competing(targets: Sequence[Rows], distractors: Sequence[Rows] = ()) -> list
             if places.setdefault(row.numpy().tobytes(), len(table)) == len(table):
                 table.append(row)
         chosen.append(tuple(places[row.numpy().tobytes()] for row in rows))
+    if len({*chosen}) < 2:
+        raise InvalidArgumentError("softmax", "together", "two or more different targets and distractors, or 'each'")
     joint = torch.stack(table)
     return [Rows(joint, rows) for rows in chosen[: len(targets)]]
 

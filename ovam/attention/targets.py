@@ -119,17 +119,18 @@ def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequen
 
 
 def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[int]]:
-    """Group targets of one selection, as many as fit."""
+    """Group targets of one selection, as many as fit; an embedding that several of them have counts once."""
     groups: list[list[int]] = []
-    latest: dict[str, tuple[list[int], int]] = {}
+    latest: dict[str, tuple[list[int], dict[int, int]]] = {}
     for number, (target, method) in enumerate(zip(targets, methods, strict=True)):
         selection = str((method.blocks, method.evaluations, method.heads))
-        group, rows = latest.get(selection, ([], _ROWS_AT_A_TIME))
-        if rows + len(target.embedding) > _ROWS_AT_A_TIME:
-            group, rows = [], 0
+        group, sizes = latest.get(selection, ([], {}))
+        own, rows = id(target.embedding), len(target.embedding)
+        if not group or (own not in sizes and sum(sizes.values()) + rows > _ROWS_AT_A_TIME):
+            group, sizes = [], {}
             groups.append(group)
         group.append(number)
-        latest[selection] = group, rows + len(target.embedding)
+        latest[selection] = group, sizes | {own: rows}
     return groups
 
 

@@ -1,6 +1,6 @@
 """From heat to a mask (Eq. 8 and 9), and what tidies a mask up."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import cv2
@@ -66,23 +66,28 @@ def score(heat: Float[np.ndarray, "height width"], mask: Bool[np.ndarray, "heigh
 
 
 def leakages(
-    heats: Sequence[Float[np.ndarray, "height width"]], masks: Sequence[Bool[np.ndarray, "height width"]]
+    heats: Sequence[Float[np.ndarray, "height width"]],
+    margins: Sequence[Float[np.ndarray, "height width"]],
+    things: Sequence[Hashable],
 ) -> list[float | None]:
-    """Estimate how far each target's heat leaks to the others: 0 not at all, 1 as hot there as on its own mask.
+    """Estimate how far each target's heat leaks to the others: 0 told apart, 1 as hot there as on its own place.
 
-    It is the mean heat on the others' masks over that on its own, both above the mean heat where no mask is (or the least
-    heat, where masks cover everything), in [0, 1]. `None` where a target or all the others have no pixel of their own.
+    A target's place is where its margin over its threshold is the largest, and at least 0, as in a map of labels. Leakage is the
+    mean heat on the others' places over that on its own, both above the mean heat on nobody's place (or the least heat,
+    where there is none), in [0, 1]. `None` where a target or all the others have no place. Targets of equal `things` are
+    one, looked for in two ways, and have one place.
     """
-    anything = np.logical_or.reduce([*masks])
+    winner, taken = np.argmax(margins, axis=0), np.max(margins, axis=0) >= 0
     found: list[float | None] = []
-    for number, (heat, mask) in enumerate(zip(heats, masks, strict=True)):
-        others = np.logical_or.reduce([np.zeros_like(mask), *masks[:number], *masks[number + 1 :]]) & ~mask
-        if not mask.any() or not others.any():
+    for heat, thing in zip(heats, things, strict=True):
+        own = taken & np.isin(winner, [number for number, other in enumerate(things) if other == thing])
+        others = taken & ~own
+        if not own.any() or not others.any():
             found.append(None)
             continue
-        floor = heat.min() if anything.all() else heat[~anything].mean()
-        own, leaked = float(heat[mask].mean() - floor), float(heat[others].mean() - floor)
-        found.append(min(1.0, max(0.0, leaked / own)) if own > 0 else 1.0)
+        floor = heat.min() if taken.all() else heat[~taken].mean()
+        hot, leaked = float(heat[own].mean() - floor), float(heat[others].mean() - floor)
+        found.append(min(1.0, max(0.0, leaked / hot)) if hot > 0 else 1.0)
     return found
 
 

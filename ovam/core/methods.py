@@ -16,6 +16,7 @@ from ovam.errors import UnknownMethodError
 Padding = Literal["none", "max_length"]
 Reduction = Literal["mean", "sum"]
 Sign = Literal[1, -1]
+Softmax = Literal["each", "together"]
 TargetKind = Literal["words", "tokens"]
 MethodName = Literal["ovam", "daam", "attn2mask"]
 

@@ -41,7 +41,7 @@ router = APIRouter(tags=["jobs"])
     },
 )
 async def attribute(
-    request: Annotated[AttributeRequest, body(examples.ATTRIBUTE)],
+    request: Annotated[AttributeRequest, body(examples.ATTRIBUTE, together=examples.ATTRIBUTE_TOGETHER)],
     http: Request,
     resources: With,
     key: IdempotencyKey = None,

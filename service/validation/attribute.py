@@ -1,5 +1,6 @@
 """From the question where targets are to the job: every target with its label, its prompt or token, and all its settings."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from tokenizers import Tokenizer
@@ -7,15 +8,18 @@ from tokenizers import Tokenizer
 from contracts.rules.sources import check_image
 from contracts.rules.targets import check_embedding, check_method, method_of
 from contracts.schema.attribute import AttributeJob, AttributeRequest, TargetJob
+from contracts.schema.errors import Code, ServiceError
 from contracts.schema.models import ModelCard
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
 from ovam.core.words import spans_of
+from ovam.errors import shown
 from service.prompts import Prompt, check_word, fitting, sentence_of
 from service.validation.lookups import Lookups
 
 
 async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     """The job, if its source has the image and every target can be looked for in it."""
+    check_softmax(request)
     images = await lookups.images_of(request.job_id, field="job_id")
     check_image(images, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(images.model, field="job_id")
@@ -26,11 +30,19 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
         name, method = method_of(request, number, card, self_attention=images.self_attention)
         check_method(request, number, method, images)
         targets.append(TargetJob(label=label, target=whole, method=name, settings=method))
+    distractors = []
+    for number, target in enumerate(request.distractors):
+        label, whole = await filled_target(target, card, tokenizer, lookups, field=f"distractors.{number}")
+        distractors.append(whole.model_copy(update={"label": label}))
+    if request.softmax == "together":
+        check_competitors([each.target for each in targets], distractors)
     return AttributeJob(
         job_id=request.job_id,
         image=request.image,
         model=card.name,
         targets=targets,
+        softmax=request.softmax,
+        distractors=distractors,
         maps=request.maps,
         semantic=request.semantic,
         instances=request.instances,
@@ -61,6 +73,42 @@ async def filled_target(
             return target.label, target.model_copy(update={"rows": rows, "settings": None})
         case _:
             assert_never(target)
+
+
+def check_softmax(request: AttributeRequest) -> None:
+    """Raise settings-contradict for distractors where nothing competes, and for settings of one, which has no mask."""
+    count = len(request.distractors)
+    if count and request.softmax == "each":
+        detail = f"`distractors` has {count}; allowed with `softmax` 'each': none (with 'together' they compete)"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="distractors", value=count)
+    for number, target in enumerate(request.distractors):
+        if target.settings is not None:
+            field, value = f"distractors.{number}.settings", shown(target.settings.changes())
+            detail = f"`{field}` is {value}; allowed: none, since a distractor gets no mask"
+            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=field, value=value)
+
+
+def check_competitors(targets: Sequence[Target], distractors: Sequence[Target]) -> None:
+    """Raise settings-contradict for a distractor that is a target, or another distractor, as well; and for a lone competitor.
+
+    A target may be there twice, with other settings: it competes once.
+    """
+    fields = {thing_of(target): f"targets.{number}" for number, target in enumerate(targets)}
+    for number, target in enumerate(distractors):
+        field, same = f"distractors.{number}", fields.get(thing_of(target))
+        if same is not None:
+            detail = f"`{field}` is {target.label!r}, as `{same}` is; allowed: what is no target and no other distractor"
+            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=field, value=target.label)
+        fields[thing_of(target)] = field
+    if len(fields) == 1:
+        detail = "`softmax` is 'together', and nothing else competes; allowed: 'each', or a further target or distractor"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="softmax", value="together")
+
+
+def thing_of(target: Target) -> str:
+    """What a target, filled in, is looked for by: words whatever their case."""
+    text = target.model_dump_json(exclude={"label", "settings"})
+    return text.casefold() if isinstance(target, WordsTarget) else text
 
 
 def word_field(target: WordsTarget, prompt: Prompt, field: str) -> str:

@@ -86,6 +86,25 @@ def test_a_learned_token_finds_the_thing_on_another_image_better_than_the_word(s
     assert "sun-learned" in service.http.get("/v1/tokens/sun-learned").text
 
 
+def test_words_that_compete_are_told_apart_better_than_alone(service: Service) -> None:
+    scene = service.run("generate", {"prompt": "a photograph of a red car and a tree on the grass", "seed": 4})
+    image = service.picture(scene["result"]["images"][0]["image"])
+    truths = [Annotator.load().mask(image, name) for name in ("car", "tree")]
+
+    def asked(**options: object) -> tuple[float, list[float | None]]:
+        """How well the map of labels fits, and the leakage of each word."""
+        answer = service.run("attribute", target(scene, {"word": "car"}, {"word": "tree"}, semantic={}, **options))["result"]
+        labels = service.picture(answer["semantic"]["map"])
+        fit = np.mean([overlap(labels == number, truth) for number, truth in enumerate(truths, 1)])
+        return float(fit), [segment["leakage"] for segment in answer["segments"]]
+
+    each, unknown = asked()
+    together, leakages = asked(softmax="together", distractors=[{"word": "grass"}])
+    assert together > each + 0.1
+    assert unknown == [None, None]
+    assert all(leaked is not None and 0 < leaked < 1 for leaked in leakages)
+
+
 def test_words_that_were_not_in_the_prompt_can_be_asked_for(service: Service, generated: Record) -> None:
     unseen = {"label": "sunshine", "prompt": "a drawing of sunshine", "word": "sunshine"}
     (segment,) = service.run("attribute", target(generated, unseen))["result"]["segments"]

@@ -11,10 +11,14 @@ from hypothesis.extra import numpy as arrays
 import ovam
 from ovam.attention.competition import competing
 from ovam.attention.targets import photograph_of, rows_of, target_heatmaps
+from ovam.core.label_maps import labels_of
 from ovam.core.masks import leakages
 from ovam.core.methods import Method
+from ovam.core.thresholds import Share
 from ovam.errors import InvalidArgumentError
+from ovam.segmentation import margin
 from tests.ovam.test_reference import noise
+from tests.ovam.test_targets import small_trace
 
 WORDS = ["cat", "dog", "monkey"]
 
@@ -50,7 +54,8 @@ def test_a_segment_of_competing_targets_is_that_of_their_joint_rows(pipeline: St
     apart = ovam.segment(trace, pipeline, WORDS[:2], method)
     assert [found.leakage for found in apart] == [None, None]
     assert not np.allclose(apart[0].heatmap, both[0].heatmap, atol=1e-3)
-    assert [found.leakage for found in both] == leakages([f.heatmap for f in both], [f.mask for f in both])
+    labels = labels_of(np.stack([margin(method, found.heatmap) for found in both]))
+    assert [found.leakage for found in both] == leakages([f.heatmap for f in both], places(labels == 1, labels == 2), "cd")
 
 
 def test_learned_tokens_bring_their_backgrounds_and_equal_rows_count_once() -> None:
@@ -66,8 +71,9 @@ def test_learned_tokens_bring_their_backgrounds_and_equal_rows_count_once() -> N
 
 def test_competitors_are_several_and_of_one_width(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
     one = ovam.Rows(noise(2, 32))
-    with pytest.raises(InvalidArgumentError, match=r"softmax is 'together'; allowed: two or more targets"):
-        competing([one])
+    for lone in ([one], [one, ovam.Rows(one.embedding.clone())]):
+        with pytest.raises(InvalidArgumentError, match=r"softmax is 'together'; allowed: two or more different targets"):
+            competing(lone)
     with pytest.raises(InvalidArgumentError, match=r"targets is \[32, 16\]; allowed: embeddings of one width"):
         competing([one, ovam.Rows(noise(2, 16))])
     with pytest.raises(InvalidArgumentError, match=r"distractors is '1 targets'; allowed: none with softmax='each'"):
@@ -75,34 +81,89 @@ def test_competitors_are_several_and_of_one_width(pipeline: StableDiffusionPipel
     assert ovam.segment(trace, pipeline, "cat", "daam", softmax="together", distractors=["dog"]).leakage is None
 
 
+@given(
+    seed=st.integers(0, 999),
+    count=st.integers(2, 4),
+    distractors=st.integers(1, 4),
+    backgrounds=st.lists(st.booleans(), min_size=8, max_size=8),
+)
+def test_distractors_only_lower_heat(seed: int, count: int, distractors: int, backgrounds: list[bool]) -> None:
+    """Whatever comes with them, a further background as well; what is there already changes nothing."""
+    trace = small_trace()
+    pool = noise(16, 5, seed=seed)
+    rows = [ovam.Rows(torch.stack([pool[8 + number if own else 8], pool[number]])) for number, own in enumerate(backgrounds)]
+    targets, others = rows[:count], rows[count : count + distractors]
+    plain, lowered, again = (
+        target_heatmaps(trace, competing(targets, further), [Method()] * count)
+        for further in ([], others, [*others, *others, targets[0]])
+    )
+    for before, after, same in zip(plain, lowered, again, strict=True):
+        assert bool((after <= before * (1 + 1e-5)).all())
+        assert torch.equal(after, same)
+
+
+def test_all_classes_of_a_learned_token_compete_anyway() -> None:
+    trace, tokens = small_trace(), ovam.LearnedTokens(noise(4, 5), ("cat", "dog", "hat"))
+    each = [tokens[name] for name in tokens.names]
+    together, alone = (target_heatmaps(trace, rows, [Method()] * 3) for rows in (competing(each), each))
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_a_target_with_two_settings_competes_once(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
+    strict, loose = (Method(threshold=Share(tau, "minmax")) for tau in (0.8, 0.2))
+    cat, large, dog = ovam.segment(trace, pipeline, ["cat", "cat", "dog"], [strict, loose, strict], softmax="together")
+    plain = ovam.segment(trace, pipeline, ["cat", "dog"], strict, softmax="together")
+    assert np.array_equal(cat.heatmap, plain[0].heatmap)
+    assert np.array_equal(cat.heatmap, large.heatmap)
+    pair = ovam.segment(trace, pipeline, ["cat", "dog"], [loose, strict], softmax="together")
+    assert [cat.leakage, large.leakage, dog.leakage] == [pair[0].leakage, pair[0].leakage, pair[1].leakage]
+
+
 LEFT, RIGHT = np.array([[1, 1, 0, 0, 0, 0]], bool), np.array([[0, 0, 0, 1, 1, 0]], bool)
 
 
-def test_leakage_is_the_heat_of_the_others_above_the_ground() -> None:
+def places(*masks: np.ndarray) -> list[np.ndarray]:
+    """Margins that are above the threshold on a mask."""
+    return [np.where(mask, 0.1, -0.1) for mask in masks]
+
+
+def test_leakage_is_the_heat_on_the_others_places_above_the_ground() -> None:
     heat = np.array([[9.0, 11.0, 2.0, 5.0, 7.0, 2.0]], np.float32)
-    assert leakages([heat, heat], [LEFT, RIGHT]) == [pytest.approx((6 - 2) / (10 - 2)), 1.0]
-    assert leakages([np.where(LEFT, 1.0, 0.0), np.where(RIGHT, 1.0, 0.5)], [LEFT, RIGHT]) == [0.0, 0.0]
+    apart = places(LEFT, RIGHT)
+    assert leakages([heat, heat], apart, "lr") == [pytest.approx((6 - 2) / (10 - 2)), 1.0]
+    assert leakages([np.where(LEFT, 1.0, 0.0), np.where(RIGHT, 1.0, 0.5)], apart, "lr") == [0.0, 0.0]
     cooler_there = np.array([[9.0, 9.0, 3.0, 1.0, 1.0, 3.0]])
-    assert leakages([cooler_there, cooler_there], [LEFT, RIGHT])[0] == 0.0
-    halves = [np.array([[1, 1, 1, 0, 0, 0]], bool), np.array([[0, 0, 0, 1, 1, 1]], bool)]
-    assert leakages([heat, heat], halves)[0] == pytest.approx((14 / 3 - 2) / (22 / 3 - 2))
-    overlapping = [LEFT | RIGHT, RIGHT]
-    assert leakages([heat, heat], overlapping)[0] is None
-    assert leakages([heat, heat], overlapping)[1] == 1.0
+    assert leakages([cooler_there, cooler_there], apart, "lr")[0] == 0.0
+    halves = places(np.array([[1, 1, 1, 0, 0, 0]], bool), np.array([[0, 0, 0, 1, 1, 1]], bool))
+    assert leakages([heat, heat], halves, "lr")[0] == pytest.approx((14 / 3 - 2) / (22 / 3 - 2))
+    assert leakages([np.ones((1, 6)), heat], apart, "lr")[0] == 1.0
+
+
+def test_where_masks_overlap_a_pixel_is_the_place_of_the_largest_margin() -> None:
+    heat = np.array([[9.0, 11.0, 2.0, 5.0, 7.0, 2.0]], np.float32)
+    both = LEFT | RIGHT
+    margins = [np.where(both, 0.1, -0.1) + 0.05 * LEFT, np.where(both, 0.1, -0.1) + 0.05 * RIGHT]
+    assert leakages([heat, heat], margins, "lr") == leakages([heat, heat], places(LEFT, RIGHT), "lr")
+
+
+def test_there_is_no_leakage_where_a_place_is_empty_and_none_to_oneself() -> None:
+    heat = np.array([[9.0, 11.0, 2.0, 5.0, 7.0, 2.0]], np.float32)
     nothing = np.zeros_like(LEFT)
-    assert leakages([heat, heat], [LEFT, nothing]) == [None, None]
-    assert leakages([heat], [LEFT]) == [None]
-    assert leakages([np.ones((1, 6)), heat], [LEFT, RIGHT])[0] == 1.0
+    assert leakages([heat, heat], places(LEFT, nothing), "lr") == [None, None]
+    assert leakages([heat], places(LEFT), "l") == [None]
+    assert leakages([heat] * 2, places(LEFT, RIGHT), "ll") == [None, None]
+    assert leakages([heat] * 3, places(LEFT, RIGHT, LEFT), "lrl") == [0.5, 1.0, 0.5]
 
 
 @given(
     arrays.arrays(np.float32, (2, 4, 5), elements=st.floats(0, 1, width=32)),
-    arrays.arrays(np.bool_, (2, 4, 5)),
+    arrays.arrays(np.float32, (2, 4, 5), elements=st.floats(-1, 1, width=32)),
     st.sampled_from([2.0, 64.0]),
 )
-def test_leakage_is_a_fraction_and_has_no_unit(heats: np.ndarray, masks: np.ndarray, unit: float) -> None:
-    found = leakages([*heats], [*masks])
-    scaled = leakages([*(heats * np.float32(unit))], [*masks])
+def test_leakage_is_a_fraction_and_has_no_unit(heats: np.ndarray, margins: np.ndarray, unit: float) -> None:
+    found = leakages([*heats], [*margins], "lr")
+    scaled = leakages([*(heats * np.float32(unit))], [*margins], "lr")
     for one, other in zip(found, scaled, strict=True):
         assert one is None or 0 <= one <= 1
         assert one == pytest.approx(other, abs=1e-3) or (one is None and other is None) or bool(heats.std() < 1e-3)

@@ -158,6 +158,14 @@ def test_only_as_many_rows_as_fit_are_attended_to_at_a_time() -> None:
     assert max(len(group) for group in groups) == 6
 
 
+def test_an_embedding_that_many_targets_have_is_attended_to_once() -> None:
+    joint, own = torch.zeros(400, 1), torch.zeros(200, 1)
+    targets = [ovam.Rows(joint, (number,)) for number in range(64)] + [ovam.Rows(own), ovam.Rows(own, (0,))]
+    assert _together(targets, [DAAM] * 66) == [[*range(64)], [64, 65]]
+    huge = torch.zeros(600, 1)
+    assert _together([ovam.Rows(huge), ovam.Rows(huge, (0,))], [DAAM] * 2) == [[0, 1]]
+
+
 def test_embeddings_that_cannot_be_attended_to_are_refused(trace: ovam.Trace) -> None:
     rows = noise(2, 32)
     for bad in (rows * float("nan"), rows * float("inf"), rows * 1e38):

@@ -43,6 +43,8 @@ def attribution(card: ModelCard, images: ImagesResult | None, job_id: str, *targ
             TargetJob(label=label_of(target), target=target, method=name, settings=method)
             for target, (name, method) in zip(request.targets, methods, strict=True)
         ],
+        softmax=request.softmax,
+        distractors=request.distractors,
         maps=request.maps,
         semantic=request.semantic,
         instances=request.instances,

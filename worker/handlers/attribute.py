@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 
 from contracts.schema.attribute import AttributeJob, AttributeResult
+from ovam.attention.competition import rows_in_softmax
 from ovam.attention.scores import resize
-from ovam.attention.targets import Rows, Words, rows_of, split_target_heatmaps, target_heatmaps
-from ovam.segmentation import refined
+from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
+from ovam.segmentation import competitors_leakages, refined
 from worker.attempts import Attempt
 from worker.device import Priority
 from worker.models import Model
@@ -17,7 +18,7 @@ from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.scenes import Scene
 from worker.segments import Heat, SegmentDraft, SemanticDraft, draft_of, semantic_draft_of
-from worker.targets import learned_tokens, library_target
+from worker.targets import learned_tokens, library_target, sought
 from worker.traces import scene_of
 
 
@@ -26,8 +27,8 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     model = await resources.models.get(job.model)
     scene = await scene_of(resources, model, job.job_id, job.image, field="job_id")
     learned = await learned_tokens(job, resources)
-    targets = [library_target(each.target, learned, field=f"targets.{number}") for number, each in enumerate(job.targets)]
-    heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, targets))
+    wanted = [library_target(target, learned, field=field) for field, target in sought(job).items()]
+    heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
     drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats)
     attempt.check()
     files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
@@ -44,20 +45,23 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
 
 
 @torch.inference_mode()
-def heats_of(model: Model, scene: Scene, job: AttributeJob, targets: Sequence[Words | Rows]) -> list[Heat]:
-    """Compute where each target is hot. What targets have in common is computed once."""
+def heats_of(model: Model, scene: Scene, job: AttributeJob, wanted: Sequence[Words | Rows]) -> list[Heat]:
+    """Compute where each target is hot; `wanted` holds the distractors after the targets. What they share is computed once."""
     trace = scene.trace.to(device=model.device)
     size = (scene.image.shape[0], scene.image.shape[1])
     methods = [each.settings for each in job.targets]
-    rows = rows_of(model.pipeline, targets, methods)
+    targets, distractors = wanted[: len(methods)], wanted[len(methods) :]
+    rows = rows_in_softmax(model.pipeline, targets, methods, job.softmax, distractors, trace.clip_skip)
     maps = target_heatmaps(trace, rows, methods)
     heats = refined(maps, methods, size, trace.self_attention)
+    leaking = competitors_leakages(heats, methods, rows) if job.softmax == "together" else [None] * len(heats)
     parts = {by: split_target_heatmaps(trace, rows, methods, by) for by in job.maps}
     return [
         Heat(
             heatmap=resize(heatmap[None], size)[0].float().cpu().numpy(),
             refined=heat,
             parts={by: replace(splits[number], maps=splits[number].maps.cpu()) for by, splits in parts.items()},
+            leakage=leaking[number],
         )
         for number, (heatmap, heat) in enumerate(zip(maps, heats, strict=True))
     ]
