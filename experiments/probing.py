@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import ovam
 from experiments.bundled import MODEL, Bundle, bundle, photograph, words_of
-from experiments.evaluation.worlds.world import article
+from experiments.evaluation.world import article
 from ovam.attention.probe import RankedWord, ranked
 from ovam.attention.scores import resize
 

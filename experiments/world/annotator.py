@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle
 
 from experiments.world import atlas
 
-MODELS = Path(__file__).parents[2] / "models" / "annotator-world"
+MODELS = Path(__file__).parents[2] / "models" / "annotator"
 FIRST, SECOND = "unet", "dilated"
 
 Images = NDArray[np.uint8]  # (n, height, width, 3)
@@ -116,8 +116,8 @@ class Annotator:
 
     def mask(self, image: NDArray[np.uint8], name: str) -> NDArray[np.bool_]:
         """Where in an image (height, width, 3) the annotator sees a class."""
-        atlas.load().kind(name)
-        return self.labels(image[None])[0] == atlas.load().classes.index(name) + 1
+        label = atlas.load().label(name)
+        return self.labels(image[None])[0] == label
 
     def save(self, file: Path, kind: str) -> None:
         """Write the weights in half precision, with the version of the atlas they belong to."""

@@ -189,7 +189,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help=f"steps of {BATCH} scenes in all")] = 4000,
     vae: Annotated[Path | None, typer.Option(help="an autoencoder's folder")] = None,
     start: Annotated[float, typer.Option(help="share of scenes of the START recipe")] = 0.5,
-    work: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("runs/annotator-world"),
+    work: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("runs/annotator"),
     out: Annotated[Path, typer.Option(help="folder to write to")] = MODELS,
 ) -> None:
     """Train an annotator, or go on, and write its weights and its report."""

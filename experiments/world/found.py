@@ -49,7 +49,7 @@ def voc() -> tuple[str, ...]:
 
 def hits(annotator: Annotator, images: Images, name: str) -> NDArray[np.bool_]:
     """In which images the annotator finds a class."""
-    return (annotator.labels(images) == atlas.load().classes.index(name) + 1).mean(axis=(1, 2)) > HIT
+    return (annotator.labels(images) == atlas.load().label(name)).mean(axis=(1, 2)) > HIT
 
 
 def sheet(rows: dict[str, Images], path: Path) -> None:

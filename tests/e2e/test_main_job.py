@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experiments.tinyworld.annotator import Annotator
 from PIL import Image
 from pycocotools import mask as coco
 
-from experiments.tinyworld.annotator import Annotator
 from launcher import demo
 from launcher.client import JobFailedError, Record, Service, png_base64
 from launcher.demo import overlap

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments.tinyworld.annotator import Annotator
 from PIL import Image
 
-from experiments.tinyworld.annotator import Annotator
 from launcher.demo import overlap
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -4,7 +4,7 @@ from experiments.bundled import MODEL
 from experiments.evaluation.backends.library import LibraryBackend, library
 from experiments.evaluation.datasets import sets_of
 from experiments.evaluation.subjects import Subject
-from experiments.evaluation.worlds import world_of
+from experiments.evaluation.world import world_of
 
 __all__ = ["MODEL"]
 WORLD = world_of(MODEL)

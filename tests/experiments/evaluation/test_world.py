@@ -1,4 +1,4 @@
-"""The worlds: classes, captions, annotators and real images; and the evaluation of an untrained model of the newer one."""
+"""The world: classes, captions, annotators and real images; and the evaluation of an untrained model of it."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline
 
 from experiments.cli import conclude
 from experiments.evaluation import work
+from experiments.evaluation import world as judging
 from experiments.evaluation.backends.library import library
 from experiments.evaluation.backends.models import guidance_scale_of, resolutions_of
 from experiments.evaluation.datasets import sets_of
@@ -21,24 +22,22 @@ from experiments.evaluation.scales import Scale
 from experiments.evaluation.settings import generated
 from experiments.evaluation.stages import Plan
 from experiments.evaluation.targets import WORDS
-from experiments.evaluation.worlds import MARK, image_size, world_of
-from experiments.evaluation.worlds import emoji as open_art
-from experiments.evaluation.worlds.emoji import Emoji
-from experiments.evaluation.worlds.polygons import Polygons
-from experiments.evaluation.worlds.world import World, WorldError
+from experiments.evaluation.world import MARK, World, image_size, world_of
 from experiments.world import atlas
 from experiments.world.annotator import FIRST, Annotator, Unet
+from experiments.world.atlas import AtlasError
 from experiments.world.model import autoencoder, denoiser, text
+from experiments.world.scene import SIZE
 from ovam.core.words import spans_of
 from ovam.learning.optimization import initial_tokens
 from tests.experiments.evaluation.conftest import MODEL
 
-WORLDS = [Polygons(), Emoji()]
+OURS = World()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of the world of open art."""
+    """An untrained model of two resolutions."""
     torch.manual_seed(0)
     folder, tokenizer = tmp_path_factory.mktemp("model"), text.new_tokenizer()
     StableDiffusionPipeline(
@@ -55,9 +54,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_model_decides_which_world_it_draws(model: Path) -> None:
-    assert (world_of(MODEL).name, world_of(model).name) == ("polygons", "emoji")
-    assert (image_size(MODEL), image_size(model)) == (64, 128)
+def test_the_bundled_model_is_of_todays_atlas_and_draws_its_scenes(model: Path) -> None:
+    assert json.loads((MODEL / MARK).read_text())["atlas"] == atlas.load().version
+    assert image_size(MODEL) == image_size(model) == SIZE
+    assert world_of(model) == OURS
 
 
 def test_a_model_of_another_atlas_is_refused(model: Path, tmp_path: Path) -> None:
@@ -65,51 +65,49 @@ def test_a_model_of_another_atlas_is_refused(model: Path, tmp_path: Path) -> Non
         (tmp_path / part).mkdir()
         (tmp_path / part / "config.json").write_text((model / part / "config.json").read_text())
     (tmp_path / MARK).write_text(json.dumps({"atlas": "of long ago"}))
-    with pytest.raises(WorldError, match="of long ago"):
+    with pytest.raises(AtlasError, match="of long ago"):
         world_of(tmp_path)
 
 
 def test_the_twenty_classes_are_pascal_vocs() -> None:
-    names = [one.name for one in Emoji().vocabulary]
+    names = [one.name for one in OURS.vocabulary]
     assert len(names) == 20
     assert (names[0], names[-1]) == ("aeroplane", "tvmonitor")
-    assert {one.word for one in Emoji().vocabulary} >= {"dining table", "potted plant", "television"}
+    assert {one.word for one in OURS.vocabulary} >= {"dining table", "potted plant", "television"}
 
 
-@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
-def test_a_caption_mentions_the_class_and_something_else_and_every_other_one_by_a_synonym(world: World) -> None:
-    cases = sets_of(world)["coco-cap"].cases(4, [one.name for one in world.vocabulary[:8]])
+def test_a_caption_mentions_the_class_and_something_else_and_every_other_one_by_a_synonym() -> None:
+    cases = sets_of(OURS)["coco-cap"].cases(4, [one.name for one in OURS.vocabulary[:8]])
     for case in cases:
         assert spans_of(case.prompt, case.mention)
         assert case.others
         assert all(spans_of(case.prompt, word) for word in case.others)
     plain = sum(case.mention == case.word for case in cases)
     assert len(cases) // 2 <= plain <= 0.7 * len(cases)
-    assert sets_of(world)["coco-cap"].cases(4, [one.name for one in world.vocabulary[:8]]) == cases
+    assert sets_of(OURS)["coco-cap"].cases(4, [one.name for one in OURS.vocabulary[:8]]) == cases
 
 
 @pytest.mark.parametrize("things", [1, 2])
-@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
-def test_a_real_image_shows_the_class_and_the_words_of_others_are_known(world: World, things: int) -> None:
-    for number, one in enumerate(world.vocabulary[:8]):
-        real = world.real_image(one.name, number, things)
-        assert (real.labels == world.label(one.name)).any()
+def test_a_real_image_shows_the_class_and_the_words_of_others_are_known(things: int) -> None:
+    for number, one in enumerate(OURS.vocabulary[:8]):
+        real = OURS.real_image(one.name, number, things)
+        assert (real.labels == OURS.label(one.name)).any()
         assert len(real.others) == things - 1
-        assert np.array_equal(real.image, world.real_image(one.name, number, things).image)
+        assert np.array_equal(real.image, OURS.real_image(one.name, number, things).image)
 
 
 def test_annotators_that_are_missing_are_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(open_art, "MODELS", tmp_path)
-    with pytest.raises(WorldError, match=r"unet\.safetensors is not there; experiments\.world\.annotator_training"):
-        Emoji().annotator_hashes()
-    assert Emoji().annotator_errors() == {}
+    monkeypatch.setattr(judging, "MODELS", tmp_path)
+    with pytest.raises(AtlasError, match=r"unet\.safetensors is missing: run experiments\.world\.annotator_training"):
+        OURS.annotator_hashes()
+    assert OURS.annotator_errors() == {}
 
 
 def test_a_model_that_draws_nothing_clear_is_evaluated_to_the_end(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_art, "MODELS", tmp_path)
-    open_art.annotator.cache_clear()
+    monkeypatch.setattr(judging, "MODELS", tmp_path)
+    judging.annotator.cache_clear()
     Annotator(Unet(len(atlas.load().classes) + 1)).save(tmp_path / f"{FIRST}.safetensors", FIRST)
     scale = Scale({"voc-sim-tuning": 1, "voc-sim": 1}, everything=False, classes=("cat",), targets=(WORDS,))
     plan = Plan(model, tmp_path / "work", scale)
@@ -117,7 +115,7 @@ def test_a_model_that_draws_nothing_clear_is_evaluated_to_the_end(
         everything(plan)
         conclude(plan, tmp_path / "json", tmp_path / "docs")
     finally:
-        open_art.annotator.cache_clear()
+        judging.annotator.cache_clear()
     assert quick_rows(plan) == [{"clear": 0, "of": 1, "set": "voc-sim"}]
     assert "| prompted class found on voc-sim | at least 0.85 | 0.00 | missed |" in (tmp_path / "docs/results.md").read_text()
     with pytest.raises(NotMeasuredError, match="no image of the tuning sets shows a clear object"):

@@ -1,46 +1,85 @@
-"""The world of open art, 128x128: Pascal VOC's classes and more, as sprites of open emoji sets; one style is held out."""
+"""The world that a model draws, 128x128: Pascal VOC's classes and more, as sprites of open emoji sets; one style is held out."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from experiments.evaluation.worlds.hashes import hash_of
-from experiments.evaluation.worlds.world import Caption, ClassWords, Labels, Picture, RealImage, Vocabulary, WorldError
+from experiments.evaluation.hashes import hash_of
 from experiments.world import atlas
 from experiments.world.annotator import FIRST, MODELS, SECOND, Annotator
-from experiments.world.captions import caption
-from experiments.world.render import EVALUATION_CAPTIONS, EVALUATION_RENDERS
-from experiments.world.scene import HELD_OUT, START, WORLD, Recipe, classes_of, draw, sample
+from experiments.world.atlas import AtlasError
+from experiments.world.captions import article, caption
+from experiments.world.render import EVALUATION_CAPTIONS, EVALUATION_RENDERS, RECIPES
+from experiments.world.scene import HELD_OUT, WORLD, Recipe, classes_of, draw, sample
 from ovam.core.words import spans_of
 
-RECIPES = {recipe.name: recipe for recipe in (START, WORLD)}
+__all__ = ["Caption", "ClassWords", "RealImage", "World", "article", "image_size", "world_of"]
+
+MARK = "world.json"
+"""In the folder of a model: the atlas that it was trained on, and the recipe of its scenes."""
 OTHERS = ((1, 2), (0.75, 0.25))  # how many other things a caption's scene has, and how often
 TRIES = 100  # until a caption may mention the class as it likes: no sprite of the recipe may be called by a synonym
 
+Picture = NDArray[np.uint8]  # (height, width, 3)
+Labels = NDArray[np.uint8]  # (height, width): 0 the ground, others by `World.label`
+
 
 @dataclass(frozen=True)
-class Emoji:
-    """Pascal VOC's twenty classes among the things that a recipe draws."""
+class ClassWords:
+    """A class and the words for it."""
 
-    recipe: Recipe = START
-    """What the model was trained on."""
-    name = "emoji"
+    name: str
+    word: str
+    """The plainest, by which it is looked for."""
+    synonym: str = ""
+    """Another one of the training captions; none: there is none."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A prompt that mentions a class."""
+
+    text: str
+    word: str
+    """By which it mentions the class."""
+    others: tuple[str, ...] = ()
+    """The words by which it mentions other classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class RealImage:
+    """An image that the model did not make, with the exact labels of everything in it."""
+
+    image: Picture
+    labels: Labels
+    others: tuple[str, ...] = ()
+    """The words of the other classes in it."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a model's images come from, and who knows what is in them."""
+
+    recipe: Recipe = WORLD
+    """Of the scenes that the model was trained on."""
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """Pascal VOC's classes."""
+    def vocabulary(self) -> tuple[ClassWords, ...]:
+        """The classes that are looked for: Pascal VOC's."""
         kinds = atlas.load().kinds.values()
         return tuple(ClassWords(kind.name, kind.words[0], (*kind.words, "")[1]) for kind in kinds if kind.voc)
 
     def label(self, class_name: str) -> int:
-        """A class's label."""
-        return atlas.load().classes.index(class_name) + 1
+        """A class's label. AtlasError for an unknown one."""
+        return atlas.load().label(class_name)
 
     def caption(self, class_name: str, seed: int) -> Caption:
-        """Describe a scene of the class and one or two other things, as the captions of the training do."""
+        """Describe a scene of the class and one or two other things; every other caption mentions it by a synonym, if any."""
         rng = np.random.default_rng((EVALUATION_CAPTIONS, seed))
         recipe = replace(self.recipe, twins=0.0)
         plain = atlas.load().kind(class_name).words[0]
@@ -52,26 +91,24 @@ class Emoji:
             word, *rest = (mention(name, text) for name in classes)
             if word and any(rest) and ((word != plain) == by_synonym or attempt > TRIES):
                 return Caption(text, word, tuple(filter(None, rest)))
-        raise WorldError(f"no caption of {10 * TRIES} mentions {class_name} beside something else")
+        raise AtlasError(f"no caption of {10 * TRIES} mentions {class_name} beside something else")
 
     def annotate(self, image: Picture) -> Labels:
-        """The first annotator's labels."""
+        """The labels of a generated image by the first annotator, which count as true."""
         return annotator(FIRST).labels(image[None])[0]
 
     def annotate_again(self, image: Picture) -> Labels | None:
-        """The second annotator's labels, if it is there."""
+        """The labels by the independent second annotator, if it is there."""
         return annotator(SECOND).labels(image[None])[0] if SECOND in present() else None
 
     def annotator_hashes(self) -> tuple[str, ...]:
-        """The annotators' hashes."""
+        """SHA-256 of the weights of the annotators, the second one last. AtlasError if the first is missing."""
         if FIRST not in present():
-            raise WorldError(
-                f"the annotator {MODELS / FIRST}.safetensors is not there; experiments.world.annotator_training makes it"
-            )
+            raise AtlasError(f"The annotator {MODELS / FIRST}.safetensors is missing: run experiments.world.annotator_training.")
         return tuple(hash_of([MODELS / f"{name}.safetensors"]) for name in present())
 
     def annotator_errors(self) -> dict[str, float]:
-        """The annotators' mIoU on unseen scenes, as their reports have it."""
+        """The annotators' mIoU on unseen scenes with exact masks, by annotator and kind of scene, as their reports have it."""
         reports = {name: MODELS / f"{name}.json" for name in present()}
         told = {name: json.loads(report.read_text()) for name, report in reports.items() if report.is_file()}
         return {
@@ -82,7 +119,7 @@ class Emoji:
         }
 
     def real_image(self, class_name: str, seed: int, things: int) -> RealImage:
-        """Draw things of the style that neither model nor annotators have seen."""
+        """Draw some things, the class among them, in the style that neither model nor annotators have seen."""
         rng = np.random.default_rng((EVALUATION_RENDERS, seed))
         recipe = replace(HELD_OUT, twins=0.0)
         drawable = [name for name in classes_of(self.recipe) if name in classes_of(recipe)]
@@ -91,21 +128,25 @@ class Emoji:
         return RealImage(drawing.image, drawing.labels(), tuple(atlas.load().kind(name).words[0] for name in other))
 
 
-def check_atlas(version: str) -> None:
-    """Raise WorldError for weights of another atlas."""
-    try:
-        atlas.check(version)
-    except atlas.AtlasError as error:
-        raise WorldError(str(error)) from error
+@cache
+def world_of(model: Path) -> World:
+    """The world that a model draws. AtlasError if the atlas of its training is not today's."""
+    mark = json.loads((model / MARK).read_text()) if (model / MARK).is_file() else {}
+    if "atlas" in mark:
+        atlas.check(mark["atlas"])
+    return World(RECIPES[mark.get("recipe", WORLD.name)])
+
+
+def image_size(model: Path) -> int:
+    """The side of a model's images in pixels."""
+    unet, autoencoder = (json.loads((model / part / "config.json").read_text()) for part in ("unet", "vae"))
+    return unet["sample_size"] << (len(autoencoder["block_out_channels"]) - 1)
 
 
 @cache
 def annotator(name: str) -> Annotator:
     """An annotator of this process."""
-    try:
-        return Annotator.load(name, MODELS)
-    except atlas.AtlasError as error:
-        raise WorldError(str(error)) from error
+    return Annotator.load(name, MODELS)
 
 
 def present() -> tuple[str, ...]:
