@@ -221,7 +221,7 @@ def held_out(scores: Results) -> str:
     if not rows:
         return ""
     return (
-        f"Images that the model did not make, in the one style of the world that neither it nor an annotator has seen, with exact "
+        "Images that the model did not make, in the one style of the world that neither it nor an annotator has seen, with exact "
         f"masks: `{alone}` shows one thing, `{scenes}` several. mIoU of {best}.\n\n"
         f"{table(['target', alone, scenes, f'leakage, {scenes}'], rows)}"
     )
