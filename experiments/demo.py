@@ -176,7 +176,7 @@ def lessons(word: str, seeds: range) -> Iterator[tuple[float, str]]:
     by_word = {seed: iou(seed, ovam.Words(prompt, word), "words") for seed in known}
     for taught in [*known][:TAUGHT]:
         fit = ovam.optimize_tokens(
-            [(scenes[taught][1], known[taught])], word, optimizer="adam", learning_rate=0.1, epochs=300, patience=60
+            [(scenes[taught][1], known[taught])], word, pipeline=bundle().pipeline, optimizer="adam", epochs=300
         )
         rows = ovam.Rows(fit.embedding)
         ranked = sorted(((iou(seed, rows, "tokens"), seed) for seed in known if seed != taught), reverse=True)
