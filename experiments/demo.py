@@ -20,6 +20,7 @@ from experiments.evaluation.subjects import CLEAR, overlap
 from experiments.evaluation.world import Picture
 from experiments.world import atlas
 from experiments.world.captions import article
+from experiments.world.commands import plainly
 from launcher import story
 from launcher.sheet import Cell, sheet
 from launcher.story import Row
@@ -233,4 +234,4 @@ def keep(mask: Mask, name: str, thing: str | int) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    plainly(app)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import ovam
 from experiments.bundled import STEPS, Bundle, Mask, bundle, generator, photograph
 from experiments.evaluation.subjects import overlap
+from experiments.world.commands import run
 from launcher.sheet import Cell, sheet
 from ovam.attention.refinement import affinity as spread_along
 from ovam.attention.refinement import attention_received
@@ -366,4 +367,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import ovam
 from experiments.bundled import MODEL, Bundle, bundle, photograph, words_of
 from experiments.evaluation.world import article
+from experiments.world.commands import run
 from ovam.attention.probe import RankedWord, ranked
 from ovam.attention.scores import resize
 
@@ -103,4 +104,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

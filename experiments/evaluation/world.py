@@ -102,10 +102,14 @@ class World:
         return annotator(SECOND).labels(image[None])[0] if SECOND in present() else None
 
     def annotator_hashes(self) -> tuple[str, ...]:
-        """SHA-256 of the weights of the annotators, the second one last. AtlasError if the first is missing."""
-        if FIRST not in present():
-            raise AtlasError(f"The annotator {MODELS / FIRST}.safetensors is missing: run experiments.world.annotator_training.")
-        return tuple(hash_of([MODELS / f"{name}.safetensors"]) for name in present())
+        """SHA-256 of the weights of the annotators, the second one last.
+
+        AtlasError if the first is missing, or one is damaged or of another atlas.
+        """
+        names = dict.fromkeys((FIRST, *present()))
+        for name in names:
+            annotator(name)
+        return tuple(hash_of([MODELS / f"{name}.safetensors"]) for name in names)
 
     def annotator_errors(self) -> dict[str, float]:
         """The annotators' mIoU on unseen scenes with exact masks, by annotator and kind of scene, as their reports have it."""

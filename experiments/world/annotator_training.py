@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from experiments.world import atlas
 from experiments.world.annotator import FIRST, MODELS, NETS, Annotator, Images, overlaps, pixels
+from experiments.world.commands import run
 from experiments.world.model.muon import Muon, is_matrix
 from experiments.world.render import ANNOTATOR_TEST, ANNOTATOR_TRAINING, example
 from experiments.world.scene import HELD_OUT, SIZE, START, WORLD, Recipe, classes_of
@@ -212,4 +213,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

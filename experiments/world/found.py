@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from experiments.world import atlas
 from experiments.world.annotator import FIRST, MODELS, NETS, Annotator, Images
 from experiments.world.captions import article
+from experiments.world.commands import run
 from experiments.world.leakage import plain_word
 
 FIRST_SEED = 500_000  # reporting seeds; tuning uses seeds below 100_000
@@ -121,4 +122,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

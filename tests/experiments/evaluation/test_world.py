@@ -1,13 +1,17 @@
 """The world: classes, captions, annotators and real images; and the evaluation of an untrained model of it."""
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from typer.testing import CliRunner
 
+from experiments import cli
 from experiments.cli import conclude
 from experiments.evaluation import work
 from experiments.evaluation import world as judging
@@ -26,6 +30,7 @@ from experiments.evaluation.world import MARK, World, image_size, world_of
 from experiments.world import atlas
 from experiments.world.annotator import FIRST, Annotator, Unet
 from experiments.world.atlas import AtlasError
+from experiments.world.commands import plainly
 from experiments.world.model import autoencoder, denoiser, text
 from experiments.world.scene import SIZE
 from ovam.core.words import spans_of
@@ -96,26 +101,64 @@ def test_a_real_image_shows_the_class_and_the_words_of_others_are_known(things: 
         assert np.array_equal(real.image, OURS.real_image(one.name, number, things).image)
 
 
-def test_annotators_that_are_missing_are_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(judging, "MODELS", tmp_path)
-    with pytest.raises(AtlasError, match=r"unet\.safetensors is missing: run experiments\.world\.annotator_training"):
-        OURS.annotator_hashes()
-    assert OURS.annotator_errors() == {}
-
-
-def test_a_model_that_draws_nothing_clear_is_evaluated_to_the_end(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for annotators, instead of the bundled ones'."""
     monkeypatch.setattr(judging, "MODELS", tmp_path)
     judging.annotator.cache_clear()
-    Annotator(Unet(len(atlas.load().classes) + 1)).save(tmp_path / f"{FIRST}.safetensors", FIRST)
+    yield tmp_path
+    judging.annotator.cache_clear()
+
+
+def untrained(judges: Path) -> Path:
+    """An untrained annotator's file."""
+    file = judges / f"{FIRST}.safetensors"
+    Annotator(Unet(len(atlas.load().classes) + 1)).save(file, FIRST)
+    return file
+
+
+def test_annotators_that_are_missing_damaged_or_of_another_atlas_end_an_evaluation_in_a_line(judges: Path) -> None:
+    def said() -> str:
+        answer = CliRunner().invoke(cli.app, ["quick", "--model", str(MODEL), "--work", str(judges / "work")])
+        assert answer.exit_code == 1
+        (line,) = answer.stderr.splitlines()
+        return line
+
+    assert OURS.annotator_errors() == {}
+    assert "unet.safetensors is missing: run experiments.world.annotator_training" in said()
+    file = untrained(judges)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:500])
+    assert "unet.safetensors is damaged" in said()
+    file.write_bytes(whole.replace(atlas.load().version.encode(), b"0123456789ab"))
+    assert "version 0123456789ab of the atlas" in said()
+
+
+def test_a_model_of_another_atlas_ends_an_evaluation_in_a_line(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "old")
+    (tmp_path / "old" / MARK).write_text(json.dumps({"atlas": "of long ago"}))
+    answer = CliRunner().invoke(cli.app, ["evaluate", "--model", str(tmp_path / "old")])
+    assert (answer.exit_code, len(answer.stderr.splitlines())) == (1, 1)
+    assert "of long ago" in answer.stderr
+
+
+@pytest.mark.parametrize("ask", [OURS.label, lambda name: OURS.caption(name, 0), lambda name: OURS.real_image(name, 0, 1)])
+def test_an_unknown_class_is_refused_by_name(ask: Callable[[str], object]) -> None:
+    with pytest.raises(AtlasError, match="no class 'unicorn'; it has aeroplane"):
+        ask("unicorn")
+
+
+def test_a_command_ends_in_a_line_when_the_atlas_is_at_fault() -> None:
+    with pytest.raises(SystemExit, match="no class 'unicorn'"):
+        plainly(lambda: OURS.label("unicorn"))
+
+
+def test_a_model_that_draws_nothing_clear_is_evaluated_to_the_end(model: Path, judges: Path, tmp_path: Path) -> None:
+    untrained(judges)
     scale = Scale({"voc-sim-tuning": 1, "voc-sim": 1}, everything=False, classes=("cat",), targets=(WORDS,))
     plan = Plan(model, tmp_path / "work", scale)
-    try:
-        everything(plan)
-        conclude(plan, tmp_path / "json", tmp_path / "docs")
-    finally:
-        judging.annotator.cache_clear()
+    everything(plan)
+    conclude(plan, tmp_path / "json", tmp_path / "docs")
     assert quick_rows(plan) == [{"clear": 0, "of": 1, "set": "voc-sim"}]
     assert "| prompted class found on voc-sim | at least 0.85 | 0.00 | missed |" in (tmp_path / "docs/results.md").read_text()
     with pytest.raises(NotMeasuredError, match="no image of the tuning sets shows a clear object"):
