@@ -62,7 +62,7 @@ def sheet(rows: dict[str, Images], path: Path) -> None:
     height = picture.height // len(rows)
     for index, name in enumerate(rows):
         draw.text((6, index * height + height // 2 - 6), name, fill="black", font_size=14)
-    canvas.save(path)
+    canvas.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def singles(sampler: Sampler, annotators: list[Annotator], out: Path, seeds: range) -> dict[str, float]:
