@@ -1,6 +1,7 @@
 """In what order do words name what is at a place? `python -m experiments.probing` measures it on the bundled model.
 
-Truth is the annotator's: the class at random pixels of the things in generated images: of the ten classes of Table 2, as many as a prompt has room for. Seeds for tuning.
+Truth is the annotator's: the class at random pixels of the things in generated images. The ten classes of Table 2 are ranked, as
+many as a prompt has room for. Seeds for tuning.
 """
 
 from collections import defaultdict
