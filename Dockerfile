@@ -39,7 +39,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
     OVAM_PORT=8000
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
-COPY models/tiny models/tiny
+COPY models/world models/world
 COPY contracts contracts
 COPY ovam ovam
 COPY worker worker

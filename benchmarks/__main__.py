@@ -29,7 +29,7 @@ def options(words: Sequence[str]) -> argparse.Namespace:
     names = ", ".join(MEASURES)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"what to measure, by default all: {names}")
-    parser.add_argument("--model", type=Path, default=ROOT / "models" / "tiny", help="folder of a Stable Diffusion pipeline")
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "world", help="folder of a Stable Diffusion pipeline")
     parser.add_argument("--repeats", type=int, help="repeat everything so often instead of as usual, for a quick look")
     parser.add_argument("--seconds", type=float, default=120.0, help="begin no further repeat after so long (default 120)")
     parser.add_argument("--threads", type=int, help="CPU threads of torch; its own choice without it")

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 import ovam
 from experiments.evaluation.backends.models import guidance_scale_of, loaded
-from experiments.evaluation.worlds import world_of
-from experiments.evaluation.worlds.world import Picture, World, article
+from experiments.evaluation.world import Picture, World, article, world_of
 from worker.settings import BUNDLED
 
 MODEL = BUNDLED.relative_to(Path(__file__).resolve().parents[1])

@@ -16,7 +16,7 @@ from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.stages import Plan
-from experiments.evaluation.worlds.world import WorldError
+from experiments.world.atlas import AtlasError
 
 app = typer.Typer(
     help="The paper's evaluation: on a synthetic world with known truth, or on images that people annotated.",
@@ -77,7 +77,7 @@ def plan_of(model: str, work: Path, scale: Scale, url: str, dataset: Path | None
             service.check_served(url, found, model)
         plan = Plan(found, work, scale, url, dataset, model)
         _ = plan.truth_hash
-    except (models.UnknownModelError, folder.BadDataSetError, service.NotServedError, WorldError) as error:
+    except (models.UnknownModelError, folder.BadDataSetError, service.NotServedError, AtlasError) as error:
         end(str(error))
     return plan
 

@@ -13,6 +13,7 @@ import typer
 import ovam
 from experiments.bundled import MODEL, bundle, photograph, words_of
 from experiments.evaluation.subjects import overlap
+from experiments.world.commands import run
 
 FIRST_SEED = 40_000
 KEPT = (torch.float16, torch.bfloat16)
@@ -40,4 +41,4 @@ def main(model: Annotated[Path, typer.Option(help="the pipeline")] = MODEL) -> N
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

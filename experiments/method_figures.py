@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import ovam
 from experiments.bundled import STEPS, Bundle, Mask, bundle, generator, photograph
 from experiments.evaluation.subjects import overlap
+from experiments.world.commands import run
 from launcher.sheet import Cell, sheet
 from ovam.attention.refinement import affinity as spread_along
 from ovam.attention.refinement import attention_received
@@ -39,21 +40,14 @@ class Shown:
     words: tuple[str, ...]
 
 
-SHOWN: dict[str, tuple[Shown, ...]] = {
-    "polygons": (
-        Shown("a photograph of a red car on the grass", 5, ("car", "grass", "wheel", "red")),
-        Shown("a photograph of a boat and a sun on the sea", 6, ("boat", "sun", "sea", "sail")),
-        Shown("a photograph of a house and a tree on the snow", 6, ("house", "tree", "snow", "roof")),
-        Shown("a photograph of a yellow star and a blue fish on the bricks", 2, ("star", "fish", "bricks", "blue")),
-    ),
-    "emoji": (
-        Shown("a photograph of a red car on the grass", 5, ("car", "grass", "wheel", "red")),
-        Shown("a photograph of a cat and a ball on the sand", 6, ("cat", "ball", "sand", "tail")),
-        Shown("a photograph of a dog wearing a hat", 6, ("dog", "hat", "ground", "ear")),
-        Shown("a photograph of a bird and a tree in the snow", 2, ("bird", "tree", "snow", "leaf")),
-    ),
-}
-"""By world: one thing, two things, and two more for the gallery."""
+SHOWN: tuple[Shown, ...] = (
+    Shown("a photograph of a red car on the grass", 5, ("car", "grass", "wheel", "red")),
+    Shown("a photograph of a cat and a ball on the sand", 6, ("cat", "ball", "sand", "tail")),
+    Shown("a photograph of a dog wearing a hat", 6, ("dog", "hat", "ground", "ear")),
+    Shown("a photograph of a bird and a tree in the snow", 2, ("bird", "tree", "snow", "leaf")),
+)
+"""One thing, two things, and two more for the gallery."""
+ONE, TWO, *_ = SHOWN
 
 Rows = list[list[Cell]]
 
@@ -73,8 +67,8 @@ class Scene:
         return self.ours.truth(self.image, name)
 
     def heat(self, word: str, prompt: str = "", *, trace: ovam.Trace | None = None, **choices: Any) -> torch.Tensor:  # noqa: ANN401
-        """A word's heatmap at the image's size, without the mid block unless it is chosen."""
-        settings: dict[str, Any] = {"blocks": ["down", "up"], "size": self.trace.image_size} | choices
+        """A word's heatmap at the image's size."""
+        settings: dict[str, Any] = {"size": self.trace.image_size} | choices
         return ovam.word_heatmap(trace or self.trace, self.ours.pipeline, prompt or photograph(word), word, **settings)
 
     def sized(self, heat: torch.Tensor) -> torch.Tensor:
@@ -90,10 +84,9 @@ class Scene:
 def scene_of(shown: Shown, negative_prompt: str = "") -> Scene:
     """One image, with everything kept."""
     ours = bundle()
-    everything: dict[str, Any] = {"mid_block": True, "self_attention": True}
     with (
-        ovam.capture(ours.pipeline, half="unconditional", mid_block=True) as against,
-        ovam.capture(ours.pipeline, **everything) as to,
+        ovam.capture(ours.pipeline, half="unconditional") as against,
+        ovam.capture(ours.pipeline, self_attention=True) as to,
     ):
         image = ours.pipeline(
             shown.prompt,
@@ -103,16 +96,6 @@ def scene_of(shown: Shown, negative_prompt: str = "") -> Scene:
             generator=generator(shown.seed),
         ).images[0]
     return Scene(ours, shown, np.asarray(image), to[0], against[0])
-
-
-def one_thing() -> Shown:
-    """The image of one thing."""
-    return SHOWN[bundle().world.name][0]
-
-
-def two_things() -> Shown:
-    """The image of two things."""
-    return SHOWN[bundle().world.name][1]
 
 
 def hot(label: str, heat: torch.Tensor | NDArray[Any]) -> Cell:
@@ -142,7 +125,7 @@ def with_masks(heats: dict[str, torch.Tensor], truth: Mask) -> Rows:
 
 def laws() -> Rows:
     """Which guidance branch: attention to the prompt, and to the negative prompt."""
-    scene = scene_of(one_thing(), "a tree")
+    scene = scene_of(ONE, "a tree")
     word = scene.shown.words[0]
     heats = {
         f"to prompt: {word}": scene.heat(word),
@@ -154,22 +137,16 @@ def laws() -> Rows:
 
 def blocks() -> Rows:
     """Which blocks: by resolution and by position."""
-    scene = scene_of(one_thing())
+    scene = scene_of(ONE)
     word = scene.shown.words[0]
-    sides = sorted({max(block.grid) for block in scene.trace.blocks if "mid" not in block.name}, reverse=True)
-    choices: dict[str, Any] = {f"{side} x {side}": outer(scene.trace, side) for side in sides}
-    choices |= {"down": "down", "mid": "mid", "all but mid": ["down", "up"]}
+    sides = sorted({max(block.grid) for block in scene.trace.blocks}, reverse=True)
+    choices: dict[str, Any] = {f"{side} x {side}": side for side in sides} | {"down": "down", "up": "up", "all": "all"}
     return with_masks({name: scene.heat(word, blocks=choice) for name, choice in choices.items()}, scene.truth(word))
-
-
-def outer(trace: ovam.Trace, side: int) -> list[str]:
-    """The blocks of a resolution but the mid block."""
-    return [block.name for block in trace.blocks if max(block.grid) == side and "mid" not in block.name]
 
 
 def evaluations() -> Rows:
     """Which UNet evaluations: single ones, the first and last, all."""
-    scene = scene_of(one_thing())
+    scene = scene_of(ONE)
     word = scene.shown.words[0]
     choices: dict[str, Any] = {
         "first": 0,
@@ -184,17 +161,18 @@ def evaluations() -> Rows:
 
 def heads() -> Rows:
     """Every head of one block looks elsewhere."""
-    scene = scene_of(one_thing())
-    block = next(block for block in scene.trace.blocks if block.name.startswith("up_blocks.0"))
+    scene = scene_of(ONE)
+    block = next(block for block in scene.trace.blocks if block.name.startswith("up_blocks.1"))
     word = scene.shown.words[0]
     return [[hot(f"head {head}", scene.heat(word, blocks=block.name, heads=head)) for head in range(block.heads)]]
 
 
 def text() -> Rows:
     """Which softmax, and which words."""
-    scene = scene_of(one_thing())
+    scene = scene_of(ONE)
     prompt, (thing, ground, *_) = scene.shown.prompt, scene.shown.words
     embedding, tokens = ovam.encode(scene.ours.pipeline, prompt)
+    length = scene.ours.pipeline.tokenizer.model_max_length
     maps = ovam.heatmaps(scene.trace, embedding, size=scene.trace.image_size)
     rows = [token.index for token in tokens if token.span]
     two = f"a {thing} and a {thing}"
@@ -202,7 +180,7 @@ def text() -> Rows:
     return [
         [Cell("the image", scene.image)]
         + [hot(f"{word}, own tokens", scene.heat(word, prompt)) for word in (thing, ground)]
-        + [hot(f"{word}, all 77", scene.heat(word, prompt, padding="max_length")) for word in (thing, ground)],
+        + [hot(f"{word}, all {length}", scene.heat(word, prompt, padding="max_length")) for word in (thing, ground)],
         [hot("<start>", maps[0]), hot(f"phrase: {phrase}", scene.heat(phrase, prompt)), hot("whole prompt", maps[rows].mean(0))]
         + [hot(f"two of it: {n}", scene.heat(thing, two, occurrence=n)) for n in (0, 1)],
     ]
@@ -210,7 +188,7 @@ def text() -> Rows:
 
 def received() -> Rows:
     """Eq. 8: weights by attention received, with either sign."""
-    scene = scene_of(one_thing())
+    scene = scene_of(ONE)
     word = scene.shown.words[0]
     truth, heat = scene.truth(word), scene.heat(word)
     attention = attention_received(scene.trace.self_attention)
@@ -225,7 +203,7 @@ def received() -> Rows:
 
 def affinity() -> Rows:
     """D <- A D: heat spread along the self-attention."""
-    scene = scene_of(one_thing())
+    scene = scene_of(ONE)
     word = scene.shown.words[0]
     native = scene.heat(word, size=None)
     heats = {"as it is": scene.sized(native)} | {f"affinity {steps}": scene.spread(native, steps) for steps in (1, 2, 4)}
@@ -234,7 +212,7 @@ def affinity() -> Rows:
 
 def thresholds() -> Rows:
     """Where a heatmap is cut."""
-    scene = scene_of(one_thing())
+    scene = scene_of(ONE)
     word = scene.shown.words[0]
     truth, heat = scene.truth(word), scene.heat(word)
     rules: dict[str, Any] = {f"tau {tau:g} of maximum": Share(tau) for tau in (0.4, 0.6, 0.8)}
@@ -246,7 +224,7 @@ def thresholds() -> Rows:
 
 def tidying() -> Rows:
     """What comes after the threshold."""
-    scene = scene_of(two_things())
+    scene = scene_of(TWO)
     word, side = scene.shown.words[1], scene.trace.image_size[0]
     truth, heat = scene.truth(word), scene.heat(word)
     ragged = cut(heat, Share(0.3, "minmax"))
@@ -260,7 +238,7 @@ def tidying() -> Rows:
 
 def semantic() -> Rows:
     """Several targets in one map, and one mask in several instances."""
-    scene = scene_of(two_things())
+    scene = scene_of(TWO)
     words = scene.shown.words[:2]
     heats = [scene.heat(word) for word in words]
     margins = np.stack([min_max(heat.numpy()) - 0.5 for heat in heats])
@@ -283,17 +261,17 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def tokens() -> Rows:
     """Tokens learned from one image, on it and on another."""
-    word = one_thing().words[0]
+    word = ONE.words[0]
     annotated = scene_of(Shown(photograph(word), LEARN_FROM, (word,)))
-    chosen: dict[str, Any] = {"pipeline": annotated.ours.pipeline, "patience": None, "blocks": ["down", "up"]}
+    chosen: dict[str, Any] = {"pipeline": annotated.ours.pipeline, "patience": None}
     example = (annotated.trace, annotated.truth(word))
     learned = {name: ovam.optimize_tokens([example], word, **chosen, **options) for name, options in RECIPES.items()}
     rows = []
-    for scene, title in ((annotated, "learned from"), (scene_of(one_thing()), "another image")):
+    for scene, title in ((annotated, "learned from"), (scene_of(ONE), "another image")):
         truth = scene.truth(word)
         heats = {"the word": scene.heat(word)}
         for name, fit in learned.items():
-            maps = ovam.heatmaps(scene.trace, fit.embedding, size=scene.trace.image_size, blocks=["down", "up"])
+            maps = ovam.heatmaps(scene.trace, fit.embedding, size=scene.trace.image_size)
             heats[name] = maps[1]
         rows.append([Cell(title, scene.image), *(hot(name, heat) for name, heat in heats.items())])
         rows.append([solid("annotation", truth), *(solid(name, cut(heat), truth) for name, heat in heats.items())])
@@ -303,7 +281,7 @@ def tokens() -> Rows:
 def real_images() -> Rows:
     """An image that the model did not make: heat and masks from noise, and along DDIM's path."""
     ours, rows = bundle(), []
-    for number, shown in enumerate((one_thing(), two_things())):
+    for number, shown in enumerate((ONE, TWO)):
         word = shown.words[0]
         real = ours.world.real_image(word, 10_000 + number, 1)
         truth = real.labels == ours.world.label(word)
@@ -319,16 +297,20 @@ def real_images() -> Rows:
 
 def probe() -> Rows:
     """What is at a place: the words with most gain over two boxes of an image."""
-    scene = scene_of(two_things())
-    side = scene.trace.image_size[0] // 64
+    scene = scene_of(TWO)
     cells = [Cell("the image", scene.image)]
-    for left, top in ((12 * side, 24 * side), (42 * side, 24 * side)):
-        box = (left, top, 10 * side, 10 * side)
-        found = ovam.rank_words(
-            scene.trace, scene.ours.pipeline, scene.shown.prompt, list(scene.shown.words[:3]), box=box, blocks=["down", "up"]
-        )
+    for word in scene.shown.words[:2]:
+        box = box_in(scene.truth(word))
+        found = ovam.rank_words(scene.trace, scene.ours.pipeline, scene.shown.prompt, list(scene.shown.words[:3]), box=box)
         cells.append(Cell(", ".join(f"{word.word} {word.gain:+.2f}" for word in found[:2]), framed(scene.image, box)))
     return [cells]
+
+
+def box_in(mask: Mask, side: int = 20) -> tuple[int, int, int, int]:
+    """A box (left, top, width, height) in the middle of a thing."""
+    down, across = (int(np.median(places)) for places in np.nonzero(mask))
+    height, width = mask.shape
+    return min(max(across - side // 2, 0), width - side), min(max(down - side // 2, 0), height - side), side, side
 
 
 def framed(image: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -342,7 +324,7 @@ def framed(image: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[
 def gallery() -> Rows:
     """Nouns, grounds, parts and colours; the last two often fail, and that is shown as it is."""
     rows = []
-    for shown in SHOWN[bundle().world.name]:
+    for shown in SHOWN:
         scene = scene_of(shown)
         cells: list[Cell] = []
         for word in shown.words:
@@ -385,4 +367,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

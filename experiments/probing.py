@@ -1,6 +1,7 @@
 """In what order do words name what is at a place? `python -m experiments.probing` measures it on the bundled model.
 
-Truth is the annotator's: the class at random pixels of the things in generated images. Seeds for tuning.
+Truth is the annotator's: the class at random pixels of the things in generated images. The ten classes of Table 2 are ranked, as
+many as a prompt has room for. Seeds for tuning.
 """
 
 from collections import defaultdict
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 
 import ovam
 from experiments.bundled import MODEL, Bundle, bundle, photograph, words_of
-from experiments.evaluation.worlds.world import article
+from experiments.evaluation.paper import CLASSES
+from experiments.evaluation.world import article
+from experiments.world.commands import run
 from ovam.attention.probe import RankedWord, ranked
 from ovam.attention.scores import resize
 
@@ -26,9 +29,9 @@ PLACES = 12  # pixels of a thing
 ENOUGH = 0.025  # fraction of the image that the annotator must see of it
 PAIRS = 15  # images of two things
 TEMPLATES: dict[str, Callable[[list[str]], str]] = {
-    "sun tree ...": " ".join,
-    "sun and tree and ...": " and ".join,
-    "a photograph of a sun, a tree, ...": lambda words: f"a photograph of {', '.join(map(article, words))}",
+    "cat dog ...": " ".join,
+    "cat and dog and ...": " and ".join,
+    "a photograph of a cat, a dog, ...": lambda words: f"a photograph of {', '.join(map(article, words))}",
 }
 ORDERS: dict[str, Callable[[RankedWord], float]] = {
     "attention": lambda word: word.attention,
@@ -41,7 +44,7 @@ Hits = defaultdict[tuple[str, str, str], list[bool]]
 
 def scenes(ours: Bundle, seeds: int) -> Iterator[tuple[list[str], NDArray[np.uint8], ovam.Trace]]:
     """Images of one class and of two, with their traces."""
-    words = words_of(ours.world)
+    words = words_of(ours.world, CLASSES)
     pairs = list(combinations(words, 2))
     wanted = [[name] for name in words for _ in range(seeds)] + [[*pair] for pair in pairs[:: -(-len(pairs) // PAIRS)]]
     for number, names in enumerate(wanted):
@@ -88,7 +91,7 @@ def main(
 ) -> None:
     """Print how often the first word names the thing at a pixel."""
     ours, random, hits = bundle(model), np.random.default_rng(0), Hits(list)
-    words = words_of(ours.world)
+    words = words_of(ours.world, CLASSES)
     for names, image, trace in scenes(ours, seeds):
         truths = [(place, name) for name in names for place in places(ours.truth(image, name), random)]
         for question, classes in questions_of(names, words).items():
@@ -103,4 +106,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

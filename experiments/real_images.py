@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import ovam
 from experiments.bundled import MODEL, Bundle, bundle, photograph, words_of
 from experiments.evaluation.subjects import overlap
+from experiments.world.commands import run
 from ovam.attention.refinement import affinity
 from ovam.attention.scores import resize
 
@@ -113,4 +114,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -14,6 +14,7 @@ import typer
 import ovam
 from experiments.bundled import MODEL, bundle, photograph, words_of
 from experiments.evaluation.subjects import CLEAR, overlap
+from experiments.world.commands import run
 from ovam import Method
 from ovam.core.methods import ByAffinity, ByAttention, Refinement
 from ovam.core.thresholds import Share
@@ -54,4 +55,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -1,51 +1,31 @@
-"""The main job over HTTP: generate, ask where things are, learn a token, use it on another image."""
+"""The main job over HTTP: generate, ask where things are, learn a token and use it on other images, ask a real image."""
 
+import base64
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from launcher import story
 from launcher.client import Record, Service, png_base64
 from launcher.sheet import Cell, sheet
-
-PROMPT = "a photograph of a red car on the grass"
-SEED = 1
-TARGETS = [
-    {"label": "car", "prompt": PROMPT, "word": "car"},
-    {"label": "grass", "prompt": PROMPT, "word": "grass"},
-    {"label": "automobile", "prompt": "a photograph of an automobile", "word": "automobile"},
-]
-CLASS = "car"
-CLASS_PROMPT = f"a photograph of a {CLASS}"
-TAUGHT, OTHER = 1, 3  # seeds of the images that a token is learned from and applied to
-MASKS = Path(__file__).with_name("masks")  # of those two images; `python -m experiments.demo_masks` writes them
-
-Mask = NDArray[np.bool_]  # (height, width)
+from launcher.story import Mask, Picture, Row
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A generated image and its job."""
+    """An image and the job that keeps its trace."""
 
     job_id: str
-    seed: int
-    image: NDArray[np.uint8]
+    image: Picture
 
 
-def mask_file(seed: int) -> Path:
-    """Return the path of the mask of the class in the image of a seed."""
-    return MASKS / f"{CLASS}-{seed}.png"
-
-
-def true_mask(seed: int) -> Mask:
-    """Read the mask of the class in the image of a seed."""
-    with Image.open(mask_file(seed)) as file:
-        return np.array(file.convert("1"))
+Cells = tuple[str, list[Cell]]
+"""A row of the sheet with its title."""
 
 
 def bar(title: str) -> Callable[[Record], None]:
@@ -67,19 +47,26 @@ def bar(title: str) -> Callable[[Record], None]:
 def generate(service: Service, prompt: str, seed: int) -> Scene:
     """Generate an image."""
     record = service.run("generate", {"prompt": prompt, "seed": seed}, bar(f"generate, seed {seed}"))
-    return Scene(record["id"], seed, service.picture(record["result"]["images"][0]["image"]))
+    return Scene(record["id"], service.picture(record["result"]["images"][0]["image"]))
 
 
-def attribute(service: Service, scene: Scene, targets: list[Record]) -> list[Record]:
+def look_at(service: Service, image: Path) -> Scene:
+    """Let the model look at a real image."""
+    body = {"image": base64.b64encode(image.read_bytes()).decode()}
+    record = service.run("images", body, bar("look at a real image"))
+    return Scene(record["id"], service.picture(record["result"]["images"][0]["image"]))
+
+
+def attribute(service: Service, scene: Scene, targets: Sequence[Record]) -> list[Record]:
     """Ask for the segments of some targets in a scene."""
     return service.run("attribute", {"job_id": scene.job_id, "targets": targets})["result"]["segments"]
 
 
-def learn(service: Service, scene: Scene, mask: Mask) -> Record:
-    """Learn a token of the class from one scene and its mask."""
+def learn(service: Service, scene: Scene, word: str, mask: Mask) -> Record:
+    """Learn a token of a class from one scene and its mask."""
     example = {"job_id": scene.job_id, "mask": png_base64(mask)}
-    body = {"name": CLASS, "classes": [CLASS], "examples": [example]}
-    return service.run("optimize", body, bar(f"learn the token {CLASS!r}"))["result"]
+    body = {"name": word, "classes": [word], "examples": [example]}
+    return service.run("optimize", body, bar(f"learn the token {word!r}"))["result"]
 
 
 def keep(service: Service, out: Path, name: str, segment: Record) -> None:
@@ -95,60 +82,56 @@ def overlap(one: Mask, other: Mask) -> float:
     return 1.0 if union == 0 else int((one & other).sum()) / union
 
 
-def grey(mask: Mask) -> NDArray[np.uint8]:
-    """Turn a mask into a picture."""
-    return mask.astype(np.uint8) * 255
-
-
-def row(service: Service, title: str, scene: Scene, segment: Record, truth: Mask | None = None) -> list[Cell]:
-    """Return a row of the sheet: image, heatmap, mask (with its IoU where the truth is known) and overlay."""
+def found(service: Service, out: Path, name: str, label: str, segment: Record, truth: Mask) -> list[Cell]:
+    """Keep a segment and show it: its heat over the image, and its mask with the IoU."""
+    keep(service, out, name, segment)
     mask = service.mask(segment)
-    note = "" if truth is None else f", IoU {overlap(mask, truth):.2f}"
-    return [
-        Cell(title, scene.image),
-        Cell("heatmap", service.picture(segment["heatmap"]), heat=True),
-        Cell(f"mask{note}", grey(mask)),
-        Cell("overlay", service.picture(segment["overlay"])),
-    ]
+    iou = overlap(mask, truth)
+    print(f"   {label:32s} IoU {iou:.3f}")
+    grey = mask.astype(np.uint8) * 255
+    return [Cell(label, service.picture(segment["overlay"])), Cell(f"mask, IoU {iou:.2f}", grey)]
 
 
-def ask_for_words(service: Service, out: Path) -> list[list[Cell]]:
-    """Generate an image and look for words in it, one of which is not in its prompt."""
-    print("1. generate an image, then ask for words of its prompt and for one that is not in it")
-    scene = generate(service, PROMPT, SEED)
-    Image.fromarray(scene.image).save(out / "image.png")
-    rows = []
-    for target, segment in zip(TARGETS, attribute(service, scene, TARGETS), strict=True):
-        keep(service, out, target["word"], segment)
-        unseen = "" if target["word"] in PROMPT.split() else " (not in the prompt)"
-        rows.append(row(service, f"{target['word']}{unseen}", scene, segment))
-        print(f"   {target['word'] + unseen:30s} {100 * service.mask(segment).mean():3.0f} % of the image")
-    return rows
+def ask(service: Service, out: Path, row: Row) -> Cells:
+    """Look for two words in an image, generated or real."""
+    said = f'"{row.prompt}"' if row.prompt else "the image"
+    print(f"{row.title}: {said}")
+    real = look_at(service, story.PICTURES / "real.png") if not row.prompt else None
+    scene = real or generate(service, row.prompt, row.seed)
+    Image.fromarray(scene.image).save(out / f"{row.name}.png")
+    cells = [Cell("the image", scene.image)]
+    segments = attribute(service, scene, [row.target(word) for word in row.words])
+    for word, segment in zip(row.words, segments, strict=True):
+        label = word if not row.prompt or word in row.prompt.split() else f"{word} (not in the prompt)"
+        cells += found(service, out, f"{row.name}-{word}", label, segment, story.true_mask(row.name, word))
+    return f"{row.title}: {said}" if row.prompt else row.title, cells
 
 
-def learn_and_apply(service: Service, out: Path) -> list[list[Cell]]:
-    """Learn a token from one annotated image and compare it with the word on another."""
-    print("2. learn a token from one annotated image")
-    taught, other = generate(service, CLASS_PROMPT, TAUGHT), generate(service, CLASS_PROMPT, OTHER)
-    token = learn(service, taught, true_mask(TAUGHT))
+def learn_and_apply(service: Service, out: Path) -> Cells:
+    """Learn a token from one annotated image and compare it with the word on two others."""
+    lesson = story.LESSON
+    title = f'A token learned from one annotated image, on other seeds: "{lesson.prompt}"'
+    print(title)
+    taught, truth = generate(service, lesson.prompt, lesson.taught), story.true_mask(lesson.word, lesson.taught)
+    token = learn(service, taught, lesson.word, truth)
     print(f"   {token['token']}: best loss {token['best_loss']:.4f} at epoch {token['best_epoch']} of {token['epochs']}")
-    print("3. ask for the word and for the token in another image")
-    Image.fromarray(other.image).save(out / "other.png")
-    truth = true_mask(OTHER)
-    targets = [{"label": "word", "prompt": CLASS_PROMPT, "word": CLASS}, {"label": "token", "token": token["token"]}]
-    rows = [
-        [
-            Cell(f"seed {TAUGHT}, learned from", taught.image),
-            Cell("its mask", grey(true_mask(TAUGHT))),
-            Cell(f"seed {OTHER}, applied to", other.image),
-            Cell("its mask", grey(truth)),
-        ]
-    ]
-    for target, segment in zip(targets, attribute(service, other, targets), strict=True):
-        keep(service, out, f"other-{target['label']}", segment)
-        print(f"   {target['label']:5s} IoU {overlap(service.mask(segment), truth):.3f}")
-        rows.append(row(service, f"{CLASS}, by {target['label']}", other, segment, truth))
-    return rows
+    cells = [Cell(f"annotated, seed {lesson.taught}", outlined(taught.image, truth))]
+    targets = [{"label": "word", "word": lesson.word}, {"label": "token", "token": token["token"]}]
+    for seed in lesson.others:
+        scene = generate(service, lesson.prompt, seed)
+        Image.fromarray(scene.image).save(out / f"{lesson.word}-{seed}.png")
+        for target, segment in zip(targets, attribute(service, scene, targets), strict=True):
+            name = f"{lesson.word}-{seed}-{target['label']}"
+            overlay, mask = found(
+                service, out, name, f"by {target['label']}, seed {seed}", segment, story.true_mask(lesson.word, seed)
+            )
+            cells.append(Cell(f"{overlay.label}{mask.label.removeprefix('mask')}", overlay.picture))
+    return title, cells
+
+
+def outlined(image: Picture, mask: Mask) -> Picture:
+    """The image, darker outside of a mask."""
+    return np.where(mask[..., None], image, image // 3)
 
 
 def main(url: str, out: Path) -> None:
@@ -156,6 +139,7 @@ def main(url: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with httpx2.Client(base_url=url, timeout=120) as http:
         service = Service(http)
-        rows = [*ask_for_words(service, out), *learn_and_apply(service, out)]
-    sheet(rows, out / "sheet.png")
+        rows = [ask(service, out, row) for row in story.ROWS]
+        rows += [learn_and_apply(service, out), ask(service, out, story.REAL)]
+    sheet([cells for _, cells in rows], out / "sheet.png", [title for title, _ in rows])
     print(f"wrote {out / 'sheet.png'} and {len(list(out.iterdir())) - 1} more files beside it")

@@ -1,5 +1,6 @@
 """Labelled pictures in rows, on one sheet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +42,17 @@ def fitted(label: str, draw: ImageDraw.ImageDraw) -> str:
     return label if label == whole else f"{label[:-2]} ..."
 
 
-def sheet(rows: list[list[Cell]], path: Path) -> None:
-    """Write rows of cells as one PNG, in 256 colours to halve its size."""
-    width = max(len(row) for row in rows)
-    canvas = Image.new("RGB", (width * (SIDE + 8) + 8, len(rows) * (SIDE + LABEL + 8) + 8), "white")
+def sheet(rows: Sequence[Sequence[Cell]], path: Path, titles: Sequence[str] = ()) -> None:
+    """Write rows of cells as one PNG, in 256 colours to halve its size; every row below its title, if there are titles."""
+    across_most, head = max(len(row) for row in rows), LABEL if titles else 0
+    height = SIDE + LABEL + head + 8
+    canvas = Image.new("RGB", (across_most * (SIDE + 8) + 8, len(rows) * height + 8), "white")
     draw = ImageDraw.Draw(canvas)
     for down, row in enumerate(rows):
+        if titles:
+            draw.text((8, 10 + down * height), titles[down], fill="black", font_size=FONT_SIZE + 2)
         for across, cell in enumerate(row):
-            x, y = 8 + across * (SIDE + 8), 8 + down * (SIDE + LABEL + 8)
+            x, y = 8 + across * (SIDE + 8), 8 + down * height + head
             draw.text((x, y + 2), fitted(cell.label, draw), fill="black", font_size=FONT_SIZE)
             canvas.paste(cell.drawn(), (x, y + LABEL))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,10 @@ OPTIMIZATION = "01ksy0n9b2d4f6h8k0m2p4r6tv"
 IMPORTATION = "01ksy0q2xk5c7e9g1j3n5r8t2v"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4CAAAAJklEQVR42u3MMQ0AAAgDsPk3DQpIuOBpBTQBgEEtCQ"
-    "QCgeAiAHjV6slsvmp6USEAAAAASUVORK5CYII="
+    "iVBORw0KGgoAAAANSUhEUgAAAIAAAACAAQAAAADrRVxmAAAA10lEQVR42u2STQ6CMBCFXwtRFiaydMkRvAF4M47WI3gEjsCSGMJz0Zm2"
+    "/tRE47JvA/Pl8ZhpBygqKvpa42O5J2f/VvnHCjTGRcORJBcAgAUAnAFgFw2GJEmXRpISawHg5PkhgA4xrwKASaKM89Ro1iA2q6CTolbQ"
+    "CmgUNAJaBXX6vcrGNp7+kMIhDJlzfAYVgHgwxvlpQ+rlp1CbhjLnmLTYco5Zi1XAomARsCqYBWwKJgFUEBrq/e1vofUptpHZj5vn19he"
+    "HyJet1AHJzm+3+TcrhcV/Ut3UiJOTWiSuKAAAAAASUVORK5CYII="
 )
 NPY = (  # two rows of two numbers: a model's are longer
     "k05VTVBZAQB2AHsnZGVzY3InOiAnPGYyJywgJ2ZvcnRyYW5fb3JkZXInOiBGYWxzZSwgJ3NoYXBlJzogKDIsIDIpLCB9ICAgICAg"
@@ -46,14 +48,14 @@ CAPTURE: Json = {
 GENERATE_JOB: Json = GENERATE | {
     "kind": "generate",
     "negative_prompt": "",
-    "model": "tiny",
+    "model": "world",
     "guidance_scale": 3.0,
-    "height": 64,
-    "width": 64,
+    "height": 128,
+    "width": 128,
     "scheduler": "DDIMScheduler",
     "capture": CAPTURE,
 }
-BLOCK: Json = {"name": "up_blocks.0.attentions.0.transformer_blocks.0.attn2", "grid": [4, 4], "heads": 5}
+BLOCK: Json = {"name": "up_blocks.1.attentions.0.transformer_blocks.0.attn2", "grid": [8, 8], "heads": 6}
 ATTRIBUTE: Json = {
     "job_id": GENERATION,
     "image": 0,
@@ -107,9 +109,9 @@ SUCCEEDED: Json = QUEUED | {
     "progress": {"done": 30, "total": 30, "unit": "step", "loss": None},
     "result": {
         "kind": "generate",
-        "model": "tiny",
-        "height": 64,
-        "width": 64,
+        "model": "world",
+        "height": 128,
+        "width": 128,
         "num_inference_steps": 30,
         "guidance_scale": 3.0,
         "scheduler": "DDIMScheduler",
@@ -138,7 +140,7 @@ ATTRIBUTE_JOB: Json = {
     "kind": "attribute",
     "job_id": GENERATION,
     "image": 0,
-    "model": "tiny",
+    "model": "world",
     "targets": [{"label": "car", "target": CAR, "method": "ovam", "settings": METHOD}],
     "softmax": "each",
     "distractors": [],
@@ -154,13 +156,13 @@ SEGMENT: Json = {
     "settings": METHOD,
     "score": 0.71,
     "leakage": None,
-    "area": 640,
-    "bbox": [12, 24, 40, 22],
-    "rle": {"size": [64, 64], "counts": "n`01n13L4M3N2N1O2N1O1O1O001O0000001O1O1O2N2M4Kdf0"},
-    "polygons": [[12.0, 30.0, 30.0, 24.0, 51.0, 33.0, 50.0, 45.0, 13.0, 45.0]],
+    "area": 864,
+    "bbox": [40, 52, 36, 24],
+    "rle": {"size": [128, 128], "counts": "dQ5h0X3000000000000000000000000000000000000000000000000000000000000000000000\\^6"},
+    "polygons": [[40.0, 52.0, 76.0, 52.0, 76.0, 76.0, 40.0, 76.0]],
     "heatmap": artifact(ATTRIBUTION, "heatmap-0.png"),
-    "heatmap_npy": artifact(ATTRIBUTION, "heatmap-0.npy", "application/octet-stream", 16512),
-    "refined_npy": artifact(ATTRIBUTION, "refined-0.npy", "application/octet-stream", 16512),
+    "heatmap_npy": artifact(ATTRIBUTION, "heatmap-0.npy", "application/octet-stream", 65664),
+    "refined_npy": artifact(ATTRIBUTION, "refined-0.npy", "application/octet-stream", 65664),
     "mask": artifact(ATTRIBUTION, "mask-0.png", size=214),
     "overlay": artifact(ATTRIBUTION, "overlay-0.png"),
     "maps": [],
@@ -169,7 +171,7 @@ SEGMENT: Json = {
 SEMANTIC: Json = {
     "map": artifact(ATTRIBUTION, "semantic.png", size=803),
     "labels": {"0": "background", "7": "car", "255": "ambiguous"},
-    "areas": {"0": 3320, "7": 610, "255": 166},
+    "areas": {"0": 15520, "7": 800, "255": 64},
 }
 ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
     "state": "succeeded",
@@ -179,9 +181,9 @@ ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
     "claimed": True,
     "result": {
         "kind": "attribute",
-        "model": "tiny",
-        "height": 64,
-        "width": 64,
+        "model": "world",
+        "height": 128,
+        "width": 128,
         "segments": [SEGMENT],
         "semantic": SEMANTIC,
     },
@@ -193,15 +195,15 @@ IMAGE_QUEUED: Json = QUEUED | {
     "request": {
         "kind": "image",
         "prompt": "a car on the grass",
-        "model": "tiny",
-        "height": 64,
-        "width": 64,
+        "model": "world",
+        "height": 128,
+        "width": 128,
         "seed": 0,
         "inversion": "none",
         "timesteps": [900, 800, 700, 600, 500, 400, 300, 200, 100],
         "num_inference_steps": None,
         "capture": CAPTURE,
-        "upload": {"media_type": "image/png", "size": 95, "sha256": SHA256, "height": 64, "width": 64},
+        "upload": {"media_type": "image/png", "size": 272, "sha256": SHA256, "height": 128, "width": 128},
     },
 }
 IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
@@ -213,9 +215,9 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
     "progress": {"done": 9, "total": 9, "unit": "evaluation", "loss": None},
     "result": {
         "kind": "image",
-        "model": "tiny",
-        "height": 64,
-        "width": 64,
+        "model": "world",
+        "height": 128,
+        "width": 128,
         "num_inference_steps": 9,
         "guidance_scale": 1.0,
         "scheduler": "DDIMScheduler",
@@ -234,7 +236,7 @@ PROBE_QUEUED: Json = QUEUED | {
         "kind": "probe",
         "job_id": GENERATION,
         "image": 0,
-        "model": "tiny",
+        "model": "world",
         "box": [30, 40, 1, 1],
         "words": ["car", "grass", "sky"],
         "prompt": "a photograph of a car, a grass, a sky",
@@ -252,7 +254,7 @@ PROBE_SUCCEEDED: Json = PROBE_QUEUED | {
     "claimed": True,
     "result": {
         "kind": "probe",
-        "model": "tiny",
+        "model": "world",
         "prompt": "a photograph of a car, a grass, a sky",
         "words": [
             {"word": "car", "attention": 0.21, "fraction": 0.44, "gain": 0.07, "lift": 1.5},
@@ -263,7 +265,7 @@ PROBE_SUCCEEDED: Json = PROBE_QUEUED | {
 }
 OPTIMIZE_JOB: Json = OPTIMIZE | {
     "kind": "optimize",
-    "model": "tiny",
+    "model": "world",
     "initial": [{"word": "car"}],
     "noise": 0.0,
     "seed": 0,
@@ -286,8 +288,8 @@ OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
     "result": {
         "kind": "optimize",
         "token": "car@1",
-        "model": "tiny",
-        "width": 96,
+        "model": "world",
+        "width": 192,
         "classes": ["car"],
         "epochs": 300,
         "best_epoch": 291,
@@ -304,14 +306,14 @@ SUMMARY: Json = {
 }
 JOBS: Json = {"jobs": [SUMMARY], "next": None}
 MODEL: Json = {
-    "name": "tiny",
-    "source": "models/tiny",
+    "name": "world",
+    "source": "models/world",
     "family": "sd1",
-    "text_width": 96,
-    "max_tokens": 77,
-    "default_height": 64,
-    "default_width": 64,
-    "size_multiple": 16,
+    "text_width": 192,
+    "max_tokens": 40,
+    "default_height": 128,
+    "default_width": 128,
+    "size_multiple": 32,
     "default_guidance_scale": 3.0,
     "guidance_embedded": False,
     "default_scheduler": "DDIMScheduler",
@@ -340,8 +342,8 @@ TOKEN: Json = {
     "id": f"{OPTIMIZATION}-1-0",
     "name": "car",
     "version": 1,
-    "model": "tiny",
-    "width": 96,
+    "model": "world",
+    "width": 192,
     "classes": ["car"],
     "origin": "optimize",
     "examples": [{"job_id": GENERATION, "image": 0}],
@@ -355,14 +357,14 @@ TOKEN: Json = {
 }
 TOKENS: Json = {"tokens": [TOKEN | {"versions": 1}], "next": None}
 IMPORT: Json = {"name": "dog", "format": "npy", "classes": ["dog"], "file": NPY}
-IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"kind": "import", "model": "tiny"}}
+IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"kind": "import", "model": "world"}}
 IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
     "state": "succeeded",
     "started_at": "2026-11-22T10:02:00.004000Z",
     "finished_at": "2026-11-22T10:02:00.020000Z",
     "attempt": 1,
     "claimed": True,
-    "result": {"kind": "import", "model": "tiny", "width": 2, "tokens": ["dog@1"]},
+    "result": {"kind": "import", "model": "world", "width": 2, "tokens": ["dog@1"]},
 }
 EVENTS = """event: progress
 data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"running","progress":{"done":12,"total":30,"unit":"step"},"error":null}

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from contracts.schema.fields import Name
 from contracts.settings import CommonSettings
 
-BUNDLED = Path(__file__).resolve().parents[1] / "models" / "tiny"
+BUNDLED = Path(__file__).resolve().parents[1] / "models" / "world"
 MIB = 1 << 20
 
 Source = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -20,11 +20,11 @@ class WorkerSettings(CommonSettings):
     """What a worker serves, on what, and within which limits."""
 
     models: dict[Name, Source] = Field(
-        default_factory=lambda: {"tiny": str(BUNDLED)},
+        default_factory=lambda: {"world": str(BUNDLED)},
         min_length=1,
         description='models by name, as JSON: {"name": "hub id or path"}',
     )
-    default_model: str = Field("", description="the model of requests that name none; by default `tiny`, else the first")
+    default_model: str = Field("", description="the model of requests that name none; by default `world`, else the first")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: str = Field(
         "auto",
@@ -61,4 +61,4 @@ class WorkerSettings(CommonSettings):
     @property
     def default(self) -> str:
         """The name of the default model."""
-        return self.default_model or ("tiny" if "tiny" in self.models else next(iter(self.models)))
+        return self.default_model or ("world" if "world" in self.models else next(iter(self.models)))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from experiments.evaluation.worlds.world import World, article
+from experiments.evaluation.world import World, article
 
 SEEDS_A_CLASS = 1000  # room between the first seeds of two classes
 GUIDANCE_SCALE = 3.0  # of bundled models, unless their card says otherwise

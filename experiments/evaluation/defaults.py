@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from contracts.schema.models import BestMethod
 from experiments.evaluation.backends.models import CARD, weights_hash
 from experiments.evaluation.claims import SETS
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
 from experiments.evaluation.settings import OVAM, as_json, key
 from experiments.evaluation.targets import WORDS
-from ovam import Method
+from ovam import METHODS, Method
 from ovam.core.methods import TargetKind
 
 Json = dict[str, Any]
@@ -58,6 +59,14 @@ def defaults(scores: Mapping[str, Any]) -> Iterator[Default]:
         gains = {"tuning": rows[best]["tuning"]["mean"] - rows[paper]["tuning"]["mean"]}
         gains |= {name: miou(scores, name, best) - miou(scores, name, paper) for name in SETS if name in scores["scores"]}
         yield Default(field, best, changed(rows[best]["method"], OVAM.of(kind)), gains)
+
+
+def method_of(model: Path, kind: TargetKind) -> Method:
+    """How the service looks for a kind of target in a model's images when a request names no method."""
+    path, field = model / CARD, next(field for field, (one, _) in KINDS.items() if one == kind)
+    card = json.loads(path.read_text()) if path.is_file() else {}
+    best = BestMethod.model_validate(card.get(field, {}))
+    return replace(METHODS[best.method].of(kind), **best.settings.changes())
 
 
 def fits_any_image(method: Json) -> bool:

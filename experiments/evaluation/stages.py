@@ -19,8 +19,7 @@ from experiments.evaluation.targets import TOKENS_AGAINST_ALL
 from experiments.evaluation.tasks import Task
 from experiments.evaluation.tuning import Choice, choices
 from experiments.evaluation.work import Place
-from experiments.evaluation.worlds import world_of
-from experiments.evaluation.worlds.world import World
+from experiments.evaluation.world import World, world_of
 
 IMAGES_A_TASK = 10
 SECONDS_OF_TUNING = 3.0  # of an image, where measuring it at its thresholds takes 1

@@ -10,7 +10,7 @@ from PIL import Image
 
 import ovam
 from experiments.evaluation.datasets import Case
-from experiments.evaluation.worlds.world import Labels, Picture, World
+from experiments.evaluation.world import Labels, Picture, World
 
 CLEAR = 0.03  # fraction of the image that the class must cover, else the image is left out
 

@@ -16,6 +16,7 @@ from experiments.evaluation.scales import LONG, SHORT
 from experiments.evaluation.scores import score
 from experiments.evaluation.settings import Setting, as_json
 from experiments.evaluation.stages import Plan
+from experiments.world import atlas
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -123,7 +124,7 @@ def provenance(plan: Plan, command: str) -> Json:
         "command": command,
         "commit": commit(),
         "model": plan.source or str(plan.model),
-        "world": "" if plan.annotated else plan.world.name,
+        "world": "" if plan.annotated else f"{plan.world.recipe.name}, atlas {atlas.load().version}",
         "service": plan.service,
         "data set": str(plan.annotated or ""),
         "model sha256": plan.model_hash,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from experiments.evaluation.datasets import Case
-from experiments.evaluation.worlds.world import article
+from experiments.evaluation.world import article
 from ovam import Words
 
 TargetName = str  # a key of WORDINGS or TOGETHER, or the name of a recipe of tokens

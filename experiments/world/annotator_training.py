@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.world import atlas
 from experiments.world.annotator import FIRST, MODELS, NETS, Annotator, Images, Labels, overlaps
+from experiments.world.commands import run
 from experiments.world.model.autoencoder import pixels
 from experiments.world.model.muon import Muon, is_matrix
 from experiments.world.model.parallel import device
@@ -85,7 +86,7 @@ def through(autoencoder: AutoencoderKL, image: Tensor, noise: float = 0.0) -> Te
 
 @dataclass(frozen=True)
 class Course(Dataset[tuple[Images, Labels]]):
-    """What an annotator learns from: item `step` is the pictures and labels of a step."""
+    """What an annotator learns from: item k is the pictures and labels of step k."""
 
     seed: int  # annotators of other seeds see other scenes
     start: float  # share of scenes of the START recipe; the others are of the WORLD
@@ -93,12 +94,12 @@ class Course(Dataset[tuple[Images, Labels]]):
     small: int = 0  # so many steps at first have pictures of half the side, four times as many a second
     recipes: tuple[Recipe, Recipe] = field(default=(replace(START, shares=CROWDED), replace(WORLD, shares=CROWDED)))
 
-    def __getitem__(self, step: int) -> tuple[Images, Labels]:
+    def __getitem__(self, index: int) -> tuple[Images, Labels]:
         """Pictures (batch, side, side, 3) and labels (batch, side, side)."""
-        seeds = [10_000_000 * self.seed + step * self.batch + k for k in range(self.batch)]
+        seeds = [10_000_000 * self.seed + index * self.batch + k for k in range(self.batch)]
         split = round(self.start * self.batch)
         pairs = [learned_from(seed, self.recipes[k >= split]) for k, seed in enumerate(seeds)]
-        if step < self.small:
+        if index < self.small:
             half = (SIZE // 2, SIZE // 2)
             pairs = [(cv2.resize(i, half, interpolation=cv2.INTER_AREA).astype(np.uint8), t[1::2, 1::2]) for i, t in pairs]
         return np.stack([image for image, _ in pairs]), np.stack([label for _, label in pairs])
@@ -153,7 +154,9 @@ class Training:
     def losses(self) -> Iterator[float]:
         """Take the steps that are left; the loss of each."""
         ahead = range(self.step, self.steps)
-        for images, labels in DataLoader(self.course, batch_size=None, sampler=ahead, num_workers=self.painters, collate_fn=tuple):
+        for images, labels in DataLoader(
+            self.course, batch_size=None, sampler=ahead, num_workers=self.painters, collate_fn=tuple
+        ):
             with torch.autocast(device().type, torch.bfloat16, enabled=GPU):
                 scores = self.net(shown(images, self.autoencoder))
             loss = cross_entropy(scores.float(), torch.tensor(labels, device=device()).long())
@@ -200,11 +203,13 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     kind: Annotated[str, typer.Option(help=f"one of: {', '.join(NETS)}")] = FIRST,
     steps: Annotated[int, typer.Option(min=1, help="steps in all")] = 4000,
     batch: Annotated[int, typer.Option(min=4, help="scenes a step")] = 64 if GPU else 16,
-    small: Annotated[float, typer.Option(min=0, max=1, help="share of the steps with pictures of half the side")] = 0 if GPU else 0.85,
+    small: Annotated[float, typer.Option(min=0, max=1, help="share of the steps with pictures of half the side")] = 0
+    if GPU
+    else 0.85,
     painters: Annotated[int, typer.Option(min=0, help="processes that draw scenes; 0: this one")] = 6 if GPU else 0,
     vae: Annotated[Path | None, typer.Option(help="an autoencoder's folder")] = None,
     start: Annotated[float, typer.Option(help="share of scenes of the START recipe")] = 0.5,
-    work: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("runs/annotator-world"),
+    work: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("runs/annotator"),
     out: Annotated[Path, typer.Option(help="folder to write to")] = MODELS,
 ) -> None:
     """Train an annotator, or go on, and write its weights and its report."""
@@ -227,4 +232,4 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -79,6 +79,10 @@ class Atlas:
             raise AtlasError(f"The atlas has no class {name!r}; it has {', '.join(self.kinds)}.")
         return self.kinds[name]
 
+    def label(self, name: str) -> int:
+        """The label of a class in maps of labels, where 0 is the ground."""
+        return 1 + self.classes.index(self.kind(name).name)
+
     def of(self, name: str, sets: tuple[str, ...], *, start: bool = False) -> tuple[Sprite, ...]:
         """The sprites of a class in some sets, or only those of the START recipe."""
         self.kind(name)

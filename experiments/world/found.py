@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from experiments.world import atlas
 from experiments.world.annotator import FIRST, MODELS, NETS, Annotator, Images
 from experiments.world.captions import article
+from experiments.world.commands import run
 from experiments.world.leakage import plain_word
 
 FIRST_SEED = 500_000  # reporting seeds; tuning uses seeds below 100_000
@@ -49,7 +50,7 @@ def voc() -> tuple[str, ...]:
 
 def hits(annotator: Annotator, images: Images, name: str) -> NDArray[np.bool_]:
     """In which images the annotator finds a class."""
-    return (annotator.labels(images) == atlas.load().classes.index(name) + 1).mean(axis=(1, 2)) > HIT
+    return (annotator.labels(images) == atlas.load().label(name)).mean(axis=(1, 2)) > HIT
 
 
 def sheet(rows: dict[str, Images], path: Path) -> None:
@@ -61,7 +62,7 @@ def sheet(rows: dict[str, Images], path: Path) -> None:
     height = picture.height // len(rows)
     for index, name in enumerate(rows):
         draw.text((6, index * height + height // 2 - 6), name, fill="black", font_size=14)
-    canvas.save(path)
+    canvas.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def singles(sampler: Sampler, annotators: list[Annotator], out: Path, seeds: range) -> dict[str, float]:
@@ -121,4 +122,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -22,6 +22,7 @@ from torch import Tensor
 import ovam
 from experiments.world import atlas
 from experiments.world.captions import article
+from experiments.world.commands import run
 from experiments.world.render import LEAKAGE, RECIPES, example
 from experiments.world.scene import SIZE, START, Drawing, Recipe, classes_of
 
@@ -107,4 +108,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -8,6 +8,7 @@ import typer
 from PIL import Image
 
 from experiments.world.captions import caption
+from experiments.world.commands import run
 from experiments.world.scene import HELD_OUT, START, WORLD, Drawing, Recipe, classes_of, draw, sample
 
 # One seed space a purpose, so that what is learned from never meets what is judged on.
@@ -57,4 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

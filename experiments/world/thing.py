@@ -77,8 +77,7 @@ class Drawing:
 
     def labels(self) -> NDArray[np.uint8]:
         """A class a pixel: 0 the ground, k+1 class k of the atlas."""
-        classes = atlas.load().classes
         label = np.zeros((SIZE, SIZE), np.uint8)
         for mask, thing in zip(self.things, self.scene.things, strict=True):
-            label[mask] = classes.index(thing.kind) + 1
+            label[mask] = atlas.load().label(thing.kind)
         return label

@@ -96,7 +96,8 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
     for numbers in _together(targets, methods):
         method = methods[numbers[0]]
         selected = select(trace, method.blocks, method.evaluations, method.heads)
-        maps = _mean_maps([targets[number] for number in numbers], selected, largest_grid(selected))
+        some = [targets[number] for number in numbers]
+        maps = _mean_maps(some, selected, largest_grid(selected), _weighted(some))
         for number, one in zip(numbers, maps, strict=True):
             found[number] = one if methods[number].reduction == "sum" else one / terms_of(selected)
     return [found[number] for number in range(len(targets))]
@@ -110,7 +111,8 @@ def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequen
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
         selected = select(trace, method.blocks, method.evaluations, method.heads)
         parts = parted(selected, by)
-        sums = torch.stack([_mean_maps(some, part, largest_grid(selected)) for part in parts.values()], dim=1)
+        laid = _weighted(some)
+        sums = torch.stack([_mean_maps(some, part, largest_grid(selected), laid) for part in parts.values()], dim=1)
         terms = torch.tensor([terms_of(part) for part in parts.values()], device=sums.device)
         for number, maps in zip(numbers, sums, strict=True):
             scaled = maps if methods[number].reduction == "sum" else maps / terms[:, None, None]
@@ -134,16 +136,20 @@ def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[i
     return groups
 
 
+_Laid = tuple[Float[Tensor, "rows text_width"], list[int], Float[Tensor, "sums rows"]]
+"""The rows of several texts side by side, see `_weighted`."""
+
+
 def _mean_maps(
-    targets: Sequence[Rows], selected: Sequence[Selected], size: tuple[int, int]
+    targets: Sequence[Rows], selected: Sequence[Selected], size: tuple[int, int], laid: _Laid
 ) -> Float[Tensor, "targets height width"]:
-    """Sum the mean attention to each target's rows over the selected attention maps.
+    """Sum the mean attention to each target's rows, which are `laid` side by side, over the selected attention maps.
 
     A softmax does not change when the score of the first row, the start token's, is subtracted from all scores of a text.
     Texts that begin alike can then share their exponentials, and a target's attention is the ratio of two weighted sums of
     them. Where an exponential overflows, at a score 88 above the first, every text gets a softmax of its own.
     """
-    rows, firsts, weights = _weighted(targets)
+    rows, firsts, weights = laid
     queries_of_one = selected[0].block.queries
     weights = weights.to(queries_of_one.device, torch.promote_types(queries_of_one.dtype, torch.float32))
     largest: list[Tensor] = []
@@ -167,9 +173,7 @@ def _mean_maps(
     return maps
 
 
-def _weighted(
-    targets: Sequence[Rows],
-) -> tuple[Float[Tensor, "rows text_width"], list[int], Float[Tensor, "sums rows"]]:
+def _weighted(targets: Sequence[Rows]) -> _Laid:
     """Lay the rows of all texts side by side, equal ones once.
 
     Returns the rows; for each the first row of its text; and the weights of their exponentials: for each target a line that

@@ -18,7 +18,7 @@ from experiments.evaluation.settings import PLAIN, Setting
 from experiments.evaluation.stages import Plan
 from experiments.evaluation.targets import AGAINST_SCENE, OWN_PROMPT, PADDED, WORDS
 from experiments.evaluation.tasks import work_through
-from experiments.evaluation.worlds import image_size, world_of
+from experiments.evaluation.world import image_size, world_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 ONE, OTHER = (one.name for one in world_of(MODEL).vocabulary[4:6])
@@ -128,7 +128,7 @@ def test_nothing_but_tokens_is_left_at_the_service(there: Plan, jobs_before: set
 
 def test_a_model_that_is_not_served_is_named_with_those_that_are(service_url: str) -> None:
     check_served(service_url, MODEL, str(MODEL))
-    with pytest.raises(NotServedError, match=r"does not have the model 'models/other'; it has: tiny"):
+    with pytest.raises(NotServedError, match=r"does not have the model 'models/other'; it has: world"):
         check_served(service_url, Path("models/other"), "models/other")
     with pytest.raises(NotServedError, match="no service answers at"):
-        check_served("http://127.0.0.1:1", MODEL, "models/tiny")
+        check_served("http://127.0.0.1:1", MODEL, str(MODEL))

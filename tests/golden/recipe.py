@@ -11,9 +11,10 @@ from diffusers import StableDiffusionPipeline
 
 import ovam
 from ovam.learning.initial import initial_tokens
+from worker.settings import BUNDLED
 
 FOLDER = Path(__file__).parent
-MODEL = Path(__file__).parents[2] / "models" / "tiny"
+MODEL = BUNDLED
 PROMPT, WORDS = "a photograph of a red car on the grass", ("car", "grass", "red")
 STEPS, SEED = 8, 7
 

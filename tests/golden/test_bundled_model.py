@@ -20,5 +20,5 @@ def test_the_bundled_model_gives_what_it_gave_when_it_was_made(now: dict[str, np
 
 def test_the_bundled_model_fits_its_size_and_holds_no_pickle() -> None:
     files = [path for path in recipe.MODEL.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 30e6
+    assert sum(path.stat().st_size for path in files) < 50e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".md"}

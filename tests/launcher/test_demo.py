@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from launcher import story
 from launcher.client import JobFailedError, Service
-from launcher.demo import OTHER, TAUGHT, bar, overlap, true_mask
+from launcher.demo import bar, overlap
 from launcher.sheet import FONT_SIZE, SIDE, Cell, fitted, sheet
 
 RECORD = {"id": "j1", "state": "failed", "error": {"detail": "the worker ran out of memory"}, "result": None}
@@ -79,10 +80,17 @@ def test_the_overlap_of_masks_is_intersection_over_union() -> None:
     assert overlap(one, other) == pytest.approx(1 / 3)
 
 
-def test_the_demo_brings_a_mask_for_each_of_its_two_images() -> None:
-    for seed in (TAUGHT, OTHER):
-        assert true_mask(seed).dtype == bool
-        assert 0.05 < true_mask(seed).mean() < 0.6
+def test_the_demo_brings_a_mask_for_everything_that_it_looks_for_and_the_licence_of_its_real_image() -> None:
+    things = [(row.name, word) for row in (*story.ROWS, story.REAL) for word in row.words]
+    things += [(story.LESSON.word, seed) for seed in (story.LESSON.taught, *story.LESSON.others)]
+    for name, thing in things:
+        mask = story.true_mask(name, thing)
+        assert (mask.dtype, mask.shape) == (bool, story.real_image().shape[:2])
+        assert 0.02 < mask.mean() < 0.98
+    assert {file.name for file in story.PICTURES.iterdir()} == {
+        "README.md", "real.png", *(story.mask_file(name, thing).name for name, thing in things),
+    }  # fmt: skip
+    assert "CC BY 4.0" in (story.PICTURES / "README.md").read_text()
 
 
 def test_progress_in_a_log_is_one_line_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +114,16 @@ def test_a_sheet_has_a_labelled_cell_for_every_picture(tmp_path: Path) -> None:
     assert tuple(pixels[middle, 8 + SIDE // 2]) == (255, 0, 0)
     assert tuple(pixels[lower, 16 + SIDE + SIDE // 2]) == (255, 255, 255)
     assert tuple(pixels[lower, 8 + SIDE // 2]) not in {(255, 255, 255), (255, 0, 0)}  # heat is coloured
+
+
+def test_titles_stand_above_the_rows_of_a_sheet(tmp_path: Path) -> None:
+    grey = Cell("", np.full((8, 8), 128, np.uint8))
+    sheet([[grey], [grey]], tmp_path / "bare.png")
+    sheet([[grey], [grey]], tmp_path / "titled.png", ["first", "second"])
+    with Image.open(tmp_path / "bare.png") as bare, Image.open(tmp_path / "titled.png") as titled:
+        assert titled.height > bare.height
+        strip = np.asarray(titled.convert("L"))[10:24]
+    assert strip.min() < 50
 
 
 def test_a_label_is_cut_to_its_cell() -> None:

@@ -39,7 +39,7 @@ def test_a_sound_installation_passes(ovam: Run, redis_url: str) -> None:
     done = ovam("doctor", OVAM_REDIS_URL=redis_url)
     assert done.returncode == 0, done.stdout
     assert not done.stderr
-    assert "ok      model tiny" in done.stdout
+    assert "ok      model world" in done.stdout
 
 
 @pytest.mark.parametrize(

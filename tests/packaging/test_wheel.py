@@ -68,12 +68,12 @@ def test_the_version_is_said_in_one_place(wheel: Path, names: set[str]) -> None:
     assert fields["Provides-Extra"] == "crf"
 
 
-def test_the_demo_of_an_installed_wheel_has_its_masks(wheel: Path, tmp_path: Path) -> None:
+def test_the_demo_of_an_installed_wheel_has_its_pictures(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    code = "from launcher import demo; print(demo.__file__, *[demo.true_mask(seed).any() for seed in (demo.TAUGHT, demo.OTHER)])"
+    code = "from launcher import story; print(story.__file__, story.true_mask('real', story.REAL.words[0]).any())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split() == [str(tmp_path / "launcher" / "demo.py"), "True", "True"]
+    assert done.stdout.split() == [str(tmp_path / "launcher" / "story.py"), "True"]

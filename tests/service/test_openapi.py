@@ -119,5 +119,5 @@ def test_the_records_that_are_shown_are_records(record: Json) -> None:
 
 
 def test_the_files_that_are_shown_can_be_read() -> None:
-    annotations.check(OptimizeRequest.model_validate(examples.OPTIMIZE), [(64, 64)])
+    annotations.check(OptimizeRequest.model_validate(examples.OPTIMIZE), [(128, 128)])
     assert base64.b64decode(ImportRequest.model_validate(examples.IMPORT).file).startswith(b"\x93NUMPY")

@@ -9,9 +9,8 @@ import ovam
 from contracts.rules.capabilities import kept_blocks
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import CaptureOptions
+from contracts.schema.models import BestMethod
 from contracts.settings import BadSettingsError
-from ovam.core.methods import ByAffinity, ByBoth
-from ovam.core.thresholds import Share
 from tests.families import generate, tiny_family
 from worker.cards import read_card
 from worker.presence import read_offers
@@ -56,13 +55,11 @@ def test_a_model_says_of_itself_what_its_parts_cannot(tmp_path: Path) -> None:
 
 
 def test_the_bundled_models_best_settings_are_its_own() -> None:
-    card = read_card("tiny", str(BUNDLED), default=True)
-    best = {kind: getattr(card, f"{kind}_defaults") for kind in ("word", "token")}
-    assert {kind: (one.method, one.settings.changes()) for kind, one in best.items()} == {
-        "word": ("ovam", {"refine": ByAffinity(), "threshold": Share(0.36, "minmax")}),
-        "token": ("ovam", {"refine": ByBoth(alpha=0.85), "threshold": Share(0.46, "minmax")}),
-    }
-    assert (card.default_self_attention, card.default_guidance_scale) == (True, 3.0)
+    card, told = read_card("world", str(BUNDLED), default=True), json.loads((BUNDLED / "ovam.json").read_text())
+    for kind in ("word_defaults", "token_defaults"):
+        assert getattr(card, kind) == BestMethod.model_validate(told[kind])
+        assert getattr(card, kind).settings.changes()
+    assert (card.default_self_attention, card.default_guidance_scale) == (True, told["default_guidance_scale"])
 
 
 @pytest.mark.parametrize("extras", ['{"word_defaults": {"method": "daan"}}', '{"word_defaults": {"settings": {"tau": 1}}}', "{"])

@@ -11,9 +11,9 @@ from worker.settings import BUNDLED, WorkerSettings
 @pytest.mark.parametrize(
     ("models", "chosen", "default"),
     [
-        ({"a": "x", "tiny": "y"}, "", "tiny"),
+        ({"a": "x", "world": "y"}, "", "world"),
         ({"b": "x", "a": "y"}, "", "b"),
-        ({"b": "x", "tiny": "y"}, "b", "b"),
+        ({"b": "x", "world": "y"}, "b", "b"),
     ],
 )
 def test_the_default_model_is_the_chosen_one_else_the_bundled_one_else_the_first(
@@ -24,7 +24,7 @@ def test_the_default_model_is_the_chosen_one_else_the_bundled_one_else_the_first
 
 def test_without_settings_the_bundled_model_is_served_under_the_names_of_host_and_process() -> None:
     settings = WorkerSettings()
-    assert settings.models == {"tiny": str(BUNDLED)}
+    assert settings.models == {"world": str(BUNDLED)}
     assert (BUNDLED / "model_index.json").is_file()
     assert settings.worker_name.startswith(f"{socket.gethostname()}-")
 

@@ -21,8 +21,7 @@ from experiments.evaluation.recipes import PUBLISHED_RECIPE, Recipe
 from experiments.evaluation.settings import Settings
 from experiments.evaluation.subjects import Picture, Seconds, Subject, Truth, annotation, clock
 from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, PADDED, TOKENS_AGAINST_ALL, WORDINGS, TargetName
-from experiments.evaluation.worlds import world_of
-from experiments.evaluation.worlds.world import World
+from experiments.evaluation.world import World, world_of
 from ovam import Method, Rows
 from ovam.attention.targets import rows_of
 from ovam.learning.initial import initial_tokens

@@ -11,7 +11,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from experiments.evaluation.datasets import GUIDANCE_SCALE
-from experiments.evaluation.worlds.hashes import hash_of
+from experiments.evaluation.hashes import hash_of
 
 INDEX, CARD = "model_index.json", "ovam.json"
 WEIGHTS = (".safetensors", ".bin")

@@ -17,7 +17,7 @@ from experiments.evaluation.datasets import Case
 from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Setting, as_json
 from experiments.evaluation.targets import WORDINGS
-from experiments.evaluation.worlds.world import Picture
+from experiments.evaluation.world import Picture
 from launcher.client import Record, png_base64
 
 LETTERS_A_REQUEST = 4 << 20  # half of what a service takes unless it is told otherwise

@@ -24,8 +24,7 @@ from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Setting, Settings
 from experiments.evaluation.subjects import Mask, Seconds, Subject, Truth, annotation, clock
 from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE
-from experiments.evaluation.worlds import world_of
-from experiments.evaluation.worlds.world import World
+from experiments.evaluation.world import World, world_of
 from launcher.client import Record, Service
 from ovam.core.coco import decode_run_lengths
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from experiments.evaluation.choices import QUESTIONS, answer
 from experiments.evaluation.claims import SETS
 from experiments.evaluation.paper import BEST_GRID
-from experiments.evaluation.recipes import ONE_SCENE, PUBLISHED_RECIPE, SCENES
+from experiments.evaluation.recipes import ONE_SCENE, PUBLISHED_RECIPE, REAL, REAL_4, SCENES
 from experiments.evaluation.report import tables
 from experiments.evaluation.report.markdown import Results, difference, figure, listed, named, percent, picture, table
+from experiments.evaluation.scales import REAL_REPORTING
 from experiments.evaluation.settings import POINTS, grids_of, key, named_blocks
 from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, OWN_PROMPT, TOKENS_AGAINST_ALL, WORDS
 
@@ -32,7 +33,8 @@ REMEDIES = {
     SCENES: "a token learned from 8 scenes",
     TOKENS_AGAINST_ALL: "a token, together with the tokens of all classes",
 }
-"""Targets, as the table of leakage calls them."""
+"""Targets, as the tables of leakage and of real images call them."""
+OF_REAL_IMAGES = {REAL: "a token learned from one real image", REAL_4: "a token learned from 4 real images"}
 
 
 def page(results: Mapping[str, Results]) -> str:
@@ -44,6 +46,7 @@ def page(results: Mapping[str, Results]) -> str:
         "Telling things apart": apart(scores),
         "What reproduces": signs(findings) + "\n" + listed((*opposites(findings), *best_grid(scores), *middle(scores))),
         "What to choose": advice(findings) + "\n" + listed(leaders(scores, findings)),
+        "Real images of another style": held_out(scores),
         "How true is the truth?": truth(scores),
     }
     head = f"# Results\n\n{introduction(scores)}"
@@ -204,6 +207,23 @@ def apart(scores: Results) -> str:
         f"Images of {SCENES_SET} show several things. *Leakage* is the heat that the others get as a fraction of the heat of the "
         "one that is looked for, both above the ground's: 0 means told apart, 1 means as hot.\n\n"
         f"{table(head, rows)}"
+    )
+
+
+def held_out(scores: Results) -> str:
+    """What is found in real images of the style that nothing was trained on."""
+    best, (alone, scenes) = tables.WAYS[-1], REAL_REPORTING
+    leaks, rows = scores["leakage"].get(scenes, {}), []
+    for target, what in (REMEDIES | OF_REAL_IMAGES).items():
+        found = [figure(scores, name, key(best, target)) for name in REAL_REPORTING]
+        if any(found):
+            rows.append([what, *found, f"{leaks[target]:.2f}" if target in leaks else ""])
+    if not rows:
+        return ""
+    return (
+        "Images that the model did not make, in the one style of the world that neither it nor an annotator has seen, with exact "
+        f"masks: `{alone}` shows one thing, `{scenes}` several. mIoU of {best}.\n\n"
+        f"{table(['target', alone, scenes, f'leakage, {scenes}'], rows)}"
     )
 
 

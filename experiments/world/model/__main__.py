@@ -33,7 +33,6 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     vae_minutes: Annotated[float, typer.Option(help="budget of the autoencoder")] = 25,
     minutes: Annotated[float, typer.Option(help="of UNet and text encoder: each process's own work")] = 80,
     decoder_minutes: Annotated[float, typer.Option(help="budget of the decoder alone, on top; latents stay as they are")] = 0,
-    vae_start: Annotated[Path | None, typer.Option(help="an autoencoder whose fine levels the new one begins with")] = None,
     start: Annotated[Path | None, typer.Option(help="a pipeline to go on from, with its autoencoder and tokenizer")] = None,
     size: Annotated[str, typer.Option(help="of an untrained model: small or large")] = "large" if GPU else "small",
     batch: Annotated[int, typer.Option(help="samples a step and process")] = 256 if GPU else 16,
@@ -46,7 +45,7 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
         prepare(folder, recipe, images, first, start)
         if not (folder / "vae").exists():
             crops, course = autoencoder_training.sizes(gpu=GPU), autoencoder_training.plan(vae_minutes * 60)
-            launch(autoencoder_training.train, processes, PORT, folder, course, crops, vae_start, size)
+            launch(autoencoder_training.train, processes, PORT, folder, course, crops, size)
         if decoder_minutes:
             whole = replace(autoencoder_training.sizes(gpu=GPU), widen_at=0)
             launch(autoencoder_training.sharpen, processes, PORT, folder, Plan(decoder_minutes * 60, rate=1e-3, rest=5e-4), whole)

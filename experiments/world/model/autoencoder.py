@@ -1,7 +1,6 @@
 """The autoencoder of the bundled model: 128x128 pixels <-> 16x16 latents, a genuine AutoencoderKL of factor 8."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,28 +51,6 @@ def start_linear(model: nn.Module) -> None:
         if isinstance(module, ResnetBlock2D):
             module.conv2.weight.zero_()
             module.conv2.bias.zero_()
-
-
-@torch.no_grad()
-def take_over(vae: AutoencoderKL, folder: Path) -> int:
-    """Begin with the fine levels of another autoencoder of the same widths there, of whatever factor; returns how many tensors.
-
-    Edges and textures are the slowest to learn, and the same everywhere. Levels are counted from the pixels.
-    """
-    other = AutoencoderKL.from_pretrained(folder)
-    theirs, mine, taken = other.state_dict(), vae.state_dict(), 0
-    deeper = len(vae.config.block_out_channels) - len(other.config.block_out_channels)
-    for name, value in mine.items():
-        parts = name.split(".")
-        if parts[1] == "up_blocks":
-            parts[2] = str(int(parts[2]) - deeper)
-        source = theirs.get(".".join(parts))
-        if parts[1] in {"down_blocks", "up_blocks", "conv_norm_out", "conv_out", "conv_in"} and source is not None:
-            outer = name.startswith(("encoder.conv_in", "decoder.conv_norm_out", "decoder.conv_out")) or "blocks" in name
-            if outer and source.shape == value.shape:
-                value.copy_(source)
-                taken += 1
-    return taken
 
 
 def pixels(images: np.ndarray) -> Tensor:

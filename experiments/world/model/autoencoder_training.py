@@ -20,7 +20,6 @@ from experiments.world.model.autoencoder import (
     pixels,
     psnr,
     standardise,
-    take_over,
 )
 from experiments.world.model.parallel import device, wait_for_all
 from experiments.world.model.training import Plan, Training
@@ -65,17 +64,10 @@ def sizes(*, gpu: bool) -> Crops:
     return Crops(large=128, batch=512) if gpu else Crops(batch=8)
 
 
-def train(
-    rank: int, processes: int, folder: Path, plan: Plan, sizes: Crops, start: Path | None = None, width: str = "small"
-) -> None:
-    """Train the autoencoder within the plan's budget, or what of it is left, and save it to vae/.
-
-    `start`: another autoencoder whose fine levels it begins with.
-    """
+def train(rank: int, processes: int, folder: Path, plan: Plan, sizes: Crops, width: str = "small") -> None:
+    """Train the autoencoder within the plan's budget, or what of it is left, and save it to vae/."""
     torch.manual_seed(0)
     vae = new_vae(CHANNELS[width]).to(device())
-    if start is not None:
-        take_over(vae, start)
     training = Training.begin([vae], folder / "vae.pt", plan, data.marks(folder))
     torch.manual_seed(1000 * training.step + rank)
     fit(training, lambda image: loss(vae, image), folder, sizes, (rank, processes))

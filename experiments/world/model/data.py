@@ -61,6 +61,11 @@ def marks(folder: Path) -> dict[str, str]:
     return {"atlas": today}
 
 
+def recipe(folder: Path) -> str:
+    """The name of the recipe of a training set's scenes."""
+    return json.loads((folder / "set.json").read_text())["recipe"]
+
+
 def images(folder: Path) -> NDArray[np.uint8]:
     """All drawn images, (count, 128, 128, 3), read from disk as they are needed."""
     return np.load(folder / "images.npy", mmap_mode="r")
@@ -74,8 +79,7 @@ def ready(folder: Path) -> int:
 
 def unseen(folder: Path, count: int) -> NDArray[np.uint8]:
     """Images (count, 128, 128, 3) by the recipe of a training set that no training sees."""
-    recipes = RECIPES[json.loads((folder / "set.json").read_text())["recipe"]]
-    return np.stack([drawn(recipes, number, UNSEEN)[0] for number in range(count)])
+    return np.stack([drawn(RECIPES[recipe(folder)], number, UNSEEN)[0] for number in range(count)])
 
 
 def captions(folder: Path) -> list[list[str]]:

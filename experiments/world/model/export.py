@@ -39,4 +39,4 @@ def assemble(
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True, max_shard_size=LARGEST)
-    (out / "world.json").write_text(json.dumps(data.marks(folder), indent=1) + "\n")
+    (out / "world.json").write_text(json.dumps(data.marks(folder) | {"recipe": data.recipe(folder)}, indent=1) + "\n")

@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from experiments.world import atlas
+from experiments.world.commands import run
 
 PAIRS = ("a cat next to a dog", "a hat on a cat", "a red car on the grass", "a blue balloon above a person")
 AT_ONCE = 16
@@ -63,4 +64,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -24,7 +24,7 @@ from ovam.learning.initial import initial_tokens
 SELECTIONS: list[tuple[Blocks, Positions]] = [
     ("all", "all"),
     ((16,), 7),
-    ((8, 4), Span(stop=3)),
+    ((8,), Span(stop=3)),
     ("all", 0.5),
     ("all", Span(start=-5)),
 ]

@@ -16,8 +16,8 @@ from tests.experiments.evaluation.conftest import MODEL
 
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub's cache with the bundled model as somebody/tiny, and no way to the hub."""
-    repository = tmp_path / "models--somebody--tiny"
+    """A hub's cache with the bundled model as somebody/world, and no way to the hub."""
+    repository = tmp_path / "models--somebody--world"
     shutil.copytree(MODEL, repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
@@ -27,7 +27,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_id_of_the_hub_is_taken_from_its_cache(cached: Path) -> None:
-    assert folder_of("somebody/tiny") == cached
+    assert folder_of("somebody/world") == cached
     assert folder_of(str(MODEL)) == MODEL
 
 
@@ -55,13 +55,13 @@ def test_results_go_beside_the_work_unless_they_are_the_bundled_models_own(cache
     places: list[tuple[Any, ...]] = []
     monkeypatch.setattr(cli, "through", lambda plan, processes: None)  # noqa: ARG005
     monkeypatch.setattr(cli, "conclude", lambda plan, *where: places.append((plan, *where)))
-    for arguments in ([], ["--model", "somebody/tiny"], ["--model", "somebody/tiny", "--results", "r", "--docs", "d"]):
+    for arguments in ([], ["--model", "somebody/world"], ["--model", "somebody/world", "--results", "r", "--docs", "d"]):
         answer = CliRunner().invoke(cli.app, ["evaluate", *arguments])
         assert answer.exit_code == 0, answer.output
     (_, *ours), (plan, *theirs), (_, *elsewhere) = places
     assert ours == [cli.RESULTS, cli.DOCS]
     assert isinstance(plan, Plan)
-    assert (plan.model, plan.source) == (cached, "somebody/tiny")
+    assert (plan.model, plan.source) == (cached, "somebody/world")
     assert theirs == [plan.report / "json", plan.report]
     assert cli.WORK in plan.report.parents
     assert elsewhere == [Path("r"), Path("d")]
