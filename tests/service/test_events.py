@@ -3,7 +3,11 @@ import json
 
 import httpx2
 import pytest
+from redis.asyncio import Redis
 
+from contracts.schema.jobs import JobRecord
+from contracts.state.ledger import Ledger
+from service.events import finished, follow
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import assert_problem
 
@@ -52,6 +56,34 @@ async def test_a_reader_that_comes_back_goes_on_where_it_was(
     for place, event in enumerate(whole):
         rest = await online.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": event["id"]})
         assert parsed(rest.text) == whole[place + 1 :]
+
+
+async def test_a_job_that_is_over_keeps_no_reader_waiting(online: httpx2.AsyncClient, worker: InTestWorker, job_id: str) -> None:
+    await worker.end(job_id)
+    last = parsed((await online.get(f"/v1/jobs/{job_id}/events")).text)[-1]["id"]
+    rest = await asyncio.wait_for(online.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last}), 3)
+    assert rest.text == ""
+
+
+async def test_the_last_event_is_not_lost_when_the_job_ends_between_two_looks(
+    redis: Redis, worker: InTestWorker, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = Ledger.find
+
+    async def late(ledger: Ledger, job_id: str) -> JobRecord | None:
+        monkeypatch.setattr(Ledger, "find", find)
+        await worker.end(job_id)
+        return await find(ledger, job_id)
+
+    monkeypatch.setattr(Ledger, "find", late)
+    seen = [json.loads(event.data)["state"] async for event in follow(redis, job_id)]
+    assert (seen[0], seen[-1]) == ("queued", "succeeded")
+
+
+async def test_a_wait_ends_however_short_it_is(redis: Redis, job_id: str) -> None:
+    async with asyncio.timeout(10):
+        records = await asyncio.gather(*(finished(redis, job_id, number / 4000) for number in range(80)))
+    assert {record.state for record in records} == {"queued"}
 
 
 async def test_the_stream_of_a_job_that_is_deleted_ends(
