@@ -197,6 +197,7 @@ async def test_behind_a_path_prefix_every_address_leads_back(
         refused = await client.post(path("/a/ovam/v1/generate"), json={"prompt": "a" * settings.max_body_bytes})
         assert (refused.status_code, refused.json()["instance"]) == (413, "/a/ovam/v1/generate")
         assert (await client.get(path(problem["type"]))).json()["code"] == "unknown-job"
+        assert 'route="/v1/generate"' in (await client.get(path("/a/ovam/metrics"))).text
         page = (await client.get(path("/a/ovam/docs"))).text
         for link in linked(page):
             assert (await client.get(path(link))).status_code == 200
