@@ -1,14 +1,19 @@
 """An app, and a client for it: in one process, or over a socket."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import httpx2
 import uvicorn
 from fastapi import FastAPI
+
+from service.app import create_app
+from service.settings import GatewaySettings
 
 Json = dict[str, Any]
 Traces = Callable[[], Awaitable[tuple[int, ...]]]
@@ -44,7 +49,7 @@ async def served(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def assert_problem(answer: httpx2.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
-    """Assert that this is a problem of that code, naming that field; returns it."""
+    """Assert that this is a problem of that code, documented where it was met, naming that field; returns it."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     found = answer.json()
     assert (found["code"], found["status"], found["type"]) == (code, status, f"/problems/{code}")
@@ -52,4 +57,27 @@ def assert_problem(answer: httpx2.Response, status: int, code: str, field: str |
     assert found["detail"]
     if field is not None:
         assert field in [error["field"] for error in found["errors"]], found
+    for codes in documented(answer.request.method, answer.request.url.path):
+        assert code in codes, f"{code} is not documented for {answer.request.method} {answer.request.url.path}"
     return found
+
+
+def documented(method: str, path: str) -> list[set[str]]:
+    """The codes that the API's description tells of the operation at a path; none where there is no operation."""
+    return [codes for verb, pattern, codes in operations() if verb == method and pattern.fullmatch(path)]
+
+
+@cache
+def operations() -> list[tuple[str, re.Pattern[str], set[str]]]:
+    """Every operation's method, path and codes of problems, as the API describes itself."""
+    return [
+        (method.upper(), re.compile(re.sub(r"{\w+}", "[^/]+", path)), codes_of(operation))
+        for path, item in create_app(GatewaySettings()).openapi()["paths"].items()
+        for method, operation in item.items()
+    ]
+
+
+def codes_of(operation: Json) -> set[str]:
+    """The codes of problems that the description of an operation shows."""
+    answers = [answer.get("content", {}).get("application/problem+json", {}) for answer in operation["responses"].values()]
+    return {code for answer in answers for code in answer.get("examples", {})}

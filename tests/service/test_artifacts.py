@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.schema.errors import ServiceError
+from contracts.state import keys
 from service import artifacts
 from service.artifacts import asked_range
 from tests.service.in_test_worker import IMAGE, InTestWorker
@@ -23,7 +24,7 @@ async def test_an_artifact_comes_whole_with_its_type_its_tag_and_leave_to_keep_i
     assert answer.headers["content-type"] == "image/png"
     assert answer.headers["content-length"] == str(len(IMAGE))
     assert answer.headers["etag"] == f'"{hashlib.sha256(IMAGE).hexdigest()}"'
-    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
     assert answer.headers["accept-ranges"] == "bytes"
 
 
@@ -88,9 +89,20 @@ async def test_an_unknown_artifact_is_refused_and_the_known_ones_are_named(clien
     assert_problem(await client.get(f"/v1/jobs/{generated}/artifacts/manifest.json"), 404, "unknown-artifact", "name")
 
 
+async def test_the_artifacts_are_those_of_the_attempt_that_ended_well(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    job_id = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
+    await worker.begin(job_id)
+    await worker.store.put(f"{keys.attempt_folder(job_id, 1)}/image-0.png", b"half an image")
+    await worker.begin(job_id)
+    assert (await worker.end(job_id)).attempt == 2
+    assert (await client.get(f"/v1/jobs/{job_id}/artifacts/image-0.png")).content == IMAGE
+
+
 async def test_a_job_that_is_not_finished_has_no_artifacts_yet(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     job_id = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
-    assert_problem(await client.get(f"/v1/jobs/{job_id}/artifacts/image-0.png"), 409, "job-not-finished")
+    answer = await client.get(f"/v1/jobs/{job_id}/artifacts/image-0.png")
+    assert_problem(answer, 409, "job-not-finished", "job_id")
+    assert answer.headers["retry-after"] == "1"
     await worker.fail(job_id, "no")
     assert_problem(await client.get(f"/v1/jobs/{job_id}/artifacts/image-0.png"), 404, "unknown-artifact")
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from contracts.schema.jobs import utc_now
 from contracts.state import keys
 from ovam.core.methods import METHODS, Method
-from tests.service.in_test_worker import InTestWorker, token
+from tests.service.in_test_worker import InTestWorker, card, token
 from tests.service.serving import Json, Traces, assert_problem
 
 METHOD = TypeAdapter(Method)
@@ -322,7 +322,12 @@ async def test_an_expired_job_is_refused(client: httpx2.AsyncClient, worker: InT
     assert_problem(await client.post(f"/v1/jobs/{generated}/cancel"), 410, "job-expired")
 
 
-async def test_a_job_whose_model_is_no_longer_served_is_refused(client: httpx2.AsyncClient, generated: str, redis: Redis) -> None:
+async def test_a_job_whose_model_is_no_longer_served_is_refused(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str, redis: Redis
+) -> None:
     await redis.hdel(keys.MODELS, "tiny")
     answer = await client.post("/v1/attribute", json={"job_id": generated, "targets": [CAR]})
     assert_problem(answer, 503, "no-worker")
+    await worker.publish(card("other", default=False))
+    answer = await client.post("/v1/attribute", json={"job_id": generated, "targets": [CAR]})
+    assert_problem(answer, 404, "unknown-model", "job_id")

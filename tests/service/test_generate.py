@@ -1,9 +1,11 @@
 import httpx2
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from contracts.schema.images import GenerateJob, GenerateRequest
-from tests.service.in_test_worker import InTestWorker, card
-from tests.service.serving import Traces, assert_problem
+from contracts.state import keys
+from tests.service.in_test_worker import END, START, InTestWorker, card, letters
+from tests.service.serving import Json, Traces, assert_problem
 
 
 @pytest.mark.usefixtures("worker")
@@ -165,6 +167,29 @@ async def test_without_any_model_there_is_no_worker(client: httpx2.AsyncClient, 
     assert await traces() == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("spoil", ["cut", "padded"])
+async def test_a_prompt_is_measured_whole_and_bare_whatever_the_tokenizer_does_by_itself(
+    client: httpx2.AsyncClient, worker: InTestWorker, spoil: str
+) -> None:
+    tokenizer = letters()
+    if spoil == "cut":
+        tokenizer.enable_truncation(20)
+    else:
+        tokenizer.enable_padding(length=60)
+    await worker.redis.hset(keys.TOKENIZERS, "tiny", tokenizer.to_str())
+    assert (await client.post("/v1/generate", json={"prompt": "a car"})).status_code == 202
+    assert_problem(await client.post("/v1/generate", json={"prompt": "a" * 39}), 422, "prompt-too-long")
+
+
+async def test_a_model_whose_tokenizer_is_not_there_yet_cannot_be_asked_for_yet(
+    client: httpx2.AsyncClient, worker: InTestWorker
+) -> None:
+    await worker.redis.delete(keys.TOKENIZERS)
+    answer = await client.post("/v1/generate", json={"prompt": "a car"})
+    assert_problem(answer, 503, "no-worker")
+    assert answer.headers["retry-after"]
+
+
 async def test_without_a_default_a_model_must_be_named(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     await worker.publish(card("tiny", default=False), card("other", default=False))
     found = assert_problem(await client.post("/v1/generate", json={"prompt": "a car"}), 404, "unknown-model", "model")
@@ -176,3 +201,38 @@ async def test_a_model_that_changes_its_tokenizer_is_noticed(client: httpx2.Asyn
     assert (await client.post("/v1/generate", json={"prompt": "a" * 30})).status_code == 202
     await worker.publish(card().model_copy(update={"max_tokens": 20}))
     assert_problem(await client.post("/v1/generate", json={"prompt": "a" * 30}), 422, "prompt-too-long")
+
+
+async def test_a_tokenizer_that_changes_alone_is_noticed(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    assert (await client.post("/v1/generate", json={"prompt": "a" * 30})).status_code == 202
+    tokenizer = letters()
+    tokenizer.post_processor = TemplateProcessing(single=f"{START} $A {END} {END} {END}", special_tokens=[(START, 1), (END, 2)])
+    await worker.redis.hset(keys.TOKENIZERS, "tiny", tokenizer.to_str())
+    found = assert_problem(await client.post("/v1/generate", json={"prompt": "a" * 37}), 422, "prompt-too-long")
+    assert "41 tokens" in found["detail"]
+
+
+LIMITS = {"num_inference_steps": 150, "num_images": 8, "height": 1024, "width": 1024}
+
+
+@pytest.mark.parametrize("field", LIMITS)
+@pytest.mark.usefixtures("worker")
+async def test_what_is_at_its_limit_is_allowed(client: httpx2.AsyncClient, field: str) -> None:
+    assert (await client.post("/v1/generate", json={"prompt": "a car", field: LIMITS[field]})).status_code == 202
+
+
+SAID = [
+    ({}, {"field": "prompt", "detail": "Field required"}),
+    (
+        {"prompt": "a car", "num_images": 0},
+        {"field": "num_images", "detail": "Input should be greater than or equal to 1", "value": 0},
+    ),
+    ({"prompt": "é" * 5000}, {"field": "prompt", "value": "é" * 200 + "..."}),
+]
+
+
+@pytest.mark.parametrize(("body", "said"), SAID, ids=["missing", "too small", "too long"])
+@pytest.mark.usefixtures("worker")
+async def test_an_invalid_request_says_what_is_wrong_with_which_value(client: httpx2.AsyncClient, body: Json, said: Json) -> None:
+    (error,) = assert_problem(await client.post("/v1/generate", json=body), 422, "invalid-request")["errors"]
+    assert said == {name: error[name] for name in error if name in said or name == "value"}

@@ -121,10 +121,36 @@ async def test_pages_of_other_origins_may_call_when_the_setting_says_so(settings
             assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
         readable = (await client.get("/healthz", headers=ORIGIN)).headers["access-control-expose-headers"].lower()
         assert {"location", "retry-after", "etag", "x-request-id"} <= {*readable.split(", ")}
+        asked = await client.options("/v1/tokens/cat", headers=ASKS | {"Access-Control-Request-Method": "PATCH"})
+        assert asked.status_code == 200
         refusal = await client.get("/v2", headers=ORIGIN)
         assert (refusal.status_code, refusal.headers["access-control-allow-origin"]) == (404, ORIGIN["Origin"])
     async with changed(settings, cors_origins="*") as client:
         assert (await client.options("/v1/generate", headers=ASKS)).headers["access-control-allow-origin"] == "*"
+
+
+ALWAYS_READABLE = {"cache-control", "content-type", "content-length"}  # so say browsers
+
+
+async def test_pages_of_other_origins_may_read_every_header(settings: GatewaySettings, worker: InTestWorker) -> None:
+    async with changed(settings, cors_origins="*") as client:
+        headers = ORIGIN | {"Idempotency-Key": "k1", "Prefer": "wait=1"}
+        first = await client.post("/v1/generate", json=CAR, headers=headers)
+        job_id = first.json()["id"]
+        await worker.end(job_id)
+        await worker.publish_token(token("cat"))
+        part = ORIGIN | {"Range": "bytes=0-1"}
+        answers = [
+            first,
+            await client.post("/v1/generate", json=CAR, headers=headers),
+            await client.get(f"/v1/jobs/{job_id}/artifacts/image-0.png", headers=part),
+            await client.get("/v1/tokens/cat/file", headers=part),
+        ]
+        assert [answer.status_code for answer in answers] == [202, 201, 206, 206]
+        for answer in answers:
+            readable = {*answer.headers["access-control-expose-headers"].lower().split(", ")}
+            own = {name for name in answer.headers if name != "vary" and not name.startswith("access-control-")}
+            assert own <= readable | ALWAYS_READABLE
 
 
 async def test_without_the_setting_no_other_origin_is_allowed(client: httpx2.AsyncClient) -> None:
@@ -168,12 +194,21 @@ async def test_behind_a_path_prefix_every_address_leads_back(
         assert ended.result is not None
         problem = (await client.get(path("/a/ovam/v1/jobs/none"))).json()
         assert problem["instance"] == "/a/ovam/v1/jobs/none"
+        refused = await client.post(path("/a/ovam/v1/generate"), json={"prompt": "a" * settings.max_body_bytes})
+        assert (refused.status_code, refused.json()["instance"]) == (413, "/a/ovam/v1/generate")
         assert (await client.get(path(problem["type"]))).json()["code"] == "unknown-job"
+        assert 'route="/v1/generate"' in (await client.get(path("/a/ovam/metrics"))).text
         page = (await client.get(path("/a/ovam/docs"))).text
         for link in linked(page):
             assert (await client.get(path(link))).status_code == 200
         (description,) = re.findall(r"url: '([^']+)'", page)
         assert (await client.get(path(description))).json()["servers"] == [{"url": "/a/ovam"}]
+
+
+async def test_a_path_that_only_begins_like_the_prefix_is_below_it(settings: GatewaySettings) -> None:
+    async with changed(settings, root_path="/health") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/healthy")).json()["instance"] == "/health/healthy"
 
 
 async def test_without_a_prefix_addresses_begin_with_the_root(client: httpx2.AsyncClient, generated: str) -> None:

@@ -1,22 +1,29 @@
 """Real images over HTTP: what is taken, what is refused, and what either leaves behind."""
 
+import asyncio
 import base64
 import hashlib
 import io
 import struct
+import time
 import zlib
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from contracts.schema.images import ImageJob
+from contracts.rules.capabilities import image_job
+from contracts.schema.images import ImageJob, ImageOptions, Upload
 from contracts.state import keys
 from contracts.state.store import ArtifactStore
+from service.images import inspected
+from service.queue import Queue
 from tests.service.in_test_worker import InTestWorker, card
 from tests.service.serving import Traces, assert_problem
 
@@ -87,6 +94,17 @@ async def test_the_size_is_as_asked_or_keeps_the_images_shape(
     assert (request["height"], request["width"]) == given
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_as_high_and_wide_as_it_is_seen(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = written(picture(), exif=exif)
+    found = inspected(data, field="image")
+    with Image.open(io.BytesIO(data)) as image:
+        seen = ImageOps.exif_transpose(image)
+    assert (found.width, found.height) == seen.size
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.usefixtures("worker")
 async def test_a_picture_that_lies_on_its_side_is_turned_upright(client: httpx2.AsyncClient, kind: str) -> None:
@@ -153,6 +171,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a damaged PNG": (body(damaged(written(picture()))), "image-unreadable", "image"),
     "no pixels": (body(promising(0, 8)), "image-unreadable", "image"),
     "a promise": (body(promising(64, 64)), "image-unreadable", "image"),
+    "as many pixels as are unpacked, of which none is there": (body(promising(5000, 5000)), "image-unreadable", "image"),
     "many pixels": (body(promising(5001, 5000)), "image-too-large", "image"),
     "more pixels": (body(promising(12_000, 12_000)), "image-too-large", "image"),
     "a bomb": (body(promising(65_535, 65_535)), "image-too-large", "image"),
@@ -200,6 +219,15 @@ async def test_a_full_queue_keeps_no_image(client: httpx2.AsyncClient, left: Lef
     assert await left() == (3, 3, 3, 3, [])
 
 
+async def test_an_image_stays_when_nobody_knows_whether_its_job_was_filed(worker: InTestWorker, left: Left) -> None:
+    job = image_job(ImageOptions(), inspected(written(picture()), field="image"), (48, 64), card())
+    async with Redis(port=1) as nowhere:
+        queue = Queue(nowhere, {}, worker.store, max_queued=9, job_ttl=timedelta(hours=1))
+        with pytest.raises(RedisError):
+            await queue.submit(job, None, written(picture()))
+    assert len((await left())[-1]) == 1
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_key_stands_for_the_whole_body_the_image_included(client: httpx2.AsyncClient, left: Left) -> None:
     headers = {"Idempotency-Key": "k1"}
@@ -231,6 +259,22 @@ async def test_a_real_image_can_be_asked_about_like_a_generated_one(client: http
         "image-index-out-of-range",
     )
     assert "has 1 image," in found["detail"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_two_images_are_unpacked_at_a_time_and_no_more(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, most = [], []
+
+    def watched(data: bytes, *, field: str) -> Upload:
+        now.append(field)
+        most.append(len(now))
+        time.sleep(0.05)
+        now.pop()
+        return inspected(data, field=field)
+
+    monkeypatch.setattr("service.validation.image.inspected", watched)
+    await asyncio.gather(*(client.post("/v1/images", json=body(written(picture()))) for _ in range(6)))
+    assert max(most) == 2
 
 
 async def test_self_attention_is_kept_by_the_models_default(client: httpx2.AsyncClient, worker: InTestWorker) -> None:

@@ -215,6 +215,24 @@ async def test_examples_of_different_models_are_refused(client: httpx2.AsyncClie
     assert_problem(await client.post("/v1/optimize", json=body), 422, "examples-of-other-models", "examples")
 
 
+async def test_a_token_is_learned_on_the_model_of_its_examples(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    await worker.publish(card("other", default=False))
+    body = {"prompt": "a car", "model": "other"}
+    source = (await worker.end((await client.post("/v1/generate", json=body)).json()["id"])).id
+    job = (await client.post("/v1/optimize", json=asked(source, png()))).json()["request"]
+    assert job["model"] == "other"
+
+
+@pytest.mark.parametrize(("field", "value"), [("blocks", ["left"]), ("evaluations", 99)])
+async def test_a_selection_of_what_is_not_there_is_refused(
+    client: httpx2.AsyncClient, generated: str, traces: Traces, field: str, value: object
+) -> None:
+    before = await traces()
+    answer = await client.post("/v1/optimize", json=asked(generated, png()) | {field: value})
+    assert_problem(answer, 422, "selection-invalid", field)
+    assert await traces() == before
+
+
 async def test_the_examples_job_must_be_a_generation_with_that_image(client: httpx2.AsyncClient, generated: str) -> None:
     image = {"job_id": generated, "image": 5, "mask": png()}
     body = asked(generated, png()) | {"examples": [image]}

@@ -52,6 +52,10 @@ async def test_a_place_is_a_pixel_or_a_box_and_words_come_alone_or_with_a_prompt
 ) -> None:
     answer = await client.post(f"/v1/jobs/{generated}/probe", json=body)
     assert answer.status_code == 202, answer.text
+    job = answer.json()["request"]
+    choices = {name: body[name] for name in ("padding", "blocks", "heads") if name in body}
+    assert choices == {name: job[name] for name in choices}
+    assert (job["evaluations"] == "all") is ("evaluations" not in body)
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {

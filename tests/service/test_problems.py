@@ -1,3 +1,5 @@
+import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -5,13 +7,18 @@ from pathlib import Path
 import httpx2
 import pytest
 from redis import Redis
+from starlette.types import Message, Receive, Scope, Send
 
 from contracts.schema.errors import Code, FieldError, ServiceError
+from service import resources
 from service.app import create_app
 from service.catalog import Catalog
 from service.invalid import shown
+from service.middleware import Observed
+from service.observability import Metrics
 from service.problems import ANSWERS, problem
 from service.settings import GatewaySettings
+from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import assert_problem, client_of
 
 
@@ -73,7 +80,9 @@ async def test_without_the_store_artifacts_are_unavailable(client: httpx2.AsyncC
     store = tmp_path / "store"
     store.rename(tmp_path / "moved")
     store.write_text("no folder")
-    assert_problem(await client.get(f"/v1/jobs/{generated}/artifacts/image-0.png"), 503, "store-unavailable")
+    answer = await client.get(f"/v1/jobs/{generated}/artifacts/image-0.png")
+    assert_problem(answer, 503, "store-unavailable")
+    assert answer.headers["retry-after"]
     ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()["checks"]["redis"]) == (503, "ok")
     assert "store" in ready.json()["checks"]["store"]
@@ -97,7 +106,94 @@ async def test_what_nobody_expected_is_a_problem_too(settings: GatewaySettings, 
         answer = await client.get("/v1/models", headers={"X-Request-ID": "mine"})
         found = assert_problem(answer, 500, "internal-error")
         assert "mine" in found["detail"]
+        assert answer.headers["x-request-id"] == "mine"
+        counted = 'ovam_http_request_seconds_count{method="GET",route="/v1/models",status="500"} 1.0'
+        assert counted in (await client.get("/metrics")).text
         assert "ZeroDivision" not in answer.text
+
+
+async def test_an_app_that_breaks_in_the_middle_of_its_answer_does_not_begin_another() -> None:
+    sent = []
+
+    async def half(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ZeroDivisionError
+
+    async def nothing() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    with pytest.raises(ZeroDivisionError):
+        await Observed(half, Metrics())({"type": "http", "method": "GET", "path": "/", "headers": []}, nothing, send)
+    assert sent == ["http.response.start"]
+
+
+LOGGING = """
+import asyncio, logging
+from service.app import create_app
+from service.observability import configure_logging
+from service.settings import GatewaySettings
+from tests.service.serving import client_of
+
+async def broken():
+    raise ZeroDivisionError("by nought")
+
+async def main():
+    app = create_app(GatewaySettings(redis_url="redis://127.0.0.1:1/0"))
+    app.add_api_route("/broken", broken)
+    async with client_of(app) as client:
+        await client.get("/broken", headers={"X-Request-ID": "mine"})
+
+configure_logging("warning")
+logging.getLogger("a.library").warning("take %s", "care")
+logging.getLogger("a.library").info("all is well")
+asyncio.run(main())
+"""
+
+
+def test_logs_are_lines_of_json_from_a_level_on_with_the_request_and_what_broke_it() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGGING], capture_output=True, text=True, check=True)
+    library, own = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.stdout == ""
+    assert (library["event"], library["level"], library["logger"]) == ("take care", "warning", "a.library")
+    assert (own["event"], own["request_id"], own["method"], own["path"]) == ("unexpected", "mine", "GET", "/broken")
+    assert "ZeroDivisionError: by nought" in own["exception"]
+    assert library["timestamp"] <= own["timestamp"]
+
+
+async def test_a_connection_that_redis_has_closed_is_replaced(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    assert (await client.get("/v1/jobs")).status_code == 200
+    await worker.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert (await client.get("/v1/jobs")).status_code == 200
+
+
+async def test_a_redis_that_hangs_is_unavailable(settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(resources, "ANSWERS_WITHIN", 0.2)
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        async with client_of(create_app(settings.model_copy(update={"redis_url": url}))) as client:
+            assert_problem(await asyncio.wait_for(client.get("/v1/jobs"), 10), 503, "redis-unavailable")
+
+
+async def test_to_wait_for_news_of_a_job_is_not_to_wait_for_redis(
+    settings: GatewaySettings, worker: InTestWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "ANSWERS_WITHIN", 1.0)
+    monkeypatch.setattr(resources, "BLOCK", 3.0)
+    monkeypatch.setattr("service.events.BLOCK", 3.0)
+    async with client_of(create_app(settings)) as client:
+        job_id = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
+        waiting = client.post("/v1/generate", json={"prompt": "a car"}, headers={"Prefer": "wait=3"})
+        following = asyncio.create_task(client.get(f"/v1/jobs/{job_id}/events"))
+        assert (await waiting).status_code == 202
+        await worker.end(job_id)
+        assert (await following).text.count("event: ") == 3
 
 
 async def test_every_answer_has_a_request_id_the_clients_own_if_it_is_one(client: httpx2.AsyncClient) -> None:

@@ -1,12 +1,15 @@
 import httpx2
 import pytest
+from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.service.in_test_worker import InTestWorker, card
 
 
 async def metrics(client: httpx2.AsyncClient) -> dict[tuple[str, ...], float]:
-    text = (await client.get("/metrics")).text
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"] == CONTENT_TYPE_LATEST
+    text = answer.text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {(sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value for sample in samples}
 
@@ -30,17 +33,18 @@ async def test_with_a_worker_the_service_is_ready(client: httpx2.AsyncClient) ->
 
 @pytest.mark.usefixtures("worker", "generated")
 async def test_metrics_count_jobs_workers_and_requests(client: httpx2.AsyncClient) -> None:
-    await client.post("/v1/generate", json={"prompt": "a car"})
+    for _ in range(2):
+        await client.post("/v1/generate", json={"prompt": "a car"})
     canceled = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
     await client.post(f"/v1/jobs/{canceled}/cancel")
     await client.get("/v1/jobs/nothing")
     found = await metrics(client)
-    assert found["ovam_queue_depth",] == 1
+    assert found["ovam_queue_depth",] == 2
     assert found["ovam_workers",] == 1
-    assert found["ovam_jobs_total", "generate", "submitted"] == 3
+    assert found["ovam_jobs_total", "generate", "submitted"] == 4
     assert found["ovam_jobs_total", "generate", "succeeded"] == 1
     assert found["ovam_jobs_total", "generate", "canceled"] == 1
-    assert found["ovam_http_request_seconds_count", "POST", "/v1/generate", "202"] == 3
+    assert found["ovam_http_request_seconds_count", "POST", "/v1/generate", "202"] == 4
     assert found["ovam_http_request_seconds_count", "GET", "/v1/jobs/{job_id}", "404"] == 1
 
 

@@ -7,7 +7,7 @@ from service.settings import GatewaySettings
 
 BAD = [
     ("OVAM_PORT", "x", "valid integer"),
-    ("OVAM_PORT", "70000", "65535"),
+    ("OVAM_PORT", "65536", "65535"),
     ("OVAM_MAX_QUEUED", "0", "greater than or equal to 1"),
     ("OVAM_REDIS_URL", "http://x", "redis://"),
     ("OVAM_STORE_URL", "ftp://x", "s3://"),
@@ -26,6 +26,11 @@ def test_a_bad_value_is_refused_by_one_line_that_names_variable_value_and_what_i
     assert f"{name}={value}" in message
     assert allowed in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("port", [0, 65_535])
+def test_every_port_there_is_can_be_chosen(port: int) -> None:
+    assert GatewaySettings(port=port).port == port
 
 
 def test_every_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

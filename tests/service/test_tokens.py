@@ -29,6 +29,7 @@ async def test_tokens_are_listed_by_name_with_how_many_versions_they_have(client
     rest = (await client.get("/v1/tokens", params={"cursor": first["next"]})).json()
     assert [each["name"] for each in first["tokens"] + rest["tokens"]] == ["cat", "dog"]
     assert rest["next"] is None
+    assert (await client.get("/v1/tokens", params={"limit": 2})).json()["next"] is None
 
 
 @pytest.mark.usefixtures("published")
@@ -70,6 +71,11 @@ async def test_a_token_is_fetched_as_a_file_of_each_form(client: httpx2.AsyncCli
     assert (await client.get("/v1/tokens/cat/file")).content == b"safetensors of cat@2"
 
 
+async def test_a_token_whose_file_is_gone_is_not_found(client: httpx2.AsyncClient, published: InTestWorker) -> None:
+    await published.store.delete_folder("tokens")
+    assert_problem(await client.get("/v1/tokens/cat/file"), 404, "unknown-token", "reference")
+
+
 @pytest.mark.usefixtures("published")
 async def test_who_has_a_tokens_file_already_gets_nothing_until_the_name_means_another(
     client: httpx2.AsyncClient, published: InTestWorker
@@ -78,7 +84,10 @@ async def test_who_has_a_tokens_file_already_gets_nothing_until_the_name_means_a
     known = {"If-None-Match": tag}
     assert (await client.get("/v1/tokens/dog/file", headers=known)).status_code == 304
     assert (await client.get("/v1/tokens/dog@1/file", headers={"Range": "bytes=0-4"})).content == b"safet"
+    part = {"Range": "bytes=0-4", "If-Range": tag}
+    assert (await client.get("/v1/tokens/dog/file", headers=part)).status_code == 206
     await published.publish_token(token("dog"))
+    assert (await client.get("/v1/tokens/dog/file", headers=part)).status_code == 200
     answer = await client.get("/v1/tokens/dog/file", headers=known)
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-cache")
 

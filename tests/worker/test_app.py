@@ -2,20 +2,23 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from obstore.exceptions import BaseError as StoreError
 from obstore.store import LocalStore
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.schema.errors import Code
+from contracts.schema.fields import Artifact
 from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.schema.tokens import ImportResult, TokenFacts
 from contracts.state import keys
 from contracts.state.ledger import Ledger, LostJob
 from contracts.state.registry import Registry
-from contracts.state.store import ArtifactStore
+from contracts.state.store import ArtifactStore, File
 from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.app import ended, in_background, opened, serve
@@ -23,8 +26,8 @@ from worker.attempts import Attempt, HandedBack
 from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.settings import WorkerSettings
-from worker.tasks import finish, job_task, lanes
-from worker.tokens import UnregisteredToken
+from worker.tasks import finish, job_task, lanes, run_attempt
+from worker.tokens import UnregisteredToken, discard
 
 
 async def test_threads_are_as_many_as_the_setting_says(settings: WorkerSettings) -> None:
@@ -158,6 +161,14 @@ async def test_tokens_of_a_lost_attempt_leave_no_files_and_those_of_an_unknown_e
     assert await client.redis.hlen(keys.TOKENS) == 0
 
 
+async def test_tokens_that_cannot_be_deleted_are_named_in_the_log(
+    client: Client, settings: WorkerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = outcome_of(await claimed(client))
+    await discard(BrokenStore.of(settings), outcome.tokens)
+    assert outcome.tokens[0].facts.id in caplog.text
+
+
 class BrokenStore(ArtifactStore):
     """A store that cannot be written to, nor cleaned."""
 
@@ -186,6 +197,38 @@ async def test_a_store_that_fails_fails_the_job_and_does_not_hide_how_it_ended(
     assert (record.state, record.error.code) == (State.FAILED, Code.STORE_UNAVAILABLE)
     assert str(settings.data_dir) not in record.error.detail
     assert f"job {record.id}, attempt 1: failed" in caplog.text
+
+
+async def test_no_token_is_registered_whose_files_could_not_be_stored(client: Client, settings: WorkerSettings) -> None:
+    async with opened(settings) as resources:
+        record = await claimed(client)
+        attempt = Attempt(record, resources.ledger, resources.gate)
+        with pytest.raises(StoreError):
+            await finish(attempt, outcome_of(record), replace(resources, store=BrokenStore.of(settings)))
+    assert await client.redis.hlen(keys.TOKENS) == 0
+    assert (await client.ledger.get(record.id)).state is State.QUEUED
+
+
+async def test_files_stay_when_redis_is_lost_at_the_end_since_nobody_knows_how_the_job_ended(
+    client: Client, settings: WorkerSettings
+) -> None:
+    async with opened(settings) as resources, Redis(port=1) as nowhere:
+        record = await claimed(client)
+        attempt = Attempt(record, resources.ledger, resources.gate)
+        with pytest.raises(RedisError):
+            await run_attempt(attempt, replace(resources, ledger=HalfLost(client.redis, nowhere)))
+    assert len(await client.stored(keys.attempt_folder(record.id, 1))) == 3
+
+
+class HalfLost(Ledger):
+    """A ledger that can be read but no longer be written to."""
+
+    def __init__(self, redis: Redis, nowhere: Redis) -> None:
+        super().__init__(redis)
+        self.nowhere = Ledger(nowhere)
+
+    async def change(self, *given: Any, **more: Any) -> JobRecord:
+        return await self.nowhere.change(*given, **more)
 
 
 class Unsealed(ArtifactStore):
@@ -222,6 +265,31 @@ async def test_a_job_that_its_docket_drops_after_it_wrote_files_leaves_none(clie
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+    assert await client.stored("jobs") == []
+
+
+class Stopping(ArtifactStore):
+    """A store that is told to stop the attempts as soon as it has written a file."""
+
+    attempts: ClassVar[set[Attempt]] = set()
+
+    async def write(self, job_id: str, attempt: int, file: File) -> Artifact:
+        written = await super().write(job_id, attempt, file)
+        for each in self.attempts:
+            each.stop(HandedBack())
+        return written
+
+
+async def test_a_job_that_is_handed_back_after_it_wrote_files_leaves_none_and_is_not_taken_for_done(
+    client: Client, settings: WorkerSettings
+) -> None:
+    async with opened(settings) as resources:
+        record = await client.record(client.generation())
+        store = Stopping(resources.store.store)
+        with pytest.raises(asyncio.CancelledError):  # else the docket would count the job as done
+            await job_task(replace(resources, store=store), store.attempts)(record.id)
+    record = await client.ledger.get(record.id)
+    assert (record.state, record.claimed) == (State.QUEUED, False)
     assert await client.stored("jobs") == []
 
 

@@ -150,9 +150,17 @@ async def test_what_the_threshold_cuts_is_a_file_where_it_is_not_the_heatmap(
     refined = await array(client, record, "refined-0.npy")
     (segment,) = result.segments
     assert segment.refined_npy.name == "refined-0.npy"
+    assert segment.score == pytest.approx(refined[decoded(segment.rle)].mean() / refined.max(), rel=1e-5)
     assert (decoded(segment.rle) == (refined >= np.float32(segment.settings.threshold.tau) * refined.max())).all()
-    _, result = await asked(client, whole, CAT, settings={"refine": {"kind": "none"}})
+    plain, result = await asked(
+        client, whole, CAT, settings={"refine": {"kind": "none"}, "threshold": SHARE | {"normalize": "max"}}
+    )
     assert result.segments[0].refined_npy is None
+    heat = await array(client, record, "heatmap-0.npy")
+    assert (heat == await array(client, plain, "heatmap-0.npy")).all()
+    assert (await picture(client, record, "heatmap-0.png") == grey(heat)).all()
+    image = await picture(client, await client.ledger.get(whole), "image-0.png")
+    assert (await picture(client, record, "overlay-0.png") == overlay(image, heat, decoded(segment.rle))).all()
 
 
 OVERRIDES: list[dict[str, Any]] = [
@@ -326,6 +334,22 @@ def test_a_tokens_class_is_its_row_and_must_be_named_among_several() -> None:
         with pytest.raises(ServiceError, match=r"'pets@2' .*: cat") as error:
             sought(token, class_name)
         assert (error.value.code, error.value.field) == (Code.UNKNOWN_CLASS, "targets.0.class_name")
+
+
+async def test_several_tokens_are_each_looked_for_with_their_own_rows(client: Client, source: str) -> None:
+    record = await client.ledger.get(source)
+    for name, noise in (("one", 0.0), ("two", 9.0)):
+        job = client.optimization([client.example(record)], name, epochs=1, noise=noise)
+        assert (await client.run(job)).state is State.SUCCEEDED
+    one, two = TokenTarget(label="1", token="one"), TokenTarget(label="2", token="two")
+    alone = [await array(client, (await asked(client, source, each, **PLAIN))[0], "heatmap-0.npy") for each in (one, two)]
+    assert not np.allclose(*alone)
+    together, _ = await asked(client, source, one, two, **PLAIN)
+    for number, heat in enumerate(alone):
+        assert np.allclose(await array(client, together, f"heatmap-{number}.npy"), heat, rtol=1e-5)
+    wrong = TokenTarget(label="3", token="two", class_name="bird")
+    error = (await client.attributed(source, one, wrong, **PLAIN)).error
+    assert (error.code, error.field) == (Code.UNKNOWN_CLASS, "targets.1.class_name")
 
 
 def test_words_and_embeddings_are_the_librarys() -> None:

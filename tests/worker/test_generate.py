@@ -206,7 +206,18 @@ async def test_the_picture_holds_all_that_draws_it_again(client: Client) -> None
     again = await client.generated(**notes, **settings)
     assert np.abs(await pixels_of(client, again) - await pixels_of(client, several, 1)).max() <= 1
     assert settings["capture"]["heads"] == 0
+    assert settings["seed"] == several.result.images[1].seed == several.result.images[0].seed + 1
+    for image in several.result.images:
+        assert image.trace_bytes == len(await client.artifact(several, keys.trace(image.index)))
     assert again.result.model_dump(exclude={"images"}) == several.result.model_dump(exclude={"images"})
+
+
+async def test_an_evaluation_is_counted_as_its_scheduler_makes_them(client: Client, worker: Resources) -> None:
+    asked = {"scheduler": "HeunDiscreteScheduler", "num_inference_steps": 3}
+    whole = await trace_of(client, worker, await client.generated(**asked))
+    assert len(whole.evaluations) == 5
+    last = await trace_of(client, worker, await client.generated(**asked, capture={"evaluations": [-1]}))
+    assert (last.evaluations, last.timesteps) == ((4,), whole.timesteps[-1:])
 
 
 async def test_self_attention_is_kept_as_the_models_card_says_unless_a_request_does(client: Client) -> None:

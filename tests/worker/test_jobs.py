@@ -12,7 +12,10 @@ from contracts.schema.images import ImagesResult
 from contracts.schema.jobs import State
 from contracts.state import keys
 from tests.worker.client import Client
+from worker.app import opened
 from worker.resources import Resources
+from worker.settings import WorkerSettings
+from worker.tasks import job_task
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -46,6 +49,13 @@ async def test_progress_counts_the_steps_of_every_batch(client: Client) -> None:
     seen = [event["progress"] for event in await client.events(record.id) if event["progress"]]
     assert {each["total"] for each in seen} == {20}
     assert [each["done"] for each in seen] == sorted(each["done"] for each in seen)
+
+
+async def test_as_many_images_are_drawn_at_a_time_as_the_setting_says(client: Client, settings: WorkerSettings) -> None:
+    async with opened(settings.model_copy(update={"batch_images": 2})) as resources:
+        record = await client.record(client.generation(num_images=3, num_inference_steps=4))
+        await job_task(resources, set())(record.id)
+    assert (await client.ledger.get(record.id)).progress.total == 2 * 4
 
 
 async def test_every_step_of_a_generation_can_be_reported(client: Client) -> None:

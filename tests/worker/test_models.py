@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,19 @@ def test_a_family_is_loaded_as_what_it_is_and_warmed(family: str, tmp_path: Path
     warm(model)
     with lent(model) as pipeline:
         assert pipeline.scheduler.config.prediction_type == FAMILIES[family].scheduler.get("prediction_type", "epsilon")
+
+
+def test_a_model_is_where_and_of_the_type_that_the_settings_say_and_draws_without_a_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_family("sd1").save_pretrained(tmp_path)
+    model = load_model("it", str(tmp_path), device=torch.device("meta"), dtype=torch.bfloat16, default=True)
+    assert {(each.device.type, each.dtype) for each in model.pipeline.unet.parameters()} == {("meta", torch.bfloat16)}
+    model = load_model("it", str(tmp_path), device=torch.device("cpu"), dtype=torch.float32, default=True)
+    capsys.readouterr()
+    with lent(model) as pipeline:
+        drawn(pipeline)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_lent_pipeline_has_the_models_weights_and_nothing_else_of_it(tmp_path: Path) -> None:
@@ -134,11 +148,13 @@ def models_of(gate: DeviceGate, most: int, read: list[str], dropped: list[str]) 
             raise RuntimeError("secret")
         if source == "huge":
             raise MemoryError
+        if source == "inpainting":
+            raise ServiceError(Code.MODEL_FAILED_TO_LOAD, "needs a mask", field="model")
         if source == "gone":
             raise OSError("'gone' is not in the cache")
         return Model(SimpleNamespace(name=name), None, torch.device("cpu"))
 
-    sources = {"a": "a", "b": "b", "c": "c", "bad": "bad", "gone": "gone", "huge": "huge"}
+    sources = {name: name for name in ("a", "b", "c", "bad", "gone", "huge", "inpainting")}
     return Models(sources, load, gate, most=most, dropped=dropped.append)
 
 
@@ -149,6 +165,18 @@ async def test_the_least_recently_used_model_is_dropped_and_loaded_again_when_it
         for name in ("a", "b", "a", "c", "a", "b"):
             await models.get(name)
     assert (read, dropped, models.loaded) == (["a", "b", "c", "b"], ["b", "c"], ["a", "b"])
+
+
+async def test_a_model_is_loaded_when_nothing_else_works_with_tensors() -> None:
+    threads: list[str] = []
+
+    def load(name: str, _: str) -> Model:
+        threads.append(threading.current_thread().name)
+        return Model(SimpleNamespace(name=name), None, torch.device("cpu"))
+
+    with DeviceGate.open() as gate:
+        await Models({"a": "a"}, load, gate, most=1, dropped=threads.append).get("a")
+    assert threads == ["device"]
 
 
 async def test_two_jobs_that_ask_for_a_model_at_once_load_it_once() -> None:
@@ -170,6 +198,8 @@ async def test_why_a_model_does_not_load_is_told_if_files_are_missing_and_logged
         assert caplog.records == []
         with pytest.raises(ServiceError, match=r"^model 'bad' does not load from 'bad' \(RuntimeError\)$") as bad:
             await models.get("bad")
+        with pytest.raises(ServiceError, match=r"^needs a mask$"):  # which says all there is to say
+            await models.get("inpainting")
         with pytest.raises(MemoryError):  # which is not the model's fault
             await models.get("huge")
     assert "secret" in caplog.text

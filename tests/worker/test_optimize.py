@@ -167,6 +167,20 @@ async def test_it_ends_early_on_a_plateau(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("worker")
+async def test_the_course_tells_the_learning_rate_of_every_epoch(client: Client) -> None:
+    source = await client.generated()
+    schedule = {"kind": "step", "every": 2, "factor": 0.5}
+    record = await client.run(asked(client, source, epochs=5, learning_rate=0.8, schedule=schedule, optimizer="sgd"))
+    course = json.loads(await client.artifact(record, "losses.json"))
+    assert [each["learning_rate"] for each in course] == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2])
+    schedule = {"kind": "cosine", "floor": 0.0}  # which depends on how many epochs there were to be, not on how many there were
+    options = {"optimizer": "sgd", "learning_rate": 1e-9, "epochs": 100, "patience": 4, "schedule": schedule}
+    course = json.loads(await client.artifact(await client.run(asked(client, source, **options)), "losses.json"))
+    assert len(course) < 50
+    assert course[-1]["learning_rate"] > 0.5e-9
+
+
+@pytest.mark.usefixtures("worker")
 async def test_several_classes_are_learned_from_several_images_in_any_form(client: Client) -> None:
     source, other = await client.generated(), await client.generated(seed=2)
     encoded = ovam.coco.encode_run_lengths(LABELS == 1)

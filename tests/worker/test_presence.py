@@ -40,6 +40,10 @@ async def test_a_heartbeat_tells_what_the_worker_serves_and_ends_with_it(client:
         assert 0 < await client.redis.ttl(keys.worker("tester")) <= LIFE_SECONDS
 
 
+def test_a_worker_that_misses_a_beat_or_two_is_alive_still() -> None:
+    assert presence.LIFE_SECONDS > 3 * presence.BEAT_SECONDS
+
+
 async def test_a_redis_that_was_emptied_is_told_again(
     client: Client, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

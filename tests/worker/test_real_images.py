@@ -167,6 +167,31 @@ async def test_an_evaluation_that_is_not_made_is_refused_before_anything_is(clie
     assert (record.error.code, record.progress) == (Code.SELECTION_INVALID, None)
 
 
+async def test_a_question_goes_before_a_real_image_that_is_being_taken(client: Client) -> None:
+    source = await taken(client, timesteps=[5])
+    job_id = await submitted(client, inversion="ddim", num_inference_steps=900)
+    await client.when(job_id, lambda seen: seen.progress is not None)
+    assert (await client.attributed(source)).state is State.SUCCEEDED
+    assert (await client.ledger.get(job_id)).state is State.RUNNING
+    await client.cancel(job_id)
+    assert (await client.ended(job_id)).state is State.CANCELED
+
+
+async def test_a_real_image_is_in_memory_and_leaves_the_models_scheduler_alone(client: Client, worker: Resources) -> None:
+    scheduler = (await worker.models.get("sd1")).pipeline.scheduler
+    before = scheduler.timesteps.clone()
+    record = await taken(client, inversion="ddim", num_inference_steps=4)
+    assert worker.scenes.get((record.id, 1, 0)) is not None
+    assert torch.equal((await worker.models.get("sd1")).pipeline.scheduler.timesteps, before)
+
+
+async def test_a_probe_looks_at_the_image_it_names(client: Client) -> None:
+    source = await client.generated(num_images=2)
+    asked = {"box": (10, 4, 20, 30), "words": ["cat", "dog"], "prompt": "a cat and a dog"}
+    words = [(await client.run(client.probing(source, **asked, image=image))).result.words for image in (0, 1)]
+    assert words[0] != words[1]
+
+
 PLACES: list[dict[str, Any]] = [
     {"box": (5, 60, 1, 1), "words": ["dog", "cat"], "prompt": "a cat and a dog"},
     {"box": (10, 4, 20, 30), "words": ["a", "cat", "and", "dog"], "prompt": "a cat and a dog"},

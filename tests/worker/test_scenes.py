@@ -41,6 +41,31 @@ def test_a_scene_larger_than_the_budget_is_not_kept_and_displaces_nothing() -> N
     assert (kept(cache), cache.nbytes) == ("ab", 20)
 
 
+def test_scenes_that_fill_the_budget_exactly_are_kept() -> None:
+    assert kept(filled(SceneCache(30), "a", nbytes=30)) == "a"
+    assert kept(filled(SceneCache(30), "a", "b", "c")) == "abc"
+
+
+async def test_a_scene_is_as_large_as_its_trace_and_its_image(client: Client, worker: Resources) -> None:
+    await client.generated()
+    ((_, scene),) = worker.scenes._scenes.values()
+    queries = sum(block.queries.nbytes for block in scene.trace.blocks)
+    assert worker.scenes.nbytes >= queries + 64 * 64 * 3
+    assert worker.scenes.nbytes - scene.trace.nbytes == 64 * 64 * 3
+
+
+async def test_the_scene_of_a_second_attempt_is_its_own(client: Client, worker: Resources) -> None:
+    record = await client.record(client.generation())
+    await client.ledger.claim(record.id, max_attempts=9)
+    await client.deliver(record)
+    source = await client.ended(record.id)
+    assert source.attempt == 2
+    for _ in range(2):
+        assert worker.scenes.get((source.id, 2, 0)) is not None
+        worker.scenes.forget_model("tiny")
+        assert (await client.attributed(source)).error is None
+
+
 def test_a_scene_kept_again_counts_once() -> None:
     cache = filled(filled(SceneCache(30), "a", "a", "b"), "a", nbytes=15)
     assert (kept(cache), cache.nbytes, len(cache)) == ("ab", 25, 2)

@@ -29,6 +29,15 @@ def test_without_settings_the_bundled_model_is_served_under_the_names_of_host_an
     assert settings.worker_name.startswith(f"{socket.gethostname()}-")
 
 
+GOOD = {"OVAM_DEVICE": "cuda:10", "OVAM_TRACE_CACHE_BYTES": "0", "OVAM_GRACE_SECONDS": "0", "OVAM_REDELIVERY_SECONDS": "0.5"}
+
+
+@pytest.mark.parametrize(("variable", "value"), GOOD.items())
+def test_what_is_at_the_edge_of_what_can_be_used_can_be_used(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    assert str(getattr(load(WorkerSettings), variable.removeprefix("OVAM_").lower())).removesuffix(".0") == value
+
+
 BAD = {
     "OVAM_MODELS": ['{"A b": "x"}', '{"a": " "}', "{}", "no json"],
     "OVAM_DEFAULT_MODEL": ["none"],

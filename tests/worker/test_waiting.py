@@ -147,6 +147,16 @@ async def test_a_job_that_waits_for_the_device_is_handed_back_when_its_worker_st
     assert (record.state, record.attempt) == (State.SUCCEEDED, 2)
 
 
+async def test_work_that_was_stopped_before_it_asked_for_the_device_is_never_begun(client: Client, worker: Resources) -> None:
+    record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
+    attempt, begun = Attempt(record, client.ledger, worker.gate), threading.Event()
+    attempt.stop(LostJob(record.id))
+    with pytest.raises(LostJob):
+        await attempt.on_device(Priority.GENERATE, begun.set)
+    await asyncio.wrap_future(worker.gate.submit(Priority.GENERATE, lambda: None))
+    assert not begun.is_set()
+
+
 async def test_the_beginning_is_reported_before_the_end_however_short_the_work_is(client: Client, worker: Resources) -> None:
     record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
     attempt = Attempt(record, client.ledger, worker.gate)
