@@ -9,11 +9,11 @@ import torch
 
 import ovam
 from contracts.schema.attribute import AttributeResult, Segment
-from contracts.schema.methods import Settings
-from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget
 from contracts.schema.errors import Code
 from contracts.schema.images import CaptureOptions
 from contracts.schema.jobs import JobRecord, State
+from contracts.schema.methods import Settings
+from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget
 from contracts.state import keys
 from tests.worker.client import Client, left_half
 from tests.worker.jobs import CAT, DOG, TREE

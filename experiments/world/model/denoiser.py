@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from experiments.world.model import data, export
 from experiments.world.model.autoencoder import LATENTS, SIDE
 from experiments.world.model.parallel import device
-from experiments.world.model.text import LENGTH, WIDTH, new_text_encoder
+from experiments.world.model.text import WIDTH, new_text_encoder
 from experiments.world.model.training import Plan, Training
 
 CAPTION_DROPOUT = 0.1  # share of samples without a caption, for classifier-free guidance
