@@ -1,8 +1,8 @@
 """The bundled model and both annotators within minutes: `python -m experiments.world.model.on_gpu --seconds 560 --out model`.
 
-For a machine with one GPU and many cores, unattended. While the autoencoder learns from a few scenes, the cores draw the many that
-UNet and text encoder learn from; the annotators learn beside these. What comes out is in files of at most 16 MB:
-OUT/model, a pipeline, and OUT/annotators.
+For a machine with one GPU and many cores, unattended. While the autoencoder learns from a few scenes, the cores draw the many
+that UNet and text encoder learn from; the annotators learn beside these. What comes out is in files of at most 16 MB: OUT/model,
+a pipeline, and OUT/annotators.
 """
 
 import shutil
@@ -42,12 +42,12 @@ def annotate(kind: str, steps: int, vae: Path, work: Path, out: Path) -> subproc
     """Begin to train an annotator."""
     module = [sys.executable, "-m", "experiments.world.annotator_training", "--kind", kind, "--steps", str(steps)]
     with (out / f"{kind}.log").open("wb") as file:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - our own module
             [*module, "--vae", str(vae), "--work", str(work), "--out", str(out)], stdout=file, stderr=subprocess.STDOUT
         )
 
 
-def main(
+def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     out: Annotated[Path, typer.Option(help="folder to write model/ and annotators/ to")],
     work: Annotated[Path, typer.Option(help="folder of training sets and checkpoints, for a new run")] = Path("runs/gpu"),
     seconds: Annotated[float, typer.Option(help="in all, from now on")] = 560,
@@ -63,7 +63,7 @@ def main(
     """Train everything, and end in time."""
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
-    torch._dynamo.config.suppress_errors = True  # what cannot be compiled is run as it is
+    torch._dynamo.config.suppress_errors = True  # noqa: SLF001 - what cannot be compiled is run as it is
     small, large, annotators = work / "few", work / "many", out / "annotators"
     annotators.mkdir(parents=True, exist_ok=True)
     prepare(small, recipe, few, images, None)  # numbers after those of the large set
@@ -71,9 +71,7 @@ def main(
     painting = mp.get_context("spawn").Process(target=paint, args=(large, recipe, images, 0))
     painting.start()
     gpu = torch.cuda.is_available()
-    autoencoder_training.train(
-        0, 1, small, autoencoder_training.plan(vae_seconds), autoencoder_training.sizes(gpu=gpu), None, size
-    )
+    autoencoder_training.train(0, 1, small, autoencoder_training.plan(vae_seconds), autoencoder_training.sizes(gpu=gpu), size)
     log("trained the autoencoder")
     judges = [annotate(kind, steps, small / "vae", work, annotators) for kind in NETS]
     painting.join()
