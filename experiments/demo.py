@@ -81,13 +81,10 @@ def certain(image: Picture, word: str) -> bool:
 
 def answered(row: Row, image: Picture, trace: ovam.Trace, truths: Sequence[Mask]) -> Candidate:
     """A row with the IoU of its answers, found as the service finds them."""
-    method, ious, overlays = method_of(MODEL, "words"), [], []
-    for word, known in zip(row.words, truths, strict=True):
-        target = ovam.Words(row.prompt if row.within else f"a photograph of a {word}", word)
-        segment = ovam.segment(trace, bundle().pipeline, target, method, image)
-        ious.append(overlap(segment.mask, known))
-        overlays.append(ovam.overlay(image, segment.heatmap, segment.mask))
-    return Candidate(row, image, tuple(ious), tuple(overlays))
+    words, method = list(row.words), method_of(MODEL, "words")
+    segments = ovam.segment(trace, bundle().pipeline, words, method, image, softmax=row.softmax)
+    ious = tuple(overlap(segment.mask, known) for segment, known in zip(segments, truths, strict=True))
+    return Candidate(row, image, ious, tuple(ovam.overlay(image, segment.heatmap, segment.mask) for segment in segments))
 
 
 def judged(row: Row) -> Candidate | None:

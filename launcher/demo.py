@@ -57,9 +57,10 @@ def look_at(service: Service, image: Path) -> Scene:
     return Scene(record["id"], service.picture(record["result"]["images"][0]["image"]))
 
 
-def attribute(service: Service, scene: Scene, targets: Sequence[Record]) -> list[Record]:
+def attribute(service: Service, scene: Scene, targets: Sequence[Record], softmax: str = "each") -> list[Record]:
     """Ask for the segments of some targets in a scene."""
-    return service.run("attribute", {"job_id": scene.job_id, "targets": targets})["result"]["segments"]
+    body = {"job_id": scene.job_id, "targets": targets, "softmax": softmax}
+    return service.run("attribute", body)["result"]["segments"]
 
 
 def learn(service: Service, scene: Scene, word: str, mask: Mask) -> Record:
@@ -100,7 +101,7 @@ def ask(service: Service, out: Path, row: Row) -> Cells:
     scene = real or generate(service, row.prompt, row.seed)
     Image.fromarray(scene.image).save(out / f"{row.name}.png")
     cells = [Cell("the image", scene.image)]
-    segments = attribute(service, scene, [row.target(word) for word in row.words])
+    segments = attribute(service, scene, [{"word": word} for word in row.words], row.softmax)
     for word, segment in zip(row.words, segments, strict=True):
         label = word if not row.prompt or word in row.prompt.split() else f"{word} (not in the prompt)"
         cells += found(service, out, f"{row.name}-{word}", label, segment, story.true_mask(row.name, word))

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +27,15 @@ class Row:
     """Of its generation; none: it is the real image."""
     seed: int
     words: tuple[str, str]
-    within: bool = False
-    """Whether words are looked for within the image's prompt, where they compete; else each in "a photograph of a ..."."""
-
-    def target(self, word: str) -> dict[str, str]:
-        """A word as the target of a request."""
-        return {"prompt": self.prompt, "word": word} if self.within else {"word": word}
+    softmax: Literal["each", "together"] = "together"
+    """Whether the words compete; two words for one thing do not."""
 
 
 ROWS: tuple[Row, ...] = (
     Row("unnamed", "Something that the prompt does not name", "a photograph of a cat", 1, ("cat", "ball")),
-    Row("named", "Words of the prompt", "a red car next to a tree", 1, ("car", "tree"), within=True),
-    Row("unsaid", "A word that is not in the prompt", "a photograph of a dog", 1, ("dog", "puppy")),
-    Row("hat", "A hat on an animal", "a cat wearing a hat", 1, ("cat", "hat"), within=True),
+    Row("named", "Words of the prompt", "a red car next to a tree", 1, ("car", "tree")),
+    Row("unsaid", "A word that is not in the prompt", "a photograph of a dog", 1, ("dog", "puppy"), softmax="each"),
+    Row("hat", "A hat on an animal", "a cat wearing a hat", 1, ("cat", "hat")),
 )
 REAL = Row("real", "A real image, in a style that the model has never seen", "", 1, ("horse", "tree"))
 

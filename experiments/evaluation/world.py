@@ -14,14 +14,14 @@ from experiments.world import atlas
 from experiments.world.annotator import FIRST, MODELS, SECOND, Annotator
 from experiments.world.atlas import AtlasError
 from experiments.world.captions import article, caption
-from experiments.world.render import EVALUATION_CAPTIONS, EVALUATION_RENDERS, RECIPES
-from experiments.world.scene import HELD_OUT, WORLD, Recipe, classes_of, draw, sample
+from experiments.world.render import EVALUATION_CAPTIONS, EVALUATION_RENDERS
+from experiments.world.scene import HELD_OUT, START, WORLD, Recipe, classes_of, draw, sample
 from ovam.core.words import spans_of
 
 __all__ = ["Caption", "ClassWords", "RealImage", "World", "article", "image_size", "world_of"]
 
 MARK = "world.json"
-"""In the folder of a model: the atlas that it was trained on, and the recipe of its scenes."""
+"""In the folder of a model: the atlas that it was trained on, and the scenes: START, WORLD, or both."""
 OTHERS = ((1, 2), (0.75, 0.25))  # how many other things a caption's scene has, and how often
 TRIES = 100  # until a caption may mention the class as it likes: no sprite of the recipe may be called by a synonym
 
@@ -138,7 +138,7 @@ def world_of(model: Path) -> World:
     mark = json.loads((model / MARK).read_text()) if (model / MARK).is_file() else {}
     if "atlas" in mark:
         atlas.check(mark["atlas"])
-    return World(RECIPES[mark.get("recipe", WORLD.name)])
+    return World(START if mark.get("recipe") == START.name else WORLD)
 
 
 def image_size(model: Path) -> int:

@@ -144,9 +144,9 @@ class Annotator:
 
 
 def overlaps(predicted: Labels, truth: Labels) -> NDArray[np.float64]:
-    """IoU of every class over a whole set of images, the ground first; nan where a class occurs in neither."""
+    """IoU of every class over a whole set of images, the ground first; nan where a class is not in the truth."""
     classes = len(atlas.load().classes) + 1
     counts = np.bincount(truth.reshape(-1).astype(int) * classes + predicted.reshape(-1), minlength=classes**2)
     table = counts.reshape(classes, classes).astype(float)
     both, either = np.diag(table), table.sum(axis=0) + table.sum(axis=1) - np.diag(table)
-    return np.divide(both, either, out=np.full(classes, np.nan), where=either > 0)
+    return np.divide(both, either, out=np.full(classes, np.nan), where=table.sum(axis=1) > 0)

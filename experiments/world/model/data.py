@@ -62,7 +62,7 @@ def marks(folder: Path) -> dict[str, str]:
 
 
 def recipe(folder: Path) -> str:
-    """The name of the recipe of a training set's scenes."""
+    """Which of `RECIPES` a training set's scenes are by."""
     return json.loads((folder / "set.json").read_text())["recipe"]
 
 
