@@ -203,6 +203,12 @@ def test_heat_may_be_a_tensor_of_any_type(dtype: torch.dtype) -> None:
     assert ovam.binarize([[1, 2], [3, 4]], 0.5).tolist() == [[False, True], [True, True]]
 
 
+def test_heat_in_double_precision_is_cut_in_it() -> None:
+    heat = np.array([[1.0, 1.0 + 1e-12]])
+    assert ovam.binarize(heat, 1.0).tolist() == [[False, True]]
+    assert ovam.binarize(heat.astype(np.float32), 1.0).all()
+
+
 def test_every_parameter_of_the_crf_is_its_own() -> None:
     denseCRF = pytest.importorskip("denseCRF")  # noqa: N806 - its name
     generator = np.random.default_rng(0)
