@@ -61,10 +61,10 @@ def test_the_best_loss_is_that_of_the_embedding_returned(
 
 
 def test_tokens_that_became_worse_later_are_not_kept(trace: ovam.Trace, init: torch.Tensor) -> None:
-    fit = ovam.optimize_tokens([(trace, MASK)], init, optimizer="adam", learning_rate=30.0, epochs=8)
-    assert fit.best_epoch < len(fit.losses) - 1
+    fit = ovam.optimize_tokens([(trace, MASK)], init, optimizer="adam", learning_rate=1000.0, epochs=3)
+    assert (fit.best_epoch, len(fit.losses)) == (0, 3)
     assert fit.best_loss == min(fit.losses) < fit.losses[-1]
-    assert float(bce(ovam.heatmaps(trace, fit.embedding, size=(64, 96)), TARGET)) == pytest.approx(fit.best_loss, rel=1e-4)
+    assert torch.equal(fit.embedding, init)
 
 
 def course_of(values: list[float], patience: int | None = None) -> _Course:
@@ -84,16 +84,17 @@ def test_of_any_losses_the_first_of_the_lowest_is_kept(values: list[float]) -> N
 
 
 def test_only_a_gain_of_a_ten_thousandth_since_the_last_one_puts_the_end_off() -> None:
-    assert (course_of([1, 0.99995, 0.99991, 0.5], 2).ended, course_of([1, 0.99995, 0.99991, 0.5], 3).ended) == ("plateau", "epochs")
-    assert course_of([1, 0.99995, 0.99985, 0.9998], 2).ended == "epochs"
-    assert course_of([2, 1, 1, 1, 1], 3).losses == [2, 1, 1, 1, 1]
-    assert course_of([2, 1, 1, 1, 1, 1], 3).losses == [2, 1, 1, 1, 1]
+    slow = [1.0, 0.99995, 0.99991, 0.5]
+    assert [course_of(slow, patience).ended for patience in (2, 3)] == ["plateau", "epochs"]
+    assert course_of([1.0, 0.99995, 0.99985, 0.9998], 2).ended == "epochs"
+    assert course_of([2.0, *[1.0] * 3], 3).ended == "epochs"
+    assert course_of([2.0, *[1.0] * 9], 3).losses == [2.0, *[1.0] * 4]
     assert course_of([1.0] * 200).ended == "epochs"
 
 
 def test_a_loss_that_is_no_number_ends_it_with_the_best_so_far() -> None:
-    course = course_of([2, 1, math.nan, 0])
-    assert (course.ended, course.losses, int(course.best)) == ("diverged", [2, 1], 1)
+    course = course_of([2.0, 1.0, math.nan, 0.0])
+    assert (course.ended, course.losses, int(course.best)) == ("diverged", [2.0, 1.0], 1)
     with pytest.raises(OptimizationError, match="loss of the initial tokens is inf"):
         course_of([math.inf])
 
@@ -212,9 +213,8 @@ def test_arguments_outside_are_named(trace: ovam.Trace, init: torch.Tensor) -> N
     for field, value in bad:
         with pytest.raises(InvalidArgumentError, match=rf"^{field} is "):
             ovam.optimize_tokens([(trace, MASK)], init, **{field: value})
-    for start in (init[:1], init.long()):
-        with pytest.raises(InvalidArgumentError, match=r"^init is "):
-            ovam.optimize_tokens([(trace, MASK)], start)
+    with pytest.raises(InvalidArgumentError, match=r"^init is "):
+        ovam.optimize_tokens([(trace, MASK)], init[:1])
     with pytest.raises(InvalidArgumentError, match=r"^mask 0 is "):
         ovam.optimize_tokens([(trace, MASK[0])], init)
     with pytest.raises(InvalidArgumentError, match=r"^examples is "):
