@@ -60,7 +60,7 @@ def dense_crf(
         parameters.gaussian_distance,
         parameters.iterations,
     )
-    return np.asarray(simplecrf().densecrf(np.ascontiguousarray(pixels), probabilities, values)) == 1
+    return np.asarray(simplecrf().densecrf(pixels, probabilities, values)) == 1
 
 
 def simplecrf() -> Any:  # noqa: ANN401 - a bare extension module

@@ -116,7 +116,6 @@ def filled(mask: Bool[np.ndarray, "height width"], maximum_area: int | None = No
         hole[border] = False
     if maximum_area is not None:
         hole &= areas <= maximum_area
-    hole[0] = False  # the mask itself
     return mask | hole[labels]
 
 
@@ -128,7 +127,7 @@ def instances(
         raise InvalidArgumentError("connectivity", connectivity, "4 or 8")
     labels, areas = regions_of(mask, connectivity)
     order = sorted(range(1, len(areas)), key=lambda label: -int(areas[label]))
-    return [labels == label for label in order if areas[label] >= max(1, minimum_area)]
+    return [labels == label for label in order if areas[label] >= minimum_area]
 
 
 def regions_of(mask: Bool[np.ndarray, "height width"], connectivity: int) -> tuple[np.ndarray, np.ndarray]:

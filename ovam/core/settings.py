@@ -60,7 +60,7 @@ def suits(value: object, hint: Any) -> bool:  # noqa: ANN401 - an annotation
     """Whether a value is of the type, and in the range, that an annotation names; a truth value is no number."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return any(value == part and isinstance(value, type(part)) for part in parts)
+        return any(value == part and type(value) is type(part) for part in parts)
     if origin is Annotated:
         return suits(value, parts[0]) and all(within(value, bounds_of(part)) for part in parts[1:] if is_bounds(part))
     if origin in (Union, UnionType):

@@ -230,6 +230,10 @@ def test_a_class_that_no_example_has_is_refused_by_its_name() -> None:
     assert (error.code, error.field, error.value) == (Code.MASK_EMPTY, "classes.1", "dog")
 
 
+def test_of_long_text_that_is_no_base64_the_beginning_is_quoted() -> None:
+    assert refusal(request({"mask": "!" * 1000})).value == "!" * 40
+
+
 def test_masks_that_leave_nothing_are_refused() -> None:
     error = refusal(request({"masks": {"cat": png(BOX), "dog": png(BOX)}}, classes=("cat", "dog")))
     assert (error.code, error.field) == (Code.MASK_EMPTY, "examples.0")

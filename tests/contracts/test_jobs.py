@@ -35,6 +35,10 @@ def test_ids_tell_their_time_and_sort_by_it() -> None:
     assert {len(each) for each in ids} == {26}
 
 
+def test_times_carry_the_zone_utc() -> None:
+    assert utc_now().utcoffset() == timedelta()
+
+
 @pytest.mark.parametrize("name", ["SUCCEEDED", "CANCELED"])
 def test_a_final_job_is_expired_from_the_end_of_its_time_on_and_not_before(name: str) -> None:
     record = JobRecord.model_validate(RECORDS[name])

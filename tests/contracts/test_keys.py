@@ -21,6 +21,11 @@ def test_what_belongs_to_a_job_or_a_token_is_in_its_folder() -> None:
     assert all(keys.token_object("a", form).startswith(f"{keys.token_folder('a')}/") for form in keys.TOKEN_FILES)
 
 
+def test_what_redis_answers_is_text_and_every_image_has_a_trace_of_its_own() -> None:
+    assert (keys.text(b"caf\xc3\xa9"), keys.text("café")) == ("café", "café")
+    assert keys.trace(0) != keys.trace(1)
+
+
 def test_no_attempt_gives_a_token_the_id_of_anothers() -> None:
     ids = {keys.token_id(job, attempt, number) for job in ("a", "b") for attempt in (1, 2) for number in (0, 1)}
     assert len(ids) == 8

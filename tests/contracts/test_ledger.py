@@ -136,10 +136,11 @@ async def test_a_worker_that_is_killed_while_its_job_waits_or_runs_leaves_it_to_
         assert (await ledger.begin(job, 2)).state is State.RUNNING
 
 
-async def test_what_is_handed_back_is_no_longer_held(ledger: Ledger) -> None:
-    job = await queued(ledger)
-    await ledger.claim(job, max_attempts=3)
-    assert not (await ledger.hand_back(job, 1)).claimed
+async def test_what_is_handed_back_is_no_longer_held_and_as_if_never_begun(ledger: Ledger) -> None:
+    job = await begun(ledger)
+    await ledger.report(job, 1, STEP)
+    record = await ledger.hand_back(job, 1)
+    assert (record.claimed, record.started_at, record.progress) == (False, None, None)
     for late in (ledger.begin(job, 1), ledger.report(job, 1, STEP), ledger.succeed(job, 1, RESULT)):
         with pytest.raises(LostJob):
             await late
@@ -161,8 +162,10 @@ async def test_a_worker_that_was_believed_dead_changes_nothing(ledger: Ledger) -
     assert (first.attempt, second.attempt) == (1, 2)
     with pytest.raises(LostJob):
         await ledger.succeed(job, first.attempt, RESULT)
-    with pytest.raises(LostJob):
-        await ledger.report(job, first.attempt, STEP)
+    failure = Failure(code=Code.INTERNAL, detail="it broke")
+    for late in (ledger.report(job, 1, STEP), ledger.fail(job, 1, failure), ledger.canceled(job, 1), ledger.hand_back(job, 1)):
+        with pytest.raises(LostJob):
+            await late
     await ledger.succeed(job, second.attempt, RESULT)
     assert (await ledger.get(job)).state is State.SUCCEEDED
 
@@ -252,9 +255,8 @@ async def test_a_final_job_expires_and_says_so(ledger: Ledger) -> None:
     await ledger.succeed(job, 1, RESULT)
     assert (await ledger.get(job)).state is State.SUCCEEDED
     await asyncio.sleep(0.3)
-    record = await ledger.get(job)
-    assert record.state is State.EXPIRED
-    assert record.result is None
+    for record in (await ledger.get(job), *await ledger.newest(None, 5)):
+        assert (record.id, record.state, record.result) == (job, State.EXPIRED, None)
 
 
 async def test_a_jobs_time_to_live_begins_with_its_end(ledger: Ledger) -> None:
@@ -264,6 +266,52 @@ async def test_a_jobs_time_to_live_begins_with_its_end(ledger: Ledger) -> None:
     record = await ledger.succeed(job, 1, RESULT)
     assert record.finished_at is not None
     assert record.expires_at - record.finished_at == timedelta(hours=1)
+
+
+@pytest.mark.parametrize("end", [False, True])
+async def test_redis_keeps_a_record_and_its_events_for_a_week_beyond_the_jobs_life(ledger: Ledger, *, end: bool) -> None:
+    job = await queued(ledger)
+    if end:
+        await ledger.cancel(job)
+    for key in (keys.job(job), keys.events(job)):
+        assert await ledger.redis.ttl(key) == pytest.approx(timedelta(days=7, hours=1).total_seconds(), abs=10)
+
+
+async def test_every_end_of_a_job_is_counted_by_kind_and_state(ledger: Ledger) -> None:
+    failed, canceled, succeeded = [await begun(ledger) for _ in range(3)]
+    await ledger.fail(failed, 1, Failure(code=Code.INTERNAL, detail="it broke"))
+    await ledger.canceled(canceled, 1)
+    await ledger.succeed(succeeded, 1, RESULT)
+    counted = {b"generate:failed": b"1", b"generate:canceled": b"1", b"generate:succeeded": b"1"}
+    assert await ledger.redis.hgetall(keys.COUNTS) == counted
+
+
+async def test_of_a_long_job_the_latest_events_are_kept(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contracts.state.ledger.MAX_EVENTS", 10)
+    job = await begun(ledger)
+    for done in range(250):
+        await ledger.report(job, 1, Progress(done=done, total=250, unit="step"))
+    events = [json.loads(fields[b"data"]) for _, fields in await ledger.redis.xrange(keys.events(job))]
+    assert 10 <= len(events) < 250
+    assert events[-1]["progress"]["done"] == 249
+
+
+async def test_a_listing_goes_on_from_page_to_page_and_holds_what_is_asked_for(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contracts.state.ledger.PAGE", 2)
+    newest = sorted([await queued(ledger) for _ in range(7)], reverse=True)
+    for job in newest[::3]:
+        await ledger.cancel(job)
+
+    async def listed(before: str | None, limit: int, **choice: Any) -> list[str]:
+        return [record.id for record in await ledger.newest(before, limit, **choice)]
+
+    assert await listed(None, 9) == newest
+    assert await listed(newest[1], 3) == newest[2:5]
+    assert await listed(None, 9, state=State.CANCELED) == newest[::3]
+    assert await listed(newest[0], 1, state=State.CANCELED, kind="generate") == [newest[3]]
+    assert await listed(None, 9, kind="probe") == []
 
 
 async def test_a_listing_forgets_jobs_whose_records_are_gone(ledger: Ledger) -> None:
@@ -282,13 +330,16 @@ async def test_every_change_that_can_be_seen_is_an_event_in_the_same_order(ledge
     await ledger.fail(job, 1, Failure(code=Code.INTERNAL, detail="it broke"))
     events = [fields for _, fields in await ledger.redis.xrange(keys.events(job))]
     assert [event[b"event"] for event in events] == [b"state", b"state", b"progress", b"state"]
-    assert [json.loads(event[b"data"])["state"] for event in events] == ["queued", "running", "running", "failed"]
+    told = [json.loads(event[b"data"]) for event in events]
+    assert [each["state"] for each in told] == ["queued", "running", "running", "failed"]
+    assert (told[2]["progress"]["done"], told[3]["error"]["code"], told[3]["id"]) == (1, "internal-error", job)
 
 
 async def test_a_forgotten_job_leaves_nothing(ledger: Ledger) -> None:
     job = await queued(ledger)
+    await ledger.redis.zadd(keys.QUEUED, {job: 1})  # as the gateway enqueues it
     await ledger.forget(job)
     assert await ledger.find(job) is None
-    assert await ledger.redis.keys("*job*") == []
+    assert await ledger.redis.keys("*") == []
     with pytest.raises(LostJob):
         await ledger.claim(job, max_attempts=3)

@@ -117,6 +117,15 @@ async def test_names_come_page_by_page_with_the_newest_version_of_each(registry:
     assert [(listing.reference, listing.versions) for listing in first] == [("a@1", 1), ("a-b@1", 1)]
     assert [(listing.reference, listing.versions) for listing in await registry.page("a-b", 9)] == [("b@2", 2), ("c@1", 1)]
     assert await registry.page("c", 9) == []
+    await registry.remove("b@1")
+    assert [(listing.reference, listing.versions) for listing in await registry.page("a-b", 1)] == [("b@2", 1)]
+
+
+async def test_a_name_that_is_removed_while_it_is_learned_again_is_there_whole_or_not_at_all(registry: Registry) -> None:
+    for number in range(20):
+        await entered(registry, new("cat", f"old-{number}"))
+        await asyncio.gather(registry.remove("cat"), entered(registry, new("cat", f"new-{number}")))
+        assert await registry.redis.hexists(keys.TOKENS, "cat") == bool(await registry.redis.exists(keys.token("cat")))
 
 
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -52,20 +52,22 @@ def test_images_come_from_jobs_that_drew_or_took_them(job: GenerateJob | ImageJo
 
 
 @pytest.mark.parametrize(
-    ("found", "code"),
+    ("found", "code", "why"),
     [
-        (record(LEARNED), Code.WRONG_JOB_KIND),
-        (record(DRAWN, State.EXPIRED), Code.JOB_EXPIRED),
-        (record(DRAWN, State.RUNNING), Code.JOB_NOT_FINISHED),
-        (record(TAKEN, State.FAILED), Code.JOB_NOT_SUCCESSFUL),
-        (record(TAKEN, State.CANCELED), Code.JOB_NOT_SUCCESSFUL),
+        (record(LEARNED), Code.WRONG_JOB_KIND, "is of kind 'optimize'; allowed: generate or image"),
+        (record(LEARNED, State.EXPIRED), Code.JOB_EXPIRED, "expired at"),
+        (record(DRAWN, State.EXPIRED), Code.JOB_EXPIRED, "expired at"),
+        (record(DRAWN, State.QUEUED), Code.JOB_NOT_FINISHED, "is queued; wait"),
+        (record(DRAWN, State.RUNNING), Code.JOB_NOT_FINISHED, "is running; wait"),
+        (record(TAKEN, State.FAILED), Code.JOB_NOT_SUCCESSFUL, "has failed: too large"),
+        (record(TAKEN, State.CANCELED), Code.JOB_NOT_SUCCESSFUL, "has been canceled"),
     ],
 )
-def test_any_other_job_is_refused_with_the_reason(found: JobRecord, code: Code) -> None:
-    with pytest.raises(ServiceError) as caught:
+def test_any_other_job_is_refused_with_the_reason(found: JobRecord, code: Code, why: str) -> None:
+    with pytest.raises(ServiceError, match=why) as caught:
         images_of(found, field="job_id")
     assert (caught.value.code, caught.value.field, caught.value.value) == (code, "job_id", found.id)
-    assert (caught.value.retry_after is not None) is (code is Code.JOB_NOT_FINISHED)
+    assert caught.value.retry_after == (1 if code is Code.JOB_NOT_FINISHED else None)
 
 
 def test_an_image_is_one_that_the_job_has() -> None:

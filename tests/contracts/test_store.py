@@ -81,3 +81,19 @@ async def test_deleting_a_folder_leaves_its_neighbours(store: ArtifactStore) -> 
 
 async def test_what_is_not_there_is_none(store: ArtifactStore) -> None:
     assert await store.get("jobs/none") is None
+    await store.delete("jobs/none")
+
+
+async def test_what_is_deleted_is_gone_and_nothing_else(store: ArtifactStore) -> None:
+    await store.commit(JOB, 1, FILES)
+    await store.delete(f"jobs/{JOB}/1/a.png")
+    assert [await store.get(f"jobs/{JOB}/1/{file.name}") for file in FILES] == [None, FILES[1].data]
+
+
+@pytest.mark.parametrize("count", [0, 1, 20])
+async def test_any_number_of_files_is_written_and_told_in_its_order(store: ArtifactStore, count: int) -> None:
+    files = [File(f"{count - number}.txt", "text/plain", str(number).encode()) for number in range(count)]
+    artifacts = await store.commit(JOB, 1, files)
+    assert [artifact.name for artifact in await store.manifest(JOB, 1)] == [file.name for file in files]
+    assert {artifact.sha256 for artifact in artifacts.values()} == {hashlib.sha256(file.data).hexdigest() for file in files}
+    assert [await store.get(f"jobs/{JOB}/1/{file.name}") for file in files] == [file.data for file in files]

@@ -94,6 +94,18 @@ def test_a_refinement_that_was_asked_for_is_refused_where_no_self_attention_was_
     assert (error.value.code, error.value.field) == (Code.NO_SELF_ATTENTION, field)
 
 
+def test_each_target_is_asked_about_its_own_settings() -> None:
+    request = asked(CAT, CAT | {"settings": {"refine": {"kind": "affinity"}, "heads": 7}})
+    assert method_of(request, 0, BUNDLED, self_attention=False)[1].refine == NoRefinement()
+    with pytest.raises(ServiceError) as error:
+        method_of(request, 1, BUNDLED, self_attention=False)
+    assert error.value.field == "targets.1.settings.refine"
+    with pytest.raises(ServiceError) as error:
+        check_method(request, 1, method_of(request, 1, BUNDLED, self_attention=True)[1], IMAGES)
+    assert error.value.field == "targets.1.settings.heads"
+    check_method(request, 0, method_of(request, 0, BUNDLED, self_attention=True)[1], IMAGES)
+
+
 def test_a_refinement_that_nobody_asked_for_is_left_out_where_no_self_attention_was_kept() -> None:
     assert chosen(kept=False) == ("ovam", Method(refine=NoRefinement(), threshold=Share(0.5, "minmax")))
     assert chosen(kept=False, settings={"refine": {"kind": "none"}})[1].refine == NoRefinement()

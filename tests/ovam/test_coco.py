@@ -82,6 +82,9 @@ def test_plain_run_lengths_are_read_down_the_columns() -> None:
         ([2, 3], "oooooooooooooooooooooooo1"),
         ([2, 3], [7]),
         ([2, 3], [8, -2]),
+        ([2, 3], [6, -1 << 80]),
+        ([2, 3], "\ud800"),
+        ([2, 3], b"\xff"),
         ([1 << 20, 1 << 20], "0"),
         ([-2, -3], [6]),
     ],
@@ -137,9 +140,17 @@ def test_the_box_is_x_y_width_height() -> None:
     assert coco.area(mask) == 250
 
 
-def test_a_polygon_of_two_corners_is_refused() -> None:
+@pytest.mark.parametrize("outline", [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 3.0, 0.0, 3.0, 3.0, 0.0]])
+def test_a_polygon_of_two_corners_or_of_half_a_corner_is_refused(outline: list[float]) -> None:
     with pytest.raises(InvalidArgumentError, match="three corners"):
-        coco.fill_polygons([[0.0, 0.0, 1.0, 1.0]], (4, 4))
+        coco.fill_polygons([outline], (4, 4))
+
+
+def test_text_is_read_up_to_the_last_of_cocos_characters_and_the_longest_run_of_a_mask() -> None:
+    assert coco.lengths_of("PPPPP2").tolist() == [1 << 26]
+    for letter in [*map(chr, range(ord("0"))), *map(chr, range(ord("o") + 1, 300))]:
+        with pytest.raises(InvalidArgumentError, match=r"^counts is "):
+            coco.lengths_of(f"{letter}1")
 
 
 def test_run_lengths_that_add_up_but_go_back_are_refused() -> None:

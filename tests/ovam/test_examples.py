@@ -1,6 +1,7 @@
 """What is learned from: any form of mask, images of one model, and starts of any kind."""
 
 import dataclasses
+import math
 from io import BytesIO
 
 import numpy as np
@@ -128,8 +129,9 @@ def test_a_start_may_be_a_word_a_row_or_a_token(pipeline: StableDiffusionPipelin
     assert 0.05 < float((noisy[0] - words[:2]).std()) < 0.2
     with pytest.raises(InvalidArgumentError, match="one width"):
         initial_tokens(pipeline, "cat", torch.zeros(31))
-    with pytest.raises(InvalidArgumentError, match=r"^noise is "):
-        initial_tokens(pipeline, "cat", noise=-1.0)
+    for noise in (-1.0, math.inf, math.nan):
+        with pytest.raises(InvalidArgumentError, match=r"^noise is "):
+            initial_tokens(pipeline, "cat", noise=noise)
 
 
 SOFT = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(4)).softmax(dim=0)

@@ -1,6 +1,8 @@
 """Maps of labels: who wins where, what is ambiguous, and the files they are kept in."""
 
+import contextlib
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ def test_of_equals_the_first_target_wins_and_the_background_last() -> None:
 
 def test_pixels_whose_winner_is_not_far_ahead_are_ambiguous() -> None:
     assert labels_of(HEAT - 0.4, least_gap=0.11).tolist() == [[1, 2, 0], [255, 255, 0]]
+    assert labels_of(np.array([[[0.5]], [[0.25]]]), least_gap=0.25).tolist() == [[1]]
 
 
 @given(arrays.arrays(np.float32, (4, 3, 5), elements=st.floats(0, 1, width=32), unique=True), st.permutations(range(4)))
@@ -68,6 +71,22 @@ def test_labels_come_back_from_their_png(labels: np.ndarray) -> None:
     with Image.open(io.BytesIO(data)) as image:
         assert image.mode == "P"
         assert np.array_equal(np.asarray(image.convert("RGB")), voc_palette()[labels])
+
+
+@given(st.integers(8, 200), st.binary(min_size=1, max_size=4))
+def test_a_damaged_png_gives_labels_or_an_error_of_its_own(place: int, damage: bytes) -> None:
+    data = bytearray(indexed_png(np.arange(64, dtype=np.uint8).reshape(8, 8)))
+    data[place : place + len(damage)] = damage
+    with contextlib.suppress(LabelMapError):
+        assert read_indexed_png(bytes(data)).dtype == np.uint8
+
+
+def test_a_png_that_promises_too_much_is_not_unpacked() -> None:
+    data = bytearray(indexed_png(np.zeros((1, 1), np.uint8)))
+    data[16:24] = (9000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(LabelMapError, match="the PNG is 9000 x 9000; allowed: 67108864 pixels"):
+        read_indexed_png(bytes(data))
 
 
 def test_other_files_are_no_labels() -> None:

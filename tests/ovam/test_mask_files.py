@@ -48,6 +48,8 @@ MARKS = {
     "one bit": png(Image.fromarray(INSIDE)),
     "soft edges": png(SOFT),
     "16 bits": png(np.where(INSIDE, 65535, 0).astype(np.uint16)),
+    "a whole-number PIL image": Image.fromarray(np.where(INSIDE, 65535, 0).astype(np.int32)),
+    "a stray 1 beside white": png(np.where(np.arange(192).reshape(12, 16) == 0, 1, GREY).astype(np.uint8)),
     "16 bits, dim": png(np.where(INSIDE, 40000, 20000).astype(np.uint16)),
     "a cut-out": png(CUT_OUT),
     "a grey cut-out": png(Image.fromarray(GREY_CUT_OUT, mode="LA")),
@@ -91,11 +93,31 @@ def test_pixels_that_do_not_count_stay_so() -> None:
     assert np.array_equal(mask_of(indexed_png(labels)), labels == 1)
 
 
+def test_half_is_not_more_than_half() -> None:
+    clear = np.zeros((1, 3, 4), np.uint8)
+    clear[..., 3] = [127, 128, 255]
+    halves = [
+        (png(clear), [0, 1, 1]),
+        (png(np.array([[127, 128, 255]], np.uint8)), [0, 1, 1]),
+        (png(np.array([[32767, 32768, 65535]], np.uint16)), [0, 1, 1]),
+        (np.array([[0.5, 0.501, 1.0]]), [0, 1, 1]),
+    ]
+    for mask, expected in halves:
+        assert marks_of(mask).tolist() == [expected]
+
+
+def test_an_index_is_a_class_even_where_it_is_black_and_the_only_one() -> None:
+    assert marks_of(with_palette(np.ones((2, 3)), (9, 9, 9), (0, 0, 0))).all()
+
+
 ALL_CLEAR = CUT_OUT * np.array([1, 1, 1, 0], np.uint8)
 ALMOST_LABELS = np.where(INSIDE, 1, 0).astype(np.uint8)
 ALMOST_LABELS[0] = 255
 REFUSED = {
     "1 is dark": (png(INSIDE.astype(np.uint8)), "brightest pixel of the mask is 1 of 255, which is dark.*`labels`"),
+    "127 is dark": (png(INSIDE.astype(np.uint8) * 127), "brightest pixel of the mask is 127 of 255, which is dark"),
+    "more than all": (np.full((2, 2), 1.5), "1.5 to 1.5; allowed: floats from 0 to 1"),
+    "a size that is a number": ({"size": 4, "counts": [4]}, "not COCO run lengths"),
     "2 is dark": (png(INSIDE.astype(np.uint16)), "brightest pixel of the mask is 1 of 65535, which is dark"),
     "numbers of classes": (np.where(INSIDE, 2, 0), "brightest pixel of the mask is 2 of 255"),
     "labels with 255": (png(ALMOST_LABELS), "0, 1 to 1 and 255, which look like labels; send them as `labels`"),
@@ -144,6 +166,10 @@ def test_a_mask_that_promises_too_much_is_not_unpacked() -> None:
     for mask in (bytes(bomb), {"size": [1 << 20, 1 << 20], "counts": [1 << 40]}, [[0, 0, 4096, 0, 4096, 4097]] * 99):
         with pytest.raises(ImageTooLargeError):
             marks_of(mask, (4097, 4096) if isinstance(mask, list) else None)
+    for large in (Image.new("1", (4096, 4097)), {"size": [4096, 4097], "counts": [4096 * 4097]}):
+        with pytest.raises(ImageTooLargeError, match=r"4097 .*allowed: 16777216 pixels"):
+            marks_of(large)
+    assert not marks_of({"size": [4096, 4096], "counts": [4096 * 4096]}).any()
     with pytest.raises(ImageTooLargeError, match="pixels long; allowed"):
         marks_of([[0, 0, 4000, 0, 4000, 4000, 0, 4000]] * 99, (4000, 4000))
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 import ovam
 from ovam.core.crf import CrfParameters
-from ovam.core.masks import filled, instances, score, tidied, without_small_regions
+from ovam.core.masks import filled, instances, resized, score, tidied, without_small_regions
 from ovam.core.thresholds import Absolute, Otsu, Share
 from ovam.errors import InvalidArgumentError, MissingPackageError
 
@@ -36,6 +36,8 @@ def test_self_attention_weighs_the_heat_between_alpha_and_1() -> None:
     attention = torch.tensor([[10.0, 10.0, 20.0], [10.0, 20.0, 10.0]])
     weighed = HEAT * torch.tensor([[0.5, 0.5, 1.0], [0.5, 1.0, 0.5]])
     assert np.array_equal(ovam.binarize(HEAT, tau=0.6, attention=attention, alpha=0.5), weighed >= 0.6 * 0.8)
+    turned = HEAT * torch.tensor([[1.0, 1.0, 0.5], [1.0, 0.5, 1.0]])
+    assert np.array_equal(ovam.binarize(HEAT, tau=0.6, attention=attention, alpha=0.5, sign=-1), turned >= 0.6)
     assert np.array_equal(ovam.binarize(HEAT, attention=attention, alpha=1.0), ovam.binarize(HEAT))
     assert ovam.binarize(torch.ones(8, 12), attention=attention).shape == (8, 12)
 
@@ -62,6 +64,7 @@ def test_a_higher_share_marks_fewer_pixels(heat: np.ndarray, one: float, other: 
         (HEAT, {"tau": 1.1}, "tau"),
         (HEAT, {"attention": HEAT, "alpha": -0.1}, "alpha"),
         (-HEAT, {}, "heatmap"),
+        (HEAT, {"attention": -HEAT}, "attention"),
         (HEAT * math.nan, {}, "heatmap"),
         (HEAT[:0], {}, "heatmap"),
     ],
@@ -144,10 +147,24 @@ RING = pixels("......", ".####.", ".#..##", ".####.", ".....#")
 def test_holes_are_filled_but_not_bays() -> None:
     assert np.array_equal(filled(RING), pixels("......", ".####.", ".#####", ".####.", ".....#"))
     assert np.array_equal(filled(RING, maximum_area=1), RING)
-    bay = pixels("###", "#..", "###")
-    assert np.array_equal(filled(bay), bay)
+    for turns in range(4):
+        bay = np.rot90(pixels("###", "#..", "###"), turns)
+        assert np.array_equal(filled(bay), bay)
+    leaking = pixels("###.", "#.#.", "##..")  # a hole that touches the outside at a corner alone
+    assert filled(leaking)[1, 1]
     assert not filled(np.zeros((3, 4), np.bool_)).any()
     assert filled(np.ones((3, 4), np.bool_)).all()
+
+
+def test_a_hole_may_have_as_many_pixels_as_are_filled() -> None:
+    assert np.array_equal(filled(RING, maximum_area=2), filled(RING))
+
+
+def test_maps_are_resized_bilinearly_by_the_pixels_centres() -> None:
+    assert resized(np.array([[0.0, 1.0]]), (1, 4)).tolist() == [[0, 0.25, 0.75, 1]]
+    spike = np.eye(1, 9, 4) * 9
+    assert resized(spike, (1, 3)).tolist() == [[0, 9, 0]]
+    assert resized(spike, (3, 9)).shape == (3, 9)
 
 
 def test_small_regions_are_dropped() -> None:
@@ -201,6 +218,12 @@ def test_heat_may_be_a_tensor_of_any_type(dtype: torch.dtype) -> None:
     heat = torch.tensor([[1, 2], [3, 4]], dtype=dtype).requires_grad_(dtype.is_floating_point)
     assert ovam.binarize(heat, 0.5, attention=torch.ones(3, 3, dtype=dtype)).tolist() == [[False, True], [True, True]]
     assert ovam.binarize([[1, 2], [3, 4]], 0.5).tolist() == [[False, True], [True, True]]
+
+
+def test_heat_in_double_precision_is_cut_in_it() -> None:
+    heat = np.array([[1.0, 1.0 + 1e-12]])
+    assert ovam.binarize(heat, 1.0).tolist() == [[False, True]]
+    assert ovam.binarize(heat.astype(np.float32), 1.0).all()
 
 
 def test_every_parameter_of_the_crf_is_its_own() -> None:

@@ -30,6 +30,9 @@ def test_the_published_settings_are_those_of_the_paper() -> None:
         expected = Method(evaluations=0.5, threshold=method.threshold, crf=CrfParameters())
         assert (method, method.threshold.normalize) == (expected, "minmax")
         assert method.threshold.tau == pytest.approx(tau)
+    plain = Method("all", "all", "all", "none", "mean", NoRefinement(), Share(0.4, "max"), None, 0, fill_holes=False)
+    assert Method() == plain
+    assert (ByAttention(), ByAffinity(), ByBoth()) == (ByAttention(0.85, 1), ByAffinity(1), ByBoth(1, 0.85, 1))
     assert daam.of("words") is daam.words
     assert daam.of("tokens") is daam.tokens
 
@@ -103,7 +106,10 @@ def test_a_list_is_kept_as_what_can_be_compared() -> None:
         (lambda: ByAffinity(5), "steps"),
         (lambda: ByAffinity(0), "steps"),
         (lambda: CrfParameters(iterations=0), "iterations"),
+        (lambda: CrfParameters(iterations=101), "iterations"),
         (lambda: CrfParameters(bilateral_colour=0.0), "bilateral_colour"),
+        (lambda: CrfParameters(bilateral_colour=255.5), "bilateral_colour"),
+        (lambda: CrfParameters(bilateral_weight=-0.1), "bilateral_weight"),
         (lambda: Span(step=0), "step"),
         (lambda: Span(step=-1), "step"),
         (lambda: Method(minimum_area=-1), "minimum_area"),
@@ -116,6 +122,13 @@ def test_a_setting_that_is_not_allowed_is_named(make: Any, field: str) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"^{field} is .*; allowed: ") as caught:
         make()
     assert caught.value.field == field
+
+
+def test_the_ends_of_a_range_are_allowed_where_they_mean_something() -> None:
+    off, most = CrfParameters(0.0, 1000.0, 255.0, 0.0, 1000.0, 100), CrfParameters(1000.0, 0.1, 0.1, 1000.0, 0.1, 1)
+    assert (off.bilateral_weight, off.gaussian_weight, most.iterations) == (0, 0, 1)
+    assert [Share(1.0).tau, Absolute(0.0).level, ByAffinity(4).steps, Step(1, 1.0).factor, Span(step=1).step] == [1, 0, 4, 1, 1]
+    assert [ByAttention(0.0).alpha, ByAttention(1.0).alpha, Cosine(0.0).floor, Cosine(1.0).floor] == [0, 1, 0, 1]
 
 
 def test_what_a_method_needs_follows_from_its_refinement() -> None:

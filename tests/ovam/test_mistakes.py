@@ -44,6 +44,7 @@ MISTAKES = {
     "Share(True)": "tau is True; allowed: a number above 0, at most 1",
     "Share(0.4, 'mean')": "normalize is 'mean'; allowed: one of 'max', 'minmax'",
     "ByAttention(0.5, 0)": "sign is 0; allowed: one of 1, -1",
+    "ByAttention(0.5, True)": "sign is True; allowed: one of 1, -1",
     "ByBoth(1.5)": "steps is 1.5; allowed: a whole number at least 1, at most 4",
     "CrfParameters(iterations=2.5)": "iterations is 2.5; allowed: a whole number",
     "weighted(np.ones((2, 2)), np.ones((2, 2)), 0.5, 2)": "sign is 2; allowed: 1 or -1",

@@ -1,20 +1,27 @@
 """Token optimisation finds what is there to find, deterministically, and keeps the best."""
 
+import inspect
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ovam
-from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, SelectionError, UnusableMaskError
+from ovam.core.schedules import Step
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError, SelectionError, UnusableMaskError
 from ovam.learning.examples import nearest
 from ovam.learning.initial import initial_tokens
 from ovam.learning.losses import bce, cross_entropy_minmax
+from ovam.learning.optimization import _Course
 
 MASK = torch.zeros(64, 96, dtype=torch.bool)
 MASK[16:40, 24:72] = True
+TARGET = torch.stack([~MASK, MASK]).float()
 
 
 @pytest.fixture
@@ -50,9 +57,54 @@ def test_the_best_loss_is_that_of_the_embedding_returned(
     assert len(fit.losses) == 30
     assert fit.best_loss == min(fit.losses) < fit.losses[0]
     maps = ovam.heatmaps(trace, fit.embedding, size=(64, 96))
-    target = torch.stack([~MASK, MASK]).float()
-    value = bce(maps, target) if loss == "bce" else cross_entropy_minmax(maps, target)
+    value = bce(maps, TARGET) if loss == "bce" else cross_entropy_minmax(maps, TARGET)
     assert float(value) == pytest.approx(fit.best_loss, rel=1e-4)
+
+
+def test_tokens_that_became_worse_later_are_not_kept(trace: ovam.Trace, init: torch.Tensor) -> None:
+    fit = ovam.optimize_tokens([(trace, MASK)], init, optimizer="adam", learning_rate=1000.0, epochs=3)
+    assert (fit.best_epoch, len(fit.losses)) == (0, 3)
+    assert fit.best_loss == min(fit.losses) < fit.losses[-1]
+    assert torch.equal(fit.embedding, init)
+
+
+def course_of(values: list[float], patience: int | None = None) -> _Course:
+    """The course of losses; the tokens of an epoch are its number."""
+    course, tokens = _Course(patience), torch.empty(1, 1)
+    for epoch, value in enumerate(values):
+        if not course.goes_on(epoch, value, tokens.fill_(epoch), None):
+            break
+    return course
+
+
+@given(st.lists(st.floats(0.01, 9), min_size=1, max_size=20))
+def test_of_any_losses_the_first_of_the_lowest_is_kept(values: list[float]) -> None:
+    course = course_of(values)
+    assert course.losses == values
+    assert course.best_epoch == int(course.best) == values.index(min(values))
+
+
+def test_only_a_gain_of_a_ten_thousandth_since_the_last_one_puts_the_end_off() -> None:
+    slow = [1.0, 0.99995, 0.99991, 0.5]
+    assert [course_of(slow, patience).ended for patience in (2, 3)] == ["plateau", "epochs"]
+    assert course_of([1.0, 0.99995, 0.99985, 0.9998], 2).ended == "epochs"
+    assert course_of([2.0, *[1.0] * 3], 3).ended == "epochs"
+    assert course_of([2.0, *[1.0] * 9], 3).losses == [2.0, *[1.0] * 4]
+    assert course_of([1.0] * 200).ended == "epochs"
+
+
+def test_a_loss_that_is_no_number_ends_it_with_the_best_so_far() -> None:
+    course = course_of([2.0, 1.0, math.nan, 0.0])
+    assert (course.ended, course.losses, int(course.best)) == ("diverged", [2.0, 1.0], 1)
+    with pytest.raises(OptimizationError, match="loss of the initial tokens is inf"):
+        course_of([math.inf])
+
+
+def test_what_is_not_chosen_is_the_published_codes(trace: ovam.Trace, init: torch.Tensor) -> None:
+    fit = ovam.optimize_tokens([(trace, MASK)], init, epochs=1)
+    assert (fit.loss, fit.optimizer, fit.learning_rate, fit.schedule) == ("bce", "sgd", 100.0, Step())
+    defaults = inspect.signature(ovam.optimize_tokens).parameters
+    assert (defaults["epochs"].default, defaults["patience"].default) == (500, 60)
 
 
 def test_two_runs_give_the_same_tokens(trace: ovam.Trace, init: torch.Tensor) -> None:
@@ -130,13 +182,11 @@ def test_the_search_ends_on_a_plateau(trace: ovam.Trace, init: torch.Tensor) -> 
 
 
 def test_perfect_maps_leave_the_published_loss_at_its_floor() -> None:
-    target = torch.stack([~MASK, MASK]).float()
-    assert float(cross_entropy_minmax(target, target)) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
+    assert float(cross_entropy_minmax(TARGET, TARGET)) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
 
 
 def test_bce_of_one_half_everywhere_is_two_bits_of_nats() -> None:
-    target = torch.stack([~MASK, MASK]).float()
-    assert float(bce(torch.full_like(target, 0.5), target)) == pytest.approx(2 * math.log(2), rel=1e-5)
+    assert float(bce(torch.full_like(TARGET, 0.5), TARGET)) == pytest.approx(2 * math.log(2), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +208,10 @@ def test_a_mask_that_teaches_nothing_is_refused(trace: ovam.Trace, init: torch.T
 
 
 def test_arguments_outside_are_named(trace: ovam.Trace, init: torch.Tensor) -> None:
-    bad = {"learning_rate": -1.0, "epochs": 0}
-    for field, value in bad.items():
+    bad: list[tuple[str, Any]] = [
+        ("learning_rate", 0.0), ("learning_rate", math.inf), ("epochs", 0), ("patience", 0),
+    ]  # fmt: skip
+    for field, value in bad:
         with pytest.raises(InvalidArgumentError, match=rf"^{field} is "):
             ovam.optimize_tokens([(trace, MASK)], init, **{field: value})
     with pytest.raises(InvalidArgumentError, match=r"^init is "):
@@ -173,5 +225,6 @@ def test_arguments_outside_are_named(trace: ovam.Trace, init: torch.Tensor) -> N
 
 
 def test_tokens_that_are_no_numbers_are_refused(trace: ovam.Trace, init: torch.Tensor) -> None:
-    with pytest.raises(EmbeddingNotFiniteError, match="NaN"):
-        ovam.optimize_tokens([(trace, MASK)], init * math.nan)
+    for number in (math.nan, math.inf):
+        with pytest.raises(EmbeddingNotFiniteError, match="NaN"):
+            ovam.optimize_tokens([(trace, MASK)], torch.full_like(init, number))

@@ -52,7 +52,8 @@ def test_what_is_transparent_is_white() -> None:
 @pytest.mark.parametrize(
     "image",
     [np.zeros((4, 6, 4), np.uint8), np.zeros((0, 6, 3), np.uint8), np.zeros((3, 4, 6), np.uint8), np.zeros(6, np.uint8),
-     np.full((4, 6), 1.5), np.full((4, 6), -0.1), np.full((4, 6), np.nan), np.zeros((4, 6), np.int64)],
+     np.full((4, 6), 1.5), np.full((4, 6), -0.1), np.full((4, 6), np.nan), np.zeros((4, 6), np.int64),
+     np.zeros((4, 6), np.uint16), np.zeros((4, 6), np.bool_)],
 )  # fmt: skip
 def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^image is "):
@@ -83,6 +84,7 @@ def test_the_image_shows_through_and_stays_as_it_was() -> None:
 
 
 def test_heat_is_resized_to_its_image() -> None:
+    assert ovam.overlay(RED, np.zeros((6, 4))).shape == RED.shape
     shown = ovam.overlay(np.zeros((40, 80, 3), np.uint8), np.array([[0.0, 1.0]]))
     assert shown.shape == (40, 80, 3)
     assert (np.diff(brightness(shown), axis=1) >= 0).all()

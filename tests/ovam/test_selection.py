@@ -7,8 +7,63 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
+from ovam.core.selection import Span, select_blocks, select_positions
 from ovam.errors import SelectionError
 from tests.families import generate
+
+
+@pytest.mark.parametrize(
+    ("selection", "count", "expected"),
+    [
+        ("all", 3, (0, 1, 2)),
+        (2, 3, (2,)),
+        (-3, 3, (0,)),
+        ([2, 0, -3, 2], 3, (0, 2)),
+        (0.0, 3, (0,)),
+        (0.5, 4, (2,)),
+        (0.99, 3, (2,)),
+        (Span(1), 3, (1, 2)),
+        (Span(stop=-1, step=2), 6, (0, 2, 4)),
+        (Span(-9, 9), 2, (0, 1)),
+        (slice(None, None, 2), 3, (0, 2)),
+    ],
+)
+def test_positions_rise_and_are_named_once(selection: Any, count: int, expected: tuple[int, ...]) -> None:
+    assert select_positions(selection, count, "heads") == expected
+
+
+@pytest.mark.parametrize("selection", [3, -4, [0, 3], [], Span(3), 1.0, -0.1, float("nan")])
+def test_positions_that_are_not_there_are_refused(selection: Any) -> None:
+    with pytest.raises(SelectionError, match=r"^heads is "):
+        select_positions(selection, 3, "heads")
+
+
+GRIDS = {"down.1.attn2": (8, 12), "down.11.attn2": (4, 6), "up.1.attn2": (6, 4), "up.2.attn2": (12, 8)}
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ("all", [*GRIDS]),
+        ("down.1", ["down.1.attn2"]),
+        ("1.attn2", ["down.1.attn2", "up.1.attn2"]),
+        ("attn", [*GRIDS]),
+        (12, ["down.1.attn2", "up.2.attn2"]),
+        (["up.2", 6, "down.11"], ["down.11.attn2", "up.1.attn2", "up.2.attn2"]),
+    ],
+)
+def test_blocks_are_named_by_whole_numbers_and_the_longer_side_in_their_own_order(selection: Any, expected: list[str]) -> None:
+    assert select_blocks(selection, GRIDS) == tuple(expected)
+
+
+@pytest.mark.parametrize("selection", [8, 4, "down.attn", "down.2", "", [], ["up", "left"], ["up", 7], "DOWN"])
+def test_a_part_that_no_block_has_is_refused(selection: Any) -> None:
+    with pytest.raises(SelectionError, match=r"^blocks is "):
+        select_blocks(selection, GRIDS)
+
+
+def test_a_block_whose_grid_is_not_known_yet_passes_for_any_resolution() -> None:
+    assert select_blocks(8, {"down": None, "up": (8, 8), "mid": (2, 2)}) == ("down", "up")
 
 
 @pytest.mark.parametrize(("blocks", "grids"), [(12, {(8, 12)}), ([6, "up_blocks.0"], {(4, 6), (2, 3)}), ("mid", {(2, 3)})])

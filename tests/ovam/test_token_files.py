@@ -55,6 +55,48 @@ def test_rows_come_back_from_npy_and_are_named_anew() -> None:
     assert torch.equal(from_npy(saved(np.asfortranarray(ROWS.numpy().astype(np.float64)))).embedding, ROWS)
 
 
+@pytest.mark.parametrize("name", ["pets.safetensors", "PETS.SAFETENSORS", "pets.npy", "PETS.NPY"])
+def test_tokens_are_saved_to_a_file_and_loaded_from_it(tmp_path: Path, name: str) -> None:
+    TOKENS.save(tmp_path / name)
+    again = LearnedTokens.load(tmp_path / name)
+    assert torch.equal(again.embedding, ROWS)
+    assert again.names == (("token-1", "token-2") if name.lower().endswith("npy") else TOKENS.names)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("data", [to_textual_inversion(TOKENS), save({"<cat>": ROWS})], ids=["ours", "others'"])
+def test_a_textual_inversion_is_loaded_like_a_file_of_tokens(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "pets.safetensors").write_bytes(data)
+    again = LearnedTokens.load(tmp_path / "pets.safetensors")
+    assert torch.equal(again.embedding, ROWS)
+    assert again.names in (TOKENS.names, ("cat-1", "cat-2"))
+
+
+def test_a_file_is_replaced_whole_and_never_written_into(tmp_path: Path) -> None:
+    file, as_it_was = tmp_path / "pets.npy", tmp_path / "as-it-was.npy"
+    TOKENS.save(file)
+    os.link(file, as_it_was)
+    LearnedTokens(ROWS + 1, TOKENS.names).save(file)
+    assert torch.equal(LearnedTokens.load(as_it_was).embedding, ROWS)
+    assert torch.equal(LearnedTokens.load(file).embedding, ROWS + 1)
+
+
+def test_what_cannot_be_saved_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^path is .*pets.pt'; allowed: .*safetensors or .npy"):
+        TOKENS.save(tmp_path / "pets.pt")
+    (tmp_path / "pets.npy").mkdir()
+    with pytest.raises(IsADirectoryError):
+        TOKENS.save(tmp_path / "pets.npy")
+    assert [file.name for file in tmp_path.iterdir()] == ["pets.npy"]
+
+
+@pytest.mark.parametrize("write", [to_safetensors, to_textual_inversion, to_npy])
+def test_tokens_of_any_type_and_order_are_written_in_single_precision(write: Any) -> None:
+    turned = ROWS.T.contiguous().T
+    for rows in (ROWS.bfloat16(), ROWS.half(), ROWS.double(), ROWS.clone().requires_grad_(), turned):
+        assert write(LearnedTokens(rows, TOKENS.names, TOKENS.metadata)) == write(TOKENS)
+
+
 def test_diffusers_loads_the_textual_inversion_file(pipeline: StableDiffusionPipeline, tmp_path: Path) -> None:
     (tmp_path / "learned_embeds.safetensors").write_bytes(to_textual_inversion(TOKENS, "<animals>"))
     try:
@@ -147,6 +189,7 @@ def test_a_hostile_pickle_is_refused_and_not_carried_out(tmp_path: Path) -> None
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
         b"\x80\x04h\x05.",
         b"\x80\x04t.",
+        b"\x80\x04N" + pickle.dumps(ARRAYS, 4)[2:],
         pickle.dumps(ARRAYS)[:-1],
         pickle.dumps(ARRAYS)[:200],
         pickle.dumps(ARRAYS["cat"]),
@@ -157,11 +200,17 @@ def test_a_hostile_pickle_is_refused_and_not_carried_out(tmp_path: Path) -> None
         saved(ROWS.numpy()),
         saved(np.array([ARRAYS], dtype=object)),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_a_pickle_that_is_cut_short_or_holds_something_else_is_refused(data: bytes) -> None:
     with pytest.raises(TokenFileError):
         from_published(data)
+
+
+def test_a_pickle_of_too_many_instructions_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ovam.learning.pickles.MOST_INSTRUCTIONS", 100)
+    with pytest.raises(TokenFileError, match="more than 100 instructions"):
+        from_published(b"\x80\x04" + b"N" * 100 + b".")
 
 
 @settings(deadline=None, max_examples=200)
@@ -223,7 +272,9 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused() -> None:
 @pytest.mark.parametrize("read", [from_safetensors, from_textual_inversion])
 def test_safetensors_that_hold_no_tokens_are_refused(read: Any) -> None:
     data = to_safetensors(TOKENS)
-    for bad in (b"", data[:-1], data[:50], save({"a": ROWS[0]}), save({"a": ROWS, "b": ROWS.clone()})):
+    later = data.replace(b"ovam-tokens/1", b"ovam-tokens/2")
+    tensors = ({"a": ROWS[0]}, {"a": ROWS[:1]}, {"a": ROWS.long()}, {"a": ROWS, "b": ROWS.clone()}, {})
+    for bad in (b"", data[:-1], data[:50], later, *map(save, tensors)):
         with pytest.raises(TokenFileError):
             read(bad)
 

@@ -38,6 +38,8 @@ FOUND = {
     ("cat cat cat", "cat cat"): ["cat cat"],
     ("scat cat", "cat"): ["cat"],
     ("a.b c.", "b c."): ["b c."],
+    ("猫猫猫", "猫"): ["猫", "猫", "猫"],
+    ("猫猫猫", "猫猫"): ["猫猫"],
 }
 ABSENT = [
     ("a scar", "car"),
@@ -57,6 +59,13 @@ ABSENT = [
 @pytest.mark.parametrize(("prompt", "word"), FOUND)
 def test_a_word_is_found_in_its_script(prompt: str, word: str) -> None:
     assert [normalized(prompt)[start:stop] for start, stop in spans_of(prompt, word)] == FOUND[prompt, word]
+
+
+@pytest.mark.parametrize(
+    "letters", ["人々", "ㄅㄆ", "កខ", "ကခ", "ཀཁ", "ᥐᥑ", "ᦀᦁ", "ꦄꦅ", "ᬅᬆ", "\U0001b002\U0001b003", "กข", "ກຂ"]
+)
+def test_in_a_script_without_spaces_a_word_may_stand_beside_any_other(letters: str) -> None:
+    assert [spans_of(letters, letter) for letter in letters] == [[(0, 1)], [(1, 2)]]
 
 
 @pytest.mark.parametrize(("prompt", "word"), ABSENT)
@@ -84,6 +93,7 @@ def test_an_empty_word_is_refused(word: str) -> None:
 def test_words_of_a_prompt_are_listed_once() -> None:
     assert words_of("A cat, a dog's cat & 2 cafés_bars") == ["A", "cat", "dog", "s", "2", "cafés", "bars"]
     assert words_of("高いビル and 猫") == ["高いビル", "and", "猫"]
+    assert words_of("हिन्दी भाषा") == ["हिन्दी", "भाषा"]
     assert words_of(" ,. ") == []
 
 
