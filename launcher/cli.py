@@ -11,7 +11,8 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from contracts.settings import BadSettingsError, CommonSettings, load
-from launcher.processes import BAD_SETTINGS, StartError, available, inherited, running
+from launcher.children import BAD_SETTINGS, StartError
+from launcher.processes import available, inherited, running
 from ovam import __version__
 from service.settings import GatewaySettings
 from worker.settings import WorkerSettings

@@ -13,6 +13,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord, State
 from contracts.state import keys
+from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger, event_of, life_of
 from contracts.state.store import ArtifactStore
@@ -135,7 +136,7 @@ class Queue:
     async def _deliver(self, job_id: str, kind: str) -> None:
         """Hand a job to its docket. The job is filed already: should this fail, a worker's janitor delivers it later."""
         try:
-            await self.dockets[keys.docket_of(kind)].add(keys.TASK, key=job_id)(job_id)
+            await enqueue(self.dockets[keys.docket_of(kind)], job_id)
         except RedisError as error:
             log.warning("delivery-postponed", job_id=job_id, error=str(error))
 

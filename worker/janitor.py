@@ -12,6 +12,7 @@ from docket import Docket
 
 from contracts.schema.jobs import ALPHABET, State, utc_now
 from contracts.state import keys
+from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED
 from worker.resources import Resources
@@ -47,7 +48,7 @@ async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
         if record is None or record.state is not State.QUEUED:
             await resources.redis.zrem(keys.QUEUED, job_id)
             continue
-        await dockets[keys.docket_of(record.kind)].add(keys.TASK, key=job_id)(job_id)
+        await enqueue(dockets[keys.docket_of(record.kind)], job_id)
     return len(waiting)
 
 

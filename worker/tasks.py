@@ -7,12 +7,13 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from docket import Docket, Retry
+from docket import Docket, Retry, TaskKey
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys
+from contracts.state.dockets import JobDocket
 from contracts.state.ledger import LostJob
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
@@ -37,7 +38,7 @@ def lanes(settings: WorkerSettings) -> dict[str, int]:
 
 def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:
     """Open a docket that knows the task."""
-    docket = Docket(name=name, url=settings.redis_url, execution_ttl=FORGET_RUNS)
+    docket = JobDocket(name=name, url=settings.redis_url, execution_ttl=FORGET_RUNS)
     docket.register(task, names=[keys.TASK])
     return docket
 
@@ -58,7 +59,7 @@ def docket_worker(docket: Docket, concurrency: int, settings: WorkerSettings) ->
 def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
     """Return the task; `attempts` holds those under way."""
 
-    async def run_job(job_id: str, retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
+    async def run_job(job_id: str = TaskKey(), retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
         with suppress(LostJob):
             record = await resources.ledger.claim(job_id, max_attempts=resources.settings.max_attempts)

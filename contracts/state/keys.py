@@ -14,7 +14,7 @@ TOKEN_FILES = {  # a token in every form it can be asked for
     "textual-inversion": "textual-inversion.safetensors",
     "npy": "token.npy",
 }
-TASK = "run_job"  # every docket's one task; its argument, and the execution's key, is a job id
+TASK = "run_job"  # every docket's one task; it has no arguments, and the execution's key is a job id
 
 
 def docket_of(kind: str) -> str:

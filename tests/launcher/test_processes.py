@@ -1,5 +1,6 @@
 import os
 import signal
+import stat
 import sys
 import time
 from contextlib import ExitStack
@@ -8,21 +9,11 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from launcher import processes
-from launcher.processes import (
-    Running,
-    StartError,
-    available,
-    check,
-    child,
-    embedded_url,
-    inherited,
-    locked,
-    running,
-    url_of,
-    wait_until_ready,
-)
+from launcher import children, processes
+from launcher.children import StartError, check, child
+from launcher.processes import Running, available, inherited, locked, running, url_of, wait_until_ready
 from launcher.signals import SIGNALS, signals_interrupt
+from launcher.valkey import embedded_url
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
 
@@ -44,7 +35,7 @@ def test_processes_stop_in_the_opposite_order_also_after_an_error(tmp_path: Path
 
 
 def test_a_process_that_will_not_go_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "STOPPED_WITHIN", 0.2)
+    monkeypatch.setattr(children, "STOPPED_WITHIN", 0.2)
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     with child("stubborn", [sys.executable, "-c", stubborn], os.environ, tmp_path) as found:
         while "up" not in found.log.read_text():
@@ -88,6 +79,17 @@ def test_the_embedded_valkey_keeps_what_it_was_told_and_forgets_the_workers_of_t
             redis.set("x", "kept")
             redis.set("ovam:worker:w", "{}")
             redis.hset("ovam:models", "m", "{}")
+
+
+@pytest.mark.parametrize("folder", ["my data", "a folder whose path is too deep for a socket" * 3])
+def test_only_its_owner_can_reach_the_embedded_valkey(tmp_path: Path, folder: str) -> None:
+    with ExitStack() as stack:
+        redis = stack.enter_context(Redis.from_url(embedded_url(stack, [], tmp_path / folder, os.environ)))
+        assert redis.config_get("port") == {"port": "0"}
+        socket = Path(redis.config_get("unixsocket")["unixsocket"])
+        assert stat.filemode(socket.stat().st_mode) == "srw-------"
+        assert stat.filemode(socket.parent.stat().st_mode) == "drwx------"
+    assert not socket.exists()
 
 
 def test_a_process_that_refuses_its_settings_is_quoted_in_one_line(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from contracts.schema.jobs import AnyJob, JobRecord, State
 from contracts.schema.models import ModelCard
 from contracts.schema.optimize import MaskExample
 from contracts.state import keys
+from contracts.state.dockets import JobDocket, enqueue
 from contracts.state.ledger import Ledger, write
 from contracts.state.store import ArtifactStore
 from tests.worker.jobs import attribution, generation, optimization, probing
@@ -32,8 +33,8 @@ from worker.settings import WorkerSettings
 PATIENCE = 90.0  # seconds; a busy machine takes half a minute to start a worker
 
 
-async def run_job(job_id: str) -> None:
-    """Stands for the workers' task: only its name and its argument count here."""
+async def run_job() -> None:
+    """Stands for the workers' task: only its name counts here."""
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Client:
     @classmethod
     @asynccontextmanager
     async def connected(cls, settings: WorkerSettings) -> AsyncIterator[Self]:
-        dockets = {name: Docket(name=name, url=settings.redis_url) for name in keys.DOCKETS}
+        dockets = {name: JobDocket(name=name, url=settings.redis_url) for name in keys.DOCKETS}
         async with Redis.from_url(settings.redis_url) as redis, dockets[keys.DOCKET], dockets[keys.INTERACTIVE]:
             for docket in dockets.values():
                 docket.register(run_job, names=[keys.TASK])
@@ -73,7 +74,7 @@ class Client:
 
     async def deliver(self, record: JobRecord) -> None:
         """Add a job to its docket."""
-        await self.dockets[keys.docket_of(record.kind)].add(keys.TASK, key=record.id)(record.id)
+        await enqueue(self.dockets[keys.docket_of(record.kind)], record.id)
 
     async def submit(self, job: AnyJob, *, life: float = 3600) -> str:
         record = await self.record(job, life=life)
