@@ -68,12 +68,16 @@ S = TypeVar("S", bound=CommonSettings)
 def load(kind: type[S]) -> S:
     """The settings of this process; a BadSettingsError that names every variable that is wrong."""
     try:
-        return kind()
+        settings = kind()
     except ValidationError as error:
         raise BadSettingsError(*(complaint(dict(each)) for each in error.errors())) from error
     except SettingsError as error:  # a value that should have been JSON
         name = str(error).partition('"')[2].partition('"')[0]
         raise BadSettingsError(f"{PREFIX}{name.upper()}: it is not JSON") from error
+    if urlsplit(settings.store).scheme == "memory":
+        detail = "it lives in one process, but the gateway and each worker are one; allowed: file:// and s3://"
+        raise BadSettingsError(f"{PREFIX}STORE_URL={settings.store_url}: {detail}")
+    return settings
 
 
 def complaint(error: dict[str, object]) -> str:

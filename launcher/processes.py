@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.children import Child, StartError, check, child
+from launcher.children import Child, StartError, child
 from launcher.signals import ignore_signals, signals_interrupt
 from launcher.valkey import embedded_url
 
@@ -31,7 +31,12 @@ class Running:
 
     def check(self) -> None:
         """Raise StartError when a process has ended on its own."""
-        check(self.children)
+        for each in self.children:
+            each.check()
+
+    def tend(self) -> list[str]:
+        """Start again what has ended, and say so; put large logs aside. StartError when something ends again and again."""
+        return [sentence for each in self.children if (sentence := each.tend())]
 
 
 @contextmanager

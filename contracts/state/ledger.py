@@ -51,8 +51,8 @@ class Ledger:
 
     async def find(self, job_id: str) -> JobRecord | None:
         """A record as it stands now, expired if its time is over; None if there is none."""
-        data = await self.redis.get(keys.job(job_id))
-        return None if data is None else JobRecord.model_validate_json(data).seen_at(utc_now())
+        record = JobRecord.stored(await self.redis.get(keys.job(job_id)))
+        return record and record.seen_at(utc_now())
 
     async def get(self, job_id: str, *, field: str | None = None) -> JobRecord:
         """A record; a ServiceError (unknown-job) without one."""
@@ -72,8 +72,9 @@ class Ledger:
                 if data is None:
                     await self.redis.zrem(keys.JOBS, job_id)
                     continue
-                record = JobRecord.model_validate_json(data).seen_at(utc_now())
-                if kind in (None, record.kind) and state in (None, record.state):
+                record = JobRecord.stored(data)
+                record = record and record.seen_at(utc_now())
+                if record and kind in (None, record.kind) and state in (None, record.state):
                     found.append(record)
                 if len(found) == limit:
                     return found
@@ -171,10 +172,9 @@ class Ledger:
             while True:
                 try:
                     await pipe.watch(keys.job(job_id), *([keys.TOKENS] if tokens else []))
-                    data = await pipe.get(keys.job(job_id))
-                    if data is None:
+                    before = JobRecord.stored(await pipe.get(keys.job(job_id)))
+                    if before is None:
                         raise LostJob(job_id)
-                    before = JobRecord.model_validate_json(data)
                     cards = await numbered(pipe, tokens)
                     record = naming_tokens(change(before), [card.reference for card in cards])
                     pipe.multi()
