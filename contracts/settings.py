@@ -29,7 +29,7 @@ class CommonSettings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="folder of the embedded Valkey, of the file store and of logs")
     store_url: str = Field("", description="artifacts: file:///folder or s3://bucket/prefix; <data_dir>/store without it")
     job_ttl_seconds: int = Field(86_400, ge=1, le=31_536_000, description="how long a finished job and its artifacts are kept")
-    max_attempts: int = Field(3, ge=1, le=100, description="how often a job is begun before it fails with worker-died")
+    max_attempts: int = Field(3, ge=1, le=100, description="how many workers may die at a job before it fails with worker-died")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     @field_validator("redis_url")

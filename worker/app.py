@@ -20,6 +20,7 @@ from worker.attempts import Attempt, HandedBack
 from worker.device import DeviceGate, Priority
 from worker.janitor import clean_forever
 from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bars, loader, warm
+from worker.occupant import Occupant
 from worker.presence import beat_forever, read_offers
 from worker.resources import Resources
 from worker.settings import WorkerSettings
@@ -52,6 +53,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
                 store=ArtifactStore.at(settings.store),
                 models=Models(settings.models, load, gate, most=settings.max_loaded_models, dropped=scenes.forget_model),
                 gate=gate,
+                occupant=Occupant(redis),
                 scenes=scenes,
                 device=device,
             )
@@ -130,5 +132,5 @@ async def run(settings: WorkerSettings) -> None:
             await prepare(resources)
         if not stopping.is_set():
             await serve(resources, stopping)
-        await resources.redis.delete(keys.worker(settings.worker_name))
+        await resources.redis.delete(keys.worker(settings.worker_name), keys.on_device(resources.occupant.holder))
     log.info("%s has stopped", settings.worker_name)

@@ -9,6 +9,7 @@ from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.device import DeviceGate
 from worker.models import Models
+from worker.occupant import Occupant
 from worker.settings import WorkerSettings
 from worker.traces import SceneCache
 
@@ -23,5 +24,6 @@ class Resources:
     store: ArtifactStore
     models: Models
     gate: DeviceGate
+    occupant: Occupant
     scenes: SceneCache
     device: torch.device

@@ -62,8 +62,9 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
     async def run_job(job_id: str = TaskKey(), retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
         with suppress(LostJob):
-            record = await resources.ledger.claim(job_id, max_attempts=resources.settings.max_attempts)
-            attempt = Attempt(record, resources.ledger, resources.gate)
+            most, holder = resources.settings.max_attempts, resources.occupant.holder
+            record = await resources.ledger.claim(job_id, max_attempts=most, holder=holder)
+            attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
             attempts.add(attempt)
             try:
                 await run_attempt(attempt, resources)

@@ -66,6 +66,8 @@ class JobRecord(Schema):
     expires_at: datetime
     attempt: int = 0
     """How many workers have taken it."""
+    deaths: int = 0
+    """How many of them died while it was on their device."""
     claimed: bool = False
     """Whether a worker has taken it; a job that waits for its worker's device is still `queued`."""
     cancel_requested: bool = False

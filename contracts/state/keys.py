@@ -42,6 +42,16 @@ def worker(name: str) -> str:
     return f"ovam:worker:{name}"
 
 
+def holder(job_id: str) -> str:
+    """String: which run of a worker claimed the job last; `on_device` tells what that run was doing."""
+    return f"ovam:holder:{job_id}"
+
+
+def on_device(holder: str) -> str:
+    """String: the id of the job that is on the device of a run of a worker; empty while there is none."""
+    return f"ovam:on-device:{holder}"
+
+
 def attempt_folder(job_id: str, attempt: int) -> str:
     """Objects of one attempt at a job."""
     return f"jobs/{job_id}/{attempt}"

@@ -73,7 +73,7 @@ async def test_a_taker_that_breaks_stops_the_others_and_its_error_is_raised() ->
 async def test_attempts_are_handed_back_after_their_grace(client: Client, settings: WorkerSettings) -> None:
     async with opened(settings) as resources:
         stopping = asyncio.Event()
-        attempt = Attempt(await client.record(client.generation()), resources.ledger, resources.gate)
+        attempt = Attempt(await client.record(client.generation()), resources.ledger, resources.gate, resources.occupant)
 
         async def taking() -> None:
             while True:
@@ -133,7 +133,7 @@ async def test_an_outcome_is_recorded_with_its_tokens_whether_or_not_it_was_canc
 ) -> None:
     async with opened(settings) as resources:
         record = await claimed(client)
-        attempt = Attempt(record, resources.ledger, resources.gate)
+        attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
         ended = await finish(attempt, outcome_of(record, canceled=canceled), resources)
     assert ended.state is (State.CANCELED if canceled else State.SUCCEEDED)
     assert ended.result.tokens == ["cat@1"]
@@ -146,7 +146,7 @@ async def test_tokens_of_a_lost_attempt_leave_no_files_and_those_of_an_unknown_e
 ) -> None:
     async with opened(settings) as resources, Redis(port=1) as nowhere:
         record = await claimed(client)
-        attempt = Attempt(record, resources.ledger, resources.gate)
+        attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
         with pytest.raises(RedisError):
             await finish(attempt, outcome_of(record), replace(resources, ledger=Ledger(nowhere)))
         assert len(await client.stored("tokens")) == len(keys.TOKEN_FILES)

@@ -132,7 +132,7 @@ async def test_a_job_deleted_while_it_runs_leaves_nothing(client: Client) -> Non
 
 async def test_an_attempt_that_was_lost_deletes_what_it_wrote_of_its_own(client: Client, worker: Resources) -> None:
     record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
-    attempt = Attempt(record, client.ledger, worker.gate)
+    attempt = Attempt(record, client.ledger, worker.gate, worker.occupant)
     await client.store.put(f"{keys.attempt_folder(record.id, 1)}/image-0.png", b"")
     await client.store.put(f"{keys.attempt_folder(record.id, 2)}/image-0.png", b"")
     await clean(attempt, worker)

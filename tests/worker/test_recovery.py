@@ -176,6 +176,25 @@ async def test_a_job_that_killed_too_many_workers_fails(client: Client, settings
     assert ended.error.code is Code.WORKER_DIED
 
 
+@pytest.mark.e2e
+async def test_a_job_that_only_waits_beside_one_that_kills_its_workers_is_run_in_the_end(
+    client: Client, settings: WorkerSettings
+) -> None:
+    guilty = await client.submit(client.long_generation())
+    for number in (1, 2):
+        with process(settings, f"w{number}", OVAM_MAX_ATTEMPTS="2") as worker:
+            await client.when(guilty, lambda record: record.progress is not None)
+            if number == 1:
+                innocent = await client.submit(client.generation())
+            await client.when(innocent, lambda record, number=number: record.claimed and record.attempt == number)
+            worker.kill()
+    async with running(settings.model_copy(update={"max_attempts": 2})):
+        assert (await client.ended(innocent)).state is State.SUCCEEDED
+        record = await client.ended(guilty)
+    assert record.error is not None
+    assert (record.error.code, record.deaths) == (Code.WORKER_DIED, 2)
+
+
 async def test_a_record_that_cannot_be_read_stops_nobody(client: Client, settings: WorkerSettings) -> None:
     broken, other = [await client.record(client.generation(num_inference_steps=2), age=60) for _ in range(2)]
     await client.redis.set(keys.job(broken.id), b'{"id": "' + broken.id.encode() + b'"}')
