@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -79,9 +80,10 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     label = f"job {attempt.job_id}, attempt {attempt.number}"
     log.info("%s: claimed (%s)", label, attempt.record.kind)
     try:
+        patient = replace(resources, store=resources.store.patiently(resources.settings.store_patience_seconds, attempt.check))
         async with attempt.followed():
-            outcome = await handle(attempt, resources)
-        record = await finish(attempt, outcome, resources)
+            outcome = await handle(attempt, patient)
+        record = await finish(attempt, outcome, patient)
         log.info("%s: %s", label, record.state)
     except LostJob:
         log.info("%s: no longer wanted", label)

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from obstore.exceptions import GenericError
 
 import ovam.errors
 from contracts.schema.attribute import TokenTarget, WordsTarget
@@ -172,12 +171,6 @@ def test_a_lack_of_memory_is_reported_as_such() -> None:
     host = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
     for error in (host, MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
         assert failure_of(error).code is Code.OUT_OF_MEMORY
-
-
-def test_a_store_that_does_not_answer_is_reported_without_its_words() -> None:
-    failure = failure_of(GenericError("http://10.0.0.1/secret"))
-    assert failure.code is Code.STORE_UNAVAILABLE
-    assert "secret" not in failure.detail
 
 
 def test_a_problem_with_a_code_keeps_it() -> None:
