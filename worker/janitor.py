@@ -59,9 +59,13 @@ async def delete_expired(resources: Resources) -> int:
     for prefix in answer["common_prefixes"]:
         job_id = prefix.rstrip("/").rpartition("/")[2]
         if await is_over(resources, job_id):
-            await resources.store.delete_folder(keys.job_folder(job_id))
-            log.info("job %s: expired, its artifacts are deleted", job_id)
+            folder = keys.job_folder(job_id)
+            if not await resources.store.delete_folder(folder):
+                await resources.store.remove_empty(folder)
+            log.debug("job %s: expired, its artifacts are deleted", job_id)
             deleted += 1
+    if deleted:
+        log.info("the artifacts of %d expired jobs are deleted", deleted)
     return deleted
 
 

@@ -72,7 +72,7 @@ class ArtifactStore:
     def at(url: str) -> "ArtifactStore":
         """The store at a URL; S3 credentials and endpoint come from the usual AWS_* variables."""
         if url.startswith("file://"):
-            return ArtifactStore(from_url(url, mkdir=True))
+            return ArtifactStore(from_url(url, mkdir=True, automatic_cleanup=True))  # no folder stays without files
         return ArtifactStore(
             from_url(url, client_options=client_options(), retry_config=RETRIES) if is_s3(url) else from_url(url)
         )
@@ -136,6 +136,15 @@ class ArtifactStore:
                 with in_our_words():
                     await obstore.delete_async(self.store, keys)
         return len(keys)
+
+    async def remove_empty(self, folder: str) -> None:
+        """Remove a folder without files, which an interrupted write has left, and those in it: each goes with its last file."""
+        with in_our_words():
+            listing = await obstore.list_with_delimiter_async(self.store, prefix=f"{folder}/")
+        for below in listing["common_prefixes"]:
+            await self.remove_empty(below)
+        await self.put(f"{folder}/last", b"")
+        await self.delete(f"{folder}/last")
 
     async def _surely(self, once: Callable[[], Awaitable[T]]) -> T:
         """Do something, again and again while the store fails and there is patience."""

@@ -84,6 +84,16 @@ async def test_deleting_a_folder_leaves_its_neighbours(store: ArtifactStore) -> 
     assert await store.delete_folder(f"jobs/{JOB}/1") == 0
 
 
+async def test_a_folder_goes_with_its_last_file(tmp_path: Path) -> None:
+    store = ArtifactStore.at(f"file://{tmp_path}/store")
+    await store.commit(JOB, 1, FILES)
+    await store.commit(JOB, 2, FILES)
+    await store.delete_folder(f"jobs/{JOB}/1")
+    assert [path.name for path in (tmp_path / "store" / "jobs" / JOB).iterdir()] == ["2"]
+    await store.delete_folder(f"jobs/{JOB}")
+    assert list((tmp_path / "store").iterdir()) == []
+
+
 async def test_what_is_not_there_is_none(store: ArtifactStore) -> None:
     assert await store.get("jobs/none") is None
 
