@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -17,6 +18,7 @@ from contracts.state import keys
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
+from worker.crf import CrfProcesses
 from worker.device import DeviceGate, Priority
 from worker.intake import Intake, watch_store
 from worker.janitor import clean_forever
@@ -46,7 +48,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     hide_progress_bars()
     scenes = SceneCache(settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
-    with DeviceGate.open() as gate:
+    with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as crf:
         async with Redis.from_url(settings.redis_url) as redis:
             yield Resources(
                 settings=settings,
@@ -57,6 +59,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
                 gate=gate,
                 occupant=Occupant(redis),
                 scenes=scenes,
+                crf=crf,
                 device=device,
             )
 

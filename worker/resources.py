@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
+from worker.crf import CrfProcesses
 from worker.device import DeviceGate
 from worker.models import Models
 from worker.occupant import Occupant
@@ -26,4 +27,5 @@ class Resources:
     gate: DeviceGate
     occupant: Occupant
     scenes: SceneCache
+    crf: CrfProcesses
     device: torch.device

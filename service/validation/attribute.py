@@ -5,7 +5,7 @@ from typing import assert_never
 from tokenizers import Tokenizer
 
 from contracts.rules.sources import check_image
-from contracts.rules.targets import check_embedding, check_method, method_of
+from contracts.rules.targets import check_crf, check_embedding, check_method, method_of
 from contracts.schema.attribute import (
     AttributeJob,
     AttributeRequest,
@@ -33,6 +33,7 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
         name, method = method_of(request, number, card, self_attention=images.self_attention)
         check_method(request, number, method, images)
         targets.append(TargetJob(label=label, target=whole, method=name, settings=method))
+    check_crf(request, [each.settings for each in targets], images)
     return AttributeJob(
         job_id=request.job_id,
         image=request.image,

@@ -9,7 +9,8 @@ import torch
 from contracts.schema.attribute import AttributeJob, AttributeResult
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, rows_of, split_target_heatmaps, target_heatmaps
-from ovam.segmentation import refined
+from ovam.core.crf import dense_crf
+from ovam.segmentation import Fit, refined
 from worker.attempts import Attempt
 from worker.device import Priority
 from worker.models import Model
@@ -27,7 +28,7 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     learned = await learned_tokens(job, resources)
     targets = [library_target(each.target, learned, field=f"targets.{number}") for number, each in enumerate(job.targets)]
     heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, targets))
-    drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats)
+    drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats, resources.crf.fit)
     attempt.check()
     files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
     artifacts = await resources.store.commit(attempt.job_id, attempt.number, files)
@@ -63,14 +64,11 @@ def heats_of(model: Model, scene: Scene, job: AttributeJob, targets: Sequence[Wo
 
 
 def drafts_of(
-    attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat]
+    attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat], fit: Fit = dense_crf
 ) -> tuple[list[SegmentDraft], SemanticDraft | None]:
-    """Cut every target's mask, and lay all targets into one map of labels if that is asked for.
-
-    One comes after the other: what takes long here holds Python's lock, so that threads would only wait.
-    """
+    """Cut every target's mask, and lay all targets into one map of labels if that is asked for."""
     drafts = []
     for number, (target, heat) in enumerate(zip(job.targets, heats, strict=True)):
         attempt.check()
-        drafts.append(draft_of(number, target, heat, scene.image, job.instances))
+        drafts.append(draft_of(number, target, heat, scene.image, job.instances, fit))
     return drafts, None if job.semantic is None else semantic_draft_of(job.targets, heats, job.semantic)
