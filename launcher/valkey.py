@@ -22,6 +22,8 @@ OPTIONS = {
     "unixsocketperm": "600",
     "appendonly": "yes",
     "save": "",
+    "maxmemory": "1gb",
+    "maxmemory-policy": "noeviction",  # better a request that is refused than a job that is forgotten
 }
 
 

@@ -58,8 +58,9 @@ class JobRecord(Schema):
     id: str
     kind: Kind
     state: State
-    request: AnyJob
-    """What is done: the request with everything filled in that it left open."""
+    request: AnyJob | None
+    """What is done: the request with everything filled in that it left open. `null` when it is larger than 64 KiB, as with many
+    masks or a token's file: it is then kept in the artifact store, for as long as the job's files."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

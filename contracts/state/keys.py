@@ -87,6 +87,11 @@ def token_object(token_id: str, form: str) -> str:
     return f"{token_folder(token_id)}/{TOKEN_FILES[form]}"
 
 
+def request(job_id: str) -> str:
+    """Object: a job's request, filled in, that is too large for its record."""
+    return f"jobs/{job_id}/request"
+
+
 def upload(job_id: str) -> str:
     """Object: the image that came with a job's request, as it came."""
     return f"jobs/{job_id}/upload"

@@ -32,6 +32,7 @@ from contracts.state.registry import NewToken, enter, numbered
 
 REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
 MAX_EVENTS = 2000  # per job
+KEPT_EVENTS = 200  # of a job that has ended, about
 INNOCENT_ATTEMPTS = 5  # times the deaths that are allowed: a job that is never to blame ends, too
 PAGE = 100  # records read at once for a listing
 
@@ -205,7 +206,7 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     """Queue the commands that store a record and tell its listeners."""
     pipe.set(keys.job(record.id), record.model_dump_json(), ex=life_of(record))
     if announced:
-        pipe.xadd(keys.events(record.id), event_of(record), maxlen=MAX_EVENTS)
+        pipe.xadd(keys.events(record.id), event_of(record), maxlen=KEPT_EVENTS if record.state.final else MAX_EVENTS)
     pipe.expire(keys.events(record.id), life_of(record))
     if record.claimed or record.state is not State.QUEUED:
         pipe.zrem(keys.QUEUED, record.id)

@@ -79,7 +79,9 @@ class ArtifactStore:
 
     def patiently(self, patience: float, check: Callable[[], None]) -> "ArtifactStore":
         """The same store for somebody who would rather wait than fail."""
-        return ArtifactStore(self.store, patience, check)
+        patient = ArtifactStore(self.store, patience, check)
+        patient.slots = self.slots
+        return patient
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object whole; a reader sees all of it or none."""

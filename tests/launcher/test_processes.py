@@ -134,6 +134,8 @@ def test_only_its_owner_can_reach_the_embedded_valkey(tmp_path: Path, folder: st
     with ExitStack() as stack:
         redis = stack.enter_context(Redis.from_url(embedded_url(stack, [], tmp_path / folder, os.environ)))
         assert redis.config_get("port") == {"port": "0"}
+        assert redis.config_get("maxmemory*")["maxmemory"] == str(2**30)
+        assert redis.config_get("maxmemory*")["maxmemory-policy"] == "noeviction"
         socket = Path(redis.config_get("unixsocket")["unixsocket"])
         assert stat.filemode(socket.stat().st_mode) == "srw-------"
         assert stat.filemode(socket.parent.stat().st_mode) == "drwx------"

@@ -25,6 +25,7 @@ from contracts.schema.optimize import MaskExample
 from contracts.state import keys
 from contracts.state.dockets import JobDocket, enqueue
 from contracts.state.ledger import Ledger, write
+from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
 from tests.worker.jobs import attribution, generation, optimization, probing
 from worker.cards import read_card
@@ -61,7 +62,9 @@ class Client:
 
     async def record(self, job: AnyJob, *, life: float = 3600, age: float = 0) -> JobRecord:
         """Write the record of a new job, `age` seconds old, without telling any docket of it."""
-        record = JobRecord.filed(job, timedelta(seconds=life))
+        record, objects = split(JobRecord.filed(job, timedelta(seconds=life)))
+        for key, data in objects.items():
+            await self.store.put(key, data)
         record = record.changed(
             created_at=record.created_at - timedelta(seconds=age), expires_at=record.expires_at - timedelta(seconds=age)
         )
