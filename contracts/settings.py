@@ -29,7 +29,7 @@ class CommonSettings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="folder of the embedded Valkey, of the file store and of logs")
     store_url: str = Field("", description="artifacts: file:///folder or s3://bucket/prefix; <data_dir>/store without it")
     job_ttl_seconds: int = Field(86_400, ge=1, le=31_536_000, description="how long a finished job and its artifacts are kept")
-    max_attempts: int = Field(3, ge=1, le=100, description="attempts at a job before it fails with worker-died")
+    max_attempts: int = Field(3, ge=1, le=100, description="how many workers may die at a job before it fails with worker-died")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     @field_validator("redis_url")
@@ -68,12 +68,16 @@ S = TypeVar("S", bound=CommonSettings)
 def load(kind: type[S]) -> S:
     """The settings of this process; a BadSettingsError that names every variable that is wrong."""
     try:
-        return kind()
+        settings = kind()
     except ValidationError as error:
         raise BadSettingsError(*(complaint(dict(each)) for each in error.errors())) from error
     except SettingsError as error:  # a value that should have been JSON
         name = str(error).partition('"')[2].partition('"')[0]
         raise BadSettingsError(f"{PREFIX}{name.upper()}: it is not JSON") from error
+    if urlsplit(settings.store).scheme == "memory":
+        detail = "it lives in one process, but the gateway and each worker are one; allowed: file:// and s3://"
+        raise BadSettingsError(f"{PREFIX}STORE_URL={settings.store_url}: {detail}")
+    return settings
 
 
 def complaint(error: dict[str, object]) -> str:

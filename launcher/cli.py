@@ -11,10 +11,11 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from contracts.settings import BadSettingsError, CommonSettings, load
-from launcher.processes import BAD_SETTINGS, StartError, available, inherited, running
+from launcher.children import BAD_SETTINGS, StartError
+from launcher.processes import available, inherited, running
+from launcher.variables import EverySetting, unknown_variables
 from ovam import __version__
 from service.settings import GatewaySettings
-from worker.settings import WorkerSettings
 
 FAILED = 1
 LOOK_EVERY = 0.5  # seconds
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Segment generated images by their attention: words, in the prompt or not, and learned tokens.", no_args_is_help=True
 )
 S = TypeVar("S", bound=CommonSettings)
+G = TypeVar("G", bound=GatewaySettings)
 Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)]
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="Overrides OVAM_PORT; 0 picks a free port.")]
 
@@ -40,7 +42,8 @@ def options(*, version: Version = False) -> None:
 @app.command()
 def serve(port: Port = None) -> None:
     """Run the gateway, which answers HTTP. It needs a Redis and at least one worker."""
-    settings = gateway_settings(port)
+    settings = with_port(usable(GatewaySettings), port)
+    name_unknown_variables()
     import uvicorn  # noqa: PLC0415  # other commands need not wait for it
 
     from contracts.state.store import ArtifactStore  # noqa: PLC0415
@@ -69,20 +72,22 @@ def serve(port: Port = None) -> None:
 @app.command()
 def worker() -> None:
     """Run a worker, which takes jobs from Redis and runs the models."""
+    name_unknown_variables()
     os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606  # becomes the worker, signals and all
 
 
 @app.command()
 def up(port: Port = None) -> None:
     """Run everything on this machine: Valkey, a worker and the gateway. Ctrl-C stops them all."""
-    settings = gateway_settings(port)
-    usable(WorkerSettings)
+    settings = with_port(usable(EverySetting), port)
+    name_unknown_variables()
     typer.echo("starting Valkey, a worker and the gateway ...")
     try:
         with running(os.environ, data_dir=settings.data_dir, host=settings.host, port=settings.port) as service:
             typer.echo(welcome(service.url, service.logs))
             while True:
-                service.check()
+                for sentence in service.tend():
+                    typer.echo(sentence, err=True)
                 time.sleep(LOOK_EVERY)
     except StartError as error:
         end(str(error), error.code)
@@ -93,7 +98,7 @@ def up(port: Port = None) -> None:
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo")) -> None:
     """Run the main job on the bundled model: generate, ask for words, learn a token, use it on another image."""
-    data = gateway_settings(None).data_dir
+    data = usable(GatewaySettings).data_dir
     from launcher.client import JobFailedError  # noqa: PLC0415  # other commands need not wait for them
     from launcher.demo import main  # noqa: PLC0415
 
@@ -125,10 +130,15 @@ def doctor() -> None:
         end("1 thing is broken" if broken == 1 else f"{broken} things are broken", FAILED)
 
 
-def gateway_settings(port: int | None) -> GatewaySettings:
-    """Return the gateway's settings, with the port of the command line if there is one."""
-    settings = usable(GatewaySettings)
+def with_port(settings: G, port: int | None) -> G:
+    """Return a gateway's settings with the port of the command line, if there is one."""
     return settings if port is None else settings.model_copy(update={"port": port})
+
+
+def name_unknown_variables() -> None:
+    """Warn of variables that look like settings but are none."""
+    for name, hint in unknown_variables():
+        typer.echo(f"WARNING: there is no setting {name}: {hint}", err=True)
 
 
 def usable(kind: type[S]) -> S:

@@ -6,7 +6,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,12 +14,12 @@ from obstore.exceptions import BaseError as StoreError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from contracts.settings import PREFIX, BadSettingsError, load
+from contracts.settings import BadSettingsError, load
 from contracts.state.store import ArtifactStore
 from launcher.models import model
+from launcher.variables import EverySetting, unknown_variables
 from launcher.verdicts import Finding
 from service.settings import GatewaySettings
-from worker.settings import WorkerSettings
 
 PACKAGES = (
     "torch", "diffusers", "transformers", "tokenizers", "safetensors", "fastapi", "uvicorn", "pydantic", "redis", "pydocket",
@@ -29,6 +28,7 @@ PACKAGES = (
 OLDEST = (3, 11)
 PROBE_WITHIN = 120  # seconds
 PROBE_KEY = "doctor/probe"
+NO_SETTING = "there is no such setting"
 
 # In a process of its own: a torch that crashes on import must not take the doctor with it.
 PROBE = """
@@ -36,10 +36,6 @@ import json, torch
 names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "gpus": names, "threads": torch.get_num_threads()}))
 """
-
-
-class EverySetting(GatewaySettings, WorkerSettings):
-    """The settings of gateway and worker in one, so that a bad value is reported once."""
 
 
 def examine() -> Iterator[Finding]:
@@ -53,11 +49,11 @@ def examine() -> Iterator[Finding]:
         yield from (
             Finding("broken", "settings", complaint, "correct the variable, or unset it") for complaint in error.complaints
         )
-        yield from unknown_variables()
+        yield from (Finding("warning", name, NO_SETTING, hint) for name, hint in unknown_variables())
         return
     yield device(probed(), chosen.device)
     yield Finding("ok", "settings", "every OVAM_* variable has a usable value")
-    yield from unknown_variables()
+    yield from (Finding("warning", name, NO_SETTING, hint) for name, hint in unknown_variables())
     yield redis(chosen)
     yield store(chosen)
     yield from (model(name, source) for name, source in chosen.models.items())
@@ -102,16 +98,6 @@ def device(probe: dict[str, Any], wanted: str) -> Finding:
     if wanted == "cpu" or not gpus:
         return Finding("ok", "device", f"CPU, {probe['threads']} threads ({build})")
     return Finding("ok", "device", f"{gpus[number]} ({build})")
-
-
-def unknown_variables() -> Iterator[Finding]:
-    """Report variables that look like settings but are none."""
-    known = [f"{PREFIX}{name.upper()}" for name in EverySetting.model_fields]
-    for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "see the table of settings in README.md"
-            yield Finding("warning", name, "there is no such setting", hint)
 
 
 def redis(chosen: GatewaySettings) -> Finding:

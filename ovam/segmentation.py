@@ -1,6 +1,6 @@
 """From a trace to segments: heatmap, refinement by self-attention, threshold, CRF and tidying in one call (Eq. 3 to 9)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args, overload
 
@@ -13,7 +13,7 @@ from ovam.attention.competition import rows_in_softmax
 from ovam.attention.refinement import Layer, affinity, attention_received
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, photograph_of, target_heatmaps
-from ovam.core.crf import dense_crf
+from ovam.core.crf import CrfParameters, dense_crf
 from ovam.core.masks import leakages, score, tidied, weighted
 from ovam.core.methods import METHODS, Method, Softmax
 from ovam.core.pictures import Picture, rgb_of
@@ -27,6 +27,8 @@ Target = str | Words | Rows | LearnedTokens
 """What to look for. A plain word is short for `Words("a photograph of a <word>", word)`."""
 How = str | Method
 """A method, or the name of a published one, whose settings for words or tokens are taken by the kind of target."""
+Fit = Callable[[Picture, np.ndarray, CrfParameters], np.ndarray]
+"""`dense_crf`, or what does the same elsewhere: it holds Python's lock while it computes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,15 +190,15 @@ def refined(
 
 
 def cut(
-    method: Method, heat: Float[np.ndarray, "height width"], image: Picture | None = None
+    method: Method, heat: Float[np.ndarray, "height width"], image: Picture | None = None, fit: Fit = dense_crf
 ) -> Bool[np.ndarray, "height width"]:
     """Cut refined heat by a method's threshold, fit the mask to the image, and tidy it.
 
-    Raises `InvalidArgumentError` when the method has a CRF and there is no image.
+    `fit` computes the dense CRF. Raises `InvalidArgumentError` when the method has a CRF and there is no image.
     """
     mask = reaches(heat, method.threshold)
     if method.crf is not None:
-        mask = dense_crf(required(image), mask, method.crf)
+        mask = fit(required(image), mask, method.crf)
     return tidied(mask, method.minimum_area, fill_holes=method.fill_holes)
 
 

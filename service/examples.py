@@ -94,6 +94,7 @@ QUEUED: Json = {
     "finished_at": None,
     "expires_at": "2026-11-23T10:00:00Z",
     "attempt": 0,
+    "deaths": 0,
     "claimed": False,
     "cancel_requested": False,
     "progress": None,

@@ -13,8 +13,10 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord, State
 from contracts.state import keys
+from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger, event_of, life_of
+from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
 
 RETRY_AFTER = 5  # seconds, when the queue is full
@@ -82,13 +84,15 @@ class Queue:
         self.script = redis.register_script(SUBMIT)
 
     async def submit(self, job: AnyJob, once: Once | None, upload: bytes | None = None) -> tuple[str, bool]:
-        """File a job, its upload first; returns its id and whether it is new.
+        """File a job, its upload and a large request first; returns its id and whether it is new.
 
         Raises queue-full, idempotency-key-reused or idempotency-key-in-flight.
         """
-        record = JobRecord.filed(job, self.job_ttl)
+        record, objects = split(JobRecord.filed(job, self.job_ttl))
         if upload is not None:
-            await self.store.put(keys.upload(record.id), upload)
+            objects[keys.upload(record.id)] = upload
+        for key, data in objects.items():
+            await self.store.put(key, data)
         outcome, job_id = "", ""
         try:
             outcome, job_id = await self._run(once, record)
@@ -97,8 +101,9 @@ class Queue:
             raise
         finally:
             # Nobody knows what became of a submission that Redis did not answer; the janitor removes what no job has.
-            if upload is not None and outcome not in ("created", ""):
-                await self.store.delete(keys.upload(record.id))
+            if outcome not in ("created", ""):
+                for key in objects:
+                    await self.store.delete(key)
         if outcome == "full":
             detail = f"{self.max_queued} jobs are waiting already; try again later"
             raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)
@@ -135,7 +140,7 @@ class Queue:
     async def _deliver(self, job_id: str, kind: str) -> None:
         """Hand a job to its docket. The job is filed already: should this fail, a worker's janitor delivers it later."""
         try:
-            await self.dockets[keys.docket_of(kind)].add(keys.TASK, key=job_id)(job_id)
+            await enqueue(self.dockets[keys.docket_of(kind)], job_id)
         except RedisError as error:
             log.warning("delivery-postponed", job_id=job_id, error=str(error))
 

@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from contracts.state import keys
+from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from service.catalog import Catalog
@@ -77,11 +78,11 @@ def connection(url: str, timeout: float) -> Redis:
 
 def docket(name: str, url: str) -> Docket:
     """A docket that knows the workers' task by name only."""
-    tasks = Docket(name, url)
+    tasks = JobDocket(name, url)
     tasks.register(run_job, names=[keys.TASK])
     return tasks
 
 
-async def run_job(job_id: str) -> None:
+async def run_job() -> None:
     """Stand for the workers' task; the gateway never runs it."""
-    raise NotImplementedError(job_id)
+    raise NotImplementedError

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import torch
@@ -17,15 +18,19 @@ from contracts.state import keys
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
+from worker.crf import CrfProcesses
 from worker.device import DeviceGate, Priority
+from worker.intake import Intake, watch_store
 from worker.janitor import clean_forever
 from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bars, loader, warm
+from worker.occupant import Occupant
 from worker.presence import beat_forever, read_offers
 from worker.resources import Resources
 from worker.scenes import SceneCache
 from worker.settings import WorkerSettings
 from worker.tasks import docket_worker, job_task, lanes, open_docket
 
+LOOK_SECONDS = 0.05
 CANCEL_AGAIN_SECONDS = 0.5  # Redis' client swallows a cancel that meets the end of its own timeout
 
 log = logging.getLogger(__name__)
@@ -43,7 +48,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     hide_progress_bars()
     scenes = SceneCache(settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
-    with DeviceGate.open() as gate:
+    with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as crf:
         async with Redis.from_url(settings.redis_url) as redis:
             yield Resources(
                 settings=settings,
@@ -52,7 +57,9 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
                 store=ArtifactStore.at(settings.store),
                 models=Models(settings.models, load, gate, most=settings.max_loaded_models, dropped=scenes.forget_model),
                 gate=gate,
+                occupant=Occupant(redis),
                 scenes=scenes,
+                crf=crf,
                 device=device,
             )
 
@@ -77,31 +84,38 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
         beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers)
         await stack.enter_async_context(in_background(beat))
         await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
-        takers = [
-            asyncio.create_task(take_jobs(docket_worker(dockets[name], concurrency, settings), stopping), name=name)
-            for name, concurrency in lanes(settings).items()
-        ]
-        log.info("%s takes jobs on %s", settings.worker_name, resources.device)
-        await ended(takers, stopping, attempts, settings.grace_seconds)
+        workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in lanes(settings).items()]
+        intake = Intake(workers)
+        await stack.enter_async_context(in_background(watch_store(resources.store, intake)))
+        takers = [asyncio.create_task(take_jobs(worker, intake.left), name=worker.docket.name) for worker in workers]
+        log.info("%s is ready on %s", settings.worker_name, resources.device)
+        await ended(takers, stopping, intake, attempts, settings.grace_seconds)
 
 
-async def take_jobs(worker: DocketWorker, stopping: asyncio.Event) -> None:
-    """Take jobs from a docket until `stopping`, then wait for those at hand."""
+async def take_jobs(worker: DocketWorker, left: asyncio.Event) -> None:
+    """Take jobs from a docket until it is to be left, then wait for those at hand, whose leases are no longer renewed."""
     async with worker:
         taking = asyncio.create_task(worker.run_forever())
-        stop = asyncio.create_task(stopping.wait())
-        await asyncio.wait([stop, taking], return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
+        leave = asyncio.create_task(left.wait())
+        await asyncio.wait([leave, taking], return_when=asyncio.FIRST_COMPLETED)
+        leave.cancel()
     await taking  # leaving the worker has ended it; to cancel it would not do, since Redis' client may swallow that
 
 
-async def ended(takers: list[asyncio.Task[None]], stopping: asyncio.Event, attempts: set[Attempt], grace: float) -> None:
+async def ended(
+    takers: list[asyncio.Task[None]], stopping: asyncio.Event, intake: Intake, attempts: set[Attempt], grace: float
+) -> None:
     """Wait for the stop, or for a taker to break; then see to it that all end in time. Raises what broke a taker."""
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait([stop, *takers], return_when=asyncio.FIRST_COMPLETED)
     stopping.set()
     await stop
-    await asyncio.wait(takers, timeout=grace)
+    intake.end()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(grace):
+            while attempts:  # noqa: ASYNC110  # a set that tasks empty; docket renews their leases meanwhile
+                await asyncio.sleep(LOOK_SECONDS)
+    intake.left.set()
     for attempt in list(attempts):
         attempt.stop(HandedBack())
     await asyncio.gather(*takers)
@@ -130,5 +144,5 @@ async def run(settings: WorkerSettings) -> None:
             await prepare(resources)
         if not stopping.is_set():
             await serve(resources, stopping)
-        await resources.redis.delete(keys.worker(settings.worker_name))
+        await resources.redis.delete(keys.worker(settings.worker_name), keys.on_device(resources.occupant.holder))
     log.info("%s has stopped", settings.worker_name)

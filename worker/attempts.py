@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from contracts.schema.jobs import JobRecord, Progress
 from contracts.state.ledger import CancelRequested, Ledger, LostJob, wanted
 from worker.device import DeviceGate, Priority
+from worker.occupant import Occupant
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -30,10 +31,11 @@ class HandedBack(Exception):  # noqa: N818  # not an error: another worker will 
 class Attempt:
     """One attempt at a job. The device's thread calls `begin`, `report`, `check` and `breathe`, the event loop the rest."""
 
-    def __init__(self, record: JobRecord, ledger: Ledger, gate: DeviceGate) -> None:
+    def __init__(self, record: JobRecord, ledger: Ledger, gate: DeviceGate, occupant: Occupant) -> None:
         self.record = record
         self._ledger = ledger
         self._gate = gate
+        self._occupant = occupant
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._started = False
@@ -96,7 +98,8 @@ class Attempt:
 
         def started() -> T:
             self.begin()
-            return work()
+            with self._occupant.on_device(self.job_id, surely=self.number > 1):
+                return work()
 
         outcome = self._outcome = self._gate.submit(priority, started)
         try:

@@ -1,7 +1,6 @@
 """From an exception to the failure that a job's record keeps: a code and a sentence that is safe to show."""
 
 import torch
-from obstore.exceptions import BaseError as StoreError
 
 from contracts.schema.errors import Code, Failure, ServiceError, service_error
 from ovam.errors import OvamError
@@ -20,8 +19,6 @@ def failure_of(error: Exception) -> Failure:
             return out_of_memory()
         case RuntimeError() if HOST_OUT_OF_MEMORY in str(error):
             return out_of_memory()
-        case StoreError():
-            return Failure(code=Code.STORE_UNAVAILABLE, detail="the artifact store did not answer as it should")
         case _:
             detail = f"the worker met an unexpected {type(error).__name__}; its log has the details under this job's id"
             return Failure(code=Code.INTERNAL, detail=detail)

@@ -12,6 +12,7 @@ from docket import Docket
 
 from contracts.schema.jobs import ALPHABET, State, utc_now
 from contracts.state import keys
+from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED
 from worker.resources import Resources
@@ -47,7 +48,7 @@ async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
         if record is None or record.state is not State.QUEUED:
             await resources.redis.zrem(keys.QUEUED, job_id)
             continue
-        await dockets[keys.docket_of(record.kind)].add(keys.TASK, key=job_id)(job_id)
+        await enqueue(dockets[keys.docket_of(record.kind)], job_id)
     return len(waiting)
 
 
@@ -58,9 +59,13 @@ async def delete_expired(resources: Resources) -> int:
     for prefix in answer["common_prefixes"]:
         job_id = prefix.rstrip("/").rpartition("/")[2]
         if await is_over(resources, job_id):
-            await resources.store.delete_folder(keys.job_folder(job_id))
-            log.info("job %s: expired, its artifacts are deleted", job_id)
+            folder = keys.job_folder(job_id)
+            if not await resources.store.delete_folder(folder):
+                await resources.store.remove_empty(folder)
+            log.debug("job %s: expired, its artifacts are deleted", job_id)
             deleted += 1
+    if deleted:
+        log.info("the artifacts of %d expired jobs are deleted", deleted)
     return deleted
 
 

@@ -7,8 +7,10 @@ from redis.asyncio import Redis
 
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
+from worker.crf import CrfProcesses
 from worker.device import DeviceGate
 from worker.models import Models
+from worker.occupant import Occupant
 from worker.scenes import SceneCache
 from worker.settings import WorkerSettings
 
@@ -23,5 +25,7 @@ class Resources:
     store: ArtifactStore
     models: Models
     gate: DeviceGate
+    occupant: Occupant
     scenes: SceneCache
+    crf: CrfProcesses
     device: torch.device

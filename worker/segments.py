@@ -11,10 +11,11 @@ from contracts.schema.fields import Artifact, Rle, Split
 from contracts.state.store import File
 from ovam.attention.heatmaps import SplitHeatmaps
 from ovam.core import coco
+from ovam.core.crf import dense_crf
 from ovam.core.label_maps import BACKGROUND, IGNORE, indexed_png, labels_of
 from ovam.core.masks import instances, score
 from ovam.core.pictures import overlay
-from ovam.segmentation import cut, margin
+from ovam.segmentation import Fit, cut, margin
 from worker.rendering import BINARY, grey, npy, png
 
 SEMANTIC = "semantic.png"
@@ -69,10 +70,15 @@ class SegmentDraft:
 
 
 def draft_of(
-    number: int, target: TargetJob, heat: Heat, image: UInt8[np.ndarray, "height width 3"], options: InstanceOptions | None
+    number: int,
+    target: TargetJob,
+    heat: Heat,
+    image: UInt8[np.ndarray, "height width 3"],
+    options: InstanceOptions | None,
+    fit: Fit = dense_crf,
 ) -> SegmentDraft:
     """Cut a target's heat to a mask, and write the files of both."""
-    mask = cut(target.settings, heat.refined, image)
+    mask = cut(target.settings, heat.refined, image, fit)
     files = [
         File(f"heatmap-{number}.png", "image/png", png(grey(heat.heatmap))),
         File(f"heatmap-{number}.npy", BINARY, npy(heat.heatmap)),

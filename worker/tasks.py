@@ -4,15 +4,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from docket import Docket, Retry
+from docket import Docket, Retry, TaskKey
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys
+from contracts.state.dockets import JobDocket
 from contracts.state.ledger import LostJob
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
@@ -37,7 +39,7 @@ def lanes(settings: WorkerSettings) -> dict[str, int]:
 
 def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:
     """Open a docket that knows the task."""
-    docket = Docket(name=name, url=settings.redis_url, execution_ttl=FORGET_RUNS)
+    docket = JobDocket(name=name, url=settings.redis_url, execution_ttl=FORGET_RUNS)
     docket.register(task, names=[keys.TASK])
     return docket
 
@@ -58,11 +60,12 @@ def docket_worker(docket: Docket, concurrency: int, settings: WorkerSettings) ->
 def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
     """Return the task; `attempts` holds those under way."""
 
-    async def run_job(job_id: str, retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
+    async def run_job(job_id: str = TaskKey(), retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
         with suppress(LostJob):
-            record = await resources.ledger.claim(job_id, max_attempts=resources.settings.max_attempts)
-            attempt = Attempt(record, resources.ledger, resources.gate)
+            most, holder = resources.settings.max_attempts, resources.occupant.holder
+            record = await resources.ledger.claim(job_id, max_attempts=most, holder=holder)
+            attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
             attempts.add(attempt)
             try:
                 await run_attempt(attempt, resources)
@@ -77,9 +80,10 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     label = f"job {attempt.job_id}, attempt {attempt.number}"
     log.info("%s: claimed (%s)", label, attempt.record.kind)
     try:
+        patient = replace(resources, store=resources.store.patiently(resources.settings.store_patience_seconds, attempt.check))
         async with attempt.followed():
-            outcome = await handle(attempt, resources)
-        record = await finish(attempt, outcome, resources)
+            outcome = await handle(attempt, patient)
+        record = await finish(attempt, outcome, patient)
         log.info("%s: %s", label, record.state)
     except LostJob:
         log.info("%s: no longer wanted", label)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
-from obstore.exceptions import BaseError as StoreError
 from redis.asyncio import Redis
 from torch import Tensor
 
@@ -64,5 +63,5 @@ async def discard(store: ArtifactStore, tokens: Sequence[UnregisteredToken]) -> 
     try:
         for token in tokens:
             await store.delete_folder(keys.token_folder(token.facts.id))
-    except StoreError:
+    except ServiceError:
         log.exception("files of tokens %s stay in the store", [token.facts.id for token in tokens])

@@ -13,6 +13,9 @@ from contracts.schema.methods import PartialSettings
 from contracts.schema.models import ModelCard
 from ovam.core.methods import METHODS, Method, NoRefinement
 
+CRF_KERNELS = 2  # one over position and colour, one over position
+CRF_SETUP = 10  # iterations that take as long as it takes to build the kernels
+MOST_CRF_UPDATES = 64 * (CRF_SETUP + 5) * 512**2 * CRF_KERNELS  # 64 targets at 512 x 512, in the paper's five iterations
 LARGEST = 3.4028234e38  # in single precision
 
 
@@ -50,6 +53,24 @@ def check_method(request: AttributeRequest, number: int, method: Method, images:
         return setting_field(request, number, name) or f"settings.{name}"
 
     check_selections(images, blocks=method.blocks, evaluations=method.evaluations, heads=method.heads, field=field)
+
+
+def check_crf(request: AttributeRequest, methods: Sequence[Method], images: ImagesResult) -> None:
+    """Raise invalid-argument when the dense CRFs of all targets together would compute for too long.
+
+    Their cost is iterations x pixels x kernels, of which there are two; to build these costs as much as ten iterations.
+    """
+    pixels = images.height * images.width
+    costs = [0 if method.crf is None else (CRF_SETUP + method.crf.iterations) * pixels * CRF_KERNELS for method in methods]
+    if sum(costs) > MOST_CRF_UPDATES:
+        number = costs.index(max(costs))
+        field = setting_field(request, number, "crf") or "targets"
+        detail = (
+            f"`{field}`: the dense CRFs of all targets take {sum(costs) / 1e6:.0f} million updates "
+            f"((iterations + {CRF_SETUP}) x pixels x {CRF_KERNELS} kernels); allowed: {MOST_CRF_UPDATES / 1e6:.0f} million. "
+            "Ask for fewer iterations, or for fewer targets at a time"
+        )
+        raise ServiceError(Code.INVALID_ARGUMENT, detail, field=field, value=sum(costs))
 
 
 def requesting_field(request: AttributeRequest, number: int) -> str | None:

@@ -1,12 +1,13 @@
 """A job as everybody sees it: its state, its progress, and its result or its failure."""
 
+import logging
 import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from contracts.schema.attribute import AttributeJob, AttributeResult
 from contracts.schema.errors import Failure
@@ -17,6 +18,8 @@ from contracts.schema.probe import ProbeJob, ProbeResult
 from contracts.schema.tokens import ImportJob, ImportResult
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+
+log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
@@ -55,14 +58,17 @@ class JobRecord(Schema):
     id: str
     kind: Kind
     state: State
-    request: AnyJob
-    """What is done: the request with everything filled in that it left open."""
+    request: AnyJob | None
+    """What is done: the request with everything filled in that it left open. `null` when it is larger than 64 KiB, as with many
+    masks or a token's file: it is then kept in the artifact store, for as long as the job's files."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime
     attempt: int = 0
     """How many workers have taken it."""
+    deaths: int = 0
+    """How many of them died while it was on their device."""
     claimed: bool = False
     """Whether a worker has taken it; a job that waits for its worker's device is still `queued`."""
     cancel_requested: bool = False
@@ -75,6 +81,15 @@ class JobRecord(Schema):
         """Return the record of a new job, which waits; `life` is how long it and its files are kept."""
         now = utc_now()
         return cls(id=new_job_id(), kind=job.kind, state=State.QUEUED, request=job, created_at=now, expires_at=now + life)
+
+    @classmethod
+    def stored(cls, data: bytes | str | None) -> "JobRecord | None":
+        """The record that Redis holds; None if it holds none that can be read, so that one damaged record stops nobody."""
+        try:
+            return None if data is None else cls.model_validate_json(data)
+        except ValidationError as error:
+            log.warning("a record in Redis cannot be read, and its job is left alone: %s", error.errors(include_input=False)[:1])
+            return None
 
     def changed(self, **fields: Any) -> "JobRecord":  # noqa: ANN401  # the fields' own types are checked by the model
         """The record with some fields replaced."""

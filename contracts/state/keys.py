@@ -14,7 +14,7 @@ TOKEN_FILES = {  # a token in every downloadable format
     "textual-inversion": "textual-inversion.safetensors",
     "npy": "token.npy",
 }
-TASK = "run_job"  # every docket's one task; its argument, and the execution's key, is a job id
+TASK = "run_job"  # every docket's one task; it has no arguments, and the execution's key is a job id
 
 
 def docket_of(kind: str) -> str:
@@ -40,6 +40,16 @@ def idempotency(key: str) -> str:
 def worker(name: str) -> str:
     """String with a short life: a worker's heartbeat, as JSON (name, device, models, since)."""
     return f"ovam:worker:{name}"
+
+
+def holder(job_id: str) -> str:
+    """String: which run of a worker claimed the job last; `on_device` tells what that run was doing."""
+    return f"ovam:holder:{job_id}"
+
+
+def on_device(holder: str) -> str:
+    """String: the id of the job that is on the device of a run of a worker; empty while there is none."""
+    return f"ovam:on-device:{holder}"
 
 
 def attempt_folder(job_id: str, attempt: int) -> str:
@@ -75,6 +85,11 @@ def token_folder(token_id: str) -> str:
 def token_object(token_id: str, form: str) -> str:
     """Object: a token's rows, background first, as a file of a form."""
     return f"{token_folder(token_id)}/{TOKEN_FILES[form]}"
+
+
+def request(job_id: str) -> str:
+    """Object: a job's request, filled in, that is too large for its record."""
+    return f"jobs/{job_id}/request"
 
 
 def upload(job_id: str) -> str:

@@ -5,7 +5,7 @@ a listener can see is appended to the job's event stream in the same transaction
 
 A worker's part of a job's life; each call returns the record, and raises `LostJob` once the job is no longer the worker's:
 
-    claim(job_id, max_attempts=...)          take it: a new attempt, still `queued`, `claimed`
+    claim(job_id, max_attempts=..., holder=...)    take it: a new attempt, still `queued`, `claimed`
     begin(job_id, attempt)                   its turn on the device has come: `running` (CancelRequested: stop)
     report(job_id, attempt, progress)        how far it is; also starts it (CancelRequested: stop)
     succeed(job_id, attempt, result, tokens=())          one of these
@@ -32,6 +32,8 @@ from contracts.state.registry import NewToken, enter, numbered
 
 REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
 MAX_EVENTS = 2000  # per job
+KEPT_EVENTS = 200  # of a job that has ended, about
+INNOCENT_ATTEMPTS = 5  # times the deaths that are allowed: a job that is never to blame ends, too
 PAGE = 100  # records read at once for a listing
 
 
@@ -51,8 +53,8 @@ class Ledger:
 
     async def find(self, job_id: str) -> JobRecord | None:
         """A record as it stands now, expired if its time is over; None if there is none."""
-        data = await self.redis.get(keys.job(job_id))
-        return None if data is None else JobRecord.model_validate_json(data).seen_at(utc_now())
+        record = JobRecord.stored(await self.redis.get(keys.job(job_id)))
+        return record and record.seen_at(utc_now())
 
     async def get(self, job_id: str, *, field: str | None = None) -> JobRecord:
         """A record; a ServiceError (unknown-job) without one."""
@@ -72,34 +74,49 @@ class Ledger:
                 if data is None:
                     await self.redis.zrem(keys.JOBS, job_id)
                     continue
-                record = JobRecord.model_validate_json(data).seen_at(utc_now())
-                if kind in (None, record.kind) and state in (None, record.state):
+                record = JobRecord.stored(data)
+                record = record and record.seen_at(utc_now())
+                if record and kind in (None, record.kind) and state in (None, record.state):
                     found.append(record)
                 if len(found) == limit:
                     return found
             edge = f"({ids[-1]}"
         return found
 
-    async def claim(self, job_id: str, *, max_attempts: int) -> JobRecord:
-        """Take the job: a new attempt, which waits for the device. LostJob if the job is not to be run.
+    async def claim(self, job_id: str, *, max_attempts: int, holder: str = "") -> JobRecord:
+        """Take the job: a new attempt, which waits for the device of `holder`. LostJob if the job is not to be run.
 
-        Fails the job when too many attempts have ended without a result.
+        Fails the job when too many workers have died at it. One that died with another job on its device does not count,
+        unless that has happened very often.
         """
+        blamed = await self._was_on_device(job_id)
 
         def take(record: JobRecord) -> JobRecord:
             if record.state.final:
                 raise LostJob(job_id)
             if record.cancel_requested:
                 return finished(record, State.CANCELED)
-            if record.attempt >= max_attempts:
-                detail = f"{record.attempt} attempts ended without a result, because their workers died or were stopped"
-                return finished(record, State.FAILED, error=Failure(code=Code.WORKER_DIED, detail=detail))
-            return record.changed(state=State.QUEUED, claimed=True, attempt=record.attempt + 1, started_at=None, progress=None)
+            deaths = record.deaths + (record.claimed and blamed)
+            if deaths >= max_attempts or record.attempt >= INNOCENT_ATTEMPTS * max_attempts:
+                detail = (
+                    f"{record.attempt} attempts ended without a result; {deaths} workers died while this job was on their device"
+                )
+                return finished(record, State.FAILED, error=Failure(code=Code.WORKER_DIED, detail=detail)).changed(deaths=deaths)
+            return record.changed(
+                state=State.QUEUED, claimed=True, attempt=record.attempt + 1, deaths=deaths, started_at=None, progress=None
+            )
 
         record = await self.change(job_id, take)
         if record.state.final:
             raise LostJob(job_id)
+        await self.redis.set(keys.holder(job_id), holder, ex=life_of(record))
         return record
+
+    async def _was_on_device(self, job_id: str) -> bool:
+        """Whether the job was on the device of the worker that held it last, or nothing else is known to have been."""
+        holder = await self.redis.get(keys.holder(job_id))
+        there = await self.redis.get(keys.on_device(text(holder))) if holder else None
+        return not there or text(there) == job_id
 
     async def begin(self, job_id: str, attempt: int) -> JobRecord:
         """Say that the device does the work now; LostJob, or its CancelRequested, when it should not."""
@@ -155,7 +172,7 @@ class Ledger:
     async def forget(self, job_id: str) -> None:
         """Delete a record and its events; an attempt at it is lost at its next report."""
         async with self.redis.pipeline(transaction=True) as pipe:
-            pipe.delete(keys.job(job_id), keys.events(job_id))
+            pipe.delete(keys.job(job_id), keys.events(job_id), keys.holder(job_id))
             pipe.zrem(keys.JOBS, job_id)
             pipe.zrem(keys.QUEUED, job_id)
             await pipe.execute()
@@ -171,10 +188,9 @@ class Ledger:
             while True:
                 try:
                     await pipe.watch(keys.job(job_id), *([keys.TOKENS] if tokens else []))
-                    data = await pipe.get(keys.job(job_id))
-                    if data is None:
+                    before = JobRecord.stored(await pipe.get(keys.job(job_id)))
+                    if before is None:
                         raise LostJob(job_id)
-                    before = JobRecord.model_validate_json(data)
                     cards = await numbered(pipe, tokens)
                     record = naming_tokens(change(before), [card.reference for card in cards])
                     pipe.multi()
@@ -190,7 +206,7 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     """Queue the commands that store a record and publish its event."""
     pipe.set(keys.job(record.id), record.model_dump_json(), ex=life_of(record))
     if announced:
-        pipe.xadd(keys.events(record.id), event_of(record), maxlen=MAX_EVENTS)
+        pipe.xadd(keys.events(record.id), event_of(record), maxlen=KEPT_EVENTS if record.state.final else MAX_EVENTS)
     pipe.expire(keys.events(record.id), life_of(record))
     if record.claimed or record.state is not State.QUEUED:
         pipe.zrem(keys.QUEUED, record.id)

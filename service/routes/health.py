@@ -3,12 +3,11 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request, Response
-from obstore.exceptions import BaseError as StoreError
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
-from contracts.schema.errors import Code
+from contracts.schema.errors import Code, ServiceError
 from service.observability import worker_names
 from service.openapi import example, problems
 from service.problems import ANSWERS
@@ -103,11 +102,11 @@ async def redis_check(resources: Resources) -> str:
 
 
 async def store_check(resources: Resources) -> str:
-    """Whether the store answers; that nothing is found is an answer."""
+    """Whether the store takes writes."""
     try:
-        await resources.store.get("readyz")
-    except (StoreError, OSError) as error:
-        return f"the artifact store cannot be reached: {error}"
+        await resources.store.probe()
+    except ServiceError:
+        return "the artifact store takes no writes"
     return "ok"
 
 

@@ -6,7 +6,7 @@ from typing import assert_never
 from tokenizers import Tokenizer
 
 from contracts.rules.sources import check_image
-from contracts.rules.targets import check_embedding, check_method, method_of
+from contracts.rules.targets import check_crf, check_embedding, check_method, method_of
 from contracts.schema.attribute import AttributeJob, AttributeRequest, TargetJob
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.models import ModelCard
@@ -36,6 +36,7 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
         distractors.append(whole.model_copy(update={"label": label}))
     if request.softmax == "together":
         check_competitors([each.target for each in targets], distractors)
+    check_crf(request, [each.settings for each in targets], images)
     return AttributeJob(
         job_id=request.job_id,
         image=request.image,

@@ -15,7 +15,7 @@ from contracts.schema.images import FilledCapture, GenerateJob
 from contracts.schema.jobs import JobRecord, Progress, State
 from contracts.schema.optimize import OptimizeResult
 from contracts.state import keys
-from contracts.state.ledger import CancelRequested, Ledger, LostJob, write
+from contracts.state.ledger import INNOCENT_ATTEMPTS, CancelRequested, Ledger, LostJob, write
 from contracts.state.registry import Registry
 from tests.contracts.test_registry import new
 
@@ -180,7 +180,45 @@ async def test_a_job_that_kills_every_worker_fails_in_the_end(ledger: Ledger) ->
     assert record.state is State.FAILED
     assert record.error is not None
     assert record.error.code is Code.WORKER_DIED
-    assert record.error.detail == "2 attempts ended without a result, because their workers died or were stopped"
+    assert record.error.detail == "2 attempts ended without a result; 2 workers died while this job was on their device"
+
+
+async def test_a_death_is_charged_only_to_the_job_that_was_on_the_device(ledger: Ledger) -> None:
+    guilty, innocent = await queued(ledger), await queued(ledger)
+    for number in range(3):
+        for job_id in (guilty, innocent):
+            assert (await ledger.claim(job_id, max_attempts=3, holder=f"worker-{number}")).deaths == number * (job_id == guilty)
+        await ledger.redis.set(keys.on_device(f"worker-{number}"), guilty)
+    with pytest.raises(LostJob):
+        await ledger.claim(guilty, max_attempts=3, holder="worker-3")
+    record = await ledger.get(guilty)
+    assert (record.state, record.deaths) == (State.FAILED, 3)
+    assert (await ledger.claim(innocent, max_attempts=3, holder="worker-3")).deaths == 0
+
+
+async def test_a_death_with_nothing_on_the_device_is_charged_to_every_job_that_was_held(ledger: Ledger) -> None:
+    job_id = await queued(ledger)
+    await ledger.claim(job_id, max_attempts=3, holder="one")
+    await ledger.redis.set(keys.on_device("one"), "")
+    assert (await ledger.claim(job_id, max_attempts=3, holder="two")).deaths == 1
+
+
+async def test_a_job_that_is_handed_back_is_not_charged(ledger: Ledger) -> None:
+    job_id = await queued(ledger)
+    for attempt in (1, 2, 3, 4):
+        assert (await ledger.claim(job_id, max_attempts=1, holder="one")).deaths == 0
+        await ledger.redis.set(keys.on_device("one"), job_id)
+        await ledger.hand_back(job_id, attempt)
+
+
+async def test_a_job_that_is_never_to_blame_ends_all_the_same(ledger: Ledger) -> None:
+    job_id = await queued(ledger)
+    await ledger.redis.set(keys.on_device("one"), "another job")
+    for _ in range(INNOCENT_ATTEMPTS):
+        await ledger.claim(job_id, max_attempts=1, holder="one")
+    with pytest.raises(LostJob):
+        await ledger.claim(job_id, max_attempts=1, holder="one")
+    assert (await ledger.get(job_id)).state is State.FAILED
 
 
 async def test_of_many_changes_at_once_none_is_lost(ledger: Ledger) -> None:

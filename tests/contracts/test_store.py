@@ -1,7 +1,10 @@
 """The artifact store keeps its promises on a local folder, in memory and on S3."""
 
+import asyncio
 import hashlib
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from contracts.schema.errors import Code, ServiceError
+from contracts.state import store as module
 from contracts.state.store import ArtifactStore, File
 
 JOB = "01k00000000000000000000000"
@@ -79,6 +84,16 @@ async def test_deleting_a_folder_leaves_its_neighbours(store: ArtifactStore) -> 
     assert await store.delete_folder(f"jobs/{JOB}/1") == 0
 
 
+async def test_a_folder_goes_with_its_last_file(tmp_path: Path) -> None:
+    store = ArtifactStore.at(f"file://{tmp_path}/store")
+    await store.commit(JOB, 1, FILES)
+    await store.commit(JOB, 2, FILES)
+    await store.delete_folder(f"jobs/{JOB}/1")
+    assert [path.name for path in (tmp_path / "store" / "jobs" / JOB).iterdir()] == ["2"]
+    await store.delete_folder(f"jobs/{JOB}")
+    assert list((tmp_path / "store").iterdir()) == []
+
+
 async def test_what_is_not_there_is_none(store: ArtifactStore) -> None:
     assert await store.get("jobs/none") is None
     await store.delete("jobs/none")
@@ -97,3 +112,92 @@ async def test_any_number_of_files_is_written_and_told_in_its_order(store: Artif
     assert [artifact.name for artifact in await store.manifest(JOB, 1)] == [file.name for file in files]
     assert {artifact.sha256 for artifact in artifacts.values()} == {hashlib.sha256(file.data).hexdigest() for file in files}
     assert [await store.get(f"jobs/{JOB}/1/{file.name}") for file in files] == [file.data for file in files]
+
+
+async def test_a_store_that_takes_writes_says_so_and_keeps_nothing(store: ArtifactStore) -> None:
+    await store.probe()
+    assert [key async for key in store.keys_below("")] == []
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArtifactStore]:
+    """An S3 that takes connections and says nothing."""
+    monkeypatch.setattr(module, "READ_TIMEOUT", "1s")
+    monkeypatch.setattr(module, "PROBE_WITHIN", 1.0)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "REGION": "us-east-1", "ALLOW_HTTP": "true"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield ArtifactStore.at("s3://secret-bucket/prefix")
+
+
+async def failing(store: ArtifactStore) -> dict[str, tuple[ServiceError, float]]:
+    """How each way to use a store fails, and after how long (seconds)."""
+    found = {}
+    ways = {
+        "put": store.put("x", b""),
+        "get": store.get("x"),
+        "get_range": store.get_range("x", 0, 1),
+        "delete": store.delete("x"),
+        "delete_folder": store.delete_folder("x"),
+        "commit": store.commit(JOB, 1, FILES),
+        "probe": store.probe(),
+    }
+    for name, way in ways.items():
+        begun = time.monotonic()
+        with pytest.raises(ServiceError) as caught:
+            await way
+        found[name] = caught.value, time.monotonic() - begun
+    return found
+
+
+async def test_a_store_that_hangs_fails_in_time_and_in_our_words(silent: ArtifactStore) -> None:
+    for name, (error, seconds) in (await failing(silent)).items():
+        assert error.code is Code.STORE_UNAVAILABLE, name
+        assert "secret" not in error.detail, name
+        assert "127.0.0.1" not in error.detail, name
+        assert seconds < 20, name
+
+
+async def test_a_bucket_that_is_not_there_and_a_server_that_refuses_are_failures_in_our_words(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del s3
+    missing = ArtifactStore.at("s3://no-such-bucket/x")
+    for way in (missing.put("x", b""), missing.commit(JOB, 1, FILES), missing.probe()):
+        with pytest.raises(ServiceError, match="artifact store did not answer as it should"):
+            await way
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    for name, (error, seconds) in (await failing(ArtifactStore.at("s3://secret-bucket/x"))).items():
+        assert error.code is Code.STORE_UNAVAILABLE, name
+        assert seconds < 20, name
+
+
+async def test_a_patient_reader_and_writer_wait_for_a_store_that_comes_back(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    store, tries = ArtifactStore.at(f"file://{folder}"), []
+    patient = store.patiently(20, lambda: tries.append(None))
+    folder.rmdir()
+    folder.touch()
+    with pytest.raises(ServiceError):
+        await store.put("a", b"a")
+    writing = asyncio.create_task(patient.put("a", b"a"))
+    await asyncio.sleep(0.5)
+    folder.unlink()
+    folder.mkdir()
+    await writing
+    assert tries
+    assert await patient.get("a") == b"a"
+
+
+async def test_patience_ends_when_the_work_is_no_longer_wanted(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    store = ArtifactStore.at(f"file://{folder}")
+    folder.rmdir()
+    folder.touch()
+
+    def unwanted() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store.patiently(3600, unwanted).put("a", b"a")

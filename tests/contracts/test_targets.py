@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.rules.targets import check_embedding, check_method, method_of
+from contracts.rules.targets import MOST_CRF_UPDATES, check_crf, check_embedding, check_method, method_of
 from contracts.schema.attribute import AttributeRequest
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import BlockInfo, ImagesResult
@@ -182,3 +182,15 @@ def test_an_embedding_that_single_precision_cannot_hold_is_refused(value: float)
     with pytest.raises(ServiceError, match="single precision") as error:
         check_embedding([[0.0, 1.0], [value, 0.0]], MODEL, field="embedding")
     assert error.value.code is Code.EMBEDDING_NOT_FINITE
+
+
+@pytest.mark.parametrize(("targets", "side", "iterations", "own"), [(64, 512, 5, 5), (16, 1024, 5, 5), (3, 1024, 70, 70)])
+def test_the_dense_crfs_of_a_request_are_bounded_together(targets: int, side: int, iterations: int, own: int) -> None:
+    request = asked(*[CAT] * targets, settings={"crf": {"iterations": iterations}})
+    images = IMAGES.model_copy(update={"height": side, "width": side})
+    methods = [Method(crf=CrfParameters(iterations=iterations))] * (targets - 1)
+    check_crf(request, [*methods, Method(crf=CrfParameters(iterations=own))], images)
+    with pytest.raises(ServiceError, match=rf"allowed: {MOST_CRF_UPDATES / 1e6:.0f} million") as caught:
+        check_crf(request, [*methods, Method(crf=CrfParameters(iterations=own + 1))], images)
+    assert (caught.value.code, caught.value.field) == (Code.INVALID_ARGUMENT, "settings.crf")
+    check_crf(request, [Method()] * targets, images)

@@ -39,6 +39,31 @@ def test_a_bad_setting_of_the_worker_stops_the_start_with_a_sentence_and_exit_co
     assert not (tmp_path / "my data").exists()  # nothing was started
 
 
+def test_bad_settings_of_all_processes_are_told_at_once_before_anything_starts(ovam: Run, tmp_path: Path) -> None:
+    done = ovam("up", OVAM_DEVICE="tpu", OVAM_MAX_STEPS="0")
+    assert done.returncode == 2
+    assert "OVAM_DEVICE=tpu" in done.stderr
+    assert "OVAM_MAX_STEPS=0" in done.stderr
+    assert not (tmp_path / "my data").exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "up"])
+def test_a_store_that_lives_in_one_process_is_refused(ovam: Run, command: str) -> None:
+    done = ovam(command, OVAM_STORE_URL="memory:///")
+    assert done.returncode == 2
+    assert "OVAM_STORE_URL=memory:///: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "up"])
+def test_a_variable_that_is_no_setting_is_named(ovam: Run, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that nothing starts
+        port, redis = str(taken.getsockname()[1]), "redis://127.0.0.1:1/0"
+        done = ovam(command, OVAM_PORT=port, OVAM_REDIS_URL=redis, OVAM_JANITOR_SECOND="3")
+    assert done.returncode != 0
+    assert "there is no setting OVAM_JANITOR_SECOND: did you mean OVAM_JANITOR_SECONDS?" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "up"])
 def test_a_port_that_is_taken_stops_the_start_with_a_sentence(ovam: Run, command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

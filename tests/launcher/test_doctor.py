@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from launcher import doctor
-from launcher.doctor import EverySetting, device, packages, probed, store
+from launcher.doctor import device, packages, probed, store
 from launcher.models import model
+from launcher.variables import EverySetting
 from worker.settings import BUNDLED
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

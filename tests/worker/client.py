@@ -23,7 +23,9 @@ from contracts.schema.models import ModelCard
 from contracts.schema.optimize import MaskExample
 from contracts.schema.targets import Target
 from contracts.state import keys
+from contracts.state.dockets import JobDocket, enqueue
 from contracts.state.ledger import Ledger, write
+from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
 from tests.worker.jobs import attribution, generation, optimization, probing
 from worker.cards import read_card
@@ -32,8 +34,8 @@ from worker.settings import WorkerSettings
 PATIENCE = 90.0  # seconds; a busy machine takes half a minute to start a worker
 
 
-async def run_job(job_id: str) -> None:
-    """Stands for the workers' task: only its name and its argument count here."""
+async def run_job() -> None:
+    """Stands for the workers' task: only its name counts here."""
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Client:
     @classmethod
     @asynccontextmanager
     async def connected(cls, settings: WorkerSettings) -> AsyncIterator[Self]:
-        dockets = {name: Docket(name=name, url=settings.redis_url) for name in keys.DOCKETS}
+        dockets = {name: JobDocket(name=name, url=settings.redis_url) for name in keys.DOCKETS}
         async with Redis.from_url(settings.redis_url) as redis, dockets[keys.DOCKET], dockets[keys.INTERACTIVE]:
             for docket in dockets.values():
                 docket.register(run_job, names=[keys.TASK])
@@ -60,7 +62,9 @@ class Client:
 
     async def record(self, job: AnyJob, *, life: float = 3600, age: float = 0) -> JobRecord:
         """Write the record of a new job, `age` seconds old, without telling any docket of it."""
-        record = JobRecord.filed(job, timedelta(seconds=life))
+        record, objects = split(JobRecord.filed(job, timedelta(seconds=life)))
+        for key, data in objects.items():
+            await self.store.put(key, data)
         record = record.changed(
             created_at=record.created_at - timedelta(seconds=age), expires_at=record.expires_at - timedelta(seconds=age)
         )
@@ -73,7 +77,7 @@ class Client:
 
     async def deliver(self, record: JobRecord) -> None:
         """Add a job to its docket."""
-        await self.dockets[keys.docket_of(record.kind)].add(keys.TASK, key=record.id)(record.id)
+        await enqueue(self.dockets[keys.docket_of(record.kind)], record.id)
 
     async def submit(self, job: AnyJob, *, life: float = 3600) -> str:
         record = await self.record(job, life=life)

@@ -23,6 +23,7 @@ from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.app import ended, in_background, opened, serve
 from worker.attempts import Attempt, HandedBack
+from worker.intake import Intake
 from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.settings import WorkerSettings
@@ -59,24 +60,24 @@ async def test_a_worker_that_stops_lets_its_jobs_finish_within_their_grace(clien
 
 
 async def test_a_taker_that_breaks_stops_the_others_and_its_error_is_raised() -> None:
-    stopping = asyncio.Event()
+    stopping, intake = asyncio.Event(), Intake([])
 
     async def broken() -> None:
         raise RuntimeError("no docket")
 
     async def taking() -> None:
-        await stopping.wait()
+        await intake.left.wait()
 
     takers = [asyncio.create_task(broken()), asyncio.create_task(taking())]
     with pytest.raises(RuntimeError, match="no docket"):
-        await asyncio.wait_for(ended(takers, stopping, set(), grace=5), 4)
+        await asyncio.wait_for(ended(takers, stopping, intake, set(), grace=5), 4)
     assert stopping.is_set()
 
 
 async def test_attempts_are_handed_back_after_their_grace(client: Client, settings: WorkerSettings) -> None:
     async with opened(settings) as resources:
         stopping = asyncio.Event()
-        attempt = Attempt(await client.record(client.generation()), resources.ledger, resources.gate)
+        attempt = Attempt(await client.record(client.generation()), resources.ledger, resources.gate, resources.occupant)
 
         async def taking() -> None:
             while True:
@@ -88,7 +89,7 @@ async def test_attempts_are_handed_back_after_their_grace(client: Client, settin
 
         stopping.set()
         begun = asyncio.get_running_loop().time()
-        await asyncio.wait_for(ended([asyncio.create_task(taking())], stopping, {attempt}, grace=0.3), 5)
+        await asyncio.wait_for(ended([asyncio.create_task(taking())], stopping, Intake([]), {attempt}, grace=0.3), 5)
         assert asyncio.get_running_loop().time() - begun >= 0.3
 
 
@@ -136,7 +137,7 @@ async def test_an_outcome_is_recorded_with_its_tokens_whether_or_not_it_was_canc
 ) -> None:
     async with opened(settings) as resources:
         record = await claimed(client)
-        attempt = Attempt(record, resources.ledger, resources.gate)
+        attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
         ended = await finish(attempt, outcome_of(record, canceled=canceled), resources)
     assert ended.state is (State.CANCELED if canceled else State.SUCCEEDED)
     assert ended.result.tokens == ["cat@1"]
@@ -149,7 +150,7 @@ async def test_tokens_of_a_lost_attempt_leave_no_files_and_those_of_an_unknown_e
 ) -> None:
     async with opened(settings) as resources, Redis(port=1) as nowhere:
         record = await claimed(client)
-        attempt = Attempt(record, resources.ledger, resources.gate)
+        attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
         with pytest.raises(RedisError):
             await finish(attempt, outcome_of(record), replace(resources, ledger=Ledger(nowhere)))
         assert len(await client.stored("tokens")) == len(keys.TOKEN_FILES)
@@ -192,7 +193,8 @@ async def test_a_store_that_fails_fails_the_job_and_does_not_hide_how_it_ended(
 ) -> None:
     async with opened(settings) as resources:
         record = await client.record(client.generation(num_inference_steps=1))
-        await run_once(replace(resources, store=BrokenStore.of(settings)), record.id)
+        hasty = settings.model_copy(update={"store_patience_seconds": 0})
+        await run_once(replace(resources, settings=hasty, store=BrokenStore.of(settings)), record.id)
     record = await client.ledger.get(record.id)
     assert (record.state, record.error.code) == (State.FAILED, Code.STORE_UNAVAILABLE)
     assert str(settings.data_dir) not in record.error.detail

@@ -304,7 +304,7 @@ async def test_an_embedding_that_is_too_large_for_the_models_attention_is_refuse
 
 async def test_work_that_is_to_stop_stops_between_two_targets(client: Client, whole: str, worker: Resources) -> None:
     job = await client.attribution(whole, CAT, DOG)
-    attempt = Attempt(await client.record(job), worker.ledger, worker.gate)
+    attempt = Attempt(await client.record(job), worker.ledger, worker.gate, worker.occupant)
     attempt.stop(LostJob(attempt.job_id))
     with pytest.raises(LostJob):
         drafts_of(attempt, job, worker.scenes.get((whole, 1, 0)), [None, None])

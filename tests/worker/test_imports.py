@@ -18,7 +18,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import JobRecord, State
 from contracts.schema.optimize import LabelsExample
 from contracts.schema.tokens import ImportJob
-from contracts.state import keys
+from contracts.state import keys, requests
 from contracts.state.registry import Registry
 from ovam.core.label_maps import indexed_png
 from ovam.learning.token_files import LearnedTokens, to_npy, to_safetensors, to_textual_inversion
@@ -58,6 +58,16 @@ def npy(value: Any) -> bytes:
     buffer = BytesIO()
     np.save(buffer, value)
     return buffer.getvalue()
+
+
+async def test_a_file_that_is_too_large_for_the_record_is_read_from_the_store(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "LARGE", 300)
+    record = await imported(client, npy(np.ones((2, 32), np.float32)), "npy")
+    assert record.request is None
+    assert await client.redis.strlen(keys.job(record.id)) < 2000
+    assert record.state is State.SUCCEEDED, record.error
 
 
 async def test_two_classes_are_learned_together_exported_in_every_form_and_give_the_same_masks_when_they_come_back(

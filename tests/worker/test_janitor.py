@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +99,21 @@ async def test_artifacts_of_a_job_go_when_it_has_expired_and_not_while_it_waits_
     await asyncio.sleep(1.1)  # an ended job lives for as long as it was to live
     assert await delete_expired(resources) == 1
     assert {key.split("/")[1] for key in await client.stored("jobs")} == {waiting.id, done.id}
+
+
+async def test_nothing_is_left_of_an_expired_job_and_the_next_sweep_finds_nothing(
+    client: Client, resources: Resources, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "worker.janitor")
+    life = timedelta(seconds=resources.settings.job_ttl_seconds) + REMEMBERED
+    for number in range(3):
+        for name in ("upload", "1/image-0.png", "2/image-0.png"):
+            await client.store.put(f"{keys.job_folder(id_of(life + timedelta(hours=number + 1)))}/{name}", b"")
+    (tmp_path / "store" / "jobs" / id_of(life + timedelta(days=1)) / "1").mkdir(parents=True)
+    assert await delete_expired(resources) == 4
+    assert list((tmp_path / "store").iterdir()) == []
+    assert await delete_expired(resources) == 0
+    assert len([record for record in caplog.records if record.name == "worker.janitor"]) == 1
 
 
 async def looked(resources: Resources, client: Client, seconds: float) -> None:

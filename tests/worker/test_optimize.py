@@ -136,7 +136,7 @@ async def test_the_iou_is_of_pixels_that_count_and_of_masks_that_are_cut_as_the_
     examples = [(trace, LABELS), (trace, only_cats)]
     told = [LabelsExample(job_id=source.id, labels=PNG)] * 2
     job = client.optimization(told, classes=["cat", "dog"], epochs=3, blocks=[8])
-    attempt = Attempt(await client.record(job), worker.ledger, worker.gate)
+    attempt = Attempt(await client.record(job), worker.ledger, worker.gate, worker.occupant)
     fit, iou = await attempt.on_device(
         Priority.OPTIMIZE, lambda: learn(attempt, tuned, job, examples, Initial(["cat", "dog"], None))
     )
@@ -352,7 +352,7 @@ async def test_a_canceled_job_that_keeps_something_can_still_be_lost_but_is_not_
 ) -> None:
     async with opened(settings) as resources:
         record = await client.record(client.generation())
-        attempt = Attempt(record, resources.ledger, resources.gate)
+        attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
         attempt.stop(CancelRequested())
         with pytest.raises(CancelRequested):
             attempt.check()

@@ -176,6 +176,39 @@ async def test_a_job_that_killed_too_many_workers_fails(client: Client, settings
     assert ended.error.code is Code.WORKER_DIED
 
 
+@pytest.mark.e2e
+async def test_a_job_that_only_waits_beside_one_that_kills_its_workers_is_run_in_the_end(
+    client: Client, settings: WorkerSettings
+) -> None:
+    guilty = await client.submit(client.long_generation())
+    for number in (1, 2):
+        with process(settings, f"w{number}", OVAM_MAX_ATTEMPTS="2") as worker:
+            await client.when(guilty, lambda record: record.progress is not None)
+            if number == 1:
+                innocent = await client.submit(client.generation())
+            await client.when(innocent, lambda record, number=number: record.claimed and record.attempt == number)
+            worker.kill()
+    async with running(settings.model_copy(update={"max_attempts": 2})):
+        assert (await client.ended(innocent)).state is State.SUCCEEDED
+        record = await client.ended(guilty)
+    assert record.error is not None
+    assert (record.error.code, record.deaths) == (Code.WORKER_DIED, 2)
+
+
+async def test_a_record_that_cannot_be_read_stops_nobody(client: Client, settings: WorkerSettings) -> None:
+    broken, other = [await client.record(client.generation(num_inference_steps=2), age=60) for _ in range(2)]
+    await client.redis.set(keys.job(broken.id), b'{"id": "' + broken.id.encode() + b'"}')
+    await client.deliver(broken)
+    async with running(settings):
+        assert (await client.ended(other.id)).state is State.SUCCEEDED  # which the janitor had to find
+        docket = client.dockets[keys.DOCKET]
+        async with docket.redis() as redis, asyncio.timeout(20):
+            while await redis.xlen(docket.stream_key):
+                await asyncio.sleep(0.02)
+    assert await client.ledger.find(broken.id) is None
+    assert [record.id for record in await client.ledger.newest(None, 10)] == [other.id]
+
+
 async def test_an_attempt_that_was_overtaken_changes_nothing_and_leaves_nothing(client: Client, settings: WorkerSettings) -> None:
     async with running(settings):
         job_id = await client.submit(client.long_generation())

@@ -109,7 +109,7 @@ async def test_a_job_deleted_while_it_waits_for_the_device_is_never_begun(client
 
 async def test_a_job_dropped_at_the_moment_when_it_begins_stops_at_its_next_step(client: Client, worker: Resources) -> None:
     record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
-    attempt = Attempt(record, client.ledger, worker.gate)
+    attempt = Attempt(record, client.ledger, worker.gate, worker.occupant)
     begun, go_on = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -159,7 +159,7 @@ async def test_work_that_was_stopped_before_it_asked_for_the_device_is_never_beg
 
 async def test_the_beginning_is_reported_before_the_end_however_short_the_work_is(client: Client, worker: Resources) -> None:
     record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
-    attempt = Attempt(record, client.ledger, worker.gate)
+    attempt = Attempt(record, client.ledger, worker.gate, worker.occupant)
     async with attempt.followed():
         await attempt.on_device(Priority.GENERATE, lambda: None)
     found = await client.ledger.get(record.id)
@@ -169,7 +169,7 @@ async def test_the_beginning_is_reported_before_the_end_however_short_the_work_i
 
 async def test_only_the_attempt_that_holds_a_job_begins_it(client: Client, worker: Resources) -> None:
     job_id = (await client.record(client.generation())).id
-    old = Attempt(await client.ledger.claim(job_id, max_attempts=9), client.ledger, worker.gate)
+    old = Attempt(await client.ledger.claim(job_id, max_attempts=9), client.ledger, worker.gate, worker.occupant)
     await client.ledger.claim(job_id, max_attempts=9)
     with pytest.raises(LostJob):
         async with old.followed():
@@ -182,7 +182,7 @@ async def test_of_several_reports_at_once_the_last_one_counts_and_none_is_lost_a
     client: Client, worker: Resources
 ) -> None:
     record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
-    attempt = Attempt(record, client.ledger, worker.gate)
+    attempt = Attempt(record, client.ledger, worker.gate, worker.occupant)
     async with attempt.followed():
         for done in range(1, 50):
             attempt.report(Progress(done=done, total=50, unit="step"))
@@ -194,7 +194,7 @@ async def test_progress_that_cannot_be_reported_is_logged_and_does_not_stop_the_
 ) -> None:
     record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
     async with Redis(port=1) as nowhere:
-        attempt = Attempt(record, Ledger(nowhere), worker.gate)
+        attempt = Attempt(record, Ledger(nowhere), worker.gate, worker.occupant)
         async with attempt.followed():
             assert await attempt.on_device(Priority.GENERATE, lambda: 7) == 7
     assert "progress cannot be reported" in caplog.text
@@ -202,7 +202,7 @@ async def test_progress_that_cannot_be_reported_is_logged_and_does_not_stop_the_
 
 async def test_a_request_to_cancel_reaches_work_that_reports_nothing(client: Client, worker: Resources) -> None:
     record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
-    attempt = Attempt(record, client.ledger, worker.gate)
+    attempt = Attempt(record, client.ledger, worker.gate, worker.occupant)
     async with attempt.followed():
         attempt.begin()
         await client.when(record.id, lambda seen: seen.state is State.RUNNING)

@@ -7,6 +7,7 @@ from contracts.schema.images import GenerateJob, ImageJob
 from contracts.schema.optimize import OptimizeJob
 from contracts.schema.probe import ProbeJob
 from contracts.schema.tokens import ImportJob
+from contracts.state.requests import request_of
 from worker.attempts import Attempt
 from worker.handlers.attribute import attribute
 from worker.handlers.generate import generate
@@ -20,7 +21,7 @@ from worker.resources import Resources
 
 async def handle(attempt: Attempt, resources: Resources) -> Outcome:
     """Do a job and commit its artifacts; whatever is raised is why it failed or stopped."""
-    match attempt.record.request:
+    match await request_of(attempt.record, resources.store):
         case GenerateJob() as job:
             return await generate(attempt, job, resources)
         case ImageJob() as job:

@@ -10,7 +10,8 @@ from contracts.schema.attribute import AttributeJob, AttributeResult
 from ovam.attention.competition import rows_in_softmax
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
-from ovam.segmentation import competitors_leakages, refined
+from ovam.core.crf import dense_crf
+from ovam.segmentation import Fit, competitors_leakages, refined
 from worker.attempts import Attempt
 from worker.device import Priority
 from worker.models import Model
@@ -29,7 +30,7 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     learned = await learned_tokens(job, resources)
     wanted = [library_target(target, learned, field=field) for field, target in sought(job).items()]
     heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
-    drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats)
+    drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats, resources.crf.fit)
     attempt.check()
     files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
     artifacts = await resources.store.commit(attempt.job_id, attempt.number, files)
@@ -68,14 +69,11 @@ def heats_of(model: Model, scene: Scene, job: AttributeJob, wanted: Sequence[Wor
 
 
 def drafts_of(
-    attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat]
+    attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat], fit: Fit = dense_crf
 ) -> tuple[list[SegmentDraft], SemanticDraft | None]:
-    """Cut every target's mask, and lay all targets into one map of labels if requested.
-
-    One comes after the other: what takes long here holds Python's lock, so that threads would only wait.
-    """
+    """Cut every target's mask, and lay all targets into one map of labels if requested."""
     drafts = []
     for number, (target, heat) in enumerate(zip(job.targets, heats, strict=True)):
         attempt.check()
-        drafts.append(draft_of(number, target, heat, scene.image, job.instances))
+        drafts.append(draft_of(number, target, heat, scene.image, job.instances, fit))
     return drafts, None if job.semantic is None else semantic_draft_of(job.targets, heats, job.semantic)

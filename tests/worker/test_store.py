@@ -1,0 +1,83 @@
+"""A store that fails: nothing computed is lost while it can be kept, and no further job is computed in vain."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from obstore.store import LocalStore
+
+from contracts.schema.jobs import State
+from contracts.state.store import ArtifactStore
+from tests.worker.client import Client
+from tests.worker.running import running
+from worker import intake
+from worker.app import opened
+from worker.settings import WorkerSettings
+from worker.tasks import job_task
+
+
+class Fragile:
+    """A local store that can be broken and mended: its folder becomes a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(LocalStore(self.folder))
+
+    def fail(self) -> None:
+        self.folder.rename(self.folder.with_name("aside"))
+        self.folder.touch()
+
+    def mend(self) -> None:
+        self.folder.unlink()
+        self.folder.with_name("aside").rename(self.folder)
+
+
+@pytest.fixture
+def fragile(tmp_path: Path) -> Fragile:
+    return Fragile(tmp_path / "fragile")
+
+
+async def test_a_result_waits_for_a_store_that_fails_for_a_while(
+    client: Client, settings: WorkerSettings, fragile: Fragile
+) -> None:
+    async with opened(settings) as resources:
+        record = await client.record(client.generation())
+        fragile.fail()
+        task = asyncio.create_task(job_task(replace(resources, store=fragile.store), set())(record.id))
+        seen = await client.when(record.id, lambda seen: seen.progress is not None and seen.progress.done == 3)
+        await asyncio.sleep(0.5)
+        assert not task.done()
+        fragile.mend()
+        await task
+        record = await client.ledger.get(record.id)
+    assert (record.state, record.attempt, seen.attempt) == (State.SUCCEEDED, 1, 1)
+    assert (fragile.folder / "jobs" / record.id / "1" / "manifest.json").exists()
+
+
+async def test_a_job_that_waits_for_the_store_can_be_canceled(client: Client, settings: WorkerSettings, fragile: Fragile) -> None:
+    async with opened(settings) as resources:
+        record = await client.record(client.generation())
+        fragile.fail()
+        task = asyncio.create_task(job_task(replace(resources, store=fragile.store), set())(record.id))
+        await client.when(record.id, lambda seen: seen.progress is not None and seen.progress.done == 3)
+        await client.cancel(record.id)
+        await asyncio.wait_for(task, 20)
+    assert (await client.ledger.get(record.id)).state is State.CANCELED
+
+
+async def test_a_worker_whose_store_takes_no_writes_takes_no_jobs(
+    client: Client, settings: WorkerSettings, fragile: Fragile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LOOK_SECONDS", 0.1)
+    fragile.fail()
+    async with running(settings, store=fragile.store):
+        job_id = await client.submit(client.generation())
+        await asyncio.sleep(1)
+        assert not (await client.ledger.get(job_id)).claimed
+        fragile.mend()
+        assert (await client.ended(job_id)).state is State.SUCCEEDED
