@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from contracts.state import keys
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
+from service.bodies import Turns
 from service.catalog import Catalog
 from service.events import BLOCK
 from service.queue import Queue
@@ -37,6 +38,7 @@ class Resources:
     catalog: Catalog
     queue: Queue
     lookups: Lookups
+    turns: Turns
 
 
 def resources_of(request: Request) -> Resources:
@@ -67,6 +69,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
             catalog=catalog,
             queue=queue,
             lookups=Lookups(settings, catalog, ledger),
+            turns=Turns(),
         )
 
 

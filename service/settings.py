@@ -18,7 +18,7 @@ class GatewaySettings(CommonSettings):
     cors_origins: str = Field(
         "", description="origins whose pages may call the gateway, separated by commas, or *; none without it"
     )
-    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="largest request body")
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="largest request body; most routes take less")
     max_queued: int = Field(256, ge=1, description="jobs that may wait; further ones are answered with 429")
     max_steps: int = Field(150, ge=1, description="most num_inference_steps of a generation")
     max_images: int = Field(8, ge=1, description="most num_images of a generation")

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from contracts.schema.fields import (
+    MAX_WIDTH,
     Artifact,
     Blocks,
     JobId,
@@ -33,9 +34,11 @@ from contracts.schema.fields import (
     suggestion,
 )
 from ovam.core.methods import METHODS, Method, MethodName, TargetKind
+from ovam.errors import shown
 
 MAX_TARGETS = 64
 MAX_ROWS = 77
+Row = Annotated[list[float], Field(max_length=MAX_WIDTH, fail_fast=True)]
 BOUNDED = {"blocks": Blocks, "evaluations": Positions, "heads": Positions}  # the same as in `Method`, with limits of size
 TAGGED = ("refine", "threshold")
 
@@ -123,9 +126,9 @@ class EmbeddingTarget(TargetOptions):
 
     label: Label
     """Its name in the answer."""
-    embedding: list[list[float]] = Field(min_length=1, max_length=MAX_ROWS)
+    embedding: list[Row] = Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)
     """Rows (tokens, text width) to take the softmax over."""
-    rows: Annotated[list[int], Field(min_length=1, max_length=MAX_ROWS)] | None = None
+    rows: Annotated[list[int], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)] | None = None
     """Rows whose maps are averaged; all but the first without it."""
 
     @property
@@ -191,7 +194,7 @@ class InstanceOptions(Schema):
 def known_method(name: object) -> object:
     """Refuse the name of no method, with the one that is close to it."""
     if isinstance(name, str) and name not in METHODS:
-        raise ValueError(f"there is no method {name!r}; allowed: {', '.join(METHODS)}{suggestion(name, [*METHODS])}")
+        raise ValueError(f"there is no method {shown(name)}; allowed: {', '.join(METHODS)}{suggestion(name, [*METHODS])}")
     return name
 
 

@@ -17,6 +17,7 @@ class Code(StrEnum):
     INVALID_JSON = "invalid-json"
     INVALID_REQUEST = "invalid-request"
     BODY_TOO_LARGE = "body-too-large"
+    BODY_TOO_SLOW = "body-too-slow"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
@@ -67,6 +68,7 @@ class Code(StrEnum):
     TOKEN_FILE_UNSAFE = "token-file-unsafe"
     # the service
     QUEUE_FULL = "queue-full"
+    GATEWAY_BUSY = "gateway-busy"
     NO_WORKER = "no-worker"
     REDIS_UNAVAILABLE = "redis-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"

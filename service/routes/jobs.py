@@ -15,12 +15,13 @@ from contracts.schema.fields import JobId
 from contracts.schema.jobs import JobRecord, Kind, Progress, State
 from contracts.state import keys
 from service import artifacts, examples
+from service.bodies import BodyRoute
 from service.events import START, follow
 from service.openapi import example, problems
 from service.resources import With
 from service.routes.submission import written
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=BodyRoute)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 

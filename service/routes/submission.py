@@ -4,10 +4,9 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Response
+from fastapi import Header, Response
 from fastapi import Request as HttpRequest
 
-from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord
 from service.events import finished
@@ -32,17 +31,6 @@ Prefer = Annotated[
     str | None,
     Header(alias="Prefer", description="`wait=N`: answer with the finished job if it ends within N seconds, at most 60"),
 ]
-
-
-def json_only(request: HttpRequest) -> None:
-    """Raise unsupported-media-type unless the body is declared as JSON."""
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not re.fullmatch(r"application/([a-z0-9.-]+\+)?json", declared):
-        detail = f"the body is declared as {declared or 'nothing'!r}; send `Content-Type: application/json`"
-        raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Type", value=declared)
-
-
-JSON_ONLY = Depends(json_only)
 
 
 def asked_wait(prefer: str | None) -> int:

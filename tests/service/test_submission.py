@@ -37,7 +37,7 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(client: httpx2.Asy
 @pytest.mark.usefixtures("worker")
 async def test_text_that_utf8_cannot_hold_is_refused(client: httpx2.AsyncClient, traces: Traces) -> None:
     answer = await client.post("/v1/generate", content=rb'{"prompt": "a\ud800car"}', headers={"content-type": "application/json"})
-    assert_problem(answer, 422, "invalid-request", "prompt")
+    assert_problem(answer, 400, "invalid-json")
     assert await traces() == (0, 0, 0, 0)
 
 
