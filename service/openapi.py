@@ -16,7 +16,8 @@ from service.problems import ANSWERS, MEDIA_TYPE, Problem, problem
 Responses = dict[int | str, dict[str, Any]]
 TEMPLATE = "#/components/schemas/{model}"
 ALWAYS = (Code.INVALID_REQUEST, Code.REDIS_UNAVAILABLE, Code.INTERNAL)
-BODY = (Code.INVALID_JSON, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE)
+ANY_BODY = (Code.BODY_TOO_LARGE, Code.BODY_TOO_SLOW)  # of a request that needs none, too
+BODY = (*ANY_BODY, Code.INVALID_JSON, Code.UNSUPPORTED_MEDIA_TYPE, Code.GATEWAY_BUSY)
 SUBMISSION = (
     *BODY,
     Code.IDEMPOTENCY_KEY_REUSED,

@@ -1,7 +1,7 @@
 """What lives as long as the app: connections to Redis, the dockets, the store."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
@@ -17,6 +17,7 @@ from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from service.bodies import Turns
 from service.catalog import Catalog
+from service.decoding import Decoders
 from service.events import BLOCK
 from service.queue import Queue
 from service.settings import GatewaySettings
@@ -68,7 +69,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
             ledger=ledger,
             catalog=catalog,
             queue=queue,
-            lookups=Lookups(settings, catalog, ledger),
+            lookups=Lookups(settings, catalog, ledger, stack.enter_context(closing(Decoders()))),
             turns=Turns(),
         )
 

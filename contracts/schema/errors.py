@@ -4,6 +4,8 @@ A code is stable: clients may branch on it. `service/problems.py` holds the one 
 """
 
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, Field, JsonValue
 
@@ -107,6 +109,11 @@ class ServiceError(Exception):
         self.field = field
         self.value = value
         self.retry_after = retry_after  # seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is made again on the other side of a process' border."""
+        more = {"field": self.field, "value": self.value, "retry_after": self.retry_after}
+        return partial(ServiceError, self.code, self.detail, **more), ()
 
 
 class Failure(BaseModel, frozen=True):

@@ -17,7 +17,7 @@ from contracts.state import keys
 from service import artifacts, examples
 from service.bodies import BodyRoute
 from service.events import START, follow
-from service.openapi import example, problems
+from service.openapi import ANY_BODY, example, problems
 from service.resources import With
 from service.routes.submission import written
 
@@ -147,7 +147,7 @@ async def get_artifact(
     response_model=JobRecord,
     responses={
         200: example(examples.CANCELED, "canceled, or asked to stop at its next step"),
-        **problems(Code.UNKNOWN_JOB, Code.JOB_EXPIRED, Code.JOB_FINISHED),
+        **problems(*ANY_BODY, Code.UNKNOWN_JOB, Code.JOB_EXPIRED, Code.JOB_FINISHED),
     },
 )
 async def cancel_job(record: LiveRecord, http: Request, resources: With) -> Response:
@@ -158,7 +158,7 @@ async def cancel_job(record: LiveRecord, http: Request, resources: With) -> Resp
 @router.delete(
     "/{job_id}",
     status_code=204,
-    responses={204: {"description": "gone"}, **problems(Code.UNKNOWN_JOB, Code.STORE_UNAVAILABLE)},
+    responses={204: {"description": "gone"}, **problems(*ANY_BODY, Code.UNKNOWN_JOB, Code.STORE_UNAVAILABLE)},
 )
 async def delete_job(record: Record, resources: With) -> None:
     """Delete a job with its events and files. One that runs is stopped at its next step."""

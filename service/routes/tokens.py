@@ -14,7 +14,7 @@ from contracts.state import keys
 from contracts.state.registry import unknown
 from service import artifacts, examples
 from service.bodies import BodyRoute
-from service.openapi import BODY, SUBMISSION, body, example, problems
+from service.openapi import ANY_BODY, BODY, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.jobs import BINARY
 from service.routes.submission import IdempotencyKey, Prefer, accept
@@ -136,7 +136,7 @@ async def rename_token(
 @router.delete(
     "/{reference}",
     status_code=204,
-    responses={204: {"description": "gone"}, **problems(Code.UNKNOWN_TOKEN, Code.STORE_UNAVAILABLE)},
+    responses={204: {"description": "gone"}, **problems(*ANY_BODY, Code.UNKNOWN_TOKEN, Code.STORE_UNAVAILABLE)},
 )
 async def delete_token(reference: Reference, resources: With) -> None:
     """Delete a version of a token; with a bare name all of them, after which the name is free again."""
