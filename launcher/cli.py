@@ -18,7 +18,6 @@ from worker.settings import WorkerSettings
 
 FAILED = 1
 LOOK_EVERY = 0.5  # seconds
-GRACE = 3  # seconds that open connections have when the gateway stops
 MARKS = {"ok": "ok     ", "warning": "WARNING", "broken": "BROKEN "}
 
 app = typer.Typer(
@@ -41,11 +40,9 @@ def options(*, version: Version = False) -> None:
 def serve(port: Port = None) -> None:
     """Run the gateway, which answers HTTP. It needs a Redis and at least one worker."""
     settings = gateway_settings(port)
-    import uvicorn  # noqa: PLC0415  # other commands need not wait for it
-
-    from contracts.state.store import ArtifactStore  # noqa: PLC0415
-    from service.app import create_app  # noqa: PLC0415
+    from contracts.state.store import ArtifactStore  # noqa: PLC0415  # other commands need not wait for it
     from service.observability import configure_logging  # noqa: PLC0415
+    from service.server import run  # noqa: PLC0415
 
     configure_logging(settings.log_level)
     try:
@@ -56,14 +53,7 @@ def serve(port: Port = None) -> None:
         available(settings.host, settings.port)
     except StartError as error:
         end(str(error), FAILED)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=GRACE,
-    )
+    run(settings)
 
 
 @app.command()

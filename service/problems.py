@@ -230,7 +230,7 @@ def methods_at(request: Request) -> list[str]:
 async def on_redis_error(request: Request, error: Exception) -> Response:
     """Redis is away."""
     log.warning("redis-unavailable", error=str(error))
-    sentence = "Redis cannot be reached; nothing was lost, try again"
+    sentence = "Redis cannot be reached; try again"
     return answer_to(ServiceError(Code.REDIS_UNAVAILABLE, sentence, retry_after=RETRY_AFTER), Address.of(request.scope))
 
 

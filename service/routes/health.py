@@ -1,20 +1,23 @@
 """How the service is, what it has done, and what its codes mean."""
 
+import asyncio
 from typing import Annotated, Literal
 
+import structlog
 from fastapi import APIRouter, Path, Request, Response
 from obstore.exceptions import BaseError as StoreError
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
-from contracts.schema.errors import Code
+from contracts.schema.errors import Code, ServiceError
 from service.observability import worker_names
 from service.openapi import example, problems
 from service.problems import ANSWERS
 from service.resources import Resources, With
 
 router = APIRouter(tags=["service"])
+log = structlog.get_logger("ovam.gateway")
 WELL = {"redis": "ok", "store": "ok", "worker": "ok"}
 
 
@@ -57,11 +60,8 @@ async def health() -> Health:
 )
 async def readiness(resources: With, response: Response) -> Readiness:
     """Say whether Redis, the store and at least one worker are there."""
-    checks = {
-        "redis": await redis_check(resources),
-        "store": await store_check(resources),
-        "worker": await worker_check(resources),
-    }
+    found = await asyncio.gather(redis_check(resources), store_check(resources), worker_check(resources))
+    checks = dict(zip(("redis", "store", "worker"), found, strict=True))
     ready = all(check == "ok" for check in checks.values())
     response.status_code = 200 if ready else 503
     return Readiness(status="ready" if ready else "not ready", checks=checks)
@@ -98,7 +98,8 @@ async def redis_check(resources: Resources) -> str:
     try:
         await resources.redis.ping()
     except RedisError as error:
-        return f"Redis cannot be reached: {error}"
+        log.warning("redis-unavailable", error=str(error))
+        return "Redis cannot be reached; the gateway's log says more"
     return "ok"
 
 
@@ -106,8 +107,9 @@ async def store_check(resources: Resources) -> str:
     """Whether the store answers; that nothing is found is an answer."""
     try:
         await resources.store.get("readyz")
-    except (StoreError, OSError) as error:
-        return f"the artifact store cannot be reached: {error}"
+    except (ServiceError, StoreError, OSError) as error:
+        log.warning("store-unavailable", error=str(error))
+        return "the artifact store cannot be reached; the gateway's log says more"
     return "ok"
 
 

@@ -16,7 +16,7 @@ from contracts.schema.jobs import JobRecord, Kind, Progress, State
 from contracts.state import keys
 from service import artifacts, examples
 from service.bodies import BodyRoute
-from service.events import START, follow
+from service.events import START
 from service.openapi import ANY_BODY, example, problems
 from service.resources import With
 from service.routes.submission import written
@@ -100,7 +100,7 @@ async def follow_job(
     last: Annotated[str, Header(alias="Last-Event-ID", pattern=r"^\d{1,15}-\d{1,15}$", description="go on after it")] = START,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job: `state` and `progress` events, from the first or from `Last-Event-ID` on, until it is final."""
-    async for event in follow(resources.patient, record.id, last):
+    async for event in resources.events.follow(record.id, last):
         yield ServerSentEvent(raw_data=event.data, event=event.name, id=event.id)
 
 
