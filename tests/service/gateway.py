@@ -97,13 +97,13 @@ def wait_for(gateway: Gateway) -> None:
 
 
 @asynccontextmanager
-async def raw(client: httpx2.AsyncClient, data: bytes) -> AsyncIterator[asyncio.StreamReader]:
-    """What comes back over a connection to a client's server over which something was sent."""
+async def raw(client: httpx2.AsyncClient, data: bytes) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a client's server over which something was sent."""
     reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     try:
         writer.write(data)
         await writer.drain()
-        yield reader
+        yield reader, writer
     finally:
         writer.close()
         with suppress(ConnectionError):

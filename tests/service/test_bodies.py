@@ -113,7 +113,7 @@ async def test_a_body_that_comes_too_slowly_is_given_up(
     online: httpx2.AsyncClient, traces: Traces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "PATIENCE", 0.5)
-    async with raw(online, CUT) as reader:
+    async with raw(online, CUT) as (reader, _):
         answer = await asyncio.wait_for(reader.read(), 5)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert Code.BODY_TOO_SLOW.encode() in answer
