@@ -14,6 +14,7 @@ from contracts.schema.errors import Code, ServiceError
 from service import problems
 from service.observability import Metrics
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CLIENT_LEFT = 499  # the status, in logs and metrics, of a request that its client did not send to its end
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = structlog.get_logger("ovam.access")
@@ -103,13 +104,18 @@ class Observed:
                 await problems.answer_to(error, problems.Address.of(scope))(scope, receive, observed)
             finally:
                 seconds = time.perf_counter() - begun
-                self.metrics.latency.labels(scope["method"], route_of(scope), str(status)).observe(seconds)
+                self.metrics.latency.labels(method_of(scope), route_of(scope), str(status)).observe(seconds)
                 log.info("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
 
 
 def header(scope: Scope, name: bytes) -> str:
     """A request's header, or nothing."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def method_of(scope: Scope) -> str:
+    """A method that HTTP knows: few values, whatever clients invent."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def route_of(scope: Scope) -> str:

@@ -41,7 +41,7 @@ class JobSummary(BaseModel, frozen=True):
 
 
 class JobList(BaseModel, frozen=True):
-    """A page of jobs, newest first."""
+    """A page of jobs, newest first. With `kind` or `state` it may have fewer than `limit` although there is a `next` one."""
 
     jobs: list[JobSummary]
     next: str | None = Field(description="`cursor` of the next page; null on the last")
@@ -71,9 +71,9 @@ async def list_jobs(
     state: State | None = None,
 ) -> JobList:
     """List jobs, newest first."""
-    found = await resources.ledger.newest(cursor, limit + 1, kind=kind, state=state)
+    found, edge = await resources.ledger.newest(cursor, limit + 1, kind=kind, state=state)
     page = [JobSummary.model_validate(record, from_attributes=True) for record in found[:limit]]
-    return JobList(jobs=page, next=page[-1].id if len(found) > limit else None)
+    return JobList(jobs=page, next=page[-1].id if len(found) > limit else edge)
 
 
 @router.get(

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import httpx2
 import pytest
 
 from contracts.schema.errors import Code
-from service import bodies
+from service import bodies, examples
 from service.app import create_app
 from service.settings import GatewaySettings
 from tests.service.gateway import raw, running
@@ -138,3 +139,38 @@ async def test_large_bodies_are_few_at_a_time_and_small_ones_do_not_wait(
         assert (await online.post("/v1/generate", content=small, headers=DECLARED)).status_code == 202
     await asyncio.sleep(0.2)
     assert (await online.post("/v1/generate", content=large, headers=DECLARED)).status_code == 202
+
+
+def surrogates(value: object) -> Iterator[object]:
+    """A request with a lone surrogate in one of its texts, or of its keys, in turn."""
+    match value:
+        case str():
+            yield "a\ud800"
+        case dict():
+            for name, inner in value.items():
+                yield from ({**value, name: changed} for changed in surrogates(inner))
+            yield {**value, "a\udfff": 1}
+        case list():
+            for place, inner in enumerate(value):
+                yield from ([*value[:place], changed, *value[place + 1 :]] for changed in surrogates(inner))
+
+
+@pytest.mark.parametrize(
+    ("path", "request_body"),
+    [
+        ("/v1/generate", examples.GENERATE_JOB),
+        ("/v1/attribute", examples.ATTRIBUTE),
+        ("/v1/optimize", examples.OPTIMIZE | {"examples": [{"job_id": JOB, "mask": {"size": [1, 1], "counts": "0"}}]}),
+        ("/v1/optimize", examples.OPTIMIZE | {"examples": [{"job_id": JOB, "masks": {"a": "AAAA"}}]}),
+        (f"/v1/jobs/{JOB}/probe", examples.PROBE),
+        ("/v1/images", examples.IMAGE),
+        ("/v1/tokens", examples.IMPORT),
+    ],
+)
+@pytest.mark.usefixtures("worker")
+async def test_text_that_utf8_cannot_hold_is_no_json_wherever_it_stands(
+    client: httpx2.AsyncClient, path: str, request_body: dict[str, object]
+) -> None:
+    for changed in surrogates(request_body):
+        answer = await client.post(path, content=json.dumps(changed).encode(), headers=DECLARED)
+        assert_problem(answer, 400, "invalid-json")
