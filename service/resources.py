@@ -23,6 +23,7 @@ from service.decoding import Decoders
 from service.events import BLOCK, Events
 from service.queue import Queue
 from service.settings import GatewaySettings
+from service.stores import PromptStore
 from service.validation.lookups import Lookups
 
 ANSWERS_WITHIN = 1.5  # seconds that Redis may take: a request is answered within 2 whatever happens to it
@@ -63,7 +64,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
         dockets = {name: await stack.enter_async_context(docket(name, settings.redis_url)) for name in keys.DOCKETS}
         ledger, catalog = Ledger(redis), Catalog(redis)
         life = timedelta(seconds=settings.job_ttl_seconds)
-        store = ArtifactStore.at(settings.store)
+        store = PromptStore(ArtifactStore.at(settings.store).store)
         queue = Queue(redis, dockets, store, max_queued=settings.max_queued, job_ttl=life)
         yield Resources(
             settings=settings,
