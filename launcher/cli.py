@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
-from contracts.settings import BadSettingsError, CommonSettings, load
+from contracts.settings import BadSettingsError, CommonSettings, load, without_secrets
 from launcher.processes import BAD_SETTINGS, StartError, available, inherited, running
 from ovam import __version__
 from service.settings import GatewaySettings
@@ -48,7 +48,8 @@ def serve(port: Port = None) -> None:
     try:
         ArtifactStore.at(settings.store)
     except Exception as error:  # noqa: BLE001  # obstore raises many kinds; each means the same here
-        end(f"cannot open the artifact store {settings.store}: {error}. Correct OVAM_STORE_URL or OVAM_DATA_DIR.", FAILED)
+        reason = without_secrets(f"{settings.store}: {error}")
+        end(f"cannot open the artifact store {reason}. Correct OVAM_STORE_URL or OVAM_DATA_DIR.", FAILED)
     try:
         available(settings.host, settings.port)
     except StartError as error:

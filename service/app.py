@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from ovam import __version__
 from service import docs, openapi, problems
+from service.guard import Guard
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, opened
@@ -68,6 +69,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     openapi.describe(app, [route for router in ROUTERS for route in router.routes])
     docs.install(app)
     app.add_middleware(HeadAsGet)  # the first that is added is the innermost
+    app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
     app.add_middleware(Observed, metrics=metrics)
     if settings.root_path:
         app.add_middleware(RootPath, path=settings.root_path)

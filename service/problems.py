@@ -44,6 +44,8 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.BODY_TOO_SLOW: Answer(408, "The body did not come in time"),
         Code.NOT_FOUND: Answer(404, "There is nothing at this address"),
         Code.METHOD_NOT_ALLOWED: Answer(405, "This address does not have this method"),
+        Code.HOST_NOT_ALLOWED: Answer(421, "The gateway does not answer for this host"),
+        Code.ORIGIN_NOT_ALLOWED: Answer(403, "A page of another site may not change anything"),
         Code.UNSUPPORTED_MEDIA_TYPE: Answer(415, "The body is not declared as JSON"),
         Code.RANGE_NOT_SATISFIABLE: Answer(416, "The range begins beyond the end of the artifact"),
         Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key was used for another request"),

@@ -22,6 +22,8 @@ class Code(StrEnum):
     BODY_TOO_SLOW = "body-too-slow"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
+    HOST_NOT_ALLOWED = "host-not-allowed"
+    ORIGIN_NOT_ALLOWED = "origin-not-allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     RANGE_NOT_SATISFIABLE = "range-not-satisfiable"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
