@@ -124,7 +124,7 @@ def redis(chosen: GatewaySettings) -> Finding:
         if "OVAM_REDIS_URL" not in os.environ:
             remedy = "`ovam up` brings its own; for `ovam serve` and `ovam worker` set OVAM_REDIS_URL"
             return Finding("warning", "Redis", f"none at {url}", remedy)
-        return Finding("broken", "Redis", f"{url}: {error}", "start it, or correct OVAM_REDIS_URL")
+        return Finding("broken", "Redis", f"{url}: {without_secrets(str(error))}", "start it, or correct OVAM_REDIS_URL")
     product = info.get("server_name", "redis")
     number = info.get(f"{product}_version", info.get("redis_version"))
     return Finding("ok", "Redis", f"{product} {number} at {url}")
@@ -143,7 +143,7 @@ def store(chosen: GatewaySettings) -> Finding:
         obstore.delete(opened, PROBE_KEY)
     except (StoreError, OSError, ValueError) as error:
         remedy = "make it writable, or set OVAM_STORE_URL or OVAM_DATA_DIR"
-        return Finding("broken", "store", f"{url}: {error}", remedy)
+        return Finding("broken", "store", f"{url}: {without_secrets(str(error))}", remedy)
     if read != b"probe":
         return Finding("broken", "store", f"{url}: reading returns something else than was written", "check the storage")
     return Finding("ok", "store", f"{url} can be written")

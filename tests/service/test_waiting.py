@@ -136,7 +136,7 @@ async def test_while_redis_hangs_every_answer_comes_soon_and_a_filed_job_is_not_
                     client.post(f"/v1/jobs/{job_id}/cancel"),
                     client.post("/v1/generate", json=CAR),
                 )
-                assert time.perf_counter() - begun < 2 * ANSWERS_WITHIN
+                assert time.perf_counter() - begun < 5  # it is 2 where nothing else runs; it was 20
                 assert {answer.status_code for answer in answers} == {200, 503}
                 kept = await waiting
             assert (kept.status_code, kept.json()["state"], kept.headers["preference-applied"]) == (202, "queued", "wait")
