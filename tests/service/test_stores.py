@@ -18,7 +18,8 @@ from tests.service.test_image import body, picture, written
 @pytest.fixture
 async def silent(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The address of an S3 that takes requests and never answers."""
-    server = await asyncio.start_server(lambda _, __: asyncio.sleep(3600), "127.0.0.1", 0)
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
@@ -29,6 +30,8 @@ async def silent(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     }.items():
         monkeypatch.setenv(name, value)
     yield f"{host}:{port}"
+    for writer in writers:
+        writer.close()
     server.close()
 
 
