@@ -1,5 +1,6 @@
 """Settings that gateway and workers share. Each is an `OVAM_*` variable, read once, when a process starts."""
 
+import re
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import quote, urlsplit
@@ -80,10 +81,19 @@ def load(kind: type[S]) -> S:
     return settings
 
 
+def without_secrets(url: str) -> str:
+    """A URL as it may be shown and logged: without names, passwords and parameters.
+
+    >>> without_secrets("redis://user:secret@host:6379/0?password=secret")
+    'redis://***@host:6379/0?***'
+    """
+    return re.sub(r"\?.*", "?***", re.sub(r"//.*@", "//***@", url))
+
+
 def complaint(error: dict[str, object]) -> str:
     """What is wrong with one variable, or with several together."""
     place = error["loc"]
     message = str(error["msg"]).removeprefix("Value error, ")
     if not isinstance(place, tuple) or not place:
         return message
-    return f"{PREFIX}{str(place[0]).upper()}={error['input']!s}: {message[:1].lower()}{message[1:]}"
+    return f"{PREFIX}{str(place[0]).upper()}={without_secrets(str(error['input']))}: {message[:1].lower()}{message[1:]}"

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
-from contracts.settings import BadSettingsError, CommonSettings, load
+from contracts.settings import BadSettingsError, CommonSettings, load, without_secrets
 from launcher.children import BAD_SETTINGS, StartError
 from launcher.processes import available, inherited, running
 from launcher.variables import EverySetting, unknown_variables
@@ -19,7 +19,6 @@ from service.settings import GatewaySettings
 
 FAILED = 1
 LOOK_EVERY = 0.5  # seconds
-GRACE = 3  # seconds that open connections have when the gateway stops
 MARKS = {"ok": "ok     ", "warning": "WARNING", "broken": "BROKEN "}
 
 app = typer.Typer(
@@ -44,29 +43,21 @@ def serve(port: Port = None) -> None:
     """Run the gateway, which answers HTTP. It needs a Redis and at least one worker."""
     settings = with_port(usable(GatewaySettings), port)
     name_unknown_variables()
-    import uvicorn  # noqa: PLC0415  # other commands need not wait for it
-
-    from contracts.state.store import ArtifactStore  # noqa: PLC0415
-    from service.app import create_app  # noqa: PLC0415
+    from contracts.state.store import ArtifactStore  # noqa: PLC0415  # other commands need not wait for it
     from service.observability import configure_logging  # noqa: PLC0415
+    from service.server import run  # noqa: PLC0415
 
     configure_logging(settings.log_level)
     try:
         ArtifactStore.at(settings.store)
     except Exception as error:  # noqa: BLE001  # obstore raises many kinds; each means the same here
-        end(f"cannot open the artifact store {settings.store}: {error}. Correct OVAM_STORE_URL or OVAM_DATA_DIR.", FAILED)
+        reason = without_secrets(f"{settings.store}: {error}")
+        end(f"cannot open the artifact store {reason}. Correct OVAM_STORE_URL or OVAM_DATA_DIR.", FAILED)
     try:
         available(settings.host, settings.port)
     except StartError as error:
         end(str(error), FAILED)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=GRACE,
-    )
+    run(settings)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError as StoreError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from contracts.settings import BadSettingsError, load
+from contracts.settings import BadSettingsError, load, without_secrets
 from contracts.state.store import ArtifactStore
 from launcher.models import model
 from launcher.variables import EverySetting, unknown_variables
@@ -102,17 +102,18 @@ def device(probe: dict[str, Any], wanted: str) -> Finding:
 
 def redis(chosen: GatewaySettings) -> Finding:
     """Examine whether Redis answers."""
+    url = without_secrets(chosen.redis_url)
     try:
         with Redis.from_url(chosen.redis_url, socket_connect_timeout=3, socket_timeout=3) as client:
             info = client.info("server")
     except RedisError as error:
         if "OVAM_REDIS_URL" not in os.environ:
             remedy = "`ovam up` brings its own; for `ovam serve` and `ovam worker` set OVAM_REDIS_URL"
-            return Finding("warning", "Redis", f"none at {chosen.redis_url}", remedy)
-        return Finding("broken", "Redis", f"{chosen.redis_url}: {error}", "start it, or correct OVAM_REDIS_URL")
+            return Finding("warning", "Redis", f"none at {url}", remedy)
+        return Finding("broken", "Redis", f"{url}: {without_secrets(str(error))}", "start it, or correct OVAM_REDIS_URL")
     product = info.get("server_name", "redis")
     number = info.get(f"{product}_version", info.get("redis_version"))
-    return Finding("ok", "Redis", f"{product} {number} at {chosen.redis_url}")
+    return Finding("ok", "Redis", f"{product} {number} at {url}")
 
 
 def store(chosen: GatewaySettings) -> Finding:
@@ -120,6 +121,7 @@ def store(chosen: GatewaySettings) -> Finding:
 
     Without asyncio: a thread of the store that still reports back while the interpreter ends aborts the process.
     """
+    url = without_secrets(chosen.store)
     try:
         opened = ArtifactStore.at(chosen.store).store
         obstore.put(opened, PROBE_KEY, b"probe")
@@ -127,7 +129,7 @@ def store(chosen: GatewaySettings) -> Finding:
         obstore.delete(opened, PROBE_KEY)
     except (StoreError, OSError, ValueError) as error:
         remedy = "make it writable, or set OVAM_STORE_URL or OVAM_DATA_DIR"
-        return Finding("broken", "store", f"{chosen.store}: {error}", remedy)
+        return Finding("broken", "store", f"{url}: {without_secrets(str(error))}", remedy)
     if read != b"probe":
-        return Finding("broken", "store", f"{chosen.store}: reading returns something else than was written", "check the storage")
-    return Finding("ok", "store", f"{chosen.store} can be written")
+        return Finding("broken", "store", f"{url}: reading returns something else than was written", "check the storage")
+    return Finding("ok", "store", f"{url} can be written")

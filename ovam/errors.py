@@ -1,9 +1,23 @@
 """Everything that can go wrong here, as one small tree: each class carries a stable `code` for programs."""
 
 from collections.abc import Sequence
+from reprlib import Repr
 from typing import ClassVar, Final
 
 LONGEST_QUOTE: Final = 200  # characters
+
+
+class Quoted(Repr):
+    """The repr of a value, without going through the whole of a long one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 16
+        self.maxstring = self.maxlong = self.maxother = 2 * LONGEST_QUOTE
+
+
+quoted: Final = Quoted().repr
 
 
 class OvamError(Exception):
@@ -174,5 +188,5 @@ class TokenWidthError(OvamError):
 
 def shown(value: object) -> str:
     """Return a value as an error quotes it: its repr, cut short."""
-    text = repr(value)
+    text = quoted(value)
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."

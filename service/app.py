@@ -10,7 +10,8 @@ from fastapi.routing import APIRoute
 
 from ovam import __version__
 from service import docs, openapi, problems
-from service.middleware import BodyLimit, HeadAsGet, Observed, RootPath
+from service.guard import Guard
+from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, opened
 from service.routes import attribute, generate, health, image, jobs, methods, models, optimize, probe, tokens
@@ -68,7 +69,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     openapi.describe(app, [route for router in ROUTERS for route in router.routes])
     docs.install(app)
     app.add_middleware(HeadAsGet)  # the first that is added is the innermost
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
     app.add_middleware(Observed, metrics=metrics)
     if settings.root_path:
         app.add_middleware(RootPath, path=settings.root_path)

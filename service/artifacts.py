@@ -11,9 +11,9 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Artifact
 from contracts.state.store import ArtifactStore
 
-PIECE = 4 * 2**20  # bytes read at once
+PIECE = 2**20  # bytes read at once, and held for a client that reads slowly
 FOREVER = "private, max-age=31536000, immutable"
-RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)  # no artifact has more bytes
 
 
 class UnsatisfiableError(ServiceError):

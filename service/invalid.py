@@ -6,8 +6,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from contracts.schema.errors import FieldError
+from ovam.errors import quoted
 
 SHOWN = 200  # characters of a wrong value that are repeated to the client
+LONGEST_DETAIL = 1000  # characters
+LONGEST_PART = 100  # of a field's path
 PLACES = ("body", "query", "path", "header")
 
 
@@ -20,8 +23,9 @@ def field_error(error: Mapping[str, Any], body: object) -> FieldError:
         if place == "body"
         else [str(part) for part in error["loc"] if part not in PLACES]
     )
-    detail = printable(str(error["msg"]).removeprefix("Value error, "))
-    return FieldError(field=".".join(names) or "body", detail=detail, value=None if missing else shown(error.get("input")))
+    field = ".".join(map(shortened, names)) or "body"
+    detail = printable(str(error["msg"]).removeprefix("Value error, ")[:LONGEST_DETAIL])
+    return FieldError(field=field, detail=detail, value=None if missing else shown(error.get("input")))
 
 
 def field_path(parts: Sequence[str | int], body: object, *, missing: bool) -> list[str]:
@@ -55,7 +59,12 @@ def shown(value: object) -> JsonValue:
         case str():
             return printable(value if len(value) <= SHOWN else f"{value[:SHOWN]}...")
         case _:
-            return shown(repr(value))
+            return shown(quoted(value))
+
+
+def shortened(name: str) -> str:
+    """A part of a path, as it is repeated to the client: clients invent names of any length."""
+    return printable(name if len(name) <= LONGEST_PART else f"{name[:LONGEST_PART]}...")
 
 
 def printable(text: str) -> str:

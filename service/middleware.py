@@ -1,4 +1,4 @@
-"""Around every request: a limit for its body, an id, a log line, a measured time, and an answer whatever happens."""
+"""Around every request: an id, a log line, a measured time, and an answer whatever happens."""
 
 import asyncio
 import contextlib
@@ -7,12 +7,15 @@ import secrets
 import time
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.schema.errors import Code, ServiceError
 from service import problems
 from service.observability import Metrics
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+CLIENT_LEFT = 499  # the status, in logs and metrics, of a request that its client did not send to its end
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = structlog.get_logger("ovam.access")
 
@@ -31,43 +34,6 @@ class RootPath:
             whole = path if path.startswith(f"{self.path}/") else f"{self.path}{path}"
             scope = {**scope, "path": whole, "root_path": self.path}
         await self.app(scope, receive, send)
-
-
-class BodyLimit:
-    """Reads a body whole, and no further than allowed, before the app sees the request."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app = app
-        self.limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer body-too-large."""
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
-            await self.app(scope, receive, send)
-            return
-        declared = header(scope, b"content-length")
-        body = None if declared.isdigit() and int(declared) > self.limit else await self._read(receive)
-        if body is None:
-            error = ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {self.limit} bytes")
-            await problems.answer_to(error, problems.Address.of(scope))(scope, receive, send)
-            return
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def again() -> Message:
-            return messages.pop() if messages else await receive()
-
-        await self.app(scope, again, send)
-
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body, or None if it is longer than allowed."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > self.limit:
-                return None
-            if not message.get("more_body", False):
-                return bytes(body)
 
 
 class HeadAsGet:
@@ -122,12 +88,15 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                own = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                message["headers"] = [*message.get("headers", []), *own]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, observed)
+            except ClientDisconnect:
+                status = CLIENT_LEFT
             except Exception:
                 log.exception("unexpected", method=scope["method"], path=scope["path"])
                 if status:
@@ -136,13 +105,18 @@ class Observed:
                 await problems.answer_to(error, problems.Address.of(scope))(scope, receive, observed)
             finally:
                 seconds = time.perf_counter() - begun
-                self.metrics.latency.labels(scope["method"], route_of(scope), str(status)).observe(seconds)
+                self.metrics.latency.labels(method_of(scope), route_of(scope), str(status)).observe(seconds)
                 log.info("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
 
 
 def header(scope: Scope, name: bytes) -> str:
     """A request's header, or nothing."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def method_of(scope: Scope) -> str:
+    """A method that HTTP knows: few values, whatever clients invent."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def route_of(scope: Scope) -> str:

@@ -15,8 +15,9 @@ from service.problems import ANSWERS, MEDIA_TYPE, Problem, problem
 
 Responses = dict[int | str, dict[str, Any]]
 TEMPLATE = "#/components/schemas/{model}"
-ALWAYS = (Code.INVALID_REQUEST, Code.REDIS_UNAVAILABLE, Code.INTERNAL)
-BODY = (Code.INVALID_JSON, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE)
+ALWAYS = (Code.INVALID_REQUEST, Code.HOST_NOT_ALLOWED, Code.REDIS_UNAVAILABLE, Code.INTERNAL)
+ANY_BODY = (Code.ORIGIN_NOT_ALLOWED, Code.BODY_TOO_LARGE, Code.BODY_TOO_SLOW)  # of a change, also of one without a body
+BODY = (*ANY_BODY, Code.INVALID_JSON, Code.UNSUPPORTED_MEDIA_TYPE, Code.GATEWAY_BUSY)
 SUBMISSION = (
     *BODY,
     Code.IDEMPOTENCY_KEY_REUSED,

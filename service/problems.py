@@ -22,6 +22,7 @@ from service.invalid import field_error, printable, shown
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+MOST_ERRORS = 20  # fields that one problem names
 RETRY_AFTER = 5  # seconds, when Redis or the store is away
 log = structlog.get_logger("ovam.gateway")
 
@@ -40,8 +41,11 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.INVALID_REQUEST: Answer(422, "The request is not valid"),
         Code.INVALID_ARGUMENT: Answer(422, "A value is not allowed"),
         Code.BODY_TOO_LARGE: Answer(413, "The body is too large"),
+        Code.BODY_TOO_SLOW: Answer(408, "The body did not come in time"),
         Code.NOT_FOUND: Answer(404, "There is nothing at this address"),
         Code.METHOD_NOT_ALLOWED: Answer(405, "This address does not have this method"),
+        Code.HOST_NOT_ALLOWED: Answer(421, "The gateway does not answer for this host"),
+        Code.ORIGIN_NOT_ALLOWED: Answer(403, "A page of another site may not change anything"),
         Code.UNSUPPORTED_MEDIA_TYPE: Answer(415, "The body is not declared as JSON"),
         Code.RANGE_NOT_SATISFIABLE: Answer(416, "The range starts beyond the end of the artifact"),
         Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key was used for another request"),
@@ -86,6 +90,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.TOKEN_FILE_UNREADABLE: Answer(422, "The token file cannot be read"),
         Code.TOKEN_FILE_UNSAFE: Answer(422, "The token file contains more than arrays and strings"),
         Code.QUEUE_FULL: Answer(429, "Too many jobs are waiting"),
+        Code.GATEWAY_BUSY: Answer(503, "The gateway is busy with other large requests"),
         Code.NO_WORKER: Answer(503, "No worker serves a model yet"),
         Code.REDIS_UNAVAILABLE: Answer(503, "The queue cannot be reached"),
         Code.STORE_UNAVAILABLE: Answer(503, "The artifact store cannot be reached"),
@@ -153,6 +158,8 @@ def answer_to(error: ServiceError, at: Address) -> Response:
     """The answer to an error of our own."""
     errors = [] if error.field is None else [FieldError(field=error.field, detail=error.detail, value=shown(error.value))]
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.code is Code.BODY_TOO_SLOW:
+        headers["Connection"] = "close"  # what is left of the body is not waited for
     if isinstance(error, UnsatisfiableError):
         headers["Content-Range"] = f"bytes */{error.size}"
     return response(problem(error.code, error.detail, at=at, errors=errors), headers)
@@ -182,17 +189,16 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     """The body or a parameter is not what the schema says."""
     if not isinstance(error, RequestValidationError):
         raise error
-    found, at = error.errors(), Address.of(request.scope)
-    if found[0]["type"] == "json_invalid":
-        detail = f"the body is not JSON: {found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
-        return response(problem(Code.INVALID_JSON, detail, at=at))
-    errors = [field_error(each, error.body) for each in found]
-    detail = "; ".join(f"{each.field}: {each.detail}" for each in errors[:5])
-    return response(problem(Code.INVALID_REQUEST, detail, at=at, errors=errors))
+    found = error.errors()
+    errors = [field_error(each, error.body) for each in found[:MOST_ERRORS]]
+    sentences = [f"{each.field}: {each.detail}" for each in errors[:5]]
+    if len(found) > len(sentences):
+        sentences.append(f"and {len(found) - len(sentences)} more")
+    return response(problem(Code.INVALID_REQUEST, "; ".join(sentences), at=Address.of(request.scope), errors=errors))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """What the router and the body's parser say."""
+    """What the router says."""
     if not isinstance(error, HTTPException):
         raise error
     at, headers = Address.of(request.scope), error.headers
@@ -207,8 +213,6 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
             found = problem(
                 Code.METHOD_NOT_ALLOWED, f"{at.path} does not have method {request.method}; allowed: {allowed}", at=at
             )
-        case HTTPStatus.BAD_REQUEST:
-            found = problem(Code.INVALID_JSON, "the body cannot be read as JSON in UTF-8", at=at)
         case _:
             found = problem(Code.INTERNAL, error.detail, at=at)
     return response(found, headers)
@@ -228,7 +232,7 @@ def methods_at(request: Request) -> list[str]:
 async def on_redis_error(request: Request, error: Exception) -> Response:
     """Redis is away."""
     log.warning("redis-unavailable", error=str(error))
-    sentence = "Redis cannot be reached; nothing was lost, try again"
+    sentence = "Redis cannot be reached; try again"
     return answer_to(ServiceError(Code.REDIS_UNAVAILABLE, sentence, retry_after=RETRY_AFTER), Address.of(request.scope))
 
 

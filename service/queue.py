@@ -1,6 +1,8 @@
 """The one producer: a job is admitted, filed and tied to its idempotency key in one step, or not at all."""
 
+import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,6 +22,8 @@ from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
 
 RETRY_AFTER = 5  # seconds, when the queue is full
+DELIVERED_WITHIN = 0.5  # seconds: the job is filed, and its client waits for the answer
+UNKNOWN_OUTCOME = "Redis did not answer, and the job may have been filed; with an `Idempotency-Key` you can safely try again"
 REPLAYED_FOR = timedelta(hours=24)
 log = structlog.get_logger("ovam.gateway")
 
@@ -38,6 +42,7 @@ if fingerprint ~= '' then
   end
 end
 if record == '' then return {'absent', ''} end
+if redis.call('EXISTS', job) == 1 then return {'created', id} end  -- sent again after a connection was lost
 if redis.call('ZCARD', queued) >= tonumber(limit) then return {'full', ''} end
 
 redis.call('SET', job, record, 'EX', life)
@@ -83,10 +88,11 @@ class Queue:
         self.job_ttl = job_ttl
         self.script = redis.register_script(SUBMIT)
 
-    async def submit(self, job: AnyJob, once: Once | None, upload: bytes | None = None) -> tuple[str, bool]:
-        """File a job, its upload and a large request first; returns its id and whether it is new.
+    async def submit(self, job: AnyJob, once: Once | None, upload: bytes | None = None) -> tuple[JobRecord, bool]:
+        """File a job, its upload and a large request first; returns its record and whether it is new.
 
-        Raises queue-full, idempotency-key-reused or idempotency-key-in-flight.
+        Raises queue-full, idempotency-key-reused or idempotency-key-in-flight, and redis-unavailable when nobody knows whether it
+        was filed.
         """
         record, objects = split(JobRecord.filed(job, self.job_ttl))
         if upload is not None:
@@ -99,6 +105,9 @@ class Queue:
         except ServiceError:
             outcome = "refused"
             raise
+        except RedisError as error:
+            log.warning("redis-unavailable", error=type(error).__name__)
+            raise ServiceError(Code.REDIS_UNAVAILABLE, UNKNOWN_OUTCOME, retry_after=RETRY_AFTER) from error
         finally:
             # Nobody knows what became of a submission that Redis did not answer; the janitor removes what no job has.
             if outcome not in ("created", ""):
@@ -109,12 +118,13 @@ class Queue:
             raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)
         if outcome == "created":
             await self._deliver(job_id, record.kind)
-        return job_id, outcome == "created"
+            return record, True
+        return await self.ledger.get(job_id), False
 
-    async def replay(self, once: Once) -> str | None:
+    async def replay(self, once: Once) -> JobRecord | None:
         """The job that an earlier copy of this request created, if it still exists."""
         outcome, job_id = await self._run(once, None)
-        return job_id if outcome == "replayed" else None
+        return await self.ledger.get(job_id) if outcome == "replayed" else None
 
     async def answered(self, once: Once) -> None:
         """The first request with this key has its answer; further ones get the same job at once."""
@@ -140,13 +150,16 @@ class Queue:
     async def _deliver(self, job_id: str, kind: str) -> None:
         """Hand a job to its docket. The job is filed already: should this fail, a worker's janitor delivers it later."""
         try:
-            await enqueue(self.dockets[keys.docket_of(kind)], job_id)
-        except RedisError as error:
-            log.warning("delivery-postponed", job_id=job_id, error=str(error))
+            async with asyncio.timeout(DELIVERED_WITHIN):
+                await enqueue(self.dockets[keys.docket_of(kind)], job_id)
+        except (RedisError, TimeoutError) as error:
+            log.warning("delivery-postponed", job_id=job_id, error=type(error).__name__)
 
     async def _withdraw(self, record: JobRecord) -> None:
-        """Take a job from its docket; a worker that has just got it finds it gone from the ledger."""
-        await self.dockets[keys.docket_of(record.kind)].cancel(record.id)
+        """Take a job from its docket. A worker that gets it all the same finds that it is over, or gone from the ledger."""
+        with suppress(RedisError, TimeoutError):
+            async with asyncio.timeout(DELIVERED_WITHIN):
+                await self.dockets[keys.docket_of(record.kind)].cancel(record.id)
 
     async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str]:
         """One look at the key, and the job filed if there is one to file."""

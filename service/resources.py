@@ -1,28 +1,34 @@
 """What lives as long as the app: connections to Redis, the dockets, the store."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from docket import Docket
 from fastapi import Depends, Request
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from contracts.state import keys
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
+from service.bodies import Turns
 from service.catalog import Catalog
-from service.events import BLOCK
+from service.decoding import Decoders
+from service.events import BLOCK, Events
 from service.queue import Queue
 from service.settings import GatewaySettings
+from service.stores import PromptStore
 from service.validation.lookups import Lookups
 
-ANSWERS_WITHIN = 5.0  # seconds that Redis may take
+ANSWERS_WITHIN = 1.5  # seconds that Redis may take: a request is answered within 2 whatever happens to it
+CONNECTIONS = 64  # to Redis, for short commands; a request that finds none free waits for one
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,13 @@ class Resources:
 
     settings: GatewaySettings
     redis: Redis
-    patient: Redis
-    """For reads that wait."""
+    events: Events
     store: ArtifactStore
     ledger: Ledger
     catalog: Catalog
     queue: Queue
     lookups: Lookups
+    turns: Turns
 
 
 def resources_of(request: Request) -> Resources:
@@ -52,28 +58,51 @@ With = Annotated[Resources, Depends(resources_of)]
 async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
     """The resources of an app. Redis may be away: requests say so until it is back."""
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN))
-        patient = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN + BLOCK))
+        redis = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN, CONNECTIONS))
+        patient = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN + BLOCK, 1))
+        events = Events(redis, patient)
+        await stack.enter_async_context(beside(events.run()))
         dockets = {name: await stack.enter_async_context(docket(name, settings.redis_url)) for name in keys.DOCKETS}
         ledger, catalog = Ledger(redis), Catalog(redis)
         life = timedelta(seconds=settings.job_ttl_seconds)
-        store = ArtifactStore.at(settings.store)
+        store = PromptStore(ArtifactStore.at(settings.store).store)
         queue = Queue(redis, dockets, store, max_queued=settings.max_queued, job_ttl=life)
         yield Resources(
             settings=settings,
             redis=redis,
-            patient=patient,
+            events=events,
             store=store,
             ledger=ledger,
             catalog=catalog,
             queue=queue,
-            lookups=Lookups(settings, catalog, ledger),
+            lookups=Lookups(settings, catalog, ledger, stack.enter_context(closing(Decoders()))),
+            turns=Turns(),
         )
 
 
-def connection(url: str, timeout: float) -> Redis:
-    """A pool of connections; a stale one is replaced once, without delay."""
-    return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=2.0, retry=Retry(NoBackoff(), 1))
+def connection(url: str, timeout: float, connections: int) -> Redis:
+    """A pool of connections; a stale one is replaced once, without delay. Who does not answer in time is not asked again."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=None,  # to wait for: each of them is free again in time
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+    )
+    return Redis.from_pool(pool)
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let something run for as long as the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def docket(name: str, url: str) -> Docket:

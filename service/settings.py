@@ -6,6 +6,8 @@ from pydantic import Field, field_validator
 
 from contracts.settings import CommonSettings
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 class GatewaySettings(CommonSettings):
     """What the gateway admits, and where it listens."""
@@ -18,7 +20,12 @@ class GatewaySettings(CommonSettings):
     cors_origins: str = Field(
         "", description="origins whose pages may call the gateway, separated by commas, or *; none without it"
     )
-    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="largest request body")
+    allowed_hosts: str = Field(
+        "",
+        description="host names by which clients call the gateway, separated by commas, or *; by default `localhost` alone if it "
+        "listens on this machine only, else any; addresses are always allowed",
+    )
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="largest request body; most routes take less")
     max_queued: int = Field(256, ge=1, description="jobs that may wait; further ones are answered with 429")
     max_steps: int = Field(150, ge=1, description="most num_inference_steps of a generation")
     max_images: int = Field(8, ge=1, description="most num_images of a generation")
@@ -38,6 +45,13 @@ class GatewaySettings(CommonSettings):
     def origins(self) -> list[str]:
         """The origins whose pages may call the gateway."""
         return listed(self.cors_origins)
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names by which clients may call the gateway, in lower case; None for any."""
+        named = frozenset(listed(self.allowed_hosts.lower()))
+        local = self.host in LOOPBACK
+        return None if "*" in named or not (named or local) else named | {"localhost"}
 
 
 def listed(text: str) -> list[str]:

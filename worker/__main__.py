@@ -8,7 +8,7 @@ import sys
 from redis import Redis
 from redis.exceptions import RedisError
 
-from contracts.settings import BadSettingsError, load
+from contracts.settings import BadSettingsError, load, without_secrets
 from worker.settings import WorkerSettings
 
 M_ARENA_MAX = -8  # of glibc's mallopt
@@ -38,7 +38,7 @@ def require_redis(url: str) -> None:
         with Redis.from_url(url) as redis:
             redis.ping()
     except RedisError as error:
-        raise BadSettingsError(f"OVAM_REDIS_URL: no Redis answers at {url}: {error}") from error
+        raise BadSettingsError(f"OVAM_REDIS_URL: no Redis answers at {without_secrets(url)}: {error}") from error
 
 
 def save_memory() -> None:

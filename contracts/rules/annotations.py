@@ -5,6 +5,7 @@ The forms of masks are the library's, see `ovam.core.mask_files`.
 
 import base64
 import binascii
+import math
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from contracts.schema.errors import Code, ServiceError, service_error
 from contracts.schema.optimize import Example, LabelsExample, Mask, MaskExample, MasksExample, OptimizeRequest, RunLengths
 from ovam.core.label_maps import IGNORE
-from ovam.core.mask_files import labels_of_png, marks_of, resized_to
+from ovam.core.mask_files import HEADER, MOST_PIXELS, labels_of_png, marks_of, resized_to, size_of_png
 from ovam.errors import OvamError
 
 Size = tuple[int, int]
@@ -42,6 +43,45 @@ def check(request: OptimizeRequest, sizes: Sequence[Size]) -> None:
     """Raise what `annotations` raises."""
     for _ in annotations(request, sizes):
         pass
+
+
+def pixels(request: OptimizeRequest, sizes: Sequence[Size]) -> int:
+    """How many pixels the masks of a request promise to have, without reading more of them than that."""
+    return sum(
+        height * width
+        for example, size in zip(request.examples, sizes, strict=True)
+        for height, width in (promised(mask, size) for mask in masks_of(example))
+    )
+
+
+def masks_of(example: Example) -> list[Mask]:
+    """The masks of an example, or its map of labels."""
+    match example:
+        case LabelsExample():
+            return [example.labels]
+        case MaskExample():
+            return [example.mask]
+        case MasksExample():
+            return [*example.masks.values()]
+        case _:
+            assert_never(example)
+
+
+def promised(mask: Mask, size: Size) -> Size:
+    """The size that a mask of an image of `size` says it has; nothing for one that is refused for it."""
+    match mask:
+        case str():
+            try:
+                found = size_of_png(decoded(mask[: 4 * HEADER.size], field="")) or (0, 0)
+            except ServiceError:
+                return 0, 0
+        case RunLengths():
+            found = mask.size
+        case list():
+            return size
+        case _:
+            assert_never(mask)
+    return found if math.prod(found) <= MOST_PIXELS else (0, 0)
 
 
 def labels_of(example: Example, classes: Sequence[str], size: Size, *, field: str) -> Labels:

@@ -4,6 +4,8 @@ A code is stable: clients may branch on it. `service/problems.py` holds the one 
 """
 
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, Field, JsonValue
 
@@ -17,8 +19,11 @@ class Code(StrEnum):
     INVALID_JSON = "invalid-json"
     INVALID_REQUEST = "invalid-request"
     BODY_TOO_LARGE = "body-too-large"
+    BODY_TOO_SLOW = "body-too-slow"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
+    HOST_NOT_ALLOWED = "host-not-allowed"
+    ORIGIN_NOT_ALLOWED = "origin-not-allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     RANGE_NOT_SATISFIABLE = "range-not-satisfiable"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
@@ -67,6 +72,7 @@ class Code(StrEnum):
     TOKEN_FILE_UNSAFE = "token-file-unsafe"
     # the service
     QUEUE_FULL = "queue-full"
+    GATEWAY_BUSY = "gateway-busy"
     NO_WORKER = "no-worker"
     REDIS_UNAVAILABLE = "redis-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
@@ -105,6 +111,11 @@ class ServiceError(Exception):
         self.field = field
         self.value = value
         self.retry_after = retry_after  # seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is made again on the other side of a process' border."""
+        more = {"field": self.field, "value": self.value, "retry_after": self.retry_after}
+        return partial(ServiceError, self.code, self.detail, **more), ()
 
 
 class Failure(BaseModel, frozen=True):

@@ -17,7 +17,9 @@ from pydantic import (
 )
 
 from ovam.core.selection import Span
+from ovam.errors import shown
 
+LONGEST_WORD = 64  # characters of a word that a known one is sought for: to compare takes the square of its length
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 TokenRef = Annotated[str, StringConstraints(pattern=rf"^{NAME}(@[1-9]\d{{0,8}})?$")]
@@ -27,6 +29,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 Base64 = Annotated[str, StringConstraints(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+MAX_WIDTH = 8192  # numbers in a row of an embedding
 Split = Literal["block", "evaluation", "head"]
 Branch = Literal["conditional", "unconditional"]
 
@@ -82,7 +85,7 @@ def by_kind(*members: type) -> WrapValidator:
         if not isinstance(value, Mapping) or "kind" not in value:
             raise ValueError(f"`kind` is missing; {allowed}")
         if value["kind"] not in kinds:
-            raise ValueError(f"`kind` is {value['kind']!r}; {allowed}{suggestion(value['kind'], kinds)}")
+            raise ValueError(f"`kind` is {shown(value['kind'])}; {allowed}{suggestion(value['kind'], kinds)}")
         return validate(value)
 
     return WrapValidator(check)
@@ -90,7 +93,8 @@ def by_kind(*members: type) -> WrapValidator:
 
 def suggestion(value: object, known: Sequence[str]) -> str:
     """Return the known word that is close to a wrong one, as the end of an error; nothing if none is."""
-    close = get_close_matches(value.lower(), known, n=1) if isinstance(value, str) else []
+    word = value.lower() if isinstance(value, str) and len(value) <= LONGEST_WORD else ""
+    close = get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -110,7 +114,7 @@ Positions = Annotated[
     Literal["all"]
     | int
     | Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-    | Annotated[list[int], Field(min_length=1, max_length=1000)]
+    | Annotated[list[int], Field(min_length=1, max_length=1000, fail_fast=True)]
     | Span,
     one_of(
         '"all", a position, a list of up to 1000, a range as {"start": 0, "stop": 5, "step": 1}, or a fraction from 0 to below 1'
@@ -122,7 +126,7 @@ Block = Annotated[
     one_of("a resolution, at least 1, or a part of a name: 1 to 200 of A-Z, a-z, 0-9, _ and ."),
 ]
 Blocks = Annotated[
-    Literal["all"] | Annotated[list[Block], Field(min_length=1, max_length=200)],
+    Literal["all"] | Annotated[list[Block], Field(min_length=1, max_length=200, fail_fast=True)],
     one_of('"all", or a list of up to 200 parts of names ("up", "down_blocks.1") and resolutions (16)'),
 ]
 """Some of the cross-attention blocks, see `ovam.core.selection`."""

@@ -10,6 +10,7 @@ MAX_SEED = 2**63 - 64  # leaves room for the seeds of further images
 TIMESTEPS = 1000  # of the diffusion that Stable Diffusion is trained with
 NOISE_TIMESTEPS = (900, 800, 700, 600, 500, 400, 300, 200, 100)  # where noise is added to a real image, unless a request says
 DDIM_STEPS = 30  # of a real image's inversion, unless a request says
+Timesteps = Annotated[list[Annotated[int, Field(ge=0, lt=TIMESTEPS)]], Field(min_length=1, max_length=TIMESTEPS, fail_fast=True)]
 
 
 class CaptureOptions(Schema):
@@ -90,7 +91,7 @@ class ImageOptions(Schema):
     """Of the noise."""
     inversion: Literal["none", "ddim"] = "none"
     """Add noise at each timestep, or follow DDIM's deterministic path from the image."""
-    timesteps: Annotated[list[Annotated[int, Field(ge=0, lt=TIMESTEPS)]], Field(min_length=1, max_length=TIMESTEPS)] | None = None
+    timesteps: Timesteps | None = None
     """Where noise is added, for inversion `none`; 900, 800 ... 100 without it."""
     num_inference_steps: Annotated[int, Field(ge=1, le=TIMESTEPS)] | None = None
     """Steps of the DDIM inversion; 30 without it."""

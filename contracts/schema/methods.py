@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, Type
 
 from contracts.schema.fields import Blocks, Name, Positions, Schema, by_kind, suggestion
 from ovam.core.methods import METHODS, Method, MethodName
+from ovam.errors import shown
 
 BOUNDED = {"blocks": Blocks, "evaluations": Positions, "heads": Positions}  # the same as in `Method`, with limits of size
 TAGGED = ("refine", "threshold")
@@ -45,7 +46,7 @@ Settings = create_model("Settings", __base__=PartialSettings, __doc__=PartialSet
 def known_method(name: object) -> object:
     """Refuse the name of no method, with the one that is close to it."""
     if isinstance(name, str) and name not in METHODS:
-        raise ValueError(f"there is no method {name!r}; allowed: {', '.join(METHODS)}{suggestion(name, [*METHODS])}")
+        raise ValueError(f"there is no method {shown(name)}; allowed: {', '.join(METHODS)}{suggestion(name, [*METHODS])}")
     return name
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from contracts.schema.fields import (
+    MAX_WIDTH,
     Artifact,
     Base64,
     Blocks,
@@ -29,7 +30,8 @@ MOST_RUNS = 1 << 20
 OTHER_MASK = "a mask is a PNG in base64, run lengths `{size, counts}`, or polygons `[[x0, y0, x1, y1, ...]]`"
 OTHER_INITIAL = "an initial embedding takes one of `word`, `embedding` or `token`"
 OTHER_EXAMPLE = "an example takes one of `mask`, `masks` or `labels`"
-Polygons = Annotated[list[Annotated[list[Number], Field(min_length=6, max_length=20_000)]], Field(min_length=1, max_length=1000)]
+Outline = Annotated[list[Number], Field(min_length=6, max_length=20_000, fail_fast=True)]
+Polygons = Annotated[list[Outline], Field(min_length=1, max_length=1000, fail_fast=True)]
 Schedule = Annotated[Constant | Step | Cosine, Field(discriminator="kind"), by_kind(Constant, Step, Cosine)]
 Optimizer = Literal["sgd", "adam"]
 LEARNING_RATES: dict[Optimizer, float] = {"sgd": 100.0, "adam": 0.1}
@@ -42,7 +44,7 @@ class RunLengths(Schema):
     size: tuple[int, int]
     """(height, width)."""
     counts: Annotated[
-        str | Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MOST_RUNS)],
+        str | Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MOST_RUNS, fail_fast=True)],
         one_of(f"COCO's compressed text, or a list of up to {MOST_RUNS} lengths"),
     ]
     """COCO's compressed text, or the lengths of the runs outside and inside in turn, down the columns."""
@@ -119,7 +121,7 @@ class WordInitial(Schema):
 class EmbeddingInitial(Schema):
     """A class starts from a row."""
 
-    embedding: list[Number] = Field(min_length=1, max_length=8192)
+    embedding: list[Number] = Field(min_length=1, max_length=MAX_WIDTH, fail_fast=True)
 
 
 class TokenInitial(Schema):

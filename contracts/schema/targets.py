@@ -5,11 +5,12 @@ from typing import Annotated, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from contracts.schema.fields import Label, Schema, Text, TokenRef
+from contracts.schema.fields import MAX_WIDTH, Label, Schema, Text, TokenRef
 from contracts.schema.methods import Settings
 from ovam.core.methods import TargetKind
 
 MAX_ROWS = 77
+Row = Annotated[list[float], Field(max_length=MAX_WIDTH, fail_fast=True)]
 
 
 class TargetOptions(Schema):
@@ -65,9 +66,9 @@ class EmbeddingTarget(TargetOptions):
 
     label: Label
     """Its name in the answer."""
-    embedding: list[list[float]] = Field(min_length=1, max_length=MAX_ROWS)
+    embedding: list[Row] = Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)
     """Rows (tokens, text width) to take the softmax over."""
-    rows: Annotated[list[int], Field(min_length=1, max_length=MAX_ROWS)] | None = None
+    rows: Annotated[list[int], Field(min_length=1, max_length=MAX_ROWS, fail_fast=True)] | None = None
     """Rows whose maps are averaged; all but the first without it."""
 
     @property

@@ -32,6 +32,11 @@ def events(job_id: str) -> str:
     return f"ovam:events:{job_id}"
 
 
+def wake(gateway: str) -> str:
+    """Stream with a short life: by an entry a gateway interrupts its own read of events."""
+    return f"ovam:wake:{gateway}"
+
+
 def idempotency(key: str) -> str:
     """Hash: the fingerprint of a request, the job it created, and until when (ms) its first answer is awaited."""
     return f"ovam:idempotency:{key}"

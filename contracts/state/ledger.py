@@ -35,6 +35,7 @@ MAX_EVENTS = 2000  # per job
 KEPT_EVENTS = 200  # of a job that has ended, about
 INNOCENT_ATTEMPTS = 5  # times the deaths that are allowed: a job that is never to blame ends, too
 PAGE = 100  # records read at once for a listing
+MOST_PAGES = 10  # read for one listing, however few of them it wants
 
 
 class LostJob(Exception):  # noqa: N818  # not an error: the work is simply no longer wanted
@@ -65,11 +66,15 @@ class Ledger:
 
     async def newest(
         self, before: str | None, limit: int, *, kind: Kind | None = None, state: State | None = None
-    ) -> list[JobRecord]:
-        """Up to `limit` records of a kind and state, newest first, all older than the job `before`."""
+    ) -> tuple[list[JobRecord], str | None]:
+        """Up to `limit` records of a kind and state, newest first, all older than the job `before`.
+
+        And before which job to go on, when there are fewer because enough was read; else None.
+        """
         found: list[JobRecord] = []
-        edge = "+" if before is None else f"({before}"
-        while ids := [text(each) for each in await self.redis.zrevrangebylex(keys.JOBS, edge, "-", 0, PAGE)]:
+        for _ in range(MOST_PAGES):
+            edge = "+" if before is None else f"({before}"
+            ids = [text(each) for each in await self.redis.zrevrangebylex(keys.JOBS, edge, "-", 0, PAGE)]
             for job_id, data in zip(ids, await self.redis.mget([keys.job(each) for each in ids]), strict=True):
                 if data is None:
                     await self.redis.zrem(keys.JOBS, job_id)
@@ -79,9 +84,11 @@ class Ledger:
                 if record and kind in (None, record.kind) and state in (None, record.state):
                     found.append(record)
                 if len(found) == limit:
-                    return found
-            edge = f"({ids[-1]}"
-        return found
+                    return found, None
+            if len(ids) < PAGE:
+                return found, None
+            before = ids[-1]
+        return found, before
 
     async def claim(self, job_id: str, *, max_attempts: int, holder: str = "") -> JobRecord:
         """Take the job: a new attempt, which waits for the device of `holder`. LostJob if the job is not to be run.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ovam.core.arrays import array_of
 from ovam.core.coco import decode_run_lengths, fill_polygons
@@ -111,16 +111,27 @@ def labels_of_png(data: bytes, classes: int) -> UInt8[np.ndarray, "height width"
 
 def png(data: bytes) -> Image.Image:
     """Read a PNG, unpacking it only if its header does not promise too much."""
-    signature, chunk, width, height, *_ = HEADER.unpack_from(data) if len(data) >= HEADER.size else (b"", b"", 0, 0)
-    if signature != SIGNATURE or chunk != b"IHDR":
+    size = size_of_png(data)
+    if size is None:
         raise MaskNotAnImageError(f"this is not a PNG; it begins with {data[:8]!r}")
-    check_pixels(height, width)
+    check_pixels(*size)
     try:
         image = Image.open(BytesIO(data), formats=["PNG"])
         image.load()
     except UNREADABLE as error:
-        raise MaskNotAnImageError(f"the PNG is damaged: {error}") from error
+        raise MaskNotAnImageError(f"the PNG is damaged: {reason_of(error)}") from error
     return image
+
+
+def size_of_png(data: bytes) -> Size | None:
+    """Return the (height, width) that the first bytes of a PNG promise; `None` for bytes that are no PNG's."""
+    signature, chunk, width, height, *_ = HEADER.unpack_from(data) if len(data) >= HEADER.size else (b"", b"", 0, 0)
+    return (height, width) if signature == SIGNATURE and chunk == b"IHDR" else None
+
+
+def reason_of(error: Exception) -> str:
+    """Return what is wrong with an image, without the address of an object in memory that Pillow names."""
+    return "no image is in it" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
 
 
 def check_pixels(height: int, width: int) -> None:

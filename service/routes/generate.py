@@ -8,19 +8,19 @@ from contracts.schema.errors import Code
 from contracts.schema.images import GenerateRequest
 from contracts.schema.jobs import JobRecord
 from service import examples
+from service.bodies import BodyRoute
 from service.openapi import SUBMISSION, body, example, problems
 from service.resources import With
-from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+from service.routes.submission import IdempotencyKey, Prefer, accept
 from service.validation import generate as validation
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 
 
 @router.post(
     "/v1/generate",
     status_code=202,
     response_model=JobRecord,
-    dependencies=[JSON_ONLY],
     responses={
         201: example(examples.SUCCEEDED, "finished within `Prefer: wait`", model=JobRecord),
         202: example(examples.QUEUED, "queued; follow `Location`"),

@@ -1,7 +1,9 @@
 """How the service is, what it has done, and what its codes mean."""
 
+import asyncio
 from typing import Annotated, Literal
 
+import structlog
 from fastapi import APIRouter, Path, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
@@ -14,6 +16,7 @@ from service.problems import ANSWERS
 from service.resources import Resources, With
 
 router = APIRouter(tags=["service"])
+log = structlog.get_logger("ovam.gateway")
 WELL = {"redis": "ok", "store": "ok", "worker": "ok"}
 
 
@@ -56,11 +59,8 @@ async def health() -> Health:
 )
 async def readiness(resources: With, response: Response) -> Readiness:
     """Say whether Redis, the store and at least one worker are there."""
-    checks = {
-        "redis": await redis_check(resources),
-        "store": await store_check(resources),
-        "worker": await worker_check(resources),
-    }
+    found = await asyncio.gather(redis_check(resources), store_check(resources), worker_check(resources))
+    checks = dict(zip(("redis", "store", "worker"), found, strict=True))
     ready = all(check == "ok" for check in checks.values())
     response.status_code = 200 if ready else 503
     return Readiness(status="ready" if ready else "not ready", checks=checks)
@@ -97,7 +97,8 @@ async def redis_check(resources: Resources) -> str:
     try:
         await resources.redis.ping()
     except RedisError as error:
-        return f"Redis cannot be reached: {error}"
+        log.warning("redis-unavailable", error=str(error))
+        return "Redis cannot be reached; the gateway's log says more"
     return "ok"
 
 
@@ -105,8 +106,9 @@ async def store_check(resources: Resources) -> str:
     """Whether the store takes writes."""
     try:
         await resources.store.probe()
-    except ServiceError:
-        return "the artifact store takes no writes"
+    except ServiceError as error:
+        log.warning("store-unavailable", error=error.detail)
+        return "the artifact store takes no writes; the gateway's log says more"
     return "ok"
 
 

@@ -15,12 +15,13 @@ from contracts.schema.fields import JobId
 from contracts.schema.jobs import JobRecord, Kind, Progress, State
 from contracts.state import keys
 from service import artifacts, examples
-from service.events import START, follow
-from service.openapi import example, problems
+from service.bodies import BodyRoute
+from service.events import START
+from service.openapi import ANY_BODY, example, problems
 from service.resources import With
 from service.routes.submission import written
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=BodyRoute)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -40,7 +41,7 @@ class JobSummary(BaseModel, frozen=True):
 
 
 class JobList(BaseModel, frozen=True):
-    """A page of jobs, newest first."""
+    """A page of jobs, newest first. With `kind` or `state` it may have fewer than `limit` although there is a `next` one."""
 
     jobs: list[JobSummary]
     next: str | None = Field(description="`cursor` of the next page; null on the last")
@@ -70,9 +71,9 @@ async def list_jobs(
     state: State | None = None,
 ) -> JobList:
     """List jobs, newest first."""
-    found = await resources.ledger.newest(cursor, limit + 1, kind=kind, state=state)
+    found, edge = await resources.ledger.newest(cursor, limit + 1, kind=kind, state=state)
     page = [JobSummary.model_validate(record, from_attributes=True) for record in found[:limit]]
-    return JobList(jobs=page, next=page[-1].id if len(found) > limit else None)
+    return JobList(jobs=page, next=page[-1].id if len(found) > limit else edge)
 
 
 @router.get(
@@ -101,7 +102,7 @@ async def follow_job(
     ] = START,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job: `state` and `progress` events, from the first or from `Last-Event-ID` on, until it is final."""
-    async for event in follow(resources.patient, record.id, last):
+    async for event in resources.events.follow(record.id, last):
         yield ServerSentEvent(raw_data=event.data, event=event.name, id=event.id)
 
 
@@ -148,7 +149,7 @@ async def get_artifact(
     response_model=JobRecord,
     responses={
         200: example(examples.CANCELED, "canceled, or asked to stop at its next step"),
-        **problems(Code.UNKNOWN_JOB, Code.JOB_EXPIRED, Code.JOB_FINISHED),
+        **problems(*ANY_BODY, Code.UNKNOWN_JOB, Code.JOB_EXPIRED, Code.JOB_FINISHED),
     },
 )
 async def cancel_job(record: LiveRecord, http: Request, resources: With) -> Response:
@@ -159,7 +160,7 @@ async def cancel_job(record: LiveRecord, http: Request, resources: With) -> Resp
 @router.delete(
     "/{job_id}",
     status_code=204,
-    responses={204: {"description": "gone"}, **problems(Code.UNKNOWN_JOB, Code.STORE_UNAVAILABLE)},
+    responses={204: {"description": "gone"}, **problems(*ANY_BODY, Code.UNKNOWN_JOB, Code.STORE_UNAVAILABLE)},
 )
 async def delete_job(record: Record, resources: With) -> None:
     """Delete a job with its events and files. One that runs is stopped at its next step."""

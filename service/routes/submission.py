@@ -1,16 +1,19 @@
 """What all job submissions share: media type, idempotency, and waiting for the answer."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Response
+import structlog
+from fastapi import Header, Response
 from fastapi import Request as HttpRequest
+from redis.exceptions import RedisError
+from starlette.types import Receive, Scope, Send
 
-from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord
-from service.events import finished
 from service.queue import Once
 from service.resources import Resources
 from service.validation.lookups import Lookups
@@ -19,6 +22,7 @@ LONGEST_WAIT = 60  # seconds
 RETRY_AFTER = "1"  # second
 WAIT = re.compile(r"\bwait\s*=\s*(\d{1,9})\b", re.IGNORECASE | re.ASCII)
 R = TypeVar("R", bound=Schema)
+log = structlog.get_logger("ovam.gateway")
 
 IdempotencyKey = Annotated[
     str | None,
@@ -32,17 +36,6 @@ Prefer = Annotated[
     str | None,
     Header(alias="Prefer", description="`wait=N`: answer with the finished job if it ends within N seconds, at most 60"),
 ]
-
-
-def json_only(request: HttpRequest) -> None:
-    """Raise unsupported-media-type unless the body is declared as JSON."""
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not re.fullmatch(r"application/([a-z0-9.-]+\+)?json", declared):
-        detail = f"the body is declared as {declared or 'nothing'!r}; send `Content-Type: application/json`"
-        raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Type", value=declared)
-
-
-JSON_ONLY = Depends(json_only)
 
 
 def asked_wait(prefer: str | None) -> int:
@@ -62,17 +55,47 @@ async def accept(
     upload: bytes | None = None,
 ) -> Response:
     """Fill in and check a request, file its job, with a file that came with it, and answer with the job's record."""
-    wait = asked_wait(prefer)
-    once = Once.of(key, request, wait, about=str(http.path_params.get("job_id", ""))) if key else None
-    job_id, new = (await resources.queue.replay(once) if once else None), False
-    if job_id is None:
-        job_id, new = await resources.queue.submit(await filled(request, resources.lookups), once, upload)
-    try:
-        record = await finished(resources.patient, job_id, wait) if wait else await resources.ledger.get(job_id)
-    finally:
-        if once and new and wait:
-            await resources.queue.answered(once)
-    return answer(http, record, waited=bool(wait), replayed=not new)
+    wait, once = asked_wait(prefer), None
+    if key:
+        once = await asyncio.to_thread(Once.of, key, request, wait, about=str(http.path_params.get("job_id", "")))
+    record, new = (await resources.queue.replay(once) if once else None), False
+    if record is None:
+        record, new = await resources.queue.submit(await filled(request, resources.lookups), once, upload)
+    if not wait:
+        return answer(http, record, waited=False, replayed=not new)
+    return Waiting(HttpRequest(http.scope), record, wait, once, resources, new=new)
+
+
+class Waiting(Response):
+    """An answer that waits for its job. It is sent after the request was handled, so that nothing of its body is kept meanwhile.
+
+    When it cannot wait or look (Redis is away, the gateway stops), it says what is known: the job was filed.
+    """
+
+    def __init__(
+        self, http: HttpRequest, record: JobRecord, wait: int, once: Once | None, resources: Resources, *, new: bool
+    ) -> None:
+        super().__init__()
+        self.http = http
+        self.record = record
+        self.wait = wait
+        self.once = once
+        self.resources = resources
+        self.new = new
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait, then answer."""
+        record, resources = self.record, self.resources
+        try:
+            await resources.events.finished(record.id, self.wait)
+            record = await resources.ledger.get(record.id)
+        except RedisError as error:
+            log.warning("redis-unavailable", error=type(error).__name__)
+        finally:
+            if self.once and self.new:
+                with suppress(RedisError):
+                    await resources.queue.answered(self.once)
+        await answer(self.http, record, waited=True, replayed=not self.new)(scope, receive, send)
 
 
 def answer(http: HttpRequest, record: JobRecord, *, waited: bool, replayed: bool) -> Response:

@@ -13,13 +13,14 @@ from contracts.schema.tokens import ImportRequest, RenameRequest, TokenCard, Tok
 from contracts.state import keys
 from contracts.state.registry import unknown
 from service import artifacts, examples
-from service.openapi import BODY, SUBMISSION, body, example, problems
+from service.bodies import BodyRoute
+from service.openapi import ANY_BODY, BODY, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.jobs import BINARY
-from service.routes.submission import JSON_ONLY, IdempotencyKey, Prefer, accept
+from service.routes.submission import IdempotencyKey, Prefer, accept
 from service.validation import imports as validation
 
-router = APIRouter(prefix="/v1/tokens", tags=["tokens"])
+router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=BodyRoute)
 BareName = Annotated[Name, Path(examples=["car"], description="`name`, without a version")]
 Reference = Annotated[TokenRef, Path(examples=["car@1"], description="`name@version`, or `name`")]
 REVALIDATED = "private, no-cache"  # a name may come to mean another token
@@ -58,7 +59,6 @@ async def list_tokens(
     "",
     status_code=202,
     response_model=JobRecord,
-    dependencies=[JSON_ONLY],
     responses={
         201: example(examples.IMPORT_SUCCEEDED, "finished within `Prefer: wait`", model=JobRecord),
         202: example(examples.IMPORT_QUEUED, "queued; follow `Location`"),
@@ -124,7 +124,6 @@ async def get_token_file(
 
 @router.patch(
     "/{reference}",
-    dependencies=[JSON_ONLY],
     responses={200: example(examples.TOKEN, "renamed"), **problems(*BODY, Code.UNKNOWN_TOKEN, Code.TOKEN_EXISTS)},
 )
 async def rename_token(
@@ -137,7 +136,7 @@ async def rename_token(
 @router.delete(
     "/{reference}",
     status_code=204,
-    responses={204: {"description": "gone"}, **problems(Code.UNKNOWN_TOKEN, Code.STORE_UNAVAILABLE)},
+    responses={204: {"description": "gone"}, **problems(*ANY_BODY, Code.UNKNOWN_TOKEN, Code.STORE_UNAVAILABLE)},
 )
 async def delete_token(reference: Reference, resources: With) -> None:
     """Delete a version of a token; with a bare name all of them, after which the name is free again."""

@@ -1,12 +1,9 @@
 """From a request to take a real image to the job: filled in, and checked against model and deployment."""
 
-import asyncio
-
 from contracts.rules.capabilities import check_evaluations, image_job, kept_blocks
 from contracts.schema.errors import Code
 from contracts.schema.images import ImageJob, ImageRequest, Upload
 from contracts.schema.models import ModelCard
-from service.images import inspected
 from service.prompts import fitting
 from service.validation.lookups import Lookups, check_at_most, check_side
 
@@ -18,8 +15,7 @@ async def filled(request: ImageRequest, lookups: Lookups, *, file: bytes) -> Ima
     fitting(tokenizer, request.prompt, card.max_tokens, field="prompt")
     check_steps(request, lookups.settings.max_steps)
     check_evaluations(request)
-    async with lookups.unpacking:
-        upload = await asyncio.to_thread(inspected, file, field="image")
+    upload = await lookups.decoders.inspect(file, field="image")
     job = image_job(request, upload, size_of(request, upload, card, lookups.settings.max_side), card)
     kept_blocks(job.capture, card, (job.height, job.width))
     return job

@@ -1,7 +1,6 @@
 """What checks look things up in, and the checks that several kinds of requests share."""
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from contracts.rules.capabilities import check_multiple
 from contracts.rules.sources import images_of
@@ -10,20 +9,19 @@ from contracts.schema.images import ImagesResult
 from contracts.schema.models import ModelCard
 from contracts.state.ledger import Ledger
 from service.catalog import Catalog
+from service.decoding import Decoders
 from service.settings import GatewaySettings
-
-UNPACKED_AT_A_TIME = 2
 
 
 @dataclass(frozen=True)
 class Lookups:
-    """Limits, models and tokens, jobs."""
+    """Limits, models and tokens, jobs, decoders."""
 
     settings: GatewaySettings
     catalog: Catalog
     ledger: Ledger
-    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UNPACKED_AT_A_TIME))
-    """To be held while an image is unpacked: a small file may be a large image."""
+    decoders: Decoders
+    """Of images and masks: a small file may be a large image."""
 
     async def images_of(self, job_id: str, *, field: str) -> ImagesResult:
         """The result of a job that has images, succeeded and is still there."""

@@ -1,9 +1,7 @@
 """From a request to learn a token to the job: checked examples, and an initial embedding for each class."""
 
-import asyncio
 from typing import assert_never
 
-from contracts.rules import annotations
 from contracts.rules.selections import check_selections
 from contracts.rules.sources import check_image
 from contracts.schema.errors import Code, ServiceError
@@ -31,7 +29,7 @@ async def filled(request: OptimizeRequest, lookups: Lookups) -> OptimizeJob:
     if len(set(models)) > 1:
         detail = f"all examples must come from one model; these come from {', '.join(sorted(set(models)))}"
         raise ServiceError(Code.EXAMPLES_OF_OTHER_MODELS, detail, field="examples", value=", ".join(models))
-    await asyncio.to_thread(annotations.check, request, [(source.height, source.width) for source in sources])
+    await lookups.decoders.check(request, [(source.height, source.width) for source in sources])
     card = await lookups.catalog.model(models[0], field="examples.0.job_id")
     given = request.initial or [None] * len(request.classes)
     initial = [await filled_initial(each, place, request, card, lookups) for place, each in enumerate(given)]

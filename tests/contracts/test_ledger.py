@@ -355,7 +355,7 @@ async def test_a_listing_goes_on_from_page_to_page_and_holds_what_is_asked_for(
 async def test_a_listing_forgets_jobs_whose_records_are_gone(ledger: Ledger) -> None:
     gone, there = await queued(ledger), await queued(ledger)
     await ledger.redis.delete(keys.job(gone))
-    assert [record.id for record in await ledger.newest(None, 5)] == [there]
+    assert [record.id for record in (await ledger.newest(None, 5))[0]] == [there]
     assert await ledger.redis.zcard(keys.JOBS) == 1
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from contracts.settings import BadSettingsError, load
 from launcher import doctor
-from launcher.doctor import device, packages, probed, store
+from launcher.doctor import device, examine, packages, probed, store
 from launcher.models import model
 from launcher.variables import EverySetting
-from worker.settings import BUNDLED
+from service.settings import GatewaySettings
+from worker.__main__ import require_redis
+from worker.settings import BUNDLED, WorkerSettings
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 CPU = {"torch": "2.13.0+cpu", "cuda": None, "gpus": [], "threads": 2}
@@ -173,3 +176,26 @@ def test_a_hub_id_that_is_cached_is_examined_like_a_folder(ovam: Run, tmp_path: 
     done = ovam("doctor", OVAM_MODELS='{"mine": "me/mine"}')
     assert done.returncode == 0, done.stdout
     assert "ok      model mine: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("OVAM_REDIS_URL", "redis://user:hush@127.0.0.1:1/0"),
+        ("OVAM_REDIS_URL", "rediz://user:hush@127.0.0.1:1/0"),
+        ("OVAM_REDIS_URL", "redis://127.0.0.1:1/0?password=hush"),
+        ("OVAM_STORE_URL", "s4://key:hush@bucket"),
+        ("OVAM_STORE_URL", "s3://key:hu/sh@bucket?token=hush"),
+    ],
+)
+def test_no_message_shows_a_password(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
+    monkeypatch.setenv(name, url)
+    monkeypatch.setattr("launcher.doctor.probed", lambda: {"error": "not looked at"})
+    said = [f"{finding.detail} {finding.remedy}" for finding in examine()]
+    for kind in (GatewaySettings, WorkerSettings):
+        try:
+            require_redis(load(kind).redis_url)
+        except BadSettingsError as error:
+            said.append(str(error))
+    assert len(said) > 5
+    assert not [each for each in said if "hush" in each or "hu/sh" in each]

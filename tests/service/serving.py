@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 import httpx2
-import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.server import server_of
 from service.settings import GatewaySettings
 
 Json = dict[str, Any]
@@ -28,16 +28,16 @@ async def client_of(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
             await app({**scope, "state": dict(state or {})}, receive, send)
 
         transport = httpx2.ASGITransport(app=with_state)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client
 
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+async def served(app: FastAPI, settings: GatewaySettings | None = None) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real server on a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+        server = server_of(app, settings or GatewaySettings())
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             await asyncio.sleep(0.01)

@@ -115,3 +115,10 @@ def test_a_range_is_always_inside_the_artifact_and_never_empty(wanted: str, size
         return
     if part:
         assert 0 <= part[0] < part[1] <= size
+
+
+@pytest.mark.parametrize("wanted", ["{}-", "0-{}", "-{}"])
+async def test_a_range_of_thousands_of_digits_is_no_range(client: httpx2.AsyncClient, generated: str, wanted: str) -> None:
+    header = {"Range": f"bytes={wanted.format('9' * 5000)}"}
+    answer = await client.get(f"/v1/jobs/{generated}/artifacts/image-0.png", headers=header)
+    assert (answer.status_code, answer.content) == (200, IMAGE)

@@ -2,7 +2,7 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-from contracts.state import keys
+from contracts.state import keys, ledger
 from contracts.state.ledger import LostJob
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker
@@ -154,3 +154,22 @@ async def test_a_deleted_job_that_runs_is_lost_to_its_worker(client: httpx2.Asyn
     assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 204
     with pytest.raises(LostJob):
         await worker.step(job_id, 1)
+
+
+async def test_a_filtered_listing_reads_few_records_and_says_where_to_go_on(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "PAGE", 2)
+    monkeypatch.setattr(ledger, "MOST_PAGES", 2)
+    for _ in range(9):
+        await worker.end((await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"])
+    probed = (await client.post(f"/v1/jobs/{generated}/probe", json={"point": [1, 1], "words": ["car"]})).json()["id"]
+    for _ in range(9):
+        await worker.end((await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"])
+    pages, cursor = [], {}
+    while cursor is not None:
+        page = (await client.get("/v1/jobs", params={"kind": "probe", **cursor})).json()
+        pages.append([job["id"] for job in page["jobs"]])
+        cursor = {"cursor": page["next"]} if page["next"] else None
+    assert len(pages) == 6  # 20 jobs, 4 looked at for each page, and one more to see that there are none
+    assert [each for page in pages for each in page] == [probed]

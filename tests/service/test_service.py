@@ -52,3 +52,11 @@ async def test_models_are_listed_by_name(client: httpx2.AsyncClient, worker: InT
     await worker.publish(card("another", default=False))
     found = (await client.get("/v1/models")).json()["models"]
     assert [(model["name"], model["default"]) for model in found] == [("another", False), ("tiny", True)]
+
+
+async def test_methods_that_clients_invent_are_one_in_the_metrics(client: httpx2.AsyncClient) -> None:
+    for number in range(20):
+        await client.request(f"M{number}", "/healthz")
+    found = (await client.get("/metrics")).text
+    assert 'method="other"' in found
+    assert 'method="M' not in found

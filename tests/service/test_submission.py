@@ -54,7 +54,7 @@ async def test_every_way_to_declare_json_is_taken(client: httpx2.AsyncClient, ki
 @pytest.mark.usefixtures("worker")
 async def test_text_that_utf8_cannot_hold_is_refused(client: httpx2.AsyncClient, traces: Traces) -> None:
     answer = await client.post("/v1/generate", content=rb'{"prompt": "a\ud800car"}', headers={"content-type": "application/json"})
-    assert_problem(answer, 422, "invalid-request", "prompt")
+    assert_problem(answer, 400, "invalid-json")
     assert await traces() == (0, 0, 0, 0)
 
 

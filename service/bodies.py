@@ -1,0 +1,191 @@
+"""Bodies of requests: read within bounds of size, time and memory, and validated without holding up other requests.
+
+A body is bounded before it is parsed: in bytes, and in values and fields, which the characters between them count at a
+gigabyte a second. What is left to validate takes some ten milliseconds, and more than a small body is validated in a thread,
+one body at a time, so that other requests are answered in between.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from contracts.schema.attribute import AttributeRequest
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Schema
+from contracts.schema.images import ImageRequest
+from contracts.schema.optimize import OptimizeRequest
+from contracts.schema.tokens import ImportRequest
+
+SMALL = 2**16  # bytes, read and validated without further ado
+PATIENCE = 20.0  # seconds for a body to come, and more for what has come of it:
+LEAST_RATE = 2**16  # bytes per second
+UNBOUNDED = 2**40  # bytes: the deployment's limit alone counts
+LARGE_AT_A_TIME = 4  # bodies that are more than small: each takes several times its size in memory
+BUSY_FOR = 20.0  # seconds that one more waits for its turn
+RETRY_AFTER = 5  # seconds
+MOST_FIELDS = 4096  # of all objects in a body
+JSON = re.compile(r"application/([a-z0-9.-]+\+)?json")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much a body may hold."""
+
+    bytes: int
+    """Or the deployment's limit, whichever is less."""
+    values: int = 10_000
+
+
+BODILESS = Bounds(2**14)
+USUAL = Bounds(2**18)  # twice what the longest generate request takes
+UNUSUAL: dict[type, Bounds] = {
+    AttributeRequest: Bounds(2**22, 200_000),  # an embedding of 77 rows and 2048 columns
+    OptimizeRequest: Bounds(UNBOUNDED, 400_000),  # run lengths, polygons
+    ImageRequest: Bounds(UNBOUNDED),
+    ImportRequest: Bounds(UNBOUNDED),
+}
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Who may read a large body, and whose is validated."""
+
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_A_TIME))
+    validating: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class BodyRequest(Request):
+    """A request whose body was read and validated: FastAPI finds the model where it looks for JSON, and takes it as it is."""
+
+    def __init__(self, http: Request, model: Schema | None) -> None:
+        super().__init__(http.scope, http.receive)
+        self.model = model
+
+    async def body(self) -> bytes:
+        """Whether there is a body at all."""
+        return b"" if self.model is None else b"{}"
+
+    async def json(self) -> Schema | None:
+        """The model."""
+        return self.model
+
+
+class BodyRoute(APIRoute):
+    """A route whose body is read and validated here, before FastAPI sees the request."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handle = super().get_route_handler()
+        # pyrefly: ignore[bad-assignment]  # every body is declared as one class
+        schema: type[Schema] | None = self.body_field.field_info.annotation if self.body_field else None
+        bounds = BODILESS if schema is None else UNUSUAL.get(schema, USUAL)
+
+        async def bounded(http: Request) -> Response:
+            if http.method == "GET":
+                return await handle(http)
+            if schema is not None:
+                check_json(http)
+            limit = min(bounds.bytes, http.state.resources.settings.max_body_bytes)
+            async with read(http, limit, http.state.resources.turns) as body:
+                model = await validated(schema, body, bounds, http.state.resources.turns) if schema and body else None
+                body.clear()
+                return await handle(BodyRequest(http, model))
+
+        return bounded
+
+
+def check_json(http: Request) -> None:
+    """Raise unsupported-media-type unless the body is declared as JSON."""
+    declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not JSON.fullmatch(declared):
+        detail = f"the body is declared as {declared or 'nothing'!r}; send `Content-Type: application/json`"
+        raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Type", value=declared)
+
+
+@asynccontextmanager
+async def read(http: Request, limit: int, turns: Turns) -> AsyncIterator[bytearray]:
+    """The whole body. One that is more than small has a turn until its request was handled.
+
+    Raises body-too-large, body-too-slow, gateway-busy, and starlette's ClientDisconnect for a body that was cut off.
+    """
+    declared = http.headers.get("content-length", "0")
+    if len(declared) > len(str(limit)) or int(declared) > limit:
+        raise too_large(limit)
+    body, turn = bytearray(), False
+    try:
+        async for piece in pieces(http, body):
+            if not turn and len(body) + len(piece) > SMALL:
+                turn = await taken(turns.reading)
+            body += piece
+            if len(body) > limit:
+                raise too_large(limit)
+        yield body
+    finally:
+        if turn:
+            turns.reading.release()
+
+
+async def pieces(http: Request, come: bytearray) -> AsyncIterator[bytes]:
+    """What comes of a body after `come`. Raises body-too-slow; the time that is spent on a piece does not count."""
+    stream, waited = http.stream(), 0.0
+    clock = asyncio.get_running_loop().time
+    while True:
+        begun = clock()
+        try:
+            async with asyncio.timeout(PATIENCE + len(come) / LEAST_RATE - waited):
+                piece = await anext(stream, None)
+        except TimeoutError:
+            detail = f"only {len(come)} bytes of the body came in {waited + clock() - begun:.0f} seconds; send it faster"
+            raise ServiceError(Code.BODY_TOO_SLOW, detail) from None
+        if piece is None:
+            return
+        waited += clock() - begun
+        yield piece
+
+
+async def taken(turn: asyncio.Semaphore) -> bool:
+    """True, once it is the turn of a large body. Raises gateway-busy."""
+    try:
+        async with asyncio.timeout(BUSY_FOR):
+            return await turn.acquire()
+    except TimeoutError:
+        detail = f"{LARGE_AT_A_TIME} other large requests are being read; try again later"
+        raise ServiceError(Code.GATEWAY_BUSY, detail, retry_after=RETRY_AFTER) from None
+
+
+async def validated(schema: type[Schema], body: bytearray, bounds: Bounds, turns: Turns) -> Schema:
+    """What a body says. Raises what `parsed` raises."""
+    if len(body) <= SMALL:
+        return parsed(schema, body, bounds)
+    async with turns.validating:
+        return await asyncio.to_thread(parsed, schema, body, bounds)
+
+
+def parsed(schema: type[Schema], body: bytearray, bounds: Bounds) -> Schema:
+    """What a body says. Raises body-too-large for too many values, invalid-json, and FastAPI's RequestValidationError."""
+    for kind, marks, most in (("values", b",[{", bounds.values), ("fields", b":", MOST_FIELDS)):
+        if sum(body.count(mark) for mark in marks) > most:
+            raise ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {most:,} {kind}, which no request needs")
+    try:
+        content = from_json(body, cache_strings="keys")
+    except ValueError as error:
+        raise ServiceError(Code.INVALID_JSON, f"the body is not JSON in UTF-8: {error}") from error
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+        raise RequestValidationError(found, body=content) from error
+
+
+def too_large(limit: int) -> ServiceError:
+    """The problem of a body of more bytes than allowed here."""
+    return ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {limit} bytes")
