@@ -293,7 +293,7 @@ async def test_a_final_job_expires_and_says_so(ledger: Ledger) -> None:
     await ledger.succeed(job, 1, RESULT)
     assert (await ledger.get(job)).state is State.SUCCEEDED
     await asyncio.sleep(0.3)
-    for record in (await ledger.get(job), *await ledger.newest(None, 5)):
+    for record in (await ledger.get(job), *(await ledger.newest(None, 5))[0]):
         assert (record.id, record.state, record.result) == (job, State.EXPIRED, None)
 
 
@@ -343,7 +343,7 @@ async def test_a_listing_goes_on_from_page_to_page_and_holds_what_is_asked_for(
         await ledger.cancel(job)
 
     async def listed(before: str | None, limit: int, **choice: Any) -> list[str]:
-        return [record.id for record in await ledger.newest(before, limit, **choice)]
+        return [record.id for record in (await ledger.newest(before, limit, **choice))[0]]
 
     assert await listed(None, 9) == newest
     assert await listed(newest[1], 3) == newest[2:5]
