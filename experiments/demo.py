@@ -27,6 +27,7 @@ from launcher.story import Row
 from ovam.core.methods import TargetKind
 
 FIRST_SEED = 1
+REAL_SEEDS = 1_000_000  # of real images, above those of the evaluation
 AGREED = 0.75  # IoU of two annotators, below which a candidate's truth is in doubt
 ANIMALS = ("cat", "dog", "cow", "pig", "bear")  # that wear hats in the world
 PAIRS = (
@@ -136,10 +137,10 @@ def real_images(seeds: range) -> Iterator[Candidate]:
     world = bundle().world
     for seed in seeds:
         for one in world.vocabulary:
-            real = world.real_image(one.name, 1_000_000 + seed, 2)
+            real = world.real_image(one.name, REAL_SEEDS + seed, 2)
             masks = [real.labels == world.label(name) for name in (one.name, str(class_of(real.others[0])))]
             if min(mask.mean() for mask in masks) > CLEAR:
-                row = replace(story.REAL, seed=seed, words=(one.word, real.others[0]))
+                row = replace(story.REAL, seed=REAL_SEEDS + seed, words=(one.word, real.others[0]))
                 trace = ovam.trace_image(bundle().pipeline, real.image, self_attention=True)
                 yield answered(row, real.image, trace, masks)
 
@@ -217,7 +218,7 @@ def draw() -> None:
         image, _ = bundle().generate(story.LESSON.prompt, seed)
         keep(truth(image, story.LESSON.word), story.LESSON.word, seed)
     first, second = (cast("str", class_of(word)) for word in story.REAL.words)
-    real = bundle().world.real_image(first, 1_000_000 + story.REAL.seed, 2)
+    real = bundle().world.real_image(first, story.REAL.seed, 2)
     Image.fromarray(real.image).save(story.PICTURES / "real.png", optimize=True)
     for name, word in zip((first, second), story.REAL.words, strict=True):
         keep(real.labels == bundle().world.label(name), story.REAL.name, word)

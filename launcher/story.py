@@ -34,10 +34,10 @@ class Row:
 ROWS: tuple[Row, ...] = (
     Row("unnamed", "Something that the prompt does not name", "a photograph of a cat", 1, ("cat", "ball")),
     Row("named", "Words of the prompt", "a red car next to a tree", 1, ("car", "tree")),
-    Row("unsaid", "A word that is not in the prompt", "a photograph of a dog", 1, ("dog", "puppy"), softmax="each"),
+    Row("unsaid", "A word that is not in the prompt", "a photograph of a cat", 607_016, ("cat", "kitten"), softmax="each"),
     Row("hat", "A hat on an animal", "a cat wearing a hat", 1, ("cat", "hat")),
 )
-REAL = Row("real", "A real image, in a style that the model has never seen", "", 1, ("horse", "tree"))
+REAL = Row("real", "A real image, in a style that the model has never seen", "", 348_001, ("train", "helicopter"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Lesson:
         return f"a photograph of a {self.word}"
 
 
-LESSON = Lesson("bus", 1, (2, 3))
+LESSON = Lesson("television", 219_000, (29_000, 29_003))
 
 
 def mask_file(name: str, thing: str | int) -> Path:
