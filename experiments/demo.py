@@ -24,7 +24,9 @@ from experiments.world.commands import plainly
 from launcher import story
 from launcher.sheet import Cell, sheet
 from launcher.story import Row
+from ovam.core.label_maps import labels_of
 from ovam.core.methods import TargetKind
+from ovam.segmentation import margin
 
 FIRST_SEED = 1
 REAL_SEEDS = 1_000_000  # of real images, above those of the evaluation
@@ -83,9 +85,15 @@ def certain(image: Picture, word: str) -> bool:
 def answered(row: Row, image: Picture, trace: ovam.Trace, truths: Sequence[Mask]) -> Candidate:
     """A row with the IoU of its answers, found as the service finds them."""
     words, method = list(row.words), method_of(MODEL, "words")
-    segments = ovam.segment(trace, bundle().pipeline, words, method, image, softmax=row.softmax)
-    ious = tuple(overlap(segment.mask, known) for segment, known in zip(segments, truths, strict=True))
-    return Candidate(row, image, ious, tuple(ovam.overlay(image, segment.heatmap, segment.mask) for segment in segments))
+    softmax = "together" if row.compete else "each"
+    segments = ovam.segment(trace, bundle().pipeline, words, method, image, softmax=softmax)
+    masks = [segment.mask for segment in segments]
+    if row.compete:
+        labels = labels_of(np.stack([margin(method, segment.heatmap) for segment in segments]))
+        masks = [labels == number for number in range(1, len(words) + 1)]
+    ious = tuple(overlap(mask, known) for mask, known in zip(masks, truths, strict=True))
+    overlays = (ovam.overlay(image, segment.heatmap, mask) for segment, mask in zip(segments, masks, strict=True))
+    return Candidate(row, image, ious, tuple(overlays))
 
 
 def judged(row: Row) -> Candidate | None:

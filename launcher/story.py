@@ -5,7 +5,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +26,14 @@ class Row:
     """Of its generation; none: it is the real image."""
     seed: int
     words: tuple[str, str]
-    softmax: Literal["each", "together"] = "together"
-    """Whether the words compete; two words for one thing do not."""
+    compete: bool = True
+    """Whether the words share one softmax and one map of labels; two words for one thing do not."""
 
 
 ROWS: tuple[Row, ...] = (
     Row("unnamed", "Something that the prompt does not name", "a photograph of a cat", 1, ("cat", "ball")),
     Row("named", "Words of the prompt", "a red car next to a tree", 1, ("car", "tree")),
-    Row("unsaid", "A word that is not in the prompt", "a photograph of a cat", 607_016, ("cat", "kitten"), softmax="each"),
+    Row("unsaid", "A word that is not in the prompt", "a photograph of a cat", 607_016, ("cat", "kitten"), compete=False),
     Row("hat", "A hat on an animal", "a cat wearing a hat", 1, ("cat", "hat")),
 )
 REAL = Row("real", "A real image, in a style that the model has never seen", "", 348_001, ("train", "helicopter"))
