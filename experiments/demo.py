@@ -22,6 +22,7 @@ from experiments.world import atlas
 from experiments.world.captions import article
 from experiments.world.commands import plainly
 from launcher import story
+from launcher.demo import uncontested
 from launcher.sheet import Cell, sheet
 from launcher.story import Row
 from ovam.core.label_maps import labels_of
@@ -90,7 +91,7 @@ def answered(row: Row, image: Picture, trace: ovam.Trace, truths: Sequence[Mask]
     masks = [segment.mask for segment in segments]
     if row.compete:
         labels = labels_of(np.stack([margin(method, segment.heatmap) for segment in segments]))
-        masks = [labels == number for number in range(1, len(words) + 1)]
+        masks = [uncontested(mask, labels, number) for number, mask in enumerate(masks, start=1)]
     ious = tuple(overlap(mask, known) for mask, known in zip(masks, truths, strict=True))
     overlays = (ovam.overlay(image, segment.heatmap, mask) for segment, mask in zip(segments, masks, strict=True))
     return Candidate(row, image, ious, tuple(overlays))

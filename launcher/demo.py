@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from launcher import story
@@ -83,6 +84,11 @@ def overlap(one: Mask, other: Mask) -> float:
     return 1.0 if union == 0 else int((one & other).sum()) / union
 
 
+def uncontested(mask: Mask, labels: NDArray[np.uint8], number: int) -> Mask:
+    """A mask without what a map of labels gives to another target."""
+    return mask & ((labels == number) | (labels == 0))
+
+
 def told(label: str, mask: Mask, truth: Mask) -> str:
     """Say how well something was found."""
     iou = overlap(mask, truth)
@@ -104,7 +110,7 @@ def ask(service: Service, out: Path, row: Row) -> Cells:
     for number, (word, segment) in enumerate(zip(row.words, result["segments"], strict=True), start=1):
         keep(service, out, f"{row.name}-{word}", segment)
         label = word if not row.prompt or word in row.prompt.split() else f"{word} (not in the prompt)"
-        mask = service.mask(segment) if labels is None else labels == number
+        mask = service.mask(segment) if labels is None else uncontested(service.mask(segment), labels, number)
         overlays.append(Cell(label, service.picture(segment["overlay"])))
         masks.append(Cell(told(label, mask, story.true_mask(row.name, word)), mask.astype(np.uint8) * 255))
     return f"{row.title}: {said}" if row.prompt else row.title, [Cell("the image", scene.image), *overlays, *masks]

@@ -27,7 +27,7 @@ class Row:
     seed: int
     words: tuple[str, str]
     compete: bool = True
-    """Whether the words share one softmax and one map of labels; two words for one thing do not."""
+    """Whether the words share one softmax, and no pixel belongs to both; two words for one thing do not."""
 
 
 ROWS: tuple[Row, ...] = (
