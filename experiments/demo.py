@@ -22,11 +22,15 @@ from experiments.world import atlas
 from experiments.world.captions import article
 from experiments.world.commands import plainly
 from launcher import story
+from launcher.demo import uncontested
 from launcher.sheet import Cell, sheet
 from launcher.story import Row
+from ovam.core.label_maps import labels_of
 from ovam.core.methods import TargetKind
+from ovam.segmentation import margin
 
 FIRST_SEED = 1
+REAL_SEEDS = 1_000_000  # of real images, above those of the evaluation
 AGREED = 0.75  # IoU of two annotators, below which a candidate's truth is in doubt
 ANIMALS = ("cat", "dog", "cow", "pig", "bear")  # that wear hats in the world
 PAIRS = (
@@ -82,9 +86,15 @@ def certain(image: Picture, word: str) -> bool:
 def answered(row: Row, image: Picture, trace: ovam.Trace, truths: Sequence[Mask]) -> Candidate:
     """A row with the IoU of its answers, found as the service finds them."""
     words, method = list(row.words), method_of(MODEL, "words")
-    segments = ovam.segment(trace, bundle().pipeline, words, method, image, softmax=row.softmax)
-    ious = tuple(overlap(segment.mask, known) for segment, known in zip(segments, truths, strict=True))
-    return Candidate(row, image, ious, tuple(ovam.overlay(image, segment.heatmap, segment.mask) for segment in segments))
+    softmax = "together" if row.compete else "each"
+    segments = ovam.segment(trace, bundle().pipeline, words, method, image, softmax=softmax)
+    masks = [segment.mask for segment in segments]
+    if row.compete:
+        labels = labels_of(np.stack([margin(method, segment.heatmap) for segment in segments]))
+        masks = [uncontested(mask, labels, number) for number, mask in enumerate(masks, start=1)]
+    ious = tuple(overlap(mask, known) for mask, known in zip(masks, truths, strict=True))
+    overlays = (ovam.overlay(image, segment.heatmap, mask) for segment, mask in zip(segments, masks, strict=True))
+    return Candidate(row, image, ious, tuple(overlays))
 
 
 def judged(row: Row) -> Candidate | None:
@@ -136,10 +146,10 @@ def real_images(seeds: range) -> Iterator[Candidate]:
     world = bundle().world
     for seed in seeds:
         for one in world.vocabulary:
-            real = world.real_image(one.name, 1_000_000 + seed, 2)
+            real = world.real_image(one.name, REAL_SEEDS + seed, 2)
             masks = [real.labels == world.label(name) for name in (one.name, str(class_of(real.others[0])))]
             if min(mask.mean() for mask in masks) > CLEAR:
-                row = replace(story.REAL, seed=seed, words=(one.word, real.others[0]))
+                row = replace(story.REAL, seed=REAL_SEEDS + seed, words=(one.word, real.others[0]))
                 trace = ovam.trace_image(bundle().pipeline, real.image, self_attention=True)
                 yield answered(row, real.image, trace, masks)
 
@@ -217,7 +227,7 @@ def draw() -> None:
         image, _ = bundle().generate(story.LESSON.prompt, seed)
         keep(truth(image, story.LESSON.word), story.LESSON.word, seed)
     first, second = (cast("str", class_of(word)) for word in story.REAL.words)
-    real = bundle().world.real_image(first, 1_000_000 + story.REAL.seed, 2)
+    real = bundle().world.real_image(first, story.REAL.seed, 2)
     Image.fromarray(real.image).save(story.PICTURES / "real.png", optimize=True)
     for name, word in zip((first, second), story.REAL.words, strict=True):
         keep(real.labels == bundle().world.label(name), story.REAL.name, word)

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from launcher import story
@@ -57,10 +59,9 @@ def look_at(service: Service, image: Path) -> Scene:
     return Scene(record["id"], service.picture(record["result"]["images"][0]["image"]))
 
 
-def attribute(service: Service, scene: Scene, targets: Sequence[Record], softmax: str = "each") -> list[Record]:
-    """Ask for the segments of some targets in a scene."""
-    body = {"job_id": scene.job_id, "targets": targets, "softmax": softmax}
-    return service.run("attribute", body)["result"]["segments"]
+def attribute(service: Service, scene: Scene, targets: Sequence[Record], **options: Any) -> Record:  # noqa: ANN401 - JSON
+    """Ask for some targets in a scene."""
+    return service.run("attribute", {"job_id": scene.job_id, "targets": targets, **options})["result"]
 
 
 def learn(service: Service, scene: Scene, word: str, mask: Mask) -> Record:
@@ -83,14 +84,16 @@ def overlap(one: Mask, other: Mask) -> float:
     return 1.0 if union == 0 else int((one & other).sum()) / union
 
 
-def found(service: Service, out: Path, name: str, label: str, segment: Record, truth: Mask) -> list[Cell]:
-    """Keep a segment and show it: its heat over the image, and its mask with the IoU."""
-    keep(service, out, name, segment)
-    mask = service.mask(segment)
+def uncontested(mask: Mask, labels: NDArray[np.uint8], number: int) -> Mask:
+    """A mask without what a map of labels gives to another target."""
+    return mask & ((labels == number) | (labels == 0))
+
+
+def told(label: str, mask: Mask, truth: Mask) -> str:
+    """Say how well something was found."""
     iou = overlap(mask, truth)
     print(f"   {label:32s} IoU {iou:.3f}")
-    grey = mask.astype(np.uint8) * 255
-    return [Cell(label, service.picture(segment["overlay"])), Cell(f"mask, IoU {iou:.2f}", grey)]
+    return f"{label}, IoU {iou:.2f}"
 
 
 def ask(service: Service, out: Path, row: Row) -> Cells:
@@ -100,12 +103,17 @@ def ask(service: Service, out: Path, row: Row) -> Cells:
     real = look_at(service, story.PICTURES / "real.png") if not row.prompt else None
     scene = real or generate(service, row.prompt, row.seed)
     Image.fromarray(scene.image).save(out / f"{row.name}.png")
-    cells = [Cell("the image", scene.image)]
-    segments = attribute(service, scene, [{"word": word} for word in row.words], row.softmax)
-    for word, segment in zip(row.words, segments, strict=True):
+    options: Record = {"softmax": "together", "semantic": {}} if row.compete else {}
+    result = attribute(service, scene, [{"word": word} for word in row.words], **options)
+    labels = service.picture(result["semantic"]["map"]) if row.compete else None
+    overlays, masks = [], []
+    for number, (word, segment) in enumerate(zip(row.words, result["segments"], strict=True), start=1):
+        keep(service, out, f"{row.name}-{word}", segment)
         label = word if not row.prompt or word in row.prompt.split() else f"{word} (not in the prompt)"
-        cells += found(service, out, f"{row.name}-{word}", label, segment, story.true_mask(row.name, word))
-    return f"{row.title}: {said}" if row.prompt else row.title, cells
+        mask = service.mask(segment) if labels is None else uncontested(service.mask(segment), labels, number)
+        overlays.append(Cell(label, service.picture(segment["overlay"])))
+        masks.append(Cell(told(label, mask, story.true_mask(row.name, word)), mask.astype(np.uint8) * 255))
+    return f"{row.title}: {said}" if row.prompt else row.title, [Cell("the image", scene.image), *overlays, *masks]
 
 
 def learn_and_apply(service: Service, out: Path) -> Cells:
@@ -121,12 +129,10 @@ def learn_and_apply(service: Service, out: Path) -> Cells:
     for seed in lesson.others:
         scene = generate(service, lesson.prompt, seed)
         Image.fromarray(scene.image).save(out / f"{lesson.word}-{seed}.png")
-        for target, segment in zip(targets, attribute(service, scene, targets), strict=True):
-            name = f"{lesson.word}-{seed}-{target['label']}"
-            overlay, mask = found(
-                service, out, name, f"by {target['label']}, seed {seed}", segment, story.true_mask(lesson.word, seed)
-            )
-            cells.append(Cell(f"{overlay.label}{mask.label.removeprefix('mask')}", overlay.picture))
+        for target, segment in zip(targets, attribute(service, scene, targets)["segments"], strict=True):
+            keep(service, out, f"{lesson.word}-{seed}-{target['label']}", segment)
+            label = told(f"by {target['label']}, seed {seed}", service.mask(segment), story.true_mask(lesson.word, seed))
+            cells.append(Cell(label, service.picture(segment["overlay"])))
     return title, cells
 
 

@@ -5,7 +5,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +26,17 @@ class Row:
     """Of its generation; none: it is the real image."""
     seed: int
     words: tuple[str, str]
-    softmax: Literal["each", "together"] = "together"
-    """Whether the words compete; two words for one thing do not."""
+    compete: bool = True
+    """Whether the words share one softmax, and no pixel belongs to both; two words for one thing do not."""
 
 
 ROWS: tuple[Row, ...] = (
     Row("unnamed", "Something that the prompt does not name", "a photograph of a cat", 1, ("cat", "ball")),
     Row("named", "Words of the prompt", "a red car next to a tree", 1, ("car", "tree")),
-    Row("unsaid", "A word that is not in the prompt", "a photograph of a dog", 1, ("dog", "puppy"), softmax="each"),
+    Row("unsaid", "A word that is not in the prompt", "a photograph of a cat", 607_016, ("cat", "kitten"), compete=False),
     Row("hat", "A hat on an animal", "a cat wearing a hat", 1, ("cat", "hat")),
 )
-REAL = Row("real", "A real image, in a style that the model has never seen", "", 1, ("horse", "tree"))
+REAL = Row("real", "A real image, in a style that the model has never seen", "", 348_001, ("train", "helicopter"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Lesson:
         return f"a photograph of a {self.word}"
 
 
-LESSON = Lesson("bus", 1, (2, 3))
+LESSON = Lesson("television", 219_000, (29_000, 29_003))
 
 
 def mask_file(name: str, thing: str | int) -> Path:
