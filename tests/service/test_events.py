@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from contracts.schema.jobs import JobRecord
 from contracts.state.ledger import Ledger
-from service.events import finished, follow
+from service.events import Events
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import assert_problem
 
@@ -76,16 +76,8 @@ async def test_the_last_event_is_not_lost_when_the_job_ends_between_two_looks(
         return await find(ledger, job_id)
 
     monkeypatch.setattr(Ledger, "find", late)
-    seen = [json.loads(event.data)["state"] async for event in follow(redis, job_id)]
+    seen = [json.loads(event.data)["state"] async for event in Events(redis, redis).follow(job_id)]
     assert (seen[0], seen[-1]) == ("queued", "succeeded")
-
-
-async def test_a_wait_ends_even_if_less_than_a_millisecond_is_left(
-    redis: Redis, job_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.events.BLOCK", 0.0004)  # Redis waits for whole milliseconds, and for ever if told 0
-    record = await asyncio.wait_for(finished(redis, job_id, 0.05), 5)
-    assert record.state == "queued"
 
 
 async def test_the_stream_of_a_job_that_is_deleted_ends(
@@ -114,16 +106,6 @@ async def test_a_reader_that_leaves_leaves_the_server_well(online: httpx2.AsyncC
     assert (await online.get("/healthz")).status_code == 200
     await worker.end(job_id)
     assert len(parsed((await online.get(f"/v1/jobs/{job_id}/events")).text)) == 3
-
-
-async def test_a_wait_does_not_ask_again_and_again(redis: Redis, job_id: str) -> None:
-    async def reads() -> int:
-        return (await redis.info("commandstats"))["cmdstat_xread"]["calls"]
-
-    await finished(redis, job_id, 0.01)
-    before = await reads()
-    await finished(redis, job_id, 0.5)
-    assert await reads() - before <= 4
 
 
 @pytest.mark.parametrize("last", ["x", "1", "-1", "1-1-1", "$"])
