@@ -36,6 +36,12 @@ class Answer:
 
 ANSWERS: Mapping[Code, Answer] = MappingProxyType(
     {
+        Code.UNAUTHENTICATED: Answer(401, "There is no valid API key"),
+        Code.SCOPE_MISSING: Answer(403, "The API key does not allow this"),
+        Code.RATE_LIMITED: Answer(429, "The API key's requests come too fast"),
+        Code.QUEUE_LIMIT: Answer(429, "Too many jobs of the API key's tenant are waiting"),
+        Code.DEVICE_LIMIT: Answer(429, "The device time of the API key's tenant is used for this day"),
+        Code.STORAGE_LIMIT: Answer(403, "The jobs of the API key's tenant keep too many bytes"),
         Code.INVALID_JSON: Answer(400, "The body is not JSON"),
         Code.INVALID_REQUEST: Answer(422, "The request is not valid"),
         Code.INVALID_ARGUMENT: Answer(422, "A value is not allowed"),
@@ -103,6 +109,22 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
 )
 
 
+class RefusalError(ServiceError):
+    """A failure whose answer says something in headers of its own."""
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str,
+        *,
+        headers: Mapping[str, str],
+        field: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(code, detail, field=field, retry_after=retry_after)
+        self.headers = headers
+
+
 class Problem(BaseModel, frozen=True):
     """An RFC 9457 problem. Branch on `code`; read `detail`."""
 
@@ -153,6 +175,8 @@ def answer_to(error: ServiceError, at: Address) -> Response:
     """The answer to an error of our own."""
     errors = [] if error.field is None else [FieldError(field=error.field, detail=error.detail, value=shown(error.value))]
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if isinstance(error, RefusalError):
+        headers |= error.headers
     if isinstance(error, UnsatisfiableError):
         headers["Content-Range"] = f"bytes */{error.size}"
     return response(problem(error.code, error.detail, at=at, errors=errors), headers)

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
 from docket import Docket
 from fastapi import Depends, Request
@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from contracts.state import keys
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
+from service.access import Client
 from service.catalog import Catalog
 from service.events import BLOCK
 from service.queue import Queue
@@ -38,10 +39,16 @@ class Resources:
     queue: Queue
     lookups: Lookups
 
+    def seen_by(self, client: Client) -> Self:
+        """The same, where other tenants' jobs and tokens do not exist."""
+        ledger, catalog = Ledger(self.redis, client.tenant), self.catalog.seen_by(client.tenant)
+        lookups = replace(self.lookups, catalog=catalog, ledger=ledger)
+        return replace(self, ledger=ledger, catalog=catalog, lookups=lookups, queue=self.queue.used_by(client, ledger))
+
 
 def resources_of(request: Request) -> Resources:
-    """The app's resources."""
-    return request.state.resources
+    """The app's resources as the request's client sees them: the one place that separates tenants."""
+    return request.state.resources.seen_by(request.state.client)
 
 
 With = Annotated[Resources, Depends(resources_of)]

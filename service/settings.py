@@ -1,10 +1,13 @@
 """Settings of the gateway."""
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from contracts.settings import CommonSettings
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class GatewaySettings(CommonSettings):
@@ -19,7 +22,12 @@ class GatewaySettings(CommonSettings):
         "", description="origins whose pages may call the gateway, separated by commas, or *; none without it"
     )
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="largest request body")
-    max_queued: int = Field(256, ge=1, description="jobs that may wait; further ones are answered with 429")
+    keys: Literal["auto", "required", "off"] = Field(
+        "auto", description="API keys: required or off; auto is off, and starts only where no other machine can reach the gateway"
+    )
+    max_queued: int = Field(
+        256, ge=1, description="jobs of a lane (long or short ones) that may wait; further ones are answered with 429"
+    )
     max_steps: int = Field(150, ge=1, description="most num_inference_steps of a generation")
     max_images: int = Field(8, ge=1, description="most num_images of a generation")
     max_side: int = Field(1024, ge=8, description="largest height and width of an image, in pixels")
@@ -33,6 +41,16 @@ class GatewaySettings(CommonSettings):
             msg = f"{wrong[0]!r} is no origin; allowed: * or scheme://host[:port], without a path"
             raise ValueError(msg)
         return origins
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the gateway."""
+        return self.host in LOOPBACK
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether requests need an API key; if nothing was decided, where other machines can send some."""
+        return self.keys == "required" or (self.keys == "auto" and not self.local)
 
     @property
     def origins(self) -> list[str]:

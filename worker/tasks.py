@@ -4,16 +4,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from docket import Docket, Retry
+from docket import CurrentDocket, Docket, Retry
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 
 from contracts.schema.jobs import JobRecord
-from contracts.state import keys
-from contracts.state.ledger import LostJob
+from contracts.state import keys, turns
+from contracts.state.ledger import Ledger, LostJob
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of
@@ -58,10 +59,16 @@ def docket_worker(docket: Docket, concurrency: int, settings: WorkerSettings) ->
 def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
     """Return the task; `attempts` holds those under way."""
 
-    async def run_job(job_id: str, retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
+    async def run_job(
+        job_id: str,
+        retry: Retry = Retry.forever(delay=RETRY_PAUSE),  # noqa: ARG001, B008
+        docket: Docket = CurrentDocket(),  # noqa: B008
+    ) -> None:
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
         with suppress(LostJob):
             record = await resources.ledger.claim(job_id, max_attempts=resources.settings.max_attempts)
+            with suppress(RedisError):  # the janitor does it later
+                await turns.pass_on(resources.redis, docket, record)
             attempt = Attempt(record, resources.ledger, resources.gate)
             attempts.add(attempt)
             try:
@@ -78,7 +85,7 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     log.info("%s: claimed (%s)", label, attempt.record.kind)
     try:
         async with attempt.followed():
-            outcome = await handle(attempt, resources)
+            outcome = await handle(attempt, seen_by(attempt.record.tenant, resources))
         record = await finish(attempt, outcome, resources)
         log.info("%s: %s", label, record.state)
     except LostJob:
@@ -103,6 +110,11 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
         log.exception("%s: failed", label)
         await clean(attempt, resources)
         await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
+
+
+def seen_by(tenant: str, resources: Resources) -> Resources:
+    """Return the resources where other tenants' jobs and tokens do not exist."""
+    return replace(resources, ledger=Ledger(resources.redis, tenant))
 
 
 async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> JobRecord:
