@@ -137,9 +137,8 @@ def gateway_settings(port: int | None) -> GatewaySettings:
 
 def check_reach(settings: GatewaySettings) -> None:
     """Leave with exit code 2 if other machines could reach a gateway of which nobody decided whom it lets in."""
-    if settings.keys == "auto" and not settings.local:
-        way = "set OVAM_KEYS=required and give clients keys (`ovam keys create`), or OVAM_KEYS=off to let everybody in"
-        end(f"OVAM_HOST={settings.host}: other machines can reach the gateway there; {way}", BAD_SETTINGS)
+    if settings.undecided:
+        end(f"the service cannot start: {settings.undecided}", BAD_SETTINGS)
 
 
 def usable(kind: type[S]) -> S:

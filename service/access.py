@@ -18,7 +18,7 @@ from contracts.schema.errors import Code
 from contracts.schema.jobs import utc_now
 from contracts.state.keyring import Admission, Keyring
 from service import limits, problems
-from service.problems import RefusalError
+from service.refusals import RefusalError
 
 PUBLIC = re.compile(r"/healthz|/readyz|/openapi\.json|/docs(/files/.*)?|/problems/[^/]+")
 HARMLESS = ("GET", "HEAD", "OPTIONS")

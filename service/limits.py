@@ -9,7 +9,7 @@ import math
 from contracts.schema.access import Limits
 from contracts.schema.errors import Code
 from contracts.state.keyring import Admission
-from service.problems import RefusalError
+from service.refusals import RefusalError
 
 DAY = 86_400  # seconds
 RETRY_AFTER = 5  # seconds, where nobody knows better

@@ -19,6 +19,7 @@ from starlette.routing import Match, Mount
 from contracts.schema.errors import Code, FieldError, ServiceError
 from service.artifacts import UnsatisfiableError
 from service.invalid import field_error, printable, shown
+from service.refusals import RefusalError
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -107,22 +108,6 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.INTERNAL: Answer(500, "Internal error"),
     }
 )
-
-
-class RefusalError(ServiceError):
-    """A failure whose answer says something in headers of its own."""
-
-    def __init__(
-        self,
-        code: Code,
-        detail: str,
-        *,
-        headers: Mapping[str, str],
-        field: str | None = None,
-        retry_after: int | None = None,
-    ) -> None:
-        super().__init__(code, detail, field=field, retry_after=retry_after)
-        self.headers = headers
 
 
 class Problem(BaseModel, frozen=True):

@@ -48,6 +48,14 @@ class GatewaySettings(CommonSettings):
         return self.host in LOOPBACK
 
     @property
+    def undecided(self) -> str | None:
+        """Why a gateway may not start yet: others could reach it, and nobody has decided whom it lets in."""
+        if self.keys != "auto" or self.local:
+            return None
+        way = "set OVAM_KEYS=required and give clients keys (`ovam keys create`), or OVAM_KEYS=off to let everybody in"
+        return f"OVAM_HOST={self.host}: other machines can reach the gateway there; {way}"
+
+    @property
     def keys_required(self) -> bool:
         """Whether requests need an API key; if nothing was decided, where other machines can send some."""
         return self.keys == "required" or (self.keys == "auto" and not self.local)
