@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contracts.schema.access import KeyCard, Limits, Scope
+from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
 from contracts.settings import BadSettingsError, CommonSettings, load
 from contracts.state.keyring import KeyNameError, Keyring
@@ -30,7 +30,7 @@ Name = Annotated[str, typer.Argument(help="The key's name: a-z, 0-9, '.', '_' an
 def create(  # noqa: PLR0913  # each is an option of the command
     name: Name,
     tenant: Annotated[str | None, typer.Option(help="Whose jobs and tokens it sees; the key's name without it.")] = None,
-    scope: Annotated[list[Scope] | None, typer.Option(help="generate, read or admin; by default generate and read.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="generate, read or admin; by default generate and read.")] = None,
     days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; until it is revoked without it.")] = None,
     requests_per_second: Annotated[float | None, typer.Option(help="Requests a second.")] = None,
     queued: Annotated[int, typer.Option(min=0, help="Jobs that may wait in each lane; 0 for any number.")] = QUEUED,
@@ -48,14 +48,14 @@ def create(  # noqa: PLR0913  # each is an option of the command
             device_seconds_per_day=device_seconds,
             bytes_kept=kept,
         )
-        card = KeyCard(
-            name=name,
-            tenant=tenant or name,
-            scopes=list(dict.fromkeys(scope or ("generate", "read"))),
-            limits=limits,
-            created_at=now,
-            expires_at=None if days is None else now + timedelta(days=days),
-        )
+        card = KeyCard.model_validate({
+            "name": name,
+            "tenant": tenant or name,
+            "scopes": list(dict.fromkeys(scope or ("generate", "read"))),
+            "limits": limits,
+            "created_at": now,
+            "expires_at": None if days is None else now + timedelta(days=days),
+        })  # fmt: skip
     except ValidationError as error:
         end("; ".join(f"{each['loc'][0]}={each['input']!s}: {each['msg']}" for each in error.errors()), BAD_USAGE)
     key = with_keyring(lambda keyring: keyring.create(card))

@@ -44,7 +44,7 @@ def test_everything_can_be_had_as_json(ovam: CliRunner) -> None:
         (["create", "twice"], 1, "there is a key 'twice' already"),
         (["create", "A key"], 2, "name=A key"),
         (["create", "a", "--bytes", "0"], 2, "bytes_kept=0"),
-        (["create", "a", "--scope", "root"], 2, "'root'"),
+        (["create", "a", "--scope", "root"], 2, "scopes=root"),
         (["revoke", "nobody"], 1, "there is no key 'nobody'"),
     ],
 )

@@ -7,6 +7,7 @@ from contracts.schema.targets import TokenTarget
 from contracts.schema.tokens import TokenCard
 from contracts.state.ledger import write
 from contracts.state.registry import enter
+from contracts.state.usage import bytes_of
 from tests.contracts.test_registry import new
 from tests.worker.client import Client
 from worker.app import opened
@@ -35,3 +36,13 @@ async def test_another_tenants_token_and_image_are_unknown_to_a_job(client: Clie
             with pytest.raises(ServiceError) as caught:
                 await work
             assert caught.value.code is code
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_is_counted_of_a_job_are_all_of_its_files(client: Client) -> None:
+    source = await client.generated(num_images=2)
+    asked = await client.attributed(source, maps=["block", "head"], semantic={"least_gap": 0.05})
+    learned = await client.run(client.optimization([client.example(source)]))
+    for record in (source, asked, learned):
+        files = await client.store.manifest(record.id, record.attempt)
+        assert bytes_of(record) == sum(file.size for file in files) > 0, record.error
