@@ -2,6 +2,7 @@
 # One image for gateway and worker; they differ in their command.
 #   docker build -t ovam .                              for CPUs
 #   docker build -t ovam:cuda --build-arg DEVICE=cuda . for NVIDIA GPUs
+#   docker run -p 8000:8000 -e OVAM_KEYS=required -e OVAM_REDIS_URL=... ovam    a gateway; it starts only if OVAM_KEYS is decided
 #   docker run --name ovam-demo ovam ovam demo && docker cp ovam-demo:/data/demo .
 
 ARG PYTHON=3.11

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from contracts.settings import BadSettingsError, CommonSettings, load, without_secrets
+from launcher import keys
 from launcher.children import BAD_SETTINGS, StartError
 from launcher.processes import available, inherited, running
 from launcher.variables import EverySetting, unknown_variables
@@ -24,6 +25,7 @@ MARKS = {"ok": "ok     ", "warning": "WARNING", "broken": "BROKEN "}
 app = typer.Typer(
     help="Segment generated images by their attention: words, in the prompt or not, and learned tokens.", no_args_is_help=True
 )
+app.add_typer(keys.app, name="keys")
 S = TypeVar("S", bound=CommonSettings)
 G = TypeVar("G", bound=GatewaySettings)
 Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)]
@@ -42,6 +44,7 @@ def options(*, version: Version = False) -> None:
 def serve(port: Port = None) -> None:
     """Run the gateway, which answers HTTP. It needs a Redis and at least one worker."""
     settings = with_port(usable(GatewaySettings), port)
+    check_reach(settings)
     name_unknown_variables()
     from contracts.state.store import ArtifactStore  # noqa: PLC0415  # other commands need not wait for it
     from service.observability import configure_logging  # noqa: PLC0415
@@ -71,11 +74,12 @@ def worker() -> None:
 def up(port: Port = None) -> None:
     """Run everything on this machine: Valkey, a worker and the gateway. Ctrl-C stops them all."""
     settings = with_port(usable(EverySetting), port)
+    check_reach(settings)
     name_unknown_variables()
     typer.echo("starting Valkey, a worker and the gateway ...")
     try:
         with running(os.environ, data_dir=settings.data_dir, host=settings.host, port=settings.port) as service:
-            typer.echo(welcome(service.url, service.logs))
+            typer.echo(welcome(service.url, service.logs, keys_required=settings.keys_required))
             while True:
                 for sentence in service.tend():
                     typer.echo(sentence, err=True)
@@ -132,6 +136,12 @@ def name_unknown_variables() -> None:
         typer.echo(f"WARNING: there is no setting {name}: {hint}", err=True)
 
 
+def check_reach(settings: GatewaySettings) -> None:
+    """Leave with exit code 2 if other machines could reach a gateway of which nobody decided whom it lets in."""
+    if settings.undecided:
+        end(f"the service cannot start: {settings.undecided}", BAD_SETTINGS)
+
+
 def usable(kind: type[S]) -> S:
     """Return settings from the environment; leave with exit code 2 if a variable has a bad value."""
     try:
@@ -146,11 +156,12 @@ def end(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def welcome(url: str, logs: Path) -> str:
+def welcome(url: str, logs: Path, *, keys_required: bool = False) -> str:
     """Return what `up` prints when the service is ready: where it is, and two calls to try."""
     body = """'{"prompt": "a photograph of a car", "seed": 1}'"""
+    header = " -H 'Authorization: Bearer ovam_...'" if keys_required else ""
     return f"""ready at {url}  (API: {url}/docs, logs: {logs})
 try:
-  curl -s {url}/v1/models
-  curl -s {url}/v1/generate -H 'Content-Type: application/json' -H 'Prefer: wait=60' -d {body}
+  curl -s {url}/v1/models{header}
+  curl -s {url}/v1/generate{header} -H 'Content-Type: application/json' -H 'Prefer: wait=60' -d {body}
 Ctrl-C stops everything"""

@@ -53,6 +53,8 @@ def examine() -> Iterator[Finding]:
         return
     yield device(probed(), chosen.device)
     yield Finding("ok", "settings", "every OVAM_* variable has a usable value")
+    if chosen.undecided:
+        yield Finding("warning", "keys", f"a gateway would not start: {chosen.undecided}", "set OVAM_KEYS")
     yield from (Finding("warning", name, NO_SETTING, hint) for name, hint in unknown_variables())
     yield redis(chosen)
     yield store(chosen)

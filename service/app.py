@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from ovam import __version__
 from service import docs, openapi, problems
+from service.access import Access
 from service.guard import Guard
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
@@ -31,7 +32,10 @@ EXPOSED = [  # headers of answers that a page of another origin may read
     "Idempotent-Replayed",
     "Location",
     "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
+    "WWW-Authenticate",
     "X-Request-Id",
 ]
 
@@ -66,9 +70,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     problems.install(app)
-    openapi.describe(app, [route for router in ROUTERS for route in router.routes])
+    openapi.describe(app, [route for router in ROUTERS for route in router.routes], keys=settings.keys_required)
     docs.install(app)
     app.add_middleware(HeadAsGet)  # the first that is added is the innermost
+    app.add_middleware(Access, required=settings.keys_required)
     app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
     app.add_middleware(Observed, metrics=metrics)
     if settings.root_path:

@@ -1,5 +1,8 @@
 """What the workers have published: models and their tokenizers; and the learned tokens."""
 
+from copy import copy
+from typing import Self
+
 from redis.asyncio import Redis
 from tokenizers import Tokenizer
 
@@ -19,6 +22,12 @@ class Catalog:
         self.redis = redis
         self.registry = Registry(redis)
         self.parsed: dict[str, tuple[tuple[ModelCard, int], Tokenizer]] = {}
+
+    def seen_by(self, tenant: str) -> Self:
+        """The same with a tenant's tokens."""
+        view = copy(self)
+        view.registry = Registry(self.redis, tenant)
+        return view
 
     async def models(self) -> list[ModelCard]:
         """The models that are served, by name."""

@@ -85,6 +85,7 @@ OPTIMIZE: Json = {
     "epochs": 300,
 }
 QUEUED: Json = {
+    "tenant": "",
     "id": GENERATION,
     "kind": "generate",
     "state": "queued",

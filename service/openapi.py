@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
 from contracts.schema.errors import Code
+from service.access import PUBLIC, needed
 from service.problems import ANSWERS, MEDIA_TYPE, Problem, problem
 
 Responses = dict[int | str, dict[str, Any]]
@@ -34,6 +35,11 @@ SOURCE_IMAGE = (  # of a request that names an image of a generate job
     Code.JOB_NOT_SUCCESSFUL,
     Code.IMAGE_INDEX,
 )
+KEY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key of `ovam keys create`, with the scope `generate`, `read` or `admin` that the operation names.",
+}
 TAGS = [
     {
         "name": "jobs",
@@ -72,8 +78,8 @@ def body(value: object, **others: object) -> Any:  # noqa: ANN401  # what FastAP
     return Body(openapi_examples={name: {"value": each} for name, each in {"example": value, **others}.items()})
 
 
-def describe(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Let the app describe its `routes` and the schema of its problems. The document is built once, on first use."""
+def describe(app: FastAPI, routes: Sequence[BaseRoute], *, keys: bool) -> None:
+    """Let the app describe its `routes`, the schema of its problems, and its `keys` if it needs them: once, on first use."""
 
     def description() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -86,10 +92,34 @@ def describe(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
             for route in routes:
                 if isinstance(route, APIRoute):
                     complete_answers(document["paths"][route.path_format], route)
+            if keys:
+                require_keys(document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = description
+
+
+def require_keys(document: dict[str, Any]) -> None:
+    """Say of every operation which scope it needs, and the problems that follow from keys and their limits."""
+    document["components"]["securitySchemes"] = {"key": KEY_SCHEME}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if PUBLIC.fullmatch(path):
+                continue
+            operation["security"] = [{"key": [needed(method.upper(), path)]}]
+            codes = [Code.UNAUTHENTICATED, Code.SCOPE_MISSING, Code.RATE_LIMITED]
+            if "202" in operation["responses"]:
+                codes += [Code.QUEUE_LIMIT, Code.DEVICE_LIMIT, Code.STORAGE_LIMIT]
+            for status, answer in problems(*codes).items():
+                add_problems(operation["responses"].setdefault(str(status), answer), answer)
+
+
+def add_problems(answer: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add the problems of one answer to those of another of the same status."""
+    examples, added = (each["content"][MEDIA_TYPE]["examples"] for each in (answer, more))
+    examples |= added
+    answer["description"] = ", ".join(f"`{code}`" for code in examples)
 
 
 def complete_answers(operations: dict[str, Any], route: APIRoute) -> None:

@@ -19,6 +19,7 @@ from starlette.routing import Match, Mount
 from contracts.schema.errors import Code, FieldError, ServiceError
 from service.artifacts import UnsatisfiableError
 from service.invalid import field_error, printable, shown
+from service.refusals import RefusalError
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -37,6 +38,12 @@ class Answer:
 
 ANSWERS: Mapping[Code, Answer] = MappingProxyType(
     {
+        Code.UNAUTHENTICATED: Answer(401, "There is no valid API key"),
+        Code.SCOPE_MISSING: Answer(403, "The API key does not allow this"),
+        Code.RATE_LIMITED: Answer(429, "The API key's requests come too fast"),
+        Code.QUEUE_LIMIT: Answer(429, "Too many jobs of the API key's tenant are waiting"),
+        Code.DEVICE_LIMIT: Answer(429, "The device time of the API key's tenant is used for this day"),
+        Code.STORAGE_LIMIT: Answer(403, "The jobs of the API key's tenant keep too many bytes"),
         Code.INVALID_JSON: Answer(400, "The body is not JSON"),
         Code.INVALID_REQUEST: Answer(422, "The request is not valid"),
         Code.INVALID_ARGUMENT: Answer(422, "A value is not allowed"),
@@ -160,6 +167,8 @@ def answer_to(error: ServiceError, at: Address) -> Response:
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.code is Code.BODY_TOO_SLOW:
         headers["Connection"] = "close"  # what is left of the body is not waited for
+    if isinstance(error, RefusalError):
+        headers |= error.headers
     if isinstance(error, UnsatisfiableError):
         headers["Content-Range"] = f"bytes */{error.size}"
     return response(problem(error.code, error.detail, at=at, errors=errors), headers)

@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
 
 import structlog
 from docket import Docket
@@ -13,13 +15,15 @@ from redis.exceptions import RedisError
 
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
-from contracts.schema.jobs import AnyJob, JobRecord, State
-from contracts.state import keys
+from contracts.schema.jobs import AnyJob, JobRecord, State, utc_now
+from contracts.state import keys, turns, usage
 from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger, event_of, life_of
 from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
+from service import limits
+from service.access import Client
 
 RETRY_AFTER = 5  # seconds, when the queue is full
 DELIVERED_WITHIN = 0.5  # seconds: the job is filed, and its client waits for the answer
@@ -28,8 +32,9 @@ REPLAYED_FOR = timedelta(hours=24)
 log = structlog.get_logger("ovam.gateway")
 
 SUBMIT = """
-local job, events, jobs, queued, counts, idempotency = unpack(KEYS)
+local job, events, jobs, queued, lane, mine, counts, idempotency, spent, kept, bytes = unpack(KEYS)
 local id, kind, record, event, data, life, limit, fingerprint, replayed_for, waits = unpack(ARGV)
+local most_queued, most_seconds, most_bytes = unpack(ARGV, 11)  -- of the tenant; empty: any number
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -43,13 +48,26 @@ if fingerprint ~= '' then
 end
 if record == '' then return {'absent', ''} end
 if redis.call('EXISTS', job) == 1 then return {'created', id} end  -- sent again after a connection was lost
-if redis.call('ZCARD', queued) >= tonumber(limit) then return {'full', ''} end
+if most_queued ~= '' and redis.call('ZCARD', mine) >= tonumber(most_queued) then return {'queued', 0} end
+if most_seconds ~= '' and tonumber(redis.call('GET', spent) or 0) >= tonumber(most_seconds) then
+  return {'device-seconds', 86400000 - now % 86400000}
+end
+if most_bytes ~= '' then
+  for _, over in ipairs(redis.call('ZRANGEBYSCORE', kept, '-inf', now, 'LIMIT', 0, 1000)) do
+    redis.call('ZREM', kept, over)
+    redis.call('DECRBY', bytes, string.match(over, ':(%d+)$'))
+  end
+  if tonumber(redis.call('GET', bytes) or 0) >= tonumber(most_bytes) then
+    return {'bytes-kept', math.ceil((redis.call('ZRANGE', kept, 0, 0, 'WITHSCORES')[2] or now) - now)}
+  end
+end
+if redis.call('ZCARD', lane) >= tonumber(limit) then return {'full', ''} end
 
 redis.call('SET', job, record, 'EX', life)
 redis.call('XADD', events, '*', 'event', event, 'data', data)
 redis.call('EXPIRE', events, life)
 redis.call('ZADD', jobs, 0, id)
-redis.call('ZADD', queued, now, id)
+for _, queue in ipairs({queued, lane, mine}) do redis.call('ZADD', queue, now, id) end
 redis.call('HINCRBY', counts, kind .. ':submitted', 1)
 if fingerprint ~= '' then
   redis.call('HSET', idempotency, 'fingerprint', fingerprint, 'id', id, 'until', now + waits, 'job', job)
@@ -87,14 +105,21 @@ class Queue:
         self.max_queued = max_queued
         self.job_ttl = job_ttl
         self.script = redis.register_script(SUBMIT)
+        self.client = Client()
+
+    def used_by(self, client: Client, ledger: Ledger) -> Self:
+        """The same for the jobs of a client, which are in its ledger."""
+        view = copy(self)
+        view.client, view.ledger = client, ledger
+        return view
 
     async def submit(self, job: AnyJob, once: Once | None, upload: bytes | None = None) -> tuple[JobRecord, bool]:
         """File a job, its upload and a large request first; returns its record and whether it is new.
 
-        Raises queue-full, idempotency-key-reused or idempotency-key-in-flight, and redis-unavailable when nobody knows whether it
-        was filed.
+        Raises queue-full, the problems of the client's limits, idempotency-key-reused or idempotency-key-in-flight, and
+        redis-unavailable when nobody knows whether it was filed.
         """
-        record, objects = split(JobRecord.filed(job, self.job_ttl))
+        record, objects = split(JobRecord.filed(job, self.job_ttl, self.client.tenant))
         if upload is not None:
             objects[keys.upload(record.id)] = upload
         for key, data in objects.items():
@@ -117,7 +142,7 @@ class Queue:
             detail = f"{self.max_queued} jobs are waiting already; try again later"
             raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)
         if outcome == "created":
-            await self._deliver(job_id, record.kind)
+            await self._deliver(record)
             return record, True
         return await self.ledger.get(job_id), False
 
@@ -128,32 +153,44 @@ class Queue:
 
     async def answered(self, once: Once) -> None:
         """The first request with this key has its answer; further ones get the same job at once."""
-        await self.redis.hset(keys.idempotency(once.key), "until", 0)
+        await self.redis.hset(keys.idempotency(once.key, self.client.tenant), "until", 0)
 
     async def cancel(self, job_id: str) -> JobRecord:
         """Stop a job: one that no worker has claimed is taken from its docket as well."""
         record = await self.ledger.cancel(job_id)
         if record.state.final and not record.claimed:
             await self._withdraw(record)
+            await self._pass_on(record)
         return record
 
     async def forget(self, record: JobRecord) -> None:
         """Take a job out of the queue and out of the ledger."""
-        if record.state is State.QUEUED and not record.claimed:
+        waits = record.state is State.QUEUED and not record.claimed
+        if waits:
             await self._withdraw(record)
         await self.ledger.forget(record.id)
+        await usage.give_back(self.redis, record)
+        if waits:
+            await self._pass_on(record)
 
     async def depth(self) -> int:
         """How many jobs no worker has claimed."""
         return await self.redis.zcard(keys.QUEUED)
 
-    async def _deliver(self, job_id: str, kind: str) -> None:
-        """Hand a job to its docket. The job is filed already: should this fail, a worker's janitor delivers it later."""
+    async def _deliver(self, record: JobRecord) -> None:
+        """Hand a job to its docket, or what is due before it. It is filed: should this fail, a worker's janitor does it later."""
         try:
             async with asyncio.timeout(DELIVERED_WITHIN):
-                await enqueue(self.dockets[keys.docket_of(kind)], job_id)
+                if record.tenant:
+                    await self._pass_on(record)
+                else:
+                    await enqueue(self.dockets[keys.docket_of(record.kind)], record.id)
         except (RedisError, TimeoutError) as error:
-            log.warning("delivery-postponed", job_id=job_id, error=type(error).__name__)
+            log.warning("delivery-postponed", job_id=record.id, error=type(error).__name__)
+
+    async def _pass_on(self, record: JobRecord) -> None:
+        """Hand what is due of the record's tenant to the docket."""
+        await turns.pass_on(self.redis, self.dockets[keys.docket_of(record.kind)], record)
 
     async def _withdraw(self, record: JobRecord) -> None:
         """Take a job from its docket. A worker that gets it all the same finds that it is over, or gone from the ledger."""
@@ -162,16 +199,35 @@ class Queue:
                 await self.dockets[keys.docket_of(record.kind)].cancel(record.id)
 
     async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str]:
-        """One look at the key, and the job filed if there is one to file."""
-        names = [keys.JOBS, keys.QUEUED, keys.COUNTS, keys.idempotency(once.key if once else "")]
+        """One look at the key, and the job filed if there is one to file. RefusalError: one of the client's limits."""
+        tenant, most = self.client.tenant, self.client.limits
         key = [once.fingerprint, int(REPLAYED_FOR.total_seconds()), once.waits * 1000] if once else ["", 0, 0]
-        if record is None:
-            values = ["", "", "", "", "", 0, self.max_queued, *key]
-            answer = await self.script(keys=["", "", *names], args=values)
-        else:
-            event, life = event_of(record), int(life_of(record).total_seconds())
-            values = [record.id, record.kind, record.model_dump_json(), event["event"], event["data"], life, self.max_queued]
-            answer = await self.script(keys=[keys.job(record.id), keys.events(record.id), *names], args=[*values, *key])
+        values = ["", "", "", "", "", 0]
+        own, lanes = ["", ""], [keys.QUEUED] * 3
+        if record is not None:
+            event = event_of(record)
+            life = int(life_of(record).total_seconds())
+            values = [record.id, record.kind, record.model_dump_json(), event["event"], event["data"], life]
+            lane = keys.docket_of(record.kind)
+            own, lanes = (
+                [keys.job(record.id), keys.events(record.id)],
+                [keys.QUEUED, keys.waiting(lane), keys.waiting(lane, tenant)],
+            )
+        used = [keys.device_seconds(tenant, utc_now().date()), keys.kept(tenant), keys.bytes_kept(tenant)]
+        bounds = ["" if each is None else each for each in (most.queued, most.device_seconds_per_day, most.bytes_kept)]
+        answer = await self.script(
+            keys=[
+                *own,
+                keys.of(tenant, keys.JOBS),
+                *lanes,
+                keys.COUNTS,
+                keys.idempotency(once.key if once else "", tenant),
+                *used,
+            ],
+            args=[*values, self.max_queued, *key, *bounds],
+        )
+        if isinstance(answer[1], int):
+            raise limits.used_up(text(answer[0]), most, answer[1])
         outcome, job_id = (text(part) for part in answer)
         if outcome == "reused":
             detail = f"`Idempotency-Key` {once.key if once else ''!r} was used for another request (job {job_id})"

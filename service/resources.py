@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from docket import Docket
 from fastapi import Depends, Request
@@ -18,6 +18,7 @@ from contracts.state import keys
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
+from service.access import Client
 from service.bodies import Turns
 from service.catalog import Catalog
 from service.decoding import Decoders
@@ -45,10 +46,16 @@ class Resources:
     lookups: Lookups
     turns: Turns
 
+    def seen_by(self, client: Client) -> Self:
+        """The same, where other tenants' jobs and tokens do not exist."""
+        ledger, catalog = Ledger(self.redis, client.tenant), self.catalog.seen_by(client.tenant)
+        lookups = replace(self.lookups, catalog=catalog, ledger=ledger)
+        return replace(self, ledger=ledger, catalog=catalog, lookups=lookups, queue=self.queue.used_by(client, ledger))
+
 
 def resources_of(request: Request) -> Resources:
-    """The app's resources."""
-    return request.state.resources
+    """The app's resources as the request's client sees them: the one place that separates tenants."""
+    return request.state.resources.seen_by(request.state.client)
 
 
 With = Annotated[Resources, Depends(resources_of)]

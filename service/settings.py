@@ -1,6 +1,7 @@
 """Settings of the gateway."""
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -26,7 +27,12 @@ class GatewaySettings(CommonSettings):
         "listens on this machine only, else any; addresses are always allowed",
     )
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="largest request body; most routes take less")
-    max_queued: int = Field(256, ge=1, description="jobs that may wait; further ones are answered with 429")
+    keys: Literal["auto", "required", "off"] = Field(
+        "auto", description="API keys: required or off; auto is off, and starts only where no other machine can reach the gateway"
+    )
+    max_queued: int = Field(
+        256, ge=1, description="jobs of a lane (long or short ones) that may wait; further ones are answered with 429"
+    )
     max_steps: int = Field(150, ge=1, description="most num_inference_steps of a generation")
     max_images: int = Field(8, ge=1, description="most num_images of a generation")
     max_side: int = Field(1024, ge=8, description="largest height and width of an image, in pixels")
@@ -40,6 +46,24 @@ class GatewaySettings(CommonSettings):
             msg = f"{wrong[0]!r} is no origin; allowed: * or scheme://host[:port], without a path"
             raise ValueError(msg)
         return origins
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the gateway."""
+        return self.host in LOOPBACK
+
+    @property
+    def undecided(self) -> str | None:
+        """Why a gateway may not start yet: others could reach it, and nobody has decided whom it lets in."""
+        if self.keys != "auto" or self.local:
+            return None
+        way = "set OVAM_KEYS=required and give clients keys (`ovam keys create`), or OVAM_KEYS=off to let everybody in"
+        return f"OVAM_HOST={self.host}: other machines can reach the gateway there; {way}"
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether requests need an API key; if nothing was decided, where other machines can send some."""
+        return self.keys == "required" or (self.keys == "auto" and not self.local)
 
     @property
     def origins(self) -> list[str]:

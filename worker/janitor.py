@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import obstore
 from docket import Docket
 
-from contracts.schema.jobs import ALPHABET, State, utc_now
-from contracts.state import keys
+from contracts.schema.jobs import ALPHABET, JobRecord, State, utc_now
+from contracts.state import keys, turns
 from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED
@@ -43,13 +43,24 @@ async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
     """
     until = (utc_now().timestamp() - LOST_SECONDS) * 1000
     waiting = [text(each) for each in await resources.redis.zrangebyscore(keys.QUEUED, "-inf", until)]
+    tenants = dict[tuple[str, str], JobRecord]()
     for job_id in waiting:
         record = await resources.ledger.find(job_id)
         if record is None or record.state is not State.QUEUED:
-            await resources.redis.zrem(keys.QUEUED, job_id)
-            continue
-        await enqueue(dockets[keys.docket_of(record.kind)], job_id)
+            await leave_queues(resources, job_id)
+        elif record.tenant:
+            tenants[keys.docket_of(record.kind), record.tenant] = record
+        else:
+            await enqueue(dockets[keys.docket_of(record.kind)], job_id)
+    for (lane, _), record in tenants.items():
+        await turns.pass_on(resources.redis, dockets[lane], record)
     return len(waiting)
+
+
+async def leave_queues(resources: Resources, job_id: str) -> None:
+    """Take what waits no longer out of every queue that it may be in."""
+    async for queue in resources.redis.scan_iter(f"{keys.QUEUED}*"):
+        await resources.redis.zrem(queue, job_id)
 
 
 async def delete_expired(resources: Resources) -> int:

@@ -6,6 +6,7 @@ import torch
 from redis.asyncio import Redis
 
 from contracts.state.ledger import Ledger
+from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore
 from worker.crf import CrfProcesses
 from worker.device import DeviceGate
@@ -29,3 +30,8 @@ class Resources:
     scenes: SceneCache
     crf: CrfProcesses
     device: torch.device
+
+    @property
+    def registry(self) -> Registry:
+        """The learned tokens of the tenant whose jobs the ledger shows."""
+        return Registry(self.redis, self.ledger.tenant or "")

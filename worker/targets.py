@@ -26,7 +26,7 @@ def sought(job: AttributeJob) -> dict[str, Target]:
 async def learned_tokens(job: AttributeJob, resources: Resources) -> Learned:
     """Read the tokens that a job names. ServiceError: unknown-token, token-file-unreadable."""
     fields = {target.token: f"{field}.token" for field, target in sought(job).items() if isinstance(target, TokenTarget)}
-    read = (rows_of_token(resources.redis, resources.store, reference, field=field) for reference, field in fields.items())
+    read = (rows_of_token(resources.registry, resources.store, reference, field=field) for reference, field in fields.items())
     return dict(zip(fields, await asyncio.gather(*read), strict=True))
 
 

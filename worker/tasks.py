@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from docket import Docket, Retry, TaskKey
+from docket import CurrentDocket, Docket, Retry, TaskKey
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 
 from contracts.schema.jobs import JobRecord
-from contracts.state import keys
+from contracts.state import keys, turns
 from contracts.state.dockets import JobDocket
-from contracts.state.ledger import LostJob
+from contracts.state.ledger import Ledger, LostJob
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of
@@ -60,11 +60,17 @@ def docket_worker(docket: Docket, concurrency: int, settings: WorkerSettings) ->
 def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
     """Return the task; `attempts` holds those under way."""
 
-    async def run_job(job_id: str = TaskKey(), retry: Retry = Retry.forever(delay=RETRY_PAUSE)) -> None:  # noqa: ARG001, B008
+    async def run_job(
+        job_id: str = TaskKey(),
+        retry: Retry = Retry.forever(delay=RETRY_PAUSE),  # noqa: ARG001, B008
+        docket: Docket = CurrentDocket(),  # noqa: B008
+    ) -> None:
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
         with suppress(LostJob):
             most, holder = resources.settings.max_attempts, resources.occupant.holder
             record = await resources.ledger.claim(job_id, max_attempts=most, holder=holder)
+            with suppress(RedisError):  # the janitor does it later
+                await turns.pass_on(resources.redis, docket, record)
             attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
             attempts.add(attempt)
             try:
@@ -82,7 +88,7 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     try:
         patient = replace(resources, store=resources.store.patiently(resources.settings.store_patience_seconds, attempt.check))
         async with attempt.followed():
-            outcome = await handle(attempt, patient)
+            outcome = await handle(attempt, seen_by(attempt.record.tenant, patient))
         record = await finish(attempt, outcome, patient)
         log.info("%s: %s", label, record.state)
     except LostJob:
@@ -107,6 +113,11 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
         log.exception("%s: failed", label)
         await clean(attempt, resources)
         await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
+
+
+def seen_by(tenant: str, resources: Resources) -> Resources:
+    """Return the resources where other tenants' jobs and tokens do not exist."""
+    return replace(resources, ledger=Ledger(resources.redis, tenant))
 
 
 async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> JobRecord:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
-from redis.asyncio import Redis
 from torch import Tensor
 
 from contracts.schema.errors import Code, ServiceError
@@ -37,10 +36,10 @@ class UnregisteredToken:
 
 
 async def rows_of_token(
-    redis: Redis, store: ArtifactStore, reference: str, *, field: str
+    registry: Registry, store: ArtifactStore, reference: str, *, field: str
 ) -> tuple[TokenCard, Float[Tensor, "classes width"]]:
     """Return a token's card and its rows, the background's first. ServiceError: unknown-token, token-file-unreadable."""
-    card = await Registry(redis).get(reference, field=field)
+    card = await registry.get(reference, field=field)
     data = await store.get(keys.token_object(card.id, "safetensors"))
     try:
         return card, from_safetensors(data or b"").embedding

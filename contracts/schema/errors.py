@@ -15,6 +15,13 @@ from ovam.errors import InvalidArgumentError, OvamError, shown
 class Code(StrEnum):
     """The codes of every problem a client can meet."""
 
+    # who asks
+    UNAUTHENTICATED = "unauthenticated"
+    SCOPE_MISSING = "scope-missing"
+    RATE_LIMITED = "rate-limited"
+    QUEUE_LIMIT = "queue-limit-reached"
+    DEVICE_LIMIT = "device-limit-reached"
+    STORAGE_LIMIT = "storage-limit-reached"
     # the request itself
     INVALID_JSON = "invalid-json"
     INVALID_REQUEST = "invalid-request"

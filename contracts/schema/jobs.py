@@ -56,6 +56,8 @@ class JobRecord(Schema):
     """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something."""
 
     id: str
+    tenant: str = ""
+    """Whose it is; empty without API keys."""
     kind: Kind
     state: State
     request: AnyJob | None
@@ -77,10 +79,12 @@ class JobRecord(Schema):
     error: Failure | None = None
 
     @classmethod
-    def filed(cls, job: AnyJob, life: timedelta) -> "JobRecord":
+    def filed(cls, job: AnyJob, life: timedelta, tenant: str = "") -> "JobRecord":
         """Return the record of a new job, which waits; `life` is how long it and its files are kept."""
         now = utc_now()
-        return cls(id=new_job_id(), kind=job.kind, state=State.QUEUED, request=job, created_at=now, expires_at=now + life)
+        return cls(
+            id=new_job_id(), tenant=tenant, kind=job.kind, state=State.QUEUED, request=job, created_at=now, expires_at=now + life
+        )
 
     @classmethod
     def stored(cls, data: bytes | str | None) -> "JobRecord | None":

@@ -1,10 +1,17 @@
-"""Where things are: the names of Redis keys and of objects in the artifact store."""
+"""Where things are: the names of Redis keys and of objects in the artifact store.
+
+What belongs to a tenant has the tenant in its name; without API keys there is one tenant, whose name is empty.
+"""
+
+from datetime import date
 
 JOBS = "ovam:jobs"  # sorted set, every score 0: job ids, whose order is that of creation
 QUEUED = "ovam:queued"  # sorted set: ids of jobs that no worker has claimed, by time of creation (ms); 0 if handed back
 MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
+KEYS = "ovam:keys"  # hash: digest of an API key -> KeyCard
+KEY_NAMES = "ovam:key-names"  # hash: name of an API key -> its digest
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
 DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
@@ -22,6 +29,47 @@ def docket_of(kind: str) -> str:
     return INTERACTIVE if kind in ("attribute", "probe", "import") else DOCKET
 
 
+def of(tenant: str, name: str) -> str:
+    """A tenant's own JOBS or TOKENS."""
+    return f"{name}:{tenant}" if tenant else name
+
+
+def waiting(lane: str, tenant: str = "") -> str:
+    """Sorted set: the part of QUEUED that is for a docket, or that part of a tenant's."""
+    return of(tenant, f"{QUEUED}:{lane}")
+
+
+def queues(kind: str, tenant: str) -> set[str]:
+    """The sorted sets in which a job is until a worker claims it."""
+    lane = docket_of(kind)
+    return {QUEUED, waiting(lane), waiting(lane, tenant)}
+
+
+def listings(tenant: str) -> set[str]:
+    """The sorted sets in which a job of a tenant may be, of whatever kind it is."""
+    return {of(tenant, JOBS), QUEUED, *(waiting(lane, whose) for lane in DOCKETS for whose in ("", tenant))}
+
+
+def rate(digest: str) -> str:
+    """String with a short life: when (ms) an API key has all of its requests again."""
+    return f"ovam:rate:{digest}"
+
+
+def device_seconds(tenant: str, day: date) -> str:
+    """String: how many seconds a tenant's jobs ran on a day of UTC."""
+    return f"ovam:device-seconds:{tenant}:{day}"
+
+
+def kept(tenant: str) -> str:
+    """Sorted set: `job id:bytes` of a tenant's jobs that keep files, by the time when they expire (ms)."""
+    return f"ovam:kept:{tenant}"
+
+
+def bytes_kept(tenant: str) -> str:
+    """String: the sum of those bytes."""
+    return f"ovam:bytes-kept:{tenant}"
+
+
 def job(job_id: str) -> str:
     """String: the JobRecord."""
     return f"ovam:job:{job_id}"
@@ -37,9 +85,9 @@ def wake(gateway: str) -> str:
     return f"ovam:wake:{gateway}"
 
 
-def idempotency(key: str) -> str:
+def idempotency(key: str, tenant: str = "") -> str:
     """Hash: the fingerprint of a request, the job it created, and until when (ms) its first answer is awaited."""
-    return f"ovam:idempotency:{key}"
+    return f"ovam:idempotency:{tenant}:{key}"
 
 
 def worker(name: str) -> str:
@@ -72,9 +120,9 @@ def trace(image: int) -> str:
     return f"trace-{image}.safetensors"
 
 
-def token(name: str) -> str:
+def token(name: str, tenant: str = "") -> str:
     """Hash: version -> TokenFacts of the token of a name."""
-    return f"ovam:token:{name}"
+    return f"{of(tenant, 'ovam:token')}:{name}"
 
 
 def token_id(job_id: str, attempt: int, number: int = 0) -> str:

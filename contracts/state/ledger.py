@@ -26,7 +26,7 @@ from redis.exceptions import WatchError
 
 from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
-from contracts.state import keys
+from contracts.state import keys, usage
 from contracts.state.keys import text
 from contracts.state.registry import NewToken, enter, numbered
 
@@ -47,15 +47,21 @@ class CancelRequested(LostJob):
 
 
 class Ledger:
-    """Job records in Redis."""
+    """Job records in Redis: a tenant's, to whom others' do not exist, or everybody's."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, tenant: str | None = None) -> None:
         self.redis = redis
+        self.tenant = tenant
+        """Whose records are seen; None for everybody's, as the workers' machinery needs it."""
 
     async def find(self, job_id: str) -> JobRecord | None:
         """A record as it stands now, expired if its time is over; None if there is none."""
         record = JobRecord.stored(await self.redis.get(keys.job(job_id)))
-        return record and record.seen_at(utc_now())
+        return record.seen_at(utc_now()) if record and self.sees(record) else None
+
+    def sees(self, record: JobRecord) -> bool:
+        """Whether a record is one of the tenant's."""
+        return self.tenant in (None, record.tenant)
 
     async def get(self, job_id: str, *, field: str | None = None) -> JobRecord:
         """A record; a ServiceError (unknown-job) without one."""
@@ -72,12 +78,13 @@ class Ledger:
         And before which job to go on, when there are fewer because enough was read; else None.
         """
         found: list[JobRecord] = []
+        jobs = keys.of(self.tenant or "", keys.JOBS)
         for _ in range(MOST_PAGES):
             edge = "+" if before is None else f"({before}"
-            ids = [text(each) for each in await self.redis.zrevrangebylex(keys.JOBS, edge, "-", 0, PAGE)]
+            ids = [text(each) for each in await self.redis.zrevrangebylex(jobs, edge, "-", 0, PAGE)]
             for job_id, data in zip(ids, await self.redis.mget([keys.job(each) for each in ids]), strict=True):
                 if data is None:
-                    await self.redis.zrem(keys.JOBS, job_id)
+                    await self.redis.zrem(jobs, job_id)
                     continue
                 record = JobRecord.stored(data)
                 record = record and record.seen_at(utc_now())
@@ -180,8 +187,8 @@ class Ledger:
         """Delete a record and its events; an attempt at it is lost at its next report."""
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.delete(keys.job(job_id), keys.events(job_id), keys.holder(job_id))
-            pipe.zrem(keys.JOBS, job_id)
-            pipe.zrem(keys.QUEUED, job_id)
+            for place in keys.listings(self.tenant or ""):
+                pipe.zrem(place, job_id)
             await pipe.execute()
 
     async def change(
@@ -194,15 +201,17 @@ class Ledger:
         async with self.redis.pipeline(transaction=True) as pipe:
             while True:
                 try:
-                    await pipe.watch(keys.job(job_id), *([keys.TOKENS] if tokens else []))
+                    await pipe.watch(keys.job(job_id))
                     before = JobRecord.stored(await pipe.get(keys.job(job_id)))
-                    if before is None:
+                    if before is None or not self.sees(before):
                         raise LostJob(job_id)
-                    cards = await numbered(pipe, tokens)
+                    if tokens:
+                        await pipe.watch(keys.of(before.tenant, keys.TOKENS))
+                    cards = await numbered(pipe, tokens, before.tenant)
                     record = naming_tokens(change(before), [card.reference for card in cards])
                     pipe.multi()
                     write(pipe, record, announced=event_of(record) != event_of(before))
-                    enter(pipe, cards)
+                    enter(pipe, cards, before.tenant)
                     await pipe.execute()
                 except WatchError:
                     continue
@@ -215,11 +224,13 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     if announced:
         pipe.xadd(keys.events(record.id), event_of(record), maxlen=KEPT_EVENTS if record.state.final else MAX_EVENTS)
     pipe.expire(keys.events(record.id), life_of(record))
-    if record.claimed or record.state is not State.QUEUED:
-        pipe.zrem(keys.QUEUED, record.id)
-    elif record.attempt:
-        pipe.zadd(keys.QUEUED, {record.id: 0})  # handed back: it has waited longest
+    for queue in keys.queues(record.kind, record.tenant):
+        if record.claimed or record.state is not State.QUEUED:
+            pipe.zrem(queue, record.id)
+        elif record.attempt:
+            pipe.zadd(queue, {record.id: 0})  # handed back: it has waited longest
     if record.state.final:
+        usage.charge(pipe, record)
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
 
 

@@ -30,17 +30,19 @@ class NewToken:
 
 
 class Registry:
-    """Cards of learned tokens, by name and version."""
+    """Cards of a tenant's learned tokens, by name and version."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, tenant: str = "") -> None:
         self.redis = redis
+        self.names = keys.of(tenant, keys.TOKENS)
+        self.tenant = tenant
 
     async def find(self, reference: str) -> TokenCard | None:
         """The token of `name@version`, or the newest of `name`; None if there is none."""
         name, version = split(reference)
         if version is None:
-            version = max(map(int, await self.redis.hkeys(keys.token(name))), default=0)
-        facts = await self.redis.hget(keys.token(name), str(version))
+            version = max(map(int, await self.redis.hkeys(keys.token(name, self.tenant))), default=0)
+        facts = await self.redis.hget(keys.token(name, self.tenant), str(version))
         return None if facts is None else card_of(name, version, facts)
 
     async def get(self, reference: str, *, field: str | None = None) -> TokenCard:
@@ -52,17 +54,17 @@ class Registry:
 
     async def versions(self, name: str, *, field: str | None = None) -> list[TokenCard]:
         """Every version of a name, the newest first. ServiceError: unknown-token."""
-        found = await self.redis.hgetall(keys.token(name))
+        found = await self.redis.hgetall(keys.token(name, self.tenant))
         if not found:
             raise unknown(name, field)
         return [card_of(name, version, facts) for version, facts in newest_first(found)]
 
     async def page(self, after: str, limit: int) -> list[TokenListing]:
         """Up to `limit` names beyond `after`, in their order: the newest version of each, and how many it has."""
-        names = sorted(name for name in map(text, await self.redis.hkeys(keys.TOKENS)) if name > after)[:limit]
+        names = sorted(name for name in map(text, await self.redis.hkeys(self.names)) if name > after)[:limit]
         async with self.redis.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.hgetall(keys.token(name))
+                pipe.hgetall(keys.token(name, self.tenant))
             versions = await pipe.execute()
         return [listing_of(name, found) for name, found in zip(names, versions, strict=True) if found]
 
@@ -71,54 +73,54 @@ class Registry:
         name, version = split(reference)
 
         async def take(pipe: Pipeline) -> list[TokenCard]:
-            found = dict(newest_first(await pipe.hgetall(keys.token(name))))
+            found = dict(newest_first(await pipe.hgetall(keys.token(name, self.tenant))))
             gone = found if version is None else {number: found[number] for number in found if number == version}
             if not gone:
                 raise unknown(reference, field)
             pipe.multi()
-            pipe.hdel(keys.token(name), *map(str, gone))
+            pipe.hdel(keys.token(name, self.tenant), *map(str, gone))
             if len(gone) == len(found):
-                pipe.hdel(keys.TOKENS, name)
+                pipe.hdel(self.names, name)
             return [card_of(name, number, facts) for number, facts in gone.items()]
 
-        return await self.redis.transaction(take, keys.TOKENS, keys.token(name), value_from_callable=True)
+        return await self.redis.transaction(take, self.names, keys.token(name, self.tenant), value_from_callable=True)
 
     async def rename(self, name: str, new: str) -> TokenCard:
         """Give a name's versions another name; returns the newest. ServiceError: unknown-token, token-exists."""
 
         async def move(pipe: Pipeline) -> TokenCard:
-            newest = await pipe.hget(keys.TOKENS, name)
+            newest = await pipe.hget(self.names, name)
             if newest is None:
                 raise unknown(name, "reference")
-            if new != name and await pipe.hexists(keys.TOKENS, new):
+            if new != name and await pipe.hexists(self.names, new):
                 raise ServiceError(Code.TOKEN_EXISTS, f"there is a token {new!r} already", field="name", value=new)
-            (version, facts), *_ = newest_first(await pipe.hgetall(keys.token(name)))
+            (version, facts), *_ = newest_first(await pipe.hgetall(keys.token(name, self.tenant)))
             pipe.multi()
-            pipe.hdel(keys.TOKENS, name)
-            pipe.hset(keys.TOKENS, new, newest)
-            pipe.rename(keys.token(name), keys.token(new))
+            pipe.hdel(self.names, name)
+            pipe.hset(self.names, new, newest)
+            pipe.rename(keys.token(name, self.tenant), keys.token(new, self.tenant))
             return card_of(new, version, facts)
 
-        watched = (keys.TOKENS, keys.token(name), keys.token(new))
+        watched = (self.names, keys.token(name, self.tenant), keys.token(new, self.tenant))
         return await self.redis.transaction(move, *watched, value_from_callable=True)
 
 
-async def numbered(pipe: Pipeline, tokens: Sequence[NewToken]) -> list[TokenCard]:
-    """Tokens with the numbers that are next; `pipe` has to watch `keys.TOKENS`."""
+async def numbered(pipe: Pipeline, tokens: Sequence[NewToken], tenant: str = "") -> list[TokenCard]:
+    """A tenant's tokens with the numbers that are next; `pipe` has to watch the tenant's `keys.TOKENS`."""
     newest: dict[str, int] = {}
     cards = []
     for token in tokens:
-        last = newest[token.name] if token.name in newest else int(await pipe.hget(keys.TOKENS, token.name) or 0)
+        last = newest[token.name] if token.name in newest else int(await pipe.hget(keys.of(tenant, keys.TOKENS), token.name) or 0)
         newest[token.name] = last + 1
         cards.append(TokenCard(name=token.name, version=last + 1, **dict(token.facts)))
     return cards
 
 
-def enter(pipe: Pipeline, cards: Sequence[TokenCard]) -> None:
-    """Queue the commands that enter numbered tokens."""
+def enter(pipe: Pipeline, cards: Sequence[TokenCard], tenant: str = "") -> None:
+    """Queue the commands that enter a tenant's numbered tokens."""
     for card in cards:
-        pipe.hset(keys.TOKENS, card.name, str(card.version))
-        pipe.hset(keys.token(card.name), str(card.version), card.model_dump_json(exclude={"name", "version"}))
+        pipe.hset(keys.of(tenant, keys.TOKENS), card.name, str(card.version))
+        pipe.hset(keys.token(card.name, tenant), str(card.version), card.model_dump_json(exclude={"name", "version"}))
 
 
 def split(reference: str) -> Reference:

@@ -1,5 +1,7 @@
 """No two things are at the same place, and people's jobs do not wait behind long ones."""
 
+from datetime import date
+
 import pytest
 
 from contracts.state import keys
@@ -10,9 +12,27 @@ OF_ONE_NAME = [keys.job, keys.events, keys.idempotency, keys.worker, keys.token,
 def test_every_thing_has_a_place_of_its_own() -> None:
     places = [place(name) for place in OF_ONE_NAME for name in ("a", "b")]
     places += [keys.JOBS, keys.QUEUED, keys.MODELS, keys.TOKENIZERS, keys.TOKENS, keys.COUNTS, *keys.DOCKETS]
+    places += [keys.KEYS, keys.KEY_NAMES]
     places += [keys.attempt_folder(name, attempt) for name in ("a", "b") for attempt in (1, 2)]
     places += [keys.token_object(name, form) for name in ("a", "b") for form in keys.TOKEN_FILES]
     assert len(set(places)) == len(places)
+
+
+def test_no_tenant_has_a_place_of_anothers() -> None:
+    tenants, day = ("", "a", "b", "ovam"), date(2026, 11, 26)
+    places = [keys.of(tenant, name) for tenant in tenants for name in (keys.JOBS, keys.TOKENS)]
+    places += [place(name, tenant) for place in (keys.idempotency, keys.token) for name in ("a", "b") for tenant in tenants]
+    places += [keys.waiting(lane, tenant) for lane in keys.DOCKETS for tenant in tenants]
+    places += [
+        place for tenant in tenants for place in (keys.kept(tenant), keys.bytes_kept(tenant), keys.device_seconds(tenant, day))
+    ]
+    places += [keys.idempotency("a:b"), keys.rate("a")]
+    assert len(set(places)) == len(places)
+
+
+def test_a_job_waits_in_all_queues_that_it_may_be_listed_in() -> None:
+    for kind in ("generate", "probe"):
+        assert keys.queues(kind, "a") < keys.listings("a")
 
 
 def test_what_belongs_to_a_job_or_a_token_is_in_its_folder() -> None:

@@ -47,7 +47,10 @@ def test_a_command_is_one_of_the_project(name: str) -> None:
 def test_every_variable_is_a_setting_of_that_process_with_a_good_value(name: str) -> None:
     kind = GatewaySettings if name == "gateway" else WorkerSettings
     environment = own_services()[name]["environment"]
-    fields = {variable.removeprefix("OVAM_").lower(): value for variable, value in environment.items()}
+    fields = {
+        variable.removeprefix("OVAM_").lower(): re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", value)
+        for variable, value in environment.items()
+    }
     assert set(fields) <= set(kind.model_fields)
     settings = kind.model_validate(fields)
     assert {field: str(getattr(settings, field)) for field in fields} == {

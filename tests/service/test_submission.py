@@ -269,6 +269,15 @@ async def test_a_full_queue_refuses_until_a_worker_begins_a_job(
     assert (await client.post("/v1/generate", json=CAR, headers={"Idempotency-Key": "k1"})).status_code == 202
 
 
+async def test_a_lane_that_is_full_leaves_the_other_one_open(client: httpx2.AsyncClient, generated: str) -> None:
+    for _ in range(3):
+        await client.post("/v1/generate", json=CAR)
+    assert_problem(await client.post("/v1/generate", json=CAR), 429, "queue-full")
+    body = {"job_id": generated, "targets": [{"word": "car"}]}
+    assert (await client.post("/v1/attribute", json=body)).status_code == 202
+    assert (await client.post(f"/v1/jobs/{generated}/probe", json={"point": [0, 0], "words": ["car"]})).status_code == 202
+
+
 async def test_who_prefers_to_wait_gets_the_finished_job(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
     waiting = asyncio.create_task(client.post("/v1/generate", json=CAR, headers={"Prefer": "respond-async, wait=20"}))
     while not (ids := await worker.redis.zrange(keys.QUEUED, 0, -1)):

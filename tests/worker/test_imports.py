@@ -83,7 +83,7 @@ async def test_two_classes_are_learned_together_exported_in_every_form_and_give_
     trace = ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), pipeline)
 
     async def masks(reference: str) -> list[np.ndarray]:
-        card, rows = await rows_of_token(client.redis, client.store, reference, field="token")
+        card, rows = await rows_of_token(Registry(client.redis), client.store, reference, field="token")
         assert card.classes == ["cat", "dog"]
         return [ovam.binarize(heat, 0.8) for heat in ovam.heatmaps(trace, rows, size=(64, 64))[1:]]
 
@@ -137,7 +137,7 @@ async def test_a_token_whose_file_is_gone_from_the_store_is_named(client: Client
     card = await Registry(client.redis).get("cat")
     await client.store.delete(keys.token_object(card.id, "safetensors"))
     with pytest.raises(ServiceError, match=r"the file of token 'cat@1' in the store is damaged or missing") as caught:
-        await rows_of_token(client.redis, client.store, "cat", field="targets.0.token")
+        await rows_of_token(Registry(client.redis), client.store, "cat", field="targets.0.token")
     assert (caught.value.code, caught.value.field) == (Code.TOKEN_FILE_UNREADABLE, "targets.0.token")
 
 

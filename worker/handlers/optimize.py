@@ -89,7 +89,7 @@ async def initial_of(job: OptimizeJob, resources: Resources) -> Initial:
                 classes.append(torch.tensor(embedding))
             case TokenInitial(token=token, class_name=class_name):
                 field = f"initial.{place}"
-                card, rows = await rows_of_token(resources.redis, resources.store, token, field=f"{field}.token")
+                card, rows = await rows_of_token(resources.registry, resources.store, token, field=f"{field}.token")
                 classes.append(rows[card.row(class_name, field=f"{field}.class_name")])
                 background = rows[0] if background is None else background
     return Initial(classes, background)

@@ -1,0 +1,71 @@
+"""What each tenant has used: time on devices, by day, and the bytes of files that its jobs keep.
+
+It is counted in the transaction that ends a job, so that nothing is counted twice or not at all. Without a tenant nothing is.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from contracts.schema.fields import Artifact
+from contracts.schema.images import ImageJob, ImagesResult
+from contracts.schema.jobs import JobRecord
+from contracts.state import keys
+
+COUNTED_FOR = timedelta(days=2)
+
+# A job's files are counted until it expires or is deleted, whichever comes first, and given back once.
+GIVE_BACK = """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then redis.call('DECRBY', KEYS[2], ARGV[2]) end
+"""
+
+
+def charge(pipe: Pipeline, record: JobRecord) -> None:
+    """Queue the commands that count what a job that has just ended has used."""
+    if not record.tenant or record.finished_at is None:
+        return
+    if record.started_at is not None:
+        spent = keys.device_seconds(record.tenant, record.finished_at.date())
+        pipe.incrbyfloat(spent, (record.finished_at - record.started_at).total_seconds())
+        pipe.expire(spent, COUNTED_FOR)
+    if size := bytes_of(record):
+        pipe.zadd(keys.kept(record.tenant), {member(record, size): record.expires_at.timestamp() * 1000})
+        pipe.incrby(keys.bytes_kept(record.tenant), size)
+
+
+async def give_back(redis: Redis, record: JobRecord) -> None:
+    """Count the files of a job no longer: it is deleted."""
+    if record.tenant and (size := bytes_of(record)):
+        names = keys.kept(record.tenant), keys.bytes_kept(record.tenant)
+        await redis.eval(GIVE_BACK, len(names), *names, member(record, size), str(size))
+
+
+def member(record: JobRecord, size: int) -> str:
+    """A job among those whose files are counted; the script that admits jobs reads the size of expired ones from it."""
+    return f"{record.id}:{size}"
+
+
+def bytes_of(record: JobRecord) -> int:
+    """How large the files are that a job keeps: its artifacts, its traces and its upload."""
+    if record.result is None:
+        return 0
+    sizes = {artifact.name: artifact.size for artifact in artifacts_in(record.result)}
+    traces = [image.trace_bytes for image in record.result.images] if isinstance(record.result, ImagesResult) else []
+    upload = record.request.upload.size if isinstance(record.request, ImageJob) else 0
+    return sum(sizes.values()) + sum(traces) + upload
+
+
+def artifacts_in(value: object) -> Iterator[Artifact]:
+    """The artifacts that a result names, one perhaps several times."""
+    match value:
+        case Artifact():
+            yield value
+        case BaseModel():
+            for _, part in value:
+                yield from artifacts_in(part)
+        case [BaseModel(), *_]:
+            for part in value:
+                yield from artifacts_in(part)

@@ -1,0 +1,142 @@
+"""`ovam keys`: create, list and revoke API keys, in the Redis that the gateways use."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Annotated, NoReturn, TypeVar
+from urllib.parse import quote
+
+import typer
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from contracts.schema.access import KeyCard, Limits
+from contracts.schema.jobs import utc_now
+from contracts.settings import BadSettingsError, CommonSettings, load
+from contracts.state.keyring import KeyNameError, Keyring
+
+FAILED, BAD_USAGE = 1, 2
+QUEUED = 64  # jobs of a key's tenant that may wait in a lane, unless said otherwise: a quarter of what fits
+
+app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+T = TypeVar("T")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="The key's name: a-z, 0-9, '.', '_' and '-'.")]
+
+
+@app.command()
+def create(  # noqa: PLR0913  # each is an option of the command
+    name: Name,
+    tenant: Annotated[str | None, typer.Option(help="Whose jobs and tokens it sees; the key's name without it.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="generate, read or admin; by default generate and read.")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; until it is revoked without it.")] = None,
+    requests_per_second: Annotated[float | None, typer.Option(help="Requests a second.")] = None,
+    queued: Annotated[int, typer.Option(min=0, help="Jobs that may wait in each lane; 0 for any number.")] = QUEUED,
+    device_seconds: Annotated[int | None, typer.Option(help="Seconds on the device a day (UTC).")] = None,
+    kept: Annotated[int | None, typer.Option("--bytes", help="Bytes of files that jobs may keep.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Create a key and print it. It is shown this once: only its digest is stored."""
+    now = utc_now()
+    try:
+        limits = Limits(
+            requests_per_second=requests_per_second,
+            queued=queued or None,
+            device_seconds_per_day=device_seconds,
+            bytes_kept=kept,
+        )
+        card = KeyCard.model_validate({
+            "name": name,
+            "tenant": tenant or name,
+            "scopes": list(dict.fromkeys(scope or ("generate", "read"))),
+            "limits": limits,
+            "created_at": now,
+            "expires_at": None if days is None else now + timedelta(days=days),
+        })  # fmt: skip
+    except ValidationError as error:
+        end("; ".join(f"{each['loc'][0]}={each['input']!s}: {each['msg']}" for each in error.errors()), BAD_USAGE)
+    key = with_keyring(lambda keyring: keyring.create(card))
+    if as_json:
+        typer.echo(json.dumps({"key": key, **card.model_dump(mode="json")}))
+    else:
+        typer.echo(key)
+        typer.echo(f"{described(card)}; it is not shown again. Clients send `Authorization: Bearer <key>`.", err=True)
+
+
+@app.command("list")
+def list_keys(*, as_json: AsJson = False) -> None:
+    """List the keys: whose they are, what they may do, until when. The keys themselves are not stored."""
+    cards = with_keyring(lambda keyring: keyring.cards())
+    if as_json:
+        typer.echo(json.dumps([card.model_dump(mode="json") for card in cards]))
+        return
+    for card in cards:
+        typer.echo(described(card))
+    if not cards:
+        typer.echo("there are no keys; create one with `ovam keys create NAME`", err=True)
+
+
+@app.command()
+def revoke(name: Name, *, as_json: AsJson = False) -> None:
+    """Revoke a key: from this moment on no gateway lets it in. The jobs and tokens of its tenant stay."""
+    with_keyring(lambda keyring: keyring.revoke(name))
+    typer.echo(json.dumps({"revoked": name}) if as_json else f"{name} is revoked")
+
+
+def described(card: KeyCard) -> str:
+    """Return a key in a line."""
+    until = "until it is revoked" if card.expires_at is None else f"until {card.expires_at:%Y-%m-%d %H:%M} UTC"
+    if card.expires_at is not None and card.expires_at <= utc_now():
+        until = f"expired {card.expires_at:%Y-%m-%d %H:%M} UTC"
+    limits = bounds(card.limits)
+    return (
+        f"{card.name}: tenant {card.tenant}, {', '.join(card.scopes)}, {until}{', at most ' if limits else ''}{', '.join(limits)}"
+    )
+
+
+def bounds(limits: Limits) -> Sequence[str]:
+    """Return the limits of a key in words."""
+    known = (
+        (limits.requests_per_second, "{:g} requests a second"),
+        (limits.queued, "{} jobs waiting in a lane"),
+        (limits.device_seconds_per_day, "{} s on the device a day"),
+        (limits.bytes_kept, "{} bytes kept"),
+    )
+    return [words.format(number) for number, words in known if number is not None]
+
+
+def with_keyring(work: Callable[[Keyring], Awaitable[T]]) -> T:
+    """Do something with the keys in Redis; leave with a sentence if that is not possible."""
+
+    async def done(url: str) -> T:
+        async with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as redis:
+            return await work(Keyring(redis))
+
+    try:
+        return asyncio.run(done(redis_url()))
+    except BadSettingsError as error:
+        end(str(error), BAD_USAGE)
+    except KeyNameError as error:
+        end(str(error), FAILED)
+    except RedisError as error:
+        end(
+            f"Redis cannot be reached ({type(error).__name__}); set OVAM_REDIS_URL, or OVAM_DATA_DIR of a running `ovam up`",
+            FAILED,
+        )
+
+
+def redis_url() -> str:
+    """Return the URL of the gateways' Redis: the setting, or else the Valkey of a running `ovam up` of the same data folder."""
+    settings = load(CommonSettings)
+    socket = settings.data_dir / "valkey" / "socket"
+    embedded = "redis_url" not in settings.model_fields_set and socket.exists()
+    return f"unix://{quote(str(socket))}?db=0" if embedded else settings.redis_url
+
+
+def end(message: str, code: int) -> NoReturn:
+    """Print a message on standard error and leave."""
+    typer.echo(f"ovam: {message}", err=True)
+    raise typer.Exit(code)
