@@ -36,7 +36,7 @@ ROWS: tuple[Row, ...] = (
     Row("unsaid", "A word that is not in the prompt", "a photograph of a cat", 607_016, ("cat", "kitten"), compete=False),
     Row("hat", "A hat on an animal", "a cat wearing a hat", 1, ("cat", "hat")),
 )
-REAL = Row("real", "A real image, in a style that the model has never seen", "", 348_001, ("train", "helicopter"))
+REAL = Row("real", "A real image, in a style that the model has never seen", "", 346_000, ("sheep", "bird"))
 
 
 @dataclass(frozen=True)
