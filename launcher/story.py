@@ -31,12 +31,12 @@ class Row:
 
 
 ROWS: tuple[Row, ...] = (
-    Row("unnamed", "Something that the prompt does not name", "a photograph of a cat", 1, ("cat", "ball")),
-    Row("named", "Words of the prompt", "a red car next to a tree", 1, ("car", "tree")),
+    Row("unnamed", "Something that the prompt does not name", "a photograph of a cat", 500_002, ("cat", "hat")),
+    Row("named", "Words of the prompt", "a photograph of a turtle and a dog at the top", 51_002, ("dog", "turtle")),
     Row("unsaid", "A word that is not in the prompt", "a photograph of a cat", 607_016, ("cat", "kitten"), compete=False),
     Row("hat", "A hat on an animal", "a cat wearing a hat", 1, ("cat", "hat")),
 )
-REAL = Row("real", "A real image, in a style that the model has never seen", "", 348_001, ("train", "helicopter"))
+REAL = Row("real", "A real image, in a style that the model has never seen", "", 346_000, ("sheep", "bird"))
 
 
 @dataclass(frozen=True)
