@@ -95,10 +95,9 @@ def test_words_that_compete_are_told_apart_better_than_alone(service: Service) -
     truths = [Annotator.load().mask(image, name) for name in ("sofa", "diningtable")]
 
     def asked(**options: object) -> tuple[float, list[float | None]]:
-        """How well the map of labels fits, and the leakage of each word."""
-        answer = service.run("attribute", target(scene, {"word": "sofa"}, {"word": "table"}, semantic={}, **options))["result"]
-        labels = service.picture(answer["semantic"]["map"])
-        fit = np.mean([overlap(labels == number, truth) for number, truth in enumerate(truths, 1)])
+        """How well the masks fit, and the leakage of each word."""
+        answer = service.run("attribute", target(scene, {"word": "sofa"}, {"word": "table"}, **options))["result"]
+        fit = np.mean([overlap(service.mask(one), truth) for one, truth in zip(answer["segments"], truths, strict=True)])
         return float(fit), [segment["leakage"] for segment in answer["segments"]]
 
     each, unknown = asked()
