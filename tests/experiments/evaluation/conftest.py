@@ -10,8 +10,8 @@ __all__ = ["MODEL"]
 WORLD = world_of(MODEL)
 SETS = sets_of(WORLD)
 CLASSES = tuple(one.name for one in WORLD.vocabulary)
-CLEAR = "bus"
-"""A class that the model draws well: images of it are clear."""
+CLEAR = "car"
+"""A class that the first image of every set shows clearly."""
 
 
 @pytest.fixture(scope="session")

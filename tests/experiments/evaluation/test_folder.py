@@ -39,7 +39,7 @@ def annotated(subjects: list[Subject], tmp_path: Path) -> Path:
         case, mask = one.case, f"{one.case.dataset}.png"
         Image.fromarray(one.truth.mask).save(tmp_path / mask)
         lines.append(
-            {"set": case.dataset, "class": "shuttle of the day", "word": CLEAR, "prompt": case.prompt, "seed": case.seed}
+            {"set": case.dataset, "class": "coupe of the day", "word": CLEAR, "prompt": case.prompt, "seed": case.seed}
             | {"mask": mask, "guidance_scale": GUIDANCE_SCALE}
         )
     write(tmp_path, lines)
@@ -55,12 +55,12 @@ def lines_of(folder: Path) -> list[dict[str, object]]:
 
 
 def test_classes_come_from_the_folder_and_are_looked_for_by_their_words(annotated: Path) -> None:
-    (case,) = read(annotated)["voc-sim"].of_class("shuttle of the day")
+    (case,) = read(annotated)["voc-sim"].of_class("coupe of the day")
     assert WORDINGS["words"](case) == photograph(CLEAR)
 
 
 def test_the_masks_of_the_folder_are_the_truth(annotated: Path, subjects: list[Subject]) -> None:
-    (case,) = read(annotated)["voc-sim"].of_class("shuttle of the day")
+    (case,) = read(annotated)["voc-sim"].of_class("coupe of the day")
     one = next(one for one in subjects if one.case.dataset == "voc-sim")
     assert np.array_equal(annotation(case, one.image, WORLD).mask, one.truth.mask)
     Image.fromarray(~one.truth.mask).resize((256, 256), Image.Resampling.NEAREST).save(case.mask)
@@ -82,7 +82,7 @@ def test_the_whole_evaluation_runs_on_a_folder_and_leaves_the_bundled_models_res
     conclude(plan, plan.report / "json", plan.report)
     text = (plan.report / "results" / "tables.md").read_text()
     assert f"masks of `{annotated}`" in text
-    assert "shuttle of the day" in text
+    assert "coupe of the day" in text
     assert "# Results" in (plan.report / "results.md").read_text()
     measured = json.loads((plan.report / "json" / "scores.json").read_text())
     assert measured["scores"].keys() == {"voc-sim"}
@@ -106,7 +106,7 @@ def test_what_a_folder_has_no_images_for_is_not_asked(annotated: Path) -> None:
     ]
     write(annotated, [first, second, third, *others])
     scale = scale_of(read(annotated), everything=True)
-    assert scale.classes == ("shuttle of the day", "moon")
+    assert scale.classes == ("coupe of the day", "moon")
     assert AGAINST_ALL in scale.targets
     assert COUNTS[2] in scale.targets
     assert COUNTS[4] not in scale.targets
@@ -117,7 +117,7 @@ def test_what_a_folder_has_no_images_for_is_not_asked(annotated: Path) -> None:
 
 def test_a_class_without_a_clear_object_to_learn_from_is_refused(annotated: Path) -> None:
     Image.fromarray(np.zeros((8, 8), bool)).save(annotated / "tokens.png")
-    with pytest.raises(BadDataSetError, match="is annotated with over 3 % and less than all of it for shuttle of the day"):
+    with pytest.raises(BadDataSetError, match="is annotated with over 3 % and less than all of it for coupe of the day"):
         read(annotated)
 
 
@@ -134,7 +134,7 @@ def test_another_mask_is_another_data_set(annotated: Path) -> None:
         ({"set": "other"}, r"line 1, set: "),
         ({"mask": "none.png"}, r"line 1: the mask none\.png is not there"),
         ({"set": "voc-sim"}, r"no image of the set tokens"),
-        ({"class": "moon"}, r"no image of the set tokens for shuttle of the day"),
+        ({"class": "moon"}, r"no image of the set tokens for coupe of the day"),
     ],
 )
 def test_a_folder_that_is_no_data_set_is_refused_with_the_line(annotated: Path, change: dict[str, object], message: str) -> None:
