@@ -25,6 +25,7 @@ when it ends within `Prefer: wait=N`."""
 
 ROUTERS = [module.router for module in (generate, image, attribute, probe, optimize, jobs, tokens, models, methods, health)]
 EXPOSED = [  # headers of answers that a page of another origin may read
+    "X-Content-Type-Options",
     "Accept-Ranges",
     "Content-Disposition",
     "Content-Range",

@@ -26,6 +26,7 @@ SUBMISSION = (
     Code.NO_WORKER,
     Code.UNKNOWN_MODEL,
     Code.QUEUE_FULL,
+    Code.UNKNOWN_JOB,  # deleted while its client waits
 )
 SOURCE_IMAGE = (  # of a request that names an image of a generate job
     Code.UNKNOWN_JOB,

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from docket import CurrentDocket, Docket, Worker
+from docket import CurrentDocket, Docket, TaskKey, Worker
 from redis.asyncio import Redis
 
 from contracts.schema.images import CaptureOptions, GenerateJob
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys
+from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger, write
 from contracts.state.turns import due, pass_on
 
@@ -46,13 +47,13 @@ async def filed(redis: Redis, docket: Docket, tenant: str) -> JobRecord:
 async def test_tenants_have_their_turns_however_many_jobs_each_has(redis: Redis, redis_url: str) -> None:
     order = ""
 
-    async def run_job(job_id: str, docket: Docket = CurrentDocket()) -> None:  # noqa: B008  # docket's way
+    async def run_job(job_id: str = TaskKey(), docket: Docket = CurrentDocket()) -> None:  # noqa: B008  # docket's way
         nonlocal order
         record = await Ledger(redis).claim(job_id, max_attempts=3)
         await pass_on(redis, docket, record)
         order += record.tenant
 
-    async with Docket(name=keys.DOCKET, url=redis_url) as docket:
+    async with JobDocket(name=keys.DOCKET, url=redis_url) as docket:
         docket.register(run_job, names=[keys.TASK])
         for tenant in "aaaaabbbc":
             await filed(redis, docket, tenant)
@@ -62,7 +63,7 @@ async def test_tenants_have_their_turns_however_many_jobs_each_has(redis: Redis,
 
 
 async def test_a_job_that_is_handed_back_is_the_next_of_its_tenant(redis: Redis, redis_url: str) -> None:
-    async with Docket(name=keys.DOCKET, url=redis_url) as docket:
+    async with JobDocket(name=keys.DOCKET, url=redis_url) as docket:
         docket.register(JobRecord.seen_at, names=[keys.TASK])
         first, second, third = [await filed(redis, docket, "a") for _ in range(3)]
         assert await due(redis, docket.name, "a") == [first.id, second.id]

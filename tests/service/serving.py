@@ -72,7 +72,7 @@ def operations() -> list[tuple[str, re.Pattern[str], set[str]]]:
     """Every operation's method, path and codes of problems, as the API describes itself."""
     return [
         (method.upper(), re.compile(re.sub(r"{\w+}", "[^/]+", path)), codes_of(operation))
-        for path, item in create_app(GatewaySettings()).openapi()["paths"].items()
+        for path, item in create_app(GatewaySettings(keys="required")).openapi()["paths"].items()
         for method, operation in item.items()
     ]
 

@@ -155,10 +155,10 @@ async def test_a_job_that_cannot_be_delivered_is_filed_for_the_janitor_to_delive
     job = generate_job(GenerateRequest(prompt="a car"), card())
     async with docket(keys.DOCKET, "redis://127.0.0.1:1/0") as nowhere:
         queue = Queue(redis, {keys.DOCKET: nowhere}, worker.store, max_queued=9, job_ttl=timedelta(hours=1))
-        job_id, new = await queue.submit(job, None)
+        record, new = await queue.submit(job, None)
     assert new
-    assert await redis.zrange(keys.QUEUED, 0, -1) == [job_id.encode()]
-    assert (await worker.ledger.get(job_id)).state == "queued"
+    assert await redis.zrange(keys.QUEUED, 0, -1) == [record.id.encode()]
+    assert (await worker.ledger.get(record.id)).state == "queued"
 
 
 @pytest.mark.usefixtures("worker")
