@@ -51,7 +51,8 @@ async def file_of(client: Client, reference: str, form: str) -> bytes:
 async def registry_and_store(client: Client) -> tuple[Any, ...]:
     """What there is of tokens, and which artifacts there are."""
     names = sorted(await client.redis.hgetall(keys.TOKENS))
-    return names, sorted(await client.stored("tokens")), sorted(await client.stored("jobs"))
+    kept = [name for name in await client.stored("jobs") if not name.endswith("/request")]  # a job keeps its request
+    return names, sorted(await client.stored("tokens")), sorted(kept)
 
 
 def npy(value: Any) -> bytes:
