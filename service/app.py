@@ -9,7 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from ovam import __version__
-from service import docs, openapi, problems
+from service import docs, openapi, problems, tracing
 from service.middleware import BodyLimit, HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, opened
@@ -60,7 +60,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
-        telemetry={"tracing": False},
+        telemetry=tracing.FASTAPI,
     )
     for router in ROUTERS:
         app.include_router(router)
@@ -70,6 +70,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(HeadAsGet)  # the first that is added is the innermost
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(tracing.TraceContext)
     if settings.root_path:
         app.add_middleware(RootPath, path=settings.root_path)
     if settings.origins:

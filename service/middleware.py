@@ -12,7 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contracts.schema.errors import Code, ServiceError
 from service import problems
 from service.observability import Metrics
+from service.tracing import is_watching
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+FAULT = 400  # the least status that is one
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = structlog.get_logger("ovam.access")
 
@@ -136,13 +139,19 @@ class Observed:
                 await problems.answer_to(error, problems.Address.of(scope))(scope, receive, observed)
             finally:
                 seconds = time.perf_counter() - begun
-                self.metrics.latency.labels(scope["method"], route_of(scope), str(status)).observe(seconds)
-                log.info("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
+                self.metrics.latency.labels(method_of(scope), route_of(scope), str(status)).observe(seconds)
+                note = log.debug if is_watching(scope) and status < FAULT else log.info
+                note("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
 
 
 def header(scope: Scope, name: bytes) -> str:
     """A request's header, or nothing."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+def method_of(scope: Scope) -> str:
+    """A method that HTTP knows: few values, whatever clients invent."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def route_of(scope: Scope) -> str:

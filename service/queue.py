@@ -16,13 +16,14 @@ from contracts.state import keys
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger, event_of, life_of
 from contracts.state.store import ArtifactStore
+from service.tracing import origin
 
 RETRY_AFTER = 5  # seconds, when the queue is full
 REPLAYED_FOR = timedelta(hours=24)
 log = structlog.get_logger("ovam.gateway")
 
 SUBMIT = """
-local job, events, jobs, queued, counts, idempotency = unpack(KEYS)
+local job, events, jobs, queued, lane, counts, idempotency = unpack(KEYS)
 local id, kind, record, event, data, life, limit, fingerprint, replayed_for, waits = unpack(ARGV)
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -43,6 +44,7 @@ redis.call('XADD', events, '*', 'event', event, 'data', data)
 redis.call('EXPIRE', events, life)
 redis.call('ZADD', jobs, 0, id)
 redis.call('ZADD', queued, now, id)
+redis.call('ZADD', lane, now, id)
 redis.call('HINCRBY', counts, kind .. ':submitted', 1)
 if fingerprint ~= '' then
   redis.call('HSET', idempotency, 'fingerprint', fingerprint, 'id', id, 'until', now + waits, 'job', job)
@@ -86,7 +88,7 @@ class Queue:
 
         Raises queue-full, idempotency-key-reused or idempotency-key-in-flight.
         """
-        record = JobRecord.filed(job, self.job_ttl)
+        record = JobRecord.filed(job, self.job_ttl).model_copy(update=origin())
         if upload is not None:
             await self.store.put(keys.upload(record.id), upload)
         outcome, job_id = "", ""
@@ -99,6 +101,7 @@ class Queue:
             # Nobody knows what became of a submission that Redis did not answer; the janitor removes what no job has.
             if upload is not None and outcome not in ("created", ""):
                 await self.store.delete(keys.upload(record.id))
+        structlog.contextvars.bind_contextvars(job_id=job_id)
         if outcome == "full":
             detail = f"{self.max_queued} jobs are waiting already; try again later"
             raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)
@@ -145,7 +148,8 @@ class Queue:
 
     async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str]:
         """One look at the key, and the job filed if there is one to file."""
-        names = [keys.JOBS, keys.QUEUED, keys.COUNTS, keys.idempotency(once.key if once else "")]
+        queues = keys.queues(record.kind if record else "")
+        names = [keys.JOBS, *queues, keys.COUNTS, keys.idempotency(once.key if once else "")]
         key = [once.fingerprint, int(REPLAYED_FOR.total_seconds()), once.waits * 1000] if once else ["", 0, 0]
         if record is None:
             values = ["", "", "", "", "", 0, self.max_queued, *key]

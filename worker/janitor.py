@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import obstore
 from docket import Docket
 
-from contracts.schema.jobs import ALPHABET, State, utc_now
+from contracts.schema.jobs import State, seconds_of, utc_now
 from contracts.state import keys
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED
@@ -45,7 +45,8 @@ async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
     for job_id in waiting:
         record = await resources.ledger.find(job_id)
         if record is None or record.state is not State.QUEUED:
-            await resources.redis.zrem(keys.QUEUED, job_id)
+            for queue in (keys.QUEUED, *map(keys.waiting, keys.DOCKETS)):
+                await resources.redis.zrem(queue, job_id)
             continue
         await dockets[keys.docket_of(record.kind)].add(keys.TASK, key=job_id)(job_id)
     return len(waiting)
@@ -71,13 +72,3 @@ async def is_over(resources: Resources, job_id: str) -> bool:
         return record.state is State.EXPIRED
     age = utc_now().timestamp() - seconds_of(job_id)
     return age > resources.settings.job_ttl_seconds + REMEMBERED.total_seconds()
-
-
-def seconds_of(job_id: str) -> float:
-    """Return when a job was filed, in seconds; the first 48 bits of its id are milliseconds. Infinity for what is no id."""
-    number = 0
-    for letter in job_id:
-        if letter not in ALPHABET:
-            return float("inf")
-        number = number << 5 | ALPHABET.index(letter)
-    return (number >> 80) / 1000

@@ -1,6 +1,6 @@
 """What the handlers work with; opened once, when the worker starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from redis.asyncio import Redis
@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.device import DeviceGate
+from worker.metrics import Metrics
 from worker.models import Models
 from worker.scenes import SceneCache
 from worker.settings import WorkerSettings
@@ -25,3 +26,4 @@ class Resources:
     gate: DeviceGate
     scenes: SceneCache
     device: torch.device
+    metrics: Metrics = field(default_factory=Metrics)

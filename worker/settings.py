@@ -41,6 +41,8 @@ class WorkerSettings(CommonSettings):
     grace_seconds: float = Field(3.0, ge=0, le=600, description="time for running jobs to finish when the worker is stopped")
     janitor_seconds: float = Field(15.0, ge=0.1, le=3600, description="time between two searches for lost and for expired jobs")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for tensors; 0: as many as there are cores")
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="address on which the worker answers /metrics and /healthz")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="port on which the worker answers them; 0: it does not")
     worker_name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         min_length=1,

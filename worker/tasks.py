@@ -4,12 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from docket import Docket, Retry
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
 
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys
@@ -21,6 +23,7 @@ from worker.handlers import handle
 from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.settings import WorkerSettings
+from worker.timed_store import TimedStore
 
 RETRY_PAUSE = timedelta(seconds=1)
 FORGET_RUNS = timedelta(minutes=1)  # how long a docket remembers what has ended; the ledger knows it anyway
@@ -65,9 +68,11 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
             attempt = Attempt(record, resources.ledger, resources.gate)
             attempts.add(attempt)
             try:
-                await run_attempt(attempt, resources)
+                with bound_contextvars(**known_by(record)), attempt.timing.of_attempt(record):
+                    await run_attempt(attempt, resources)
             finally:
                 attempts.discard(attempt)
+                resources.metrics.ended(record.kind, attempt.timing)
 
     return run_job
 
@@ -77,9 +82,10 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     label = f"job {attempt.job_id}, attempt {attempt.number}"
     log.info("%s: claimed (%s)", label, attempt.record.kind)
     try:
+        timed = replace(resources, store=TimedStore(resources.store, resources.metrics))
         async with attempt.followed():
-            outcome = await handle(attempt, resources)
-        record = await finish(attempt, outcome, resources)
+            outcome = await handle(attempt, timed)
+        record = await finish(attempt, outcome, timed)
         log.info("%s: %s", label, record.state)
     except LostJob:
         log.info("%s: no longer wanted", label)
@@ -102,7 +108,14 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     except Exception as error:
         log.exception("%s: failed", label)
         await clean(attempt, resources)
-        await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
+        attempt.timing.failed(failure := failure_of(error))
+        await resources.ledger.fail(attempt.job_id, attempt.number, failure)
+
+
+def known_by(record: JobRecord) -> dict[str, Any]:
+    """What log lines about an attempt say, whoever writes them."""
+    facts = record.model_dump(include={"kind", "attempt", "request_id", "tenant"})
+    return {"job_id": record.id} | {name: value for name, value in facts.items() if value}
 
 
 async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> JobRecord:

@@ -6,9 +6,12 @@ MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
+FAILURES = "ovam:failures"  # hash: "<kind>:<code>" -> how many jobs ever failed with it
+INVENTORY = "ovam:inventory"  # string with a short life: what the artifact store holds, as JSON (bytes, objects)
 DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
 DOCKETS = (DOCKET, INTERACTIVE)  # workers take jobs from each, and run any kind of job from any of them
+LANES = {DOCKET: "long", INTERACTIVE: "short"}  # what metrics call the dockets
 TOKEN_FILES = {  # a token in every downloadable format
     "safetensors": "token.safetensors",
     "textual-inversion": "textual-inversion.safetensors",
@@ -20,6 +23,16 @@ TASK = "run_job"  # every docket's one task; its argument, and the execution's k
 def docket_of(kind: str) -> str:
     """The docket for a kind of job: a docket is first in, first out, so short jobs have one of their own."""
     return INTERACTIVE if kind in ("attribute", "probe", "import") else DOCKET
+
+
+def waiting(lane: str) -> str:
+    """Sorted set: the part of QUEUED that is for a docket."""
+    return f"{QUEUED}:{lane}"
+
+
+def queues(kind: str) -> tuple[str, str]:
+    """The sorted sets in which a job is until a worker claims it."""
+    return QUEUED, waiting(docket_of(kind))
 
 
 def job(job_id: str) -> str:
@@ -38,7 +51,7 @@ def idempotency(key: str) -> str:
 
 
 def worker(name: str) -> str:
-    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since)."""
+    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since, numbers)."""
     return f"ovam:worker:{name}"
 
 

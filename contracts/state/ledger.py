@@ -157,7 +157,8 @@ class Ledger:
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.delete(keys.job(job_id), keys.events(job_id))
             pipe.zrem(keys.JOBS, job_id)
-            pipe.zrem(keys.QUEUED, job_id)
+            for queue in (keys.QUEUED, *map(keys.waiting, keys.DOCKETS)):
+                pipe.zrem(queue, job_id)
             await pipe.execute()
 
     async def change(
@@ -192,12 +193,15 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     if announced:
         pipe.xadd(keys.events(record.id), event_of(record), maxlen=MAX_EVENTS)
     pipe.expire(keys.events(record.id), life_of(record))
-    if record.claimed or record.state is not State.QUEUED:
-        pipe.zrem(keys.QUEUED, record.id)
-    elif record.attempt:
-        pipe.zadd(keys.QUEUED, {record.id: 0})  # handed back: it has waited longest
+    for queue in keys.queues(record.kind):
+        if record.claimed or record.state is not State.QUEUED:
+            pipe.zrem(queue, record.id)
+        elif record.attempt:
+            pipe.zadd(queue, {record.id: 0})  # handed back: it has waited longest
     if record.state.final:
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
+    if record.error:
+        pipe.hincrby(keys.FAILURES, f"{record.kind}:{record.error.code}", 1)
 
 
 def life_of(record: JobRecord) -> timedelta:
