@@ -130,6 +130,29 @@ def doctor() -> None:
         end("1 thing is broken" if broken == 1 else f"{broken} things are broken", FAILED)
 
 
+@app.command()
+def top(
+    url: Annotated[str, typer.Option(help="The gateway; without it, the one of OVAM_HOST and OVAM_PORT.")] = "",
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print one table and leave.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each look instead.")] = False,
+) -> None:
+    """Show lanes, jobs and workers, live, from the numbers that the gateway exports at /metrics."""
+    from rich.console import Console  # noqa: PLC0415  # other commands need not wait for them
+
+    from launcher.top import UnreachableError, watch  # noqa: PLC0415
+
+    settings = gateway_settings(None)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        watch(url or f"http://{host}:{settings.port}", every=every, once=once, as_json=as_json, console=Console())
+    except UnreachableError as error:
+        end(f"{error}. Is it running? --url says where else it is.", FAILED)
+    except KeyboardInterrupt:
+        pass
+
+
 def gateway_settings(port: int | None) -> GatewaySettings:
     """Return the gateway's settings, with the port of the command line if there is one."""
     settings = usable(GatewaySettings)
