@@ -128,6 +128,7 @@ class Observed:
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
             await send(message)
 
+        structlog.contextvars.clear_contextvars()  # what an earlier request of the same connection has bound
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, observed)
