@@ -269,7 +269,7 @@ async def test_a_job_that_is_canceled_keeps_its_best_token_so_far(client: Client
     assert result.best_loss == min(result.losses)
     assert len(json.loads(await client.artifact(record, "losses.json"))) == result.epochs
     assert [event["state"] for event in await client.events(job_id)][-1] == "canceled"
-    card, embedding = await rows_of_token(client.redis, client.store, "cat", field="token")
+    card, embedding = await rows_of_token(Registry(client.redis), client.store, "cat", field="token")
     assert (card.best_loss, embedding.shape) == (result.best_loss, (2, 32))
     with pytest.raises(LostJob):
         await client.ledger.claim(job_id, max_attempts=9)
