@@ -106,9 +106,9 @@ async def test_nothing_is_left_of_an_expired_job_and_the_next_sweep_finds_nothin
 ) -> None:
     caplog.set_level("INFO", "worker.janitor")
     life = timedelta(seconds=resources.settings.job_ttl_seconds) + REMEMBERED
-    for number in range(3):
+    for job_id in [id_of(life + timedelta(hours=hours)) for hours in (1, 2, 3)]:
         for name in ("upload", "1/image-0.png", "2/image-0.png"):
-            await client.store.put(f"{keys.job_folder(id_of(life + timedelta(hours=number + 1)))}/{name}", b"")
+            await client.store.put(f"{keys.job_folder(job_id)}/{name}", b"")
     (tmp_path / "store" / "jobs" / id_of(life + timedelta(days=1)) / "1").mkdir(parents=True)
     assert await delete_expired(resources) == 4
     assert list((tmp_path / "store").iterdir()) == []
