@@ -171,7 +171,7 @@ def told(one: Candidate) -> str:
     return f"{one.worst:.2f}  seed {one.row.seed}  {one.row.prompt!r}: {words}"
 
 
-def lessons(word: str, seeds: range) -> Iterator[tuple[float, str]]:
+def token_rows(word: str, seeds: range) -> Iterator[tuple[float, str]]:
     """How well the tokens of single images do on two others, beside the word."""
     prompt = f"a photograph of a {word}"
     scenes = {seed: bundle().generate(prompt, seed, self_attention=True) for seed in seeds}
@@ -195,17 +195,17 @@ def lessons(word: str, seeds: range) -> Iterator[tuple[float, str]]:
 
 @app.command()
 def search(
-    names: Annotated[list[str] | None, typer.Argument(help=f"which of: {', '.join(ASKED)}, lesson, real; all without it")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help=f"which of: {', '.join(ASKED)}, token, real; all without it")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="of every prompt")] = 8,
     first: Annotated[int, typer.Option(min=0, help="the first seed")] = FIRST_SEED,
     out: Annotated[Path, typer.Option(help="folder for a contact sheet of each row's best")] = OUT,
 ) -> None:
     """Generate candidates, print the best and draw them."""
     space = range(first, first + seeds)
-    for name in names or [*ASKED, "real", "lesson"]:
+    for name in names or [*ASKED, "real", "token"]:
         print(f"-- {name}", flush=True)
-        if name == "lesson":
-            found = (line for one in bundle().world.vocabulary for line in lessons(one.word, space))
+        if name == "token":
+            found = (line for one in bundle().world.vocabulary for line in token_rows(one.word, space))
             print("\n".join(line for _, line in sorted(found, reverse=True)[:SHOWN]), flush=True)
             continue
         best = sorted(candidates(name, space), key=lambda one: one.worst, reverse=True)[:SHOWN]
@@ -223,9 +223,9 @@ def draw() -> None:
         image, _ = bundle().generate(row.prompt, row.seed)
         for word in row.words:
             keep(truth(image, word), row.name, word)
-    for seed in (story.LESSON.taught, *story.LESSON.others):
-        image, _ = bundle().generate(story.LESSON.prompt, seed)
-        keep(truth(image, story.LESSON.word), story.LESSON.word, seed)
+    for seed in (story.TOKEN_ROW.taught, *story.TOKEN_ROW.others):
+        image, _ = bundle().generate(story.TOKEN_ROW.prompt, seed)
+        keep(truth(image, story.TOKEN_ROW.word), story.TOKEN_ROW.word, seed)
     first, second = (cast("str", class_of(word)) for word in story.REAL.words)
     real = bundle().world.real_image(first, story.REAL.seed, 2)
     Image.fromarray(real.image).save(story.PICTURES / "real.png", optimize=True)

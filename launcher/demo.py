@@ -118,20 +118,20 @@ def ask(service: Service, out: Path, row: Row) -> Cells:
 
 def learn_and_apply(service: Service, out: Path) -> Cells:
     """Learn a token from one annotated image and compare it with the word on two others."""
-    lesson = story.LESSON
-    title = f'A token learned from one annotated image, on other seeds: "{lesson.prompt}"'
+    row = story.TOKEN_ROW
+    title = f'A token learned from one annotated image, on other seeds: "{row.prompt}"'
     print(title)
-    taught, truth = generate(service, lesson.prompt, lesson.taught), story.true_mask(lesson.word, lesson.taught)
-    token = learn(service, taught, lesson.word, truth)
+    taught, truth = generate(service, row.prompt, row.taught), story.true_mask(row.word, row.taught)
+    token = learn(service, taught, row.word, truth)
     print(f"   {token['token']}: best loss {token['best_loss']:.4f} at epoch {token['best_epoch']} of {token['epochs']}")
-    cells = [Cell(f"annotated, seed {lesson.taught}", outlined(taught.image, truth))]
-    targets = [{"label": "word", "word": lesson.word}, {"label": "token", "token": token["token"]}]
-    for seed in lesson.others:
-        scene = generate(service, lesson.prompt, seed)
-        Image.fromarray(scene.image).save(out / f"{lesson.word}-{seed}.png")
+    cells = [Cell(f"annotated, seed {row.taught}", outlined(taught.image, truth))]
+    targets = [{"label": "word", "word": row.word}, {"label": "token", "token": token["token"]}]
+    for seed in row.others:
+        scene = generate(service, row.prompt, seed)
+        Image.fromarray(scene.image).save(out / f"{row.word}-{seed}.png")
         for target, segment in zip(targets, attribute(service, scene, targets)["segments"], strict=True):
-            keep(service, out, f"{lesson.word}-{seed}-{target['label']}", segment)
-            label = told(f"by {target['label']}, seed {seed}", service.mask(segment), story.true_mask(lesson.word, seed))
+            keep(service, out, f"{row.word}-{seed}-{target['label']}", segment)
+            label = told(f"by {target['label']}, seed {seed}", service.mask(segment), story.true_mask(row.word, seed))
             cells.append(Cell(label, service.picture(segment["overlay"])))
     return title, cells
 

@@ -40,7 +40,7 @@ REAL = Row("real", "A real image, in a style that the model has never seen", "",
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TokenRow:
     """A token that is learned from the image of one seed, and looked for in those of others."""
 
     word: str
@@ -53,11 +53,11 @@ class Lesson:
         return f"a photograph of a {self.word}"
 
 
-LESSON = Lesson("television", 219_000, (29_000, 29_003))
+TOKEN_ROW = TokenRow("television", 219_000, (29_000, 29_003))
 
 
 def mask_file(name: str, thing: str | int) -> Path:
-    """The path of the mask of a thing in the image of a row, or of the lesson's in the image of a seed."""
+    """The path of the mask of a thing in the image of a row, or of the token row's in the image of a seed."""
     return PICTURES / f"{name}-{thing}.png"
 
 

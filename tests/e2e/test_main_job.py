@@ -127,12 +127,15 @@ def test_a_rejection_says_what_is_wrong(service: Service, generated: Record) -> 
 
 
 def test_the_demo_s_masks_are_of_the_images_that_the_bundled_model_draws(service: Service) -> None:
-    (row, *_), lesson, annotator = story.ROWS, story.LESSON, Annotator.load()
+    (row, *_), token_row, annotator = story.ROWS, story.TOKEN_ROW, Annotator.load()
     scene = demo.generate(service, row.prompt, row.seed)
     for word in row.words:
         assert overlap(story.true_mask(row.name, word), annotator.mask(scene.image, class_of(word) or "")) > 0.95
-    taught = demo.generate(service, lesson.prompt, lesson.taught)
-    assert overlap(story.true_mask(lesson.word, lesson.taught), annotator.mask(taught.image, class_of(lesson.word) or "")) > 0.95
+    taught = demo.generate(service, token_row.prompt, token_row.taught)
+    assert (
+        overlap(story.true_mask(token_row.word, token_row.taught), annotator.mask(taught.image, class_of(token_row.word) or ""))
+        > 0.95
+    )
 
 
 def test_the_demo_is_right_on_every_row_and_tokens_do_better_than_the_word(
@@ -144,7 +147,7 @@ def test_the_demo_is_right_on_every_row_and_tokens_do_better_than_the_word(
     assert len(words) == 2 * len((*story.ROWS, story.REAL))
     assert [(what, iou) for what, iou in words if iou < RIGHT] == []
     ious = {what: float(iou) for what, iou in said if what.startswith("by ")}
-    for seed in story.LESSON.others:
+    for seed in story.TOKEN_ROW.others:
         assert ious[f"by token, seed {seed}"] > max(RIGHT, ious[f"by word, seed {seed}"])
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height > sheet.width > 5 * 192

@@ -28,8 +28,10 @@ def assemble(
     with torch.no_grad():
         for parameter, value in zip([*unet.parameters(), *text_encoder.parameters()], weights, strict=True):
             parameter.copy_(value)
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    vae.register_to_config(_name_or_path="")  # a path of the machine that trained it
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "vae"),
+        vae=vae,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
