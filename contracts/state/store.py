@@ -13,9 +13,10 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import uuid4
 
 import obstore
@@ -77,10 +78,10 @@ class ArtifactStore:
             from_url(url, client_options=client_options(), retry_config=RETRIES) if is_s3(url) else from_url(url)
         )
 
-    def patiently(self, patience: float, check: Callable[[], None]) -> "ArtifactStore":
+    def patiently(self, patience: float, check: Callable[[], None]) -> Self:
         """The same store for somebody who would rather wait than fail."""
-        patient = ArtifactStore(self.store, patience, check)
-        patient.slots = self.slots
+        patient = copy(self)
+        patient.patience, patient.check = patience, check
         return patient
 
     async def put(self, key: str, data: bytes) -> None:

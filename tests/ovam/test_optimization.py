@@ -62,7 +62,8 @@ def test_the_best_loss_is_that_of_the_embedding_returned(
 
 
 def test_tokens_that_became_worse_later_are_not_kept(trace: ovam.Trace, init: torch.Tensor) -> None:
-    fit = ovam.optimize_tokens([(trace, MASK)], init, optimizer="adam", learning_rate=1000.0, epochs=3)
+    drawn = nearest(ovam.heatmaps(trace, init, size=(32, 48)), trace.image_size)  # no tokens draw it better
+    fit = ovam.optimize_tokens([(trace, drawn)], init, optimizer="adam", learning_rate=1.0, epochs=3)
     assert (fit.best_epoch, len(fit.losses)) == (0, 3)
     assert fit.best_loss == min(fit.losses) < fit.losses[-1]
     assert torch.equal(fit.embedding, init)

@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from obstore.exceptions import BaseError as StoreError
 from obstore.store import LocalStore
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contracts.schema.errors import Code
+from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Artifact
 from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.schema.tokens import ImportResult, TokenFacts
@@ -204,8 +203,8 @@ async def test_a_store_that_fails_fails_the_job_and_does_not_hide_how_it_ended(
 async def test_no_token_is_registered_whose_files_could_not_be_stored(client: Client, settings: WorkerSettings) -> None:
     async with opened(settings) as resources:
         record = await claimed(client)
-        attempt = Attempt(record, resources.ledger, resources.gate)
-        with pytest.raises(StoreError):
+        attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
+        with pytest.raises(ServiceError, match="artifact store"):
             await finish(attempt, outcome_of(record), replace(resources, store=BrokenStore.of(settings)))
     assert await client.redis.hlen(keys.TOKENS) == 0
     assert (await client.ledger.get(record.id)).state is State.QUEUED
@@ -216,7 +215,7 @@ async def test_files_stay_when_redis_is_lost_at_the_end_since_nobody_knows_how_t
 ) -> None:
     async with opened(settings) as resources, Redis(port=1) as nowhere:
         record = await claimed(client)
-        attempt = Attempt(record, resources.ledger, resources.gate)
+        attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
         with pytest.raises(RedisError):
             await run_attempt(attempt, replace(resources, ledger=HalfLost(client.redis, nowhere)))
     assert len(await client.stored(keys.attempt_folder(record.id, 1))) == 3

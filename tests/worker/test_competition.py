@@ -15,6 +15,7 @@ from contracts.schema.jobs import JobRecord, State
 from contracts.schema.methods import Settings
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget
 from contracts.state import keys
+from contracts.state.registry import Registry
 from tests.worker.client import Client, left_half
 from tests.worker.jobs import CAT, DOG, TREE
 from worker.models import Model
@@ -77,7 +78,7 @@ async def test_competing_words_tokens_and_embeddings_are_the_librarys(
     strict = DOG.model_copy(update={"settings": Settings(threshold={"kind": "absolute", "level": 0.1}, crf=None)})
     _, found = await asked(client, source, CAT, strict, bird, ROW, distractors=[TREE, hat], **TOGETHER, **options)
     tokens = [
-        ovam.Rows((await rows_of_token(worker.redis, worker.store, f"{name}@1", field="token"))[1], (1,))
+        ovam.Rows((await rows_of_token(Registry(worker.redis), worker.store, f"{name}@1", field="token"))[1], (1,))
         for name in ("bird", "hat")
     ]
     image = np.asarray(worker.scenes.get((source.id, 1, 0)).image)

@@ -183,7 +183,7 @@ async def test_a_job_that_only_waits_beside_one_that_kills_its_workers_is_run_in
     guilty = await client.submit(client.long_generation())
     for number in (1, 2):
         with process(settings, f"w{number}", OVAM_MAX_ATTEMPTS="2") as worker:
-            await client.when(guilty, lambda record: record.progress is not None)
+            await client.when(guilty, lambda record, number=number: record.attempt == number and record.progress is not None)
             if number == 1:
                 innocent = await client.submit(client.generation())
             await client.when(innocent, lambda record, number=number: record.claimed and record.attempt == number)

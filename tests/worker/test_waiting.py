@@ -149,7 +149,7 @@ async def test_a_job_that_waits_for_the_device_is_handed_back_when_its_worker_st
 
 async def test_work_that_was_stopped_before_it_asked_for_the_device_is_never_begun(client: Client, worker: Resources) -> None:
     record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
-    attempt, begun = Attempt(record, client.ledger, worker.gate), threading.Event()
+    attempt, begun = Attempt(record, client.ledger, worker.gate, worker.occupant), threading.Event()
     attempt.stop(LostJob(record.id))
     with pytest.raises(LostJob):
         await attempt.on_device(Priority.GENERATE, begun.set)

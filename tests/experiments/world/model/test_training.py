@@ -9,7 +9,6 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import nn
 
-from experiments.world import scene
 from experiments.world.model import autoencoder, autoencoder_training, data, denoiser
 from experiments.world.model.muon import orthogonalised
 from experiments.world.model.text import LENGTH, new_text_encoder, new_tokenizer
@@ -22,7 +21,7 @@ COUNT = 12
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training set of a few scenes with latents of an untrained autoencoder."""
     folder = tmp_path_factory.mktemp("world")
-    data.render_shard(0, 1, folder, 0, COUNT, scene.START)
+    data.render_shard(0, 1, folder, 0, COUNT, "start")
     new_tokenizer().save_pretrained(folder / "tokenizer")
     autoencoder.new_vae().save_pretrained(folder / "vae")
     autoencoder_training.encode_all(0, 1, folder)
