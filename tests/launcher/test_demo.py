@@ -82,7 +82,7 @@ def test_the_overlap_of_masks_is_intersection_over_union() -> None:
 
 def test_the_demo_brings_a_mask_for_everything_that_it_looks_for_and_the_licence_of_its_real_image() -> None:
     things = [(row.name, word) for row in (*story.ROWS, story.REAL) for word in row.words]
-    things += [(story.LESSON.word, seed) for seed in (story.LESSON.taught, *story.LESSON.others)]
+    things += [(story.TOKEN_ROW.word, seed) for seed in (story.TOKEN_ROW.taught, *story.TOKEN_ROW.others)]
     for name, thing in things:
         mask = story.true_mask(name, thing)
         assert (mask.dtype, mask.shape) == (bool, story.real_image().shape[:2])
