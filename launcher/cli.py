@@ -46,11 +46,16 @@ def serve(port: Port = None) -> None:
     settings = with_port(usable(GatewaySettings), port)
     check_reach(settings)
     name_unknown_variables()
-    from contracts.state.store import ArtifactStore  # noqa: PLC0415  # other commands need not wait for it
-    from service.observability import configure_logging  # noqa: PLC0415
+    from contracts.logs import configure_logging  # noqa: PLC0415  # other commands need not wait for it
+    from contracts.state.store import ArtifactStore  # noqa: PLC0415
+    from contracts.tracing import configure_tracing  # noqa: PLC0415
     from service.server import run  # noqa: PLC0415
 
     configure_logging(settings.log_level)
+    try:
+        configure_tracing("ovam-gateway")
+    except BadSettingsError as error:
+        end(f"the gateway cannot start: {error}", BAD_SETTINGS)
     try:
         ArtifactStore.at(settings.store)
     except Exception as error:  # noqa: BLE001  # obstore raises many kinds; each means the same here

@@ -24,6 +24,7 @@ from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
 from service import limits
 from service.access import Client
+from service.tracing import origin
 
 RETRY_AFTER = 5  # seconds, when the queue is full
 DELIVERED_WITHIN = 0.5  # seconds: the job is filed, and its client waits for the answer
@@ -119,7 +120,8 @@ class Queue:
         Raises queue-full, the problems of the client's limits, idempotency-key-reused or idempotency-key-in-flight, and
         redis-unavailable when nobody knows whether it was filed.
         """
-        record, objects = split(JobRecord.filed(job, self.job_ttl, self.client.tenant))
+        filed = JobRecord.filed(job, self.job_ttl, self.client.tenant).model_copy(update=origin())
+        record, objects = split(filed)
         if upload is not None:
             objects[keys.upload(record.id)] = upload
         for key, data in objects.items():
@@ -138,6 +140,7 @@ class Queue:
             if outcome not in ("created", ""):
                 for key in objects:
                     await self.store.delete(key)
+        structlog.contextvars.bind_contextvars(job_id=job_id)
         if outcome == "full":
             detail = f"{self.max_queued} jobs are waiting already; try again later"
             raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)

@@ -39,7 +39,7 @@ class Resources:
     settings: GatewaySettings
     redis: Redis
     events: Events
-    store: ArtifactStore
+    store: PromptStore
     ledger: Ledger
     catalog: Catalog
     queue: Queue

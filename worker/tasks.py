@@ -11,6 +11,7 @@ from typing import Any
 from docket import CurrentDocket, Docket, Retry, TaskKey
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
 
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys, turns
@@ -23,6 +24,7 @@ from worker.handlers import handle
 from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.settings import WorkerSettings
+from worker.timed_store import TimedStore
 
 RETRY_PAUSE = timedelta(seconds=1)
 FORGET_RUNS = timedelta(minutes=1)  # how long a docket remembers what has ended; the ledger knows it anyway
@@ -74,9 +76,11 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
             attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
             attempts.add(attempt)
             try:
-                await run_attempt(attempt, resources)
+                with bound_contextvars(**known_by(record)), attempt.timing.of_attempt(record):
+                    await run_attempt(attempt, resources)
             finally:
                 attempts.discard(attempt)
+                resources.metrics.ended(record.kind, attempt.timing)
 
     return run_job
 
@@ -86,7 +90,8 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     label = f"job {attempt.job_id}, attempt {attempt.number}"
     log.info("%s: claimed (%s)", label, attempt.record.kind)
     try:
-        patient = replace(resources, store=resources.store.patiently(resources.settings.store_patience_seconds, attempt.check))
+        store = resources.store.patiently(resources.settings.store_patience_seconds, attempt.check)
+        patient = replace(resources, store=TimedStore(store, resources.metrics))
         async with attempt.followed():
             outcome = await handle(attempt, seen_by(attempt.record.tenant, patient))
         record = await finish(attempt, outcome, patient)
@@ -112,7 +117,14 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     except Exception as error:
         log.exception("%s: failed", label)
         await clean(attempt, resources)
-        await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
+        attempt.timing.failed(failure := failure_of(error))
+        await resources.ledger.fail(attempt.job_id, attempt.number, failure)
+
+
+def known_by(record: JobRecord) -> dict[str, Any]:
+    """What log lines about an attempt say, whoever writes them."""
+    facts = record.model_dump(include={"kind", "attempt", "request_id", "tenant"})
+    return {"job_id": record.id} | {name: value for name, value in facts.items() if value}
 
 
 def seen_by(tenant: str, resources: Resources) -> Resources:

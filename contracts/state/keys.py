@@ -13,9 +13,12 @@ TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
 KEYS = "ovam:keys"  # hash: digest of an API key -> KeyCard
 KEY_NAMES = "ovam:key-names"  # hash: name of an API key -> its digest
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
+FAILURES = "ovam:failures"  # hash: "<kind>:<code>" -> how many jobs ever failed with it
+INVENTORY = "ovam:inventory"  # string with a short life: what the artifact store holds, as JSON (bytes, objects)
 DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
 DOCKETS = (DOCKET, INTERACTIVE)  # workers take jobs from each, and run any kind of job from any of them
+LANES = {DOCKET: "long", INTERACTIVE: "short"}  # what metrics call the dockets
 TOKEN_FILES = {  # a token in every downloadable format
     "safetensors": "token.safetensors",
     "textual-inversion": "textual-inversion.safetensors",
@@ -91,7 +94,7 @@ def idempotency(key: str, tenant: str = "") -> str:
 
 
 def worker(name: str) -> str:
-    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since)."""
+    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since, numbers)."""
     return f"ovam:worker:{name}"
 
 

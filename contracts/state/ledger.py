@@ -232,6 +232,8 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     if record.state.final:
         usage.charge(pipe, record)
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
+    if record.error:
+        pipe.hincrby(keys.FAILURES, f"{record.kind}:{record.error.code}", 1)
 
 
 def life_of(record: JobRecord) -> timedelta:
