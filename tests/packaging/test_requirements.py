@@ -96,14 +96,18 @@ def imported_by(paths: set[Path]) -> dict[str, Path]:
 
 
 PRODUCT = ("contracts", "launcher", "ovam", "service", "worker")
-SHARED = {"opentelemetry": {"opentelemetry-api", "opentelemetry-sdk"}}  # of the many packages in a namespace, those that we import
+SHARED = {
+    "opentelemetry": {"opentelemetry-api", "opentelemetry-sdk"}
+}  # of the many packages in a namespace, those that we import
 LOADED_BY_NAME = {"opentelemetry-exporter-otlp-proto-http"}  # by the entry point that an OTEL_* variable names
 
 
 def packages_of(modules: dict[str, Path]) -> dict[str, Path]:
     """The packages that bring imported modules, by canonical name."""
     bringers = importlib.metadata.packages_distributions()
-    return {canonical(package): path for name, path in modules.items() for package in SHARED.get(name) or bringers.get(name, [name])}
+    return {
+        canonical(package): path for name, path in modules.items() for package in SHARED.get(name) or bringers.get(name, [name])
+    }
 
 
 def test_pyproject_asks_for_what_the_product_imports_and_for_nothing_else() -> None:

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from contracts.schema.errors import Code, Failure
 from contracts.schema.jobs import JobRecord
-from tests.worker.jobs import generation
+from contracts.schema.probe import ProbeJob
 from worker import timing
 from worker.timing import Stopwatch, Timing, phase
 
@@ -28,7 +28,8 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 
 def filed(**fields: object) -> JobRecord:
-    return JobRecord.filed(generation("tiny"), timedelta(hours=1)).model_copy(update=fields)
+    job = ProbeJob(job_id="1" * 26, model="tiny", box=(0, 0, 8, 8))
+    return JobRecord.filed(job, timedelta(hours=1)).model_copy(update=fields)
 
 
 def by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
@@ -59,9 +60,9 @@ def test_the_phases_of_an_attempt_are_children_of_the_request_that_filed_it(span
             pass
         measured.failed(Failure(code=Code.OUT_OF_MEMORY, detail="too large"))
     found = by_name(spans)
-    assert set(found) == {"job generate", "load", "wait", "device", "store"}
+    assert set(found) == {"job probe", "load", "wait", "device", "store"}
     assert {f"{span.context.trace_id:032x}" for span in found.values()} == {PARENT.split("-")[1]}
-    job = found.pop("job generate")
+    job = found.pop("job probe")
     assert f"{job.parent.span_id:016x}" == PARENT.split("-")[2]
     assert {span.parent.span_id for span in found.values()} == {job.context.span_id}
     assert job.attributes["ovam.job.id"] == record.id
@@ -95,4 +96,4 @@ def test_a_record_without_a_usable_parent_begins_a_trace(parent: str | None, spa
     record = filed(traceparent=parent)
     with Timing(record).of_attempt(record):
         pass
-    assert by_name(spans)["job generate"].parent is None
+    assert by_name(spans)["job probe"].parent is None
