@@ -71,7 +71,7 @@ class Look:
 
 
 Samples = Mapping[str, Mapping[tuple[str, ...], float]]
-"""Values by the name of a metric, then by the values of its labels in the order in which the gateway declares them."""
+"""Values by the name of a metric, then by the values of its labels in the order of the labels' names."""
 
 
 def watch(url: str, key: str = "", *, every: float, once: bool, as_json: bool, console: Console) -> None:
@@ -121,7 +121,7 @@ def fetched(http: httpx2.Client) -> Samples:
         found: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
         for family in text_string_to_metric_families(answer.text):
             for sample in family.samples:
-                found[sample.name][tuple(sample.labels.values())] = sample.value
+                found[sample.name][tuple(value for _, value in sorted(sample.labels.items()))] = sample.value
     except (httpx2.HTTPError, ValueError) as error:
         raise UnreachableError(f"no gateway answers at {where}: {error}. Is it running? --url says where else it is") from error
     if "ovam_redis_up" not in found:
@@ -147,7 +147,7 @@ def look_of(now: Samples, before: Samples | None, seconds: float) -> Look:
 def jobs_of(now: Samples, before: Samples | None, seconds: float) -> Iterator[Jobs]:
     """Jobs of each kind that there ever was."""
     counts = now.get("ovam_jobs_total", {})
-    for kind in sorted({kind for kind, _ in counts}):
+    for kind in sorted({kind for (kind, _), count in counts.items() if count}):
         states = {state: int(counts.get((kind, state), 0)) for state in ("submitted", "succeeded", "failed", "canceled")}
         rate = None
         if before is not None:
@@ -163,9 +163,9 @@ def ended(counts: Mapping[tuple[str, ...], float], kind: str) -> float:
 def workers_of(now: Samples) -> Iterator[Worker]:
     """The workers that are alive."""
     memory: dict[str, dict[str, int]] = defaultdict(dict)
-    for (name, kind), used in now.get("ovam_worker_memory_bytes", {}).items():
+    for (kind, name), used in now.get("ovam_worker_memory_bytes", {}).items():
         memory[name][kind] = int(used)
-    for name, device in now.get("ovam_worker_info", {}):
+    for device, name in now.get("ovam_worker_info", {}):
         jobs, cache = now["ovam_worker_jobs"][name,], now["ovam_worker_trace_cache_bytes"][name,]
         yield Worker(name, device, int(jobs), memory[name], int(cache))
 

@@ -94,6 +94,7 @@ class Observed:
                 message["headers"] = [*message.get("headers", []), *own]
             await send(message)
 
+        structlog.contextvars.clear_contextvars()  # what an earlier request of the same connection has bound
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, observed)

@@ -2,15 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from http import HTTPStatus
+from typing import Any, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from redis.exceptions import RedisError
 
-from contracts.schema.jobs import seconds_of, utc_now
+from contracts.schema.jobs import Kind, State, seconds_of, utc_now
 from contracts.state import keys
 from contracts.state.keys import text
+from service.problems import ANSWERS
 from service.resources import Resources
+
+STATES = ("submitted", State.SUCCEEDED, State.FAILED, State.CANCELED)
+FAULTS = [code for code, answer in ANSWERS.items() if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR]
+"""Counted from 0 on, so that the first one ever is an increase: Prometheus sees none in a series that begins with 1."""
 
 Json = dict[str, Any]
 
@@ -55,9 +61,11 @@ async def job_metrics(resources: Resources) -> list[Metric]:
     """Jobs ever, by kind and state, and failed ones by code."""
     jobs = CounterMetricFamily("ovam_jobs", "Jobs submitted, and jobs that reached a final state", labels=("kind", "state"))
     failures = CounterMetricFamily("ovam_job_failures", "Jobs that failed", labels=("kind", "code"))
-    for family, key in ((jobs, keys.COUNTS), (failures, keys.FAILURES)):
-        for name, count in sorted((await resources.redis.hgetall(key)).items()):
-            family.add_metric(text(name).split(":"), int(count))
+    for family, key, second in ((jobs, keys.COUNTS, STATES), (failures, keys.FAILURES, FAULTS)):
+        counts = {f"{kind}:{each}": 0 for kind in get_args(Kind) for each in second}
+        counts |= {text(name): int(count) for name, count in (await resources.redis.hgetall(key)).items()}
+        for name, count in sorted(counts.items()):
+            family.add_metric(name.split(":"), count)
     return [jobs, failures]
 
 

@@ -61,6 +61,7 @@ async def test_failures_workers_and_kept_bytes_are_told(client: httpx2.AsyncClie
     await redis.set(keys.INVENTORY, json.dumps({"objects": 3, "bytes": 4096}))
     found = await metrics(client)
     assert sum(value for name, value in found.items() if name[0] == "ovam_job_failures_total") == 1
+    assert found["ovam_job_failures_total", "worker-died", "optimize"] == 0  # so that the first one is an increase
     assert found["ovam_worker_info", "cuda:0", "in-test"] == 1
     assert found["ovam_worker_jobs", "in-test"] == 2
     assert found["ovam_worker_memory_bytes", "device", "in-test"] == 2048
