@@ -28,7 +28,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 
 def filed(**fields: object) -> JobRecord:
-    job = ProbeJob(job_id="1" * 26, model="tiny", box=(0, 0, 8, 8))
+    job = ProbeJob(job_id="1" * 26, model="tiny", box=(0, 0, 8, 8), words=["a"], prompt="a")
     return JobRecord.filed(job, timedelta(hours=1)).model_copy(update=fields)
 
 
