@@ -107,4 +107,3 @@ async def kept_metrics(resources: Resources) -> list[Metric]:
         size.add_metric([], counted["bytes"])
         objects.add_metric([], counted["objects"])
     return [used, limit, size, objects]
-

@@ -134,6 +134,11 @@ def test_top_says_when_what_answers_is_no_gateway(page: str, status: int) -> Non
         fetched(answering(page, status))
 
 
+def test_top_names_the_key_that_a_gateway_asks_for() -> None:
+    with pytest.raises(UnreachableError, match=r"this gateway needs an API key.*OVAM_API_KEY"):
+        fetched(answering('{"detail": "this gateway needs an API key"}', 401))
+
+
 def test_sizes_and_times_are_readable() -> None:
     assert [sized(count) for count in (0, 1023, 1536, 5 * 2**30, 2**60)] == [
         "0 B",
