@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
 from contracts.state import keys
-from contracts.state.keyring import Keyring, KeyNameError
+from contracts.state.keyring import KeyNameError, Keyring
 
 
 def card(name: str, **limits: Any) -> KeyCard:
