@@ -54,6 +54,12 @@ def test_labels_without_255_teach_what_their_masks_teach(trace: ovam.Trace) -> N
     assert fits[0].losses == fits[1].losses == fits[2].losses
 
 
+def test_a_map_that_is_certain_and_wrong_costs_as_much_as_a_chance_of_one_in_a_million() -> None:
+    maps, target = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
+    assert float(losses.bce(maps, target)) == pytest.approx(-np.log(1e-6), rel=1e-3)
+    assert float(losses.bce(target, target)) == pytest.approx(0, abs=2e-6)
+
+
 def test_what_lies_under_255_does_not_matter(trace: ovam.Trace) -> None:
     init = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
     (one,) = training_examples([(trace, LABELS)], 3)
@@ -102,8 +108,10 @@ def test_examples_of_different_models_are_refused(trace: ovam.Trace) -> None:
     with pytest.raises(ExamplesOfOtherModelsError, match=r"examples 0 and 1 .*'down_blocks"):
         ovam.optimize_tokens([(trace, LABELS), (traces[0], LABELS)], torch.zeros(3, 32))
     wide = dataclasses.replace(trace.blocks[0], to_k=torch.nn.Linear(40, 16, bias=False))
-    with pytest.raises(ExamplesOfOtherModelsError, match="text width 40, example 0 of 32"):
-        require_one_model([trace, dataclasses.replace(trace, blocks=(wide,))])
+    wider = dataclasses.replace(trace, blocks=(wide,))
+    for pair, widths in (([trace, wider], "40, example 0 of 32"), ([wider, trace], "32, example 0 of 40")):
+        with pytest.raises(ExamplesOfOtherModelsError, match=f"text width {widths}"):
+            require_one_model(pair)
 
 
 def test_examples_of_one_model_may_have_kept_different_blocks_or_be_loaded_twice(trace: ovam.Trace) -> None:

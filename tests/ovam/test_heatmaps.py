@@ -135,5 +135,7 @@ def test_half_precision_queries_give_nearly_the_same_maps(
 def test_an_embedding_of_another_width_is_refused(trace: ovam.Trace) -> None:
     with pytest.raises(InvalidArgumentError, match=r"embedding is \(2, 31\); allowed: .*32"):
         ovam.heatmaps(trace, torch.zeros(2, 31))
+    with pytest.raises(InvalidArgumentError, match=r"embedding is \(0, 32\); allowed: \(1 or more tokens, 32\)"):
+        ovam.heatmaps(trace, torch.zeros(0, 32))
     with pytest.raises(InvalidArgumentError, match="size"):
         ovam.heatmaps(trace, torch.zeros(2, 32), size=(0, 5))
