@@ -25,7 +25,7 @@ class WorkerSettings(CommonSettings):
         description='models by name, as JSON: {"name": "hub id or path"}',
     )
     default_model: str = Field("", description="the model of requests that name none; by default `world`, else the first")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: str = Field(
         "auto",
         pattern=r"^(auto|float32|float16|bfloat16)$",

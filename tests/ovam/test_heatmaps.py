@@ -119,7 +119,12 @@ def test_the_gradient_agrees_with_finite_differences(trace: ovam.Trace) -> None:
 
 
 def test_no_graph_is_kept_for_an_embedding_that_asks_for_none(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
-    assert not ovam.heatmaps(trace, embedding_of(pipeline)).requires_grad
+    embedding = embedding_of(pipeline)
+    assert not ovam.heatmaps(trace, embedding).requires_grad
+    embedding.requires_grad_()
+    assert ovam.heatmaps(trace, embedding).requires_grad
+    with torch.no_grad():
+        assert not ovam.heatmaps(trace, embedding).requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

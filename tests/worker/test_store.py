@@ -17,7 +17,6 @@ from worker.app import opened
 from worker.settings import WorkerSettings
 from worker.tasks import docket_worker, job_task
 
-
 LANES = (("long", 2), ("short", 4))
 
 
