@@ -136,6 +136,7 @@ def test_a_self_attention_without_its_tensors_is_refused(pipeline: StableDiffusi
 
 def test_heads_that_the_pipeline_lacks_are_a_mismatch(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
     block = trace.blocks[0]
-    foreign = dataclasses.replace(block, queries=block.queries[:, :1], head_indices=(7,))
-    with pytest.raises(TraceMismatchError, match=block.name):
-        ovam.Trace.from_bytes(dataclasses.replace(trace, blocks=(foreign,)).to_bytes(), pipeline)
+    for head in (block.heads, 7):
+        foreign = dataclasses.replace(block, queries=block.queries[:, :1], head_indices=(head,))
+        with pytest.raises(TraceMismatchError, match=block.name):
+            ovam.Trace.from_bytes(dataclasses.replace(trace, blocks=(foreign,)).to_bytes(), pipeline)
