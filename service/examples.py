@@ -89,7 +89,10 @@ QUEUED: Json = {
     "id": GENERATION,
     "kind": "generate",
     "state": "queued",
+    "priority": "normal",
+    "deadline": None,
     "request": GENERATE_JOB,
+    "estimate": {"memory_bytes": 190_000_000, "kept_bytes": 14_000_000, "work": 0.98304, "seconds": 1.6},
     "created_at": "2026-11-22T10:00:00Z",
     "started_at": None,
     "finished_at": None,
@@ -150,7 +153,7 @@ ATTRIBUTE_JOB: Json = {
     "semantic": {"least_gap": 0.05, "labels": [7]},
     "instances": None,
 }
-ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "request": ATTRIBUTE_JOB}
+ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "priority": "interactive", "request": ATTRIBUTE_JOB}
 SEGMENT: Json = {
     "label": "car",
     "target": CAR,
@@ -234,6 +237,7 @@ PROBE: Json = {"point": [30, 40], "words": ["car", "grass", "sky"]}
 PROBE_QUEUED: Json = QUEUED | {
     "id": PROBING,
     "kind": "probe",
+    "priority": "interactive",
     "request": {
         "kind": "probe",
         "job_id": GENERATION,
@@ -359,7 +363,12 @@ TOKEN: Json = {
 }
 TOKENS: Json = {"tokens": [TOKEN | {"versions": 1}], "next": None}
 IMPORT: Json = {"name": "dog", "format": "npy", "classes": ["dog"], "file": NPY}
-IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"kind": "import", "model": "world"}}
+IMPORT_QUEUED: Json = QUEUED | {
+    "id": IMPORTATION,
+    "kind": "import",
+    "priority": "interactive",
+    "request": IMPORT | {"kind": "import", "model": "world"},
+}
 IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
     "state": "succeeded",
     "started_at": "2026-11-22T10:02:00.004000Z",

@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Self
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Self
 
 import structlog
 from docket import Docket
@@ -28,13 +30,14 @@ from service.access import Client
 RETRY_AFTER = 5  # seconds, when the queue is full
 DELIVERED_WITHIN = 0.5  # seconds: the job is filed, and its client waits for the answer
 UNKNOWN_OUTCOME = "Redis did not answer, and the job may have been filed; with an `Idempotency-Key` you can safely try again"
+NO_TERMS: Mapping[str, Any] = MappingProxyType({})
 REPLAYED_FOR = timedelta(hours=24)
 log = structlog.get_logger("ovam.gateway")
 
 SUBMIT = """
-local job, events, jobs, queued, lane, mine, counts, idempotency, spent, kept, bytes = unpack(KEYS)
+local job, events, jobs, queued, lane, mine, counts, idempotency, spent, kept, bytes, deadlines = unpack(KEYS)
 local id, kind, record, event, data, life, limit, fingerprint, replayed_for, waits = unpack(ARGV)
-local most_queued, most_seconds, most_bytes = unpack(ARGV, 11)  -- of the tenant; empty: any number
+local most_queued, most_seconds, most_bytes, deadline = unpack(ARGV, 11)  -- of the tenant, of the job; empty: none
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -68,6 +71,7 @@ redis.call('XADD', events, '*', 'event', event, 'data', data)
 redis.call('EXPIRE', events, life)
 redis.call('ZADD', jobs, 0, id)
 for _, queue in ipairs({queued, lane, mine}) do redis.call('ZADD', queue, now, id) end
+if deadline ~= '' then redis.call('ZADD', deadlines, deadline, id) end
 redis.call('HINCRBY', counts, kind .. ':submitted', 1)
 if fingerprint ~= '' then
   redis.call('HSET', idempotency, 'fingerprint', fingerprint, 'id', id, 'until', now + waits, 'job', job)
@@ -75,6 +79,11 @@ if fingerprint ~= '' then
 end
 return {'created', id}
 """
+
+
+def milliseconds(moment: datetime | None) -> int | str:
+    """A time as the script takes it."""
+    return "" if moment is None else int(moment.timestamp() * 1000)
 
 
 @dataclass(frozen=True)
@@ -113,13 +122,18 @@ class Queue:
         view.client, view.ledger = client, ledger
         return view
 
-    async def submit(self, job: AnyJob, once: Once | None, upload: bytes | None = None) -> tuple[JobRecord, bool]:
+    async def submit(
+        self, job: AnyJob, once: Once | None, upload: bytes | None = None, terms: Mapping[str, Any] = NO_TERMS
+    ) -> tuple[JobRecord, bool]:
         """File a job, its upload and a large request first; returns its record and whether it is new.
+
+        `terms` are fields of the record: what it was estimated to take, how urgent it is, whom to tell.
 
         Raises queue-full, the problems of the client's limits, idempotency-key-reused or idempotency-key-in-flight, and
         redis-unavailable when nobody knows whether it was filed.
         """
-        record, objects = split(JobRecord.filed(job, self.job_ttl, self.client.tenant))
+        filed = JobRecord.filed(job, self.job_ttl, self.client.tenant).model_copy(update=terms)
+        record, objects = split(filed)
         if upload is not None:
             objects[keys.upload(record.id)] = upload
         for key, data in objects.items():
@@ -184,19 +198,19 @@ class Queue:
                 if record.tenant:
                     await self._pass_on(record)
                 else:
-                    await enqueue(self.dockets[keys.docket_of(record.kind)], record.id)
+                    await enqueue(self.dockets[keys.docket_of(record.kind, record.priority)], record.id)
         except (RedisError, TimeoutError) as error:
             log.warning("delivery-postponed", job_id=record.id, error=type(error).__name__)
 
     async def _pass_on(self, record: JobRecord) -> None:
         """Hand what is due of the record's tenant to the docket."""
-        await turns.pass_on(self.redis, self.dockets[keys.docket_of(record.kind)], record)
+        await turns.pass_on(self.redis, self.dockets[keys.docket_of(record.kind, record.priority)], record)
 
     async def _withdraw(self, record: JobRecord) -> None:
         """Take a job from its docket. A worker that gets it all the same finds that it is over, or gone from the ledger."""
         with suppress(RedisError, TimeoutError):
             async with asyncio.timeout(DELIVERED_WITHIN):
-                await self.dockets[keys.docket_of(record.kind)].cancel(record.id)
+                await self.dockets[keys.docket_of(record.kind, record.priority)].cancel(record.id)
 
     async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str]:
         """One look at the key, and the job filed if there is one to file. RefusalError: one of the client's limits."""
@@ -208,7 +222,7 @@ class Queue:
             event = event_of(record)
             life = int(life_of(record).total_seconds())
             values = [record.id, record.kind, record.model_dump_json(), event["event"], event["data"], life]
-            lane = keys.docket_of(record.kind)
+            lane = keys.docket_of(record.kind, record.priority)
             own, lanes = (
                 [keys.job(record.id), keys.events(record.id)],
                 [keys.QUEUED, keys.waiting(lane), keys.waiting(lane, tenant)],
@@ -223,8 +237,9 @@ class Queue:
                 keys.COUNTS,
                 keys.idempotency(once.key if once else "", tenant),
                 *used,
+                keys.DEADLINES,
             ],
-            args=[*values, self.max_queued, *key, *bounds],
+            args=[*values, self.max_queued, *key, *bounds, milliseconds(record.deadline if record else None)],
         )
         if isinstance(answer[1], int):
             raise limits.used_up(text(answer[0]), most, answer[1])

@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from contracts.state import keys
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
+from contracts.state.paces import Paces
 from contracts.state.store import ArtifactStore
 from service.access import Client
 from service.bodies import Turns
@@ -49,7 +50,7 @@ class Resources:
     def seen_by(self, client: Client) -> Self:
         """The same, where other tenants' jobs and tokens do not exist."""
         ledger, catalog = Ledger(self.redis, client.tenant), self.catalog.seen_by(client.tenant)
-        lookups = replace(self.lookups, catalog=catalog, ledger=ledger)
+        lookups = replace(self.lookups, catalog=catalog, ledger=ledger, images={})
         return replace(self, ledger=ledger, catalog=catalog, lookups=lookups, queue=self.queue.used_by(client, ledger))
 
 
@@ -82,7 +83,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
             ledger=ledger,
             catalog=catalog,
             queue=queue,
-            lookups=Lookups(settings, catalog, ledger, stack.enter_context(closing(Decoders()))),
+            lookups=Lookups(settings, catalog, ledger, stack.enter_context(closing(Decoders())), Paces(redis)),
             turns=Turns(),
         )
 

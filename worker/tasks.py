@@ -34,7 +34,12 @@ log = logging.getLogger(__name__)
 
 def lanes(settings: WorkerSettings) -> dict[str, int]:
     """Return the dockets that a worker takes jobs from, and how many jobs of each it holds at a time."""
-    return {keys.DOCKET: settings.long_jobs, keys.INTERACTIVE: settings.short_jobs}
+    return {
+        keys.INTERACTIVE: settings.short_jobs,
+        keys.URGENT: 1,
+        keys.DOCKET: settings.long_jobs,
+        keys.BULK: settings.long_jobs,
+    }
 
 
 def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from contracts.schema.attribute import AttributeJob, AttributeResult
 from contracts.schema.errors import Failure
+from contracts.schema.estimates import Estimate
 from contracts.schema.fields import Schema
 from contracts.schema.images import GenerateJob, ImageJob, ImagesResult
 from contracts.schema.optimize import OptimizeJob, OptimizeResult
@@ -38,6 +39,9 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.RUNNING)
 
 
+Priority = Literal["interactive", "normal", "bulk"]
+"""Who goes first: what a person waits for; everything else; what waits until there is nothing else."""
+SHORT_KINDS = ("attribute", "probe", "import")  # interactive, unless a request says otherwise
 Kind = Literal["generate", "image", "attribute", "probe", "optimize", "import"]
 AnyJob = Annotated[GenerateJob | ImageJob | AttributeJob | ProbeJob | OptimizeJob | ImportJob, Field(discriminator="kind")]
 AnyResult = Annotated[ImagesResult | AttributeResult | ProbeResult | OptimizeResult | ImportResult, Field(discriminator="kind")]
@@ -53,16 +57,24 @@ class Progress(Schema):
 
 
 class JobRecord(Schema):
-    """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something."""
+    """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something.
+
+    One that was canceled by its deadline, and kept nothing, has the error `deadline-passed`.
+    """
 
     id: str
     tenant: str = ""
     """Whose it is; empty without API keys."""
     kind: Kind
     state: State
+    priority: Priority = "normal"
+    deadline: datetime | None = None
+    """When it is canceled, if it has not ended by then; null: never."""
     request: AnyJob | None
     """What is done: the request with everything filled in that it left open. `null` when it is larger than 64 KiB, as with many
     masks or a token's file: it is then kept in the artifact store, for as long as the job's files."""
+    estimate: Estimate | None = None
+    """What it was expected to take; null when its model says too little of itself."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -77,6 +89,14 @@ class JobRecord(Schema):
     progress: Progress | None = None
     result: AnyResult | None = None
     error: Failure | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def has_priority(cls, data: Any) -> Any:  # noqa: ANN401  # whatever is to be validated
+        """Give a record without a priority that of its kind."""
+        if isinstance(data, dict) and "priority" not in data and data.get("kind") in SHORT_KINDS:
+            return {**data, "priority": "interactive"}
+        return data
 
     @classmethod
     def filed(cls, job: AnyJob, life: timedelta, tenant: str = "") -> "JobRecord":
@@ -104,6 +124,10 @@ class JobRecord(Schema):
         if self.state.final and now >= self.expires_at:
             return self.changed(state=State.EXPIRED, result=None, error=None)
         return self
+
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and utc_now() >= self.deadline
 
 
 def new_job_id() -> str:

@@ -13,9 +13,14 @@ TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
 KEYS = "ovam:keys"  # hash: digest of an API key -> KeyCard
 KEY_NAMES = "ovam:key-names"  # hash: name of an API key -> its digest
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
-DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
-INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
-DOCKETS = (DOCKET, INTERACTIVE)  # workers take jobs from each, and run any kind of job from any of them
+PACES = "ovam:paces"  # hash with a life: "<kind>:<model>" -> seconds that a unit of such work took lately
+DEADLINES = "ovam:deadlines"  # sorted set: ids of jobs that are not final, by the time (ms) when they are canceled
+DOCKET = "ovam"  # the docket of normal jobs; see `docket_of`
+INTERACTIVE = "ovam-interactive"  # the docket of short jobs that a person waits for
+URGENT = "ovam-urgent"  # the docket of long jobs that a person waits for
+BULK = "ovam-bulk"  # the docket of jobs that wait until there are no others
+DOCKETS = (INTERACTIVE, URGENT, DOCKET, BULK)  # workers take jobs from each, and run any kind of job from any of them
+SHORT_KINDS = ("attribute", "probe", "import")
 TOKEN_FILES = {  # a token in every downloadable format
     "safetensors": "token.safetensors",
     "textual-inversion": "textual-inversion.safetensors",
@@ -24,9 +29,19 @@ TOKEN_FILES = {  # a token in every downloadable format
 TASK = "run_job"  # every docket's one task; it has no arguments, and the execution's key is a job id
 
 
-def docket_of(kind: str) -> str:
-    """The docket for a kind of job: a docket is first in, first out, so short jobs have one of their own."""
-    return INTERACTIVE if kind in ("attribute", "probe", "import") else DOCKET
+def docket_of(kind: str, priority: str | None = None) -> str:
+    """The docket for a kind of job, by default of the kind's own priority.
+
+    A docket is first in, first out, so each priority has its own, and short jobs need not wait for a worker's long ones.
+    """
+    short = kind in SHORT_KINDS
+    match priority or ("interactive" if short else "normal"):
+        case "bulk":
+            return BULK
+        case "normal":
+            return DOCKET
+        case _:
+            return INTERACTIVE if short else URGENT
 
 
 def of(tenant: str, name: str) -> str:
@@ -39,9 +54,9 @@ def waiting(lane: str, tenant: str = "") -> str:
     return of(tenant, f"{QUEUED}:{lane}")
 
 
-def queues(kind: str, tenant: str) -> set[str]:
+def queues(kind: str, tenant: str, priority: str | None = None) -> set[str]:
     """The sorted sets in which a job is until a worker claims it."""
-    lane = docket_of(kind)
+    lane = docket_of(kind, priority)
     return {QUEUED, waiting(lane), waiting(lane, tenant)}
 
 

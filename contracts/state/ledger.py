@@ -26,7 +26,7 @@ from redis.exceptions import WatchError
 
 from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
-from contracts.state import keys, usage
+from contracts.state import keys, paces, usage
 from contracts.state.keys import text
 from contracts.state.registry import NewToken, enter, numbered
 
@@ -108,8 +108,8 @@ class Ledger:
         def take(record: JobRecord) -> JobRecord:
             if record.state.final:
                 raise LostJob(job_id)
-            if record.cancel_requested:
-                return finished(record, State.CANCELED)
+            if record.cancel_requested or record.is_late():
+                return stopped(record)
             deaths = record.deaths + (record.claimed and blamed)
             if deaths >= max_attempts or record.attempt >= INNOCENT_ATTEMPTS * max_attempts:
                 detail = (
@@ -154,16 +154,14 @@ class Ledger:
         self, job_id: str, attempt: int, result: AnyResult | None = None, *, tokens: Sequence[NewToken] = ()
     ) -> JobRecord:
         """The attempt has stopped on request; what it has kept so far, if anything, is its result."""
-        return await self.change(
-            job_id, lambda record: finished(held(record, attempt), State.CANCELED, result=result), tokens=tokens
-        )
+        return await self.change(job_id, lambda record: stopped(held(record, attempt), result), tokens=tokens)
 
     async def hand_back(self, job_id: str, attempt: int) -> JobRecord:
         """The attempt ends before its time, with its worker: the job waits again, unless its client wants it to stop."""
 
         def wait_again(record: JobRecord) -> JobRecord:
-            if held(record, attempt).cancel_requested:
-                return finished(record, State.CANCELED)
+            if held(record, attempt).cancel_requested or record.is_late():
+                return stopped(record)
             return record.changed(state=State.QUEUED, claimed=False, started_at=None, progress=None)
 
         return await self.change(job_id, wait_again)
@@ -183,10 +181,17 @@ class Ledger:
 
         return await self.change(job_id, request)
 
+    async def expire(self, job_id: str) -> JobRecord:
+        """Cancel a job whose deadline has passed, if it waits; one that runs is stopped by its attempt. LostJob if it is gone."""
+        return await self.change(
+            job_id, lambda record: stopped(record) if record.is_late() and record.state is State.QUEUED else record
+        )
+
     async def forget(self, job_id: str) -> None:
         """Delete a record and its events; an attempt at it is lost at its next report."""
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.delete(keys.job(job_id), keys.events(job_id), keys.holder(job_id))
+            pipe.zrem(keys.DEADLINES, job_id)
             for place in keys.listings(self.tenant or ""):
                 pipe.zrem(place, job_id)
             await pipe.execute()
@@ -224,13 +229,16 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     if announced:
         pipe.xadd(keys.events(record.id), event_of(record), maxlen=KEPT_EVENTS if record.state.final else MAX_EVENTS)
     pipe.expire(keys.events(record.id), life_of(record))
-    for queue in keys.queues(record.kind, record.tenant):
+    for queue in keys.queues(record.kind, record.tenant, record.priority):
         if record.claimed or record.state is not State.QUEUED:
             pipe.zrem(queue, record.id)
         elif record.attempt:
             pipe.zadd(queue, {record.id: 0})  # handed back: it has waited longest
+    if record.deadline and record.state.final:
+        pipe.zrem(keys.DEADLINES, record.id)
     if record.state.final:
         usage.charge(pipe, record)
+        paces.learn(pipe, record)
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
 
 
@@ -259,7 +267,7 @@ def running(record: JobRecord) -> JobRecord:
 
 def wanted(record: JobRecord, attempt: int) -> JobRecord:
     """The record, if the attempt still holds it and should continue."""
-    if held(record, attempt).cancel_requested:
+    if held(record, attempt).cancel_requested or record.is_late():
         raise CancelRequested(record.id)
     return record
 
@@ -267,6 +275,15 @@ def wanted(record: JobRecord, attempt: int) -> JobRecord:
 def naming_tokens(record: JobRecord, references: Sequence[str]) -> JobRecord:
     """The record with the versions that its tokens got in its result."""
     return record if record.result is None or not references else record.changed(result=record.result.named(references))
+
+
+def stopped(record: JobRecord, result: AnyResult | None = None) -> JobRecord:
+    """The record of a job that was canceled, by its client or by its deadline, with what it kept."""
+    error = None
+    if record.is_late() and not record.cancel_requested and result is None:
+        detail = f"the job had not ended when its deadline, {record.deadline:%Y-%m-%d %H:%M:%S} UTC, passed"
+        error = Failure(code=Code.DEADLINE_PASSED, detail=detail)
+    return finished(record, State.CANCELED, result=result, error=error)
 
 
 def finished(

@@ -14,8 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord
+from service.admission import admitted
 from service.queue import Once
 from service.resources import Resources
+from service.terms import Terms
 from service.validation.lookups import Lookups
 
 LONGEST_WAIT = 60  # seconds
@@ -49,6 +51,7 @@ async def accept(
     request: R,
     filled: Callable[[R, Lookups], Awaitable[AnyJob]],
     resources: Resources,
+    terms: Terms,
     key: str | None,
     prefer: str | None,
     *,
@@ -60,7 +63,9 @@ async def accept(
         once = await asyncio.to_thread(Once.of, key, request, wait, about=str(http.path_params.get("job_id", "")))
     record, new = (await resources.queue.replay(once) if once else None), False
     if record is None:
-        record, new = await resources.queue.submit(await filled(request, resources.lookups), once, upload)
+        job = await filled(request, resources.lookups)
+        fields = {"estimate": await admitted(job, resources.lookups), **terms.fields()}
+        record, new = await resources.queue.submit(job, once, upload, fields)
     if not wait:
         return answer(http, record, waited=False, replayed=not new)
     return Waiting(HttpRequest(http.scope), record, wait, once, resources, new=new)

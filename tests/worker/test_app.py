@@ -113,7 +113,7 @@ async def test_what_runs_in_the_background_ends_even_if_a_cancellation_is_swallo
 
 def test_long_and_short_jobs_have_lanes_of_their_own(settings: WorkerSettings) -> None:
     changed = settings.model_copy(update={"long_jobs": 3, "short_jobs": 5})
-    assert lanes(changed) == {keys.DOCKET: 3, keys.INTERACTIVE: 5}
+    assert lanes(changed) == {keys.INTERACTIVE: 5, keys.URGENT: 1, keys.DOCKET: 3, keys.BULK: 3}
     assert [keys.docket_of(kind) for kind in ("generate", "image", "optimize")] == [keys.DOCKET] * 3
 
 
