@@ -13,7 +13,7 @@ from fastapi import Depends, Header
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import Priority, utc_now
 
-DURATION = r"^(?=.)(\d{1,3}d)?(\d{1,4}h)?(\d{1,5}m)?(\d{1,7}s?)?$"
+DURATION = r"^(\d{1,3}d)?(\d{1,4}h)?(\d{1,5}m)?(\d{1,7}s?)?$"
 LONGEST = timedelta(days=30)
 UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "": 1}
 

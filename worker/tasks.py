@@ -12,6 +12,7 @@ from docket import CurrentDocket, Docket, Retry, TaskKey
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 
+from contracts.schema.errors import Code, Failure
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys, turns
 from contracts.state.dockets import JobDocket
@@ -24,6 +25,7 @@ from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.settings import WorkerSettings
 
+RETRIED = (Code.STORE_UNAVAILABLE,)  # Redis' failures and workers' deaths are no outcomes, and always lead to another try
 RETRY_PAUSE = timedelta(seconds=1)
 FORGET_RUNS = timedelta(minutes=1)  # how long a docket remembers what has ended; the ledger knows it anyway
 POLL = timedelta(milliseconds=100)
@@ -117,7 +119,18 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     except Exception as error:
         log.exception("%s: failed", label)
         await clean(attempt, resources)
-        await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
+        await give_up(attempt, failure_of(error), resources)
+
+
+async def give_up(attempt: Attempt, failure: Failure, resources: Resources) -> None:
+    """Record a failure. Where another try may help, the job waits for one, unless it has been tried enough."""
+    if failure.code in RETRIED:
+        most = resources.settings.max_attempts
+        record = await resources.ledger.put_back(attempt.job_id, attempt.number, failure, max_attempts=most)
+        if record.retry_at and not record.state.final:
+            log.info("job %s is tried again at %s", attempt.job_id, record.retry_at)
+    else:
+        await resources.ledger.fail(attempt.job_id, attempt.number, failure)
 
 
 def seen_by(tenant: str, resources: Resources) -> Resources:

@@ -83,6 +83,12 @@ class JobRecord(Schema):
     """How many workers have taken it."""
     deaths: int = 0
     """How many of them died while it was on their device."""
+    tries: int = 0
+    """How often it was put back because its store failed."""
+    retry_at: datetime | None = None
+    """When it is tried again, after that; until then it waits."""
+    attempts_before: int = 0
+    """How many of its attempts do not count any more, since it was requeued after it had been given up."""
     claimed: bool = False
     """Whether a worker has taken it; a job that waits for its worker's device is still `queued`."""
     cancel_requested: bool = False

@@ -15,6 +15,7 @@ KEY_NAMES = "ovam:key-names"  # hash: name of an API key -> its digest
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
 PACES = "ovam:paces"  # hash with a life: "<kind>:<model>" -> seconds that a unit of such work took lately
 DEADLINES = "ovam:deadlines"  # sorted set: ids of jobs that are not final, by the time (ms) when they are canceled
+DEAD = "ovam:dead"  # sorted set: ids of jobs that were given up, by when (s); the newest thousand
 DOCKET = "ovam"  # the docket of normal jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of short jobs that a person waits for
 URGENT = "ovam-urgent"  # the docket of long jobs that a person waits for

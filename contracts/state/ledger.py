@@ -11,7 +11,8 @@ A worker's part of a job's life; each call returns the record, and raises `LostJ
     succeed(job_id, attempt, result, tokens=())          one of these
     canceled(job_id, attempt, result=None, tokens=())    four ends it;
     fail(job_id, attempt, failure)                       started or not,
-    hand_back(job_id, attempt)                           a claimed job can end
+    hand_back(job_id, attempt)                           a claimed job can end;
+    put_back(job_id, attempt, failure, max_attempts=...) or this one, to be tried later
 
 All are fenced by the attempt: a worker that was believed dead and wakes up again changes nothing. A job that is claimed but
 not started is canceled at once. `wanted(record, attempt)` is the same check of a record that was read with `find`.
@@ -26,7 +27,7 @@ from redis.exceptions import WatchError
 
 from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
-from contracts.state import keys, paces, usage
+from contracts.state import dead, keys, paces, usage
 from contracts.state.keys import text
 from contracts.state.registry import NewToken, enter, numbered
 
@@ -110,8 +111,10 @@ class Ledger:
                 raise LostJob(job_id)
             if record.cancel_requested or record.is_late():
                 return stopped(record)
+            if record.retry_at and record.retry_at > utc_now():
+                raise LostJob(job_id)  # the janitor knows when
             deaths = record.deaths + (record.claimed and blamed)
-            if deaths >= max_attempts or record.attempt >= INNOCENT_ATTEMPTS * max_attempts:
+            if deaths >= max_attempts or record.attempt - record.attempts_before >= INNOCENT_ATTEMPTS * max_attempts:
                 detail = (
                     f"{record.attempt} attempts ended without a result; {deaths} workers died while this job was on their device"
                 )
@@ -149,6 +152,20 @@ class Ledger:
     async def fail(self, job_id: str, attempt: int, error: Failure) -> JobRecord:
         """The attempt's failure becomes the job's."""
         return await self.change(job_id, lambda record: finished(held(record, attempt), State.FAILED, error=error))
+
+    async def put_back(self, job_id: str, attempt: int, error: Failure, *, max_attempts: int) -> JobRecord:
+        """The attempt failed by what may pass: the job is tried again after a while, or fails if it has been tried enough."""
+
+        def later(record: JobRecord) -> JobRecord:
+            tries = held(record, attempt).tries + 1
+            if record.cancel_requested or record.is_late():
+                return stopped(record)
+            if tries + record.deaths >= max_attempts:
+                return finished(record, State.FAILED, error=error).changed(tries=tries)
+            waits = utc_now() + dead.pause_after(tries)
+            return record.changed(state=State.QUEUED, claimed=False, started_at=None, progress=None, tries=tries, retry_at=waits)
+
+        return await self.change(job_id, later)
 
     async def canceled(
         self, job_id: str, attempt: int, result: AnyResult | None = None, *, tokens: Sequence[NewToken] = ()
@@ -192,6 +209,7 @@ class Ledger:
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.delete(keys.job(job_id), keys.events(job_id), keys.holder(job_id))
             pipe.zrem(keys.DEADLINES, job_id)
+            pipe.zrem(keys.DEAD, job_id)
             for place in keys.listings(self.tenant or ""):
                 pipe.zrem(place, job_id)
             await pipe.execute()
@@ -232,14 +250,17 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     for queue in keys.queues(record.kind, record.tenant, record.priority):
         if record.claimed or record.state is not State.QUEUED:
             pipe.zrem(queue, record.id)
-        elif record.attempt:
-            pipe.zadd(queue, {record.id: 0})  # handed back: it has waited longest
+        elif record.attempt:  # handed back: it has waited longest, or has to wait for some time
+            pipe.zadd(queue, {record.id: record.retry_at.timestamp() * 1000 if record.retry_at else 0})
     if record.deadline and record.state.final:
         pipe.zrem(keys.DEADLINES, record.id)
     if record.state.final:
         usage.charge(pipe, record)
         paces.learn(pipe, record)
+        dead.bury(pipe, record)
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
+    elif record.attempts_before:
+        pipe.zrem(keys.DEAD, record.id)
 
 
 def life_of(record: JobRecord) -> timedelta:

@@ -52,7 +52,7 @@ async def test_the_largest_generation_is_refused_with_what_it_would_take(
         "width": 1024,
     }
     assert 90 * GIB < problem["estimate"]["kept_bytes"] < 110 * GIB
-    assert "GiB of files; allowed: 16 GiB (OVAM_MAX_JOB_KEPT_BYTES)" in problem["detail"]
+    assert "GiB of files; allowed: 16 GiB of files (OVAM_MAX_JOB_KEPT_BYTES)" in problem["detail"]
     assert await traces() == (0, 0, 0, 0)
 
 
@@ -95,7 +95,7 @@ async def test_time_is_learned_from_jobs_that_ended(settings: GatewaySettings, w
         problem = assert_problem(
             await client.post("/v1/generate", json=long | {"capture": {"evaluations": 0}}), 422, "job-too-large"
         )
-        assert "would run for 3.75e+03 s; allowed: 3.6e+03 s (OVAM_MAX_JOB_SECONDS)" in problem["detail"]
+        assert "would run for 3,750 s; allowed: 3,600 s (OVAM_MAX_JOB_SECONDS)" in problem["detail"]
 
 
 async def test_every_kind_of_job_has_an_estimate(client: httpx2.AsyncClient, worker: InTestWorker, redis: Redis) -> None:

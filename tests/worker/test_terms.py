@@ -39,8 +39,10 @@ async def test_jobs_end_in_the_order_of_their_priorities(client: Client, setting
     async with running(settings.model_copy(update={"long_jobs": 2})):
         ended = [await client.ended(record.id) for record in records]
     begun = [record.priority for record in sorted(ended, key=lambda record: record.started_at)]
-    # the device took one job before the others were claimed; from then on the most urgent goes first
-    assert begun[1:] == sorted(begun[1:], key=get_args(jobs.Priority).index), begun
+    over = [record.priority for record in sorted(ended, key=lambda record: record.finished_at)]
+    # The device may have taken any one before the others were claimed. A normal job that has begun lets interactive ones in.
+    assert "bulk" not in begun[1:4], begun
+    assert over[:3].count("interactive") == 2, over
 
 
 @pytest.mark.usefixtures("worker")
