@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from contracts.settings import BadSettingsError, CommonSettings, load, without_secrets
-from launcher import jobs, keys
+from launcher import jobs, keys, webhooks
 from launcher.children import BAD_SETTINGS, StartError
 from launcher.processes import available, inherited, running
 from launcher.variables import EverySetting, unknown_variables
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(webhooks.app, name="webhooks")
 S = TypeVar("S", bound=CommonSettings)
 G = TypeVar("G", bound=GatewaySettings)
 Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)]

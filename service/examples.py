@@ -91,9 +91,11 @@ QUEUED: Json = {
     "state": "queued",
     "priority": "normal",
     "deadline": None,
+    "webhook": None,
     "request": GENERATE_JOB,
     "estimate": {"memory_bytes": 190_000_000, "kept_bytes": 14_000_000, "work": 0.98304, "seconds": 1.6},
     "created_at": "2026-11-22T10:00:00Z",
+    "estimated_start": "2026-11-22T10:00:04Z",
     "started_at": None,
     "finished_at": None,
     "expires_at": "2026-11-23T10:00:00Z",
@@ -110,6 +112,7 @@ QUEUED: Json = {
 }
 SUCCEEDED: Json = QUEUED | {
     "state": "succeeded",
+    "estimated_start": None,
     "started_at": "2026-11-22T10:00:00.020000Z",
     "finished_at": "2026-11-22T10:00:03.100000Z",
     "attempt": 1,
@@ -130,7 +133,7 @@ SUCCEEDED: Json = QUEUED | {
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
 }
-CANCELED: Json = QUEUED | {"state": "canceled", "finished_at": "2026-11-22T10:00:01Z"}
+CANCELED: Json = QUEUED | {"state": "canceled", "estimated_start": None, "finished_at": "2026-11-22T10:00:01Z"}
 METHOD: Json = {
     "blocks": "all",
     "evaluations": {"start": 10, "stop": None, "step": None},
@@ -182,6 +185,7 @@ SEMANTIC: Json = {
     "areas": {"0": 15520, "7": 800, "255": 64},
 }
 ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:10.004000Z",
     "finished_at": "2026-11-22T10:00:10.060000Z",
@@ -215,6 +219,7 @@ IMAGE_QUEUED: Json = QUEUED | {
     },
 }
 IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:05.020000Z",
     "finished_at": "2026-11-22T10:00:05.400000Z",
@@ -256,6 +261,7 @@ PROBE_QUEUED: Json = QUEUED | {
     },
 }
 PROBE_SUCCEEDED: Json = PROBE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:20.004000Z",
     "finished_at": "2026-11-22T10:00:20.050000Z",
@@ -288,6 +294,7 @@ OPTIMIZE_JOB: Json = OPTIMIZE | {
 }
 OPTIMIZE_QUEUED: Json = QUEUED | {"id": OPTIMIZATION, "kind": "optimize", "request": OPTIMIZE_JOB}
 OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:01:00.010000Z",
     "finished_at": "2026-11-22T10:01:04.500000Z",
@@ -373,6 +380,7 @@ IMPORT_QUEUED: Json = QUEUED | {
     "request": IMPORT | {"kind": "import", "model": "world"},
 }
 IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:02:00.004000Z",
     "finished_at": "2026-11-22T10:02:00.020000Z",

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
@@ -22,12 +23,14 @@ from contracts.state import keys, turns, usage
 from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger, event_of, life_of
+from contracts.state.rates import Rates
 from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
 from service import limits
 from service.access import Client
 
-RETRY_AFTER = 5  # seconds, when the queue is full
+RETRY_AFTER = 5  # seconds, when the queue is full and nobody knows how fast it moves
+LONGEST_RETRY = 300
 DELIVERED_WITHIN = 0.5  # seconds: the job is filed, and its client waits for the answer
 UNKNOWN_OUTCOME = "Redis did not answer, and the job may have been filed; with an `Idempotency-Key` you can safely try again"
 NO_TERMS: Mapping[str, Any] = MappingProxyType({})
@@ -77,7 +80,7 @@ if fingerprint ~= '' then
   redis.call('HSET', idempotency, 'fingerprint', fingerprint, 'id', id, 'until', now + waits, 'job', job)
   redis.call('EXPIRE', idempotency, replayed_for)
 end
-return {'created', id}
+return {'created', id, redis.call('ZCARD', lane) - 1}
 """
 
 
@@ -114,6 +117,7 @@ class Queue:
         self.max_queued = max_queued
         self.job_ttl = job_ttl
         self.script = redis.register_script(SUBMIT)
+        self.rates = Rates(redis)
         self.client = Client()
 
     def used_by(self, client: Client, ledger: Ledger) -> Self:
@@ -138,9 +142,10 @@ class Queue:
             objects[keys.upload(record.id)] = upload
         for key, data in objects.items():
             await self.store.put(key, data)
-        outcome, job_id = "", ""
+        outcome, job_id, ahead = "", "", 0
+        lane = keys.docket_of(record.kind, record.priority)
         try:
-            outcome, job_id = await self._run(once, record)
+            outcome, job_id, ahead = await self._run(once, record)
         except ServiceError:
             outcome = "refused"
             raise
@@ -154,15 +159,15 @@ class Queue:
                     await self.store.delete(key)
         if outcome == "full":
             detail = f"{self.max_queued} jobs are waiting already; try again later"
-            raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)
+            raise ServiceError(Code.QUEUE_FULL, detail, retry_after=await self.retry_after(lane))
         if outcome == "created":
             await self._deliver(record)
-            return record, True
+            return await self._with_start(record, ahead), True
         return await self.ledger.get(job_id), False
 
     async def replay(self, once: Once) -> JobRecord | None:
         """The job that an earlier copy of this request created, if it still exists."""
-        outcome, job_id = await self._run(once, None)
+        outcome, job_id, _ = await self._run(once, None)
         return await self.ledger.get(job_id) if outcome == "replayed" else None
 
     async def answered(self, once: Once) -> None:
@@ -186,6 +191,26 @@ class Queue:
         await usage.give_back(self.redis, record)
         if waits:
             await self._pass_on(record)
+
+    async def retry_after(self, lane: str) -> int:
+        """After how many seconds a lane that is full has room again, by how fast it moves."""
+        seconds = await self.rates.seconds(lane)
+        return RETRY_AFTER if seconds is None else min(LONGEST_RETRY, max(1, math.ceil(seconds)))
+
+    async def with_start(self, record: JobRecord) -> JobRecord:
+        """A record, of a job that waits with the time when it is expected to be taken."""
+        if record.state is not State.QUEUED or record.claimed:
+            return record
+        lane = keys.docket_of(record.kind, record.priority)
+        ahead = await self.redis.zrank(keys.waiting(lane), record.id)
+        return record if ahead is None else await self._with_start(record, ahead)
+
+    async def _with_start(self, record: JobRecord, ahead: int) -> JobRecord:
+        seconds = await self.rates.seconds(keys.docket_of(record.kind, record.priority))
+        if seconds is None and ahead:
+            return record
+        start = utc_now() + timedelta(seconds=ahead * (seconds or 0))
+        return record.model_copy(update={"estimated_start": max(start, record.retry_at or start)})
 
     async def depth(self) -> int:
         """How many jobs no worker has claimed."""
@@ -212,7 +237,7 @@ class Queue:
             async with asyncio.timeout(DELIVERED_WITHIN):
                 await self.dockets[keys.docket_of(record.kind, record.priority)].cancel(record.id)
 
-    async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str]:
+    async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str, int]:
         """One look at the key, and the job filed if there is one to file. RefusalError: one of the client's limits."""
         tenant, most = self.client.tenant, self.client.limits
         key = [once.fingerprint, int(REPLAYED_FOR.total_seconds()), once.waits * 1000] if once else ["", 0, 0]
@@ -242,12 +267,13 @@ class Queue:
             args=[*values, self.max_queued, *key, *bounds, milliseconds(record.deadline if record else None)],
         )
         if isinstance(answer[1], int):
-            raise limits.used_up(text(answer[0]), most, answer[1])
-        outcome, job_id = (text(part) for part in answer)
+            lane = keys.docket_of(record.kind, record.priority) if record else keys.DOCKET
+            raise limits.used_up(text(answer[0]), most, answer[1], await self.retry_after(lane))
+        outcome, job_id = (text(part) for part in answer[:2])
         if outcome == "reused":
             detail = f"`Idempotency-Key` {once.key if once else ''!r} was used for another request (job {job_id})"
             raise ServiceError(Code.IDEMPOTENCY_KEY_REUSED, detail, field="Idempotency-Key")
         if outcome == "in-flight":
             detail = f"the first request with this `Idempotency-Key` still waits for job {job_id}"
             raise ServiceError(Code.IDEMPOTENCY_KEY_IN_FLIGHT, detail, field="Idempotency-Key", retry_after=1)
-        return outcome, job_id
+        return outcome, job_id, answer[2] if len(answer) > 2 else 0  # noqa: PLR2004  # only a new job has others before it

@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from contracts.state import keys
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
+from contracts.state.outbox import Outbox
 from contracts.state.paces import Paces
 from contracts.state.store import ArtifactStore
 from service.access import Client
@@ -28,6 +29,7 @@ from service.queue import Queue
 from service.settings import GatewaySettings
 from service.stores import PromptStore
 from service.validation.lookups import Lookups
+from service.webhooks.sender import Sender
 
 ANSWERS_WITHIN = 1.5  # seconds that Redis may take: a request is answered within 2 whatever happens to it
 CONNECTIONS = 64  # to Redis, for short commands; a request that finds none free waits for one
@@ -70,6 +72,8 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
         patient = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN + BLOCK, 1))
         events = Events(redis, patient)
         await stack.enter_async_context(beside(events.run()))
+        if settings.webhooks != "none":
+            await stack.enter_async_context(beside(Sender(Outbox(redis), private=settings.webhooks == "any").run()))
         dockets = {name: await stack.enter_async_context(docket(name, settings.redis_url)) for name in keys.DOCKETS}
         ledger, catalog = Ledger(redis), Catalog(redis)
         life = timedelta(seconds=settings.job_ttl_seconds)

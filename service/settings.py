@@ -31,9 +31,10 @@ class GatewaySettings(CommonSettings):
     keys: Literal["auto", "required", "off"] = Field(
         "auto", description="API keys: required or off; auto is off, and starts only where no other machine can reach the gateway"
     )
-    max_queued: int = Field(
-        256, ge=1, description="jobs of a lane (long or short ones) that may wait; further ones are answered with 429"
+    webhooks: Literal["public", "any", "none"] = Field(
+        "public", description="where webhooks may go: to public addresses, to any (private ones, too), or nowhere"
     )
+    max_queued: int = Field(256, ge=1, description="jobs of a lane that may wait; further ones are answered with 429")
     max_steps: int = Field(150, ge=1, description="most num_inference_steps of a generation")
     max_images: int = Field(8, ge=1, description="most num_images of a generation")
     max_side: int = Field(1024, ge=8, description="largest height and width of an image, in pixels")

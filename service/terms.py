@@ -1,4 +1,6 @@
-"""On which terms a job is taken: how urgent it is, and when it is canceled. They come in headers, since they change no result.
+"""On which terms a job is taken: how urgent it is, when it is canceled, whom to tell.
+
+They come in headers, since they change no result.
 
 `Priority` would be the field of RFC 9218, which browsers send with every request; ours is `Job-Priority`.
 """
@@ -8,12 +10,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request
 
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import Priority, utc_now
+from contracts.schema.webhooks import FINAL, Webhook
+from service.webhooks.targets import LONGEST as LONGEST_URL
+from service.webhooks.targets import check_url
 
 DURATION = r"^(\d{1,3}d)?(\d{1,4}h)?(\d{1,5}m)?(\d{1,7}s?)?$"
+EVENT = "(running|succeeded|failed|canceled)"
+EVENTS = rf"^ *{EVENT}( *, *{EVENT}){{0,7}} *$"
 LONGEST = timedelta(days=30)
 UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "": 1}
 
@@ -24,6 +31,7 @@ class Terms:
 
     priority: Priority | None
     cancel_after: timedelta | None
+    webhook: Webhook | None
 
     def fields(self) -> dict[str, Any]:
         """The fields of the record that say so."""
@@ -32,10 +40,13 @@ class Terms:
             found["priority"] = self.priority
         if self.cancel_after:
             found["deadline"] = utc_now() + self.cancel_after
+        if self.webhook:
+            found["webhook"] = self.webhook
         return found
 
 
 def terms_of(
+    http: Request,
     priority: Annotated[
         Priority | None,
         Header(
@@ -51,9 +62,35 @@ def terms_of(
             description="the job is canceled if it has not ended after this time: `90`, `90s`, `5m`, `1h30m`; at most 30 days",
         ),
     ] = None,
+    webhook: Annotated[
+        str | None,
+        Header(alias="Webhook", max_length=LONGEST_URL, description="the URL that is told when the job comes into a state"),
+    ] = None,
+    events: Annotated[
+        str | None,
+        Header(
+            alias="Webhook-Events",
+            pattern=EVENTS,
+            description="which states: `running`, `succeeded`, `failed`, `canceled`, separated by commas; the final ones without it",
+        ),
+    ] = None,
 ) -> Terms:
     """The terms of a request."""
-    return Terms(priority, duration_of(cancel_after) if cancel_after else None)
+    return Terms(
+        priority,
+        duration_of(cancel_after) if cancel_after else None,
+        None if webhook is None else webhook_of(webhook, events, http.state.resources.settings.webhooks),
+    )
+
+
+def webhook_of(url: str, events: str | None, allowed: str) -> Webhook:
+    """Whom to tell of what. ServiceError (invalid-argument) where a webhook may not go."""
+    if allowed == "none":
+        raise ServiceError(
+            Code.INVALID_ARGUMENT, "this service sends no webhooks (OVAM_WEBHOOKS)", field="Webhook", value=url[:100]
+        )
+    chosen = [each.strip() for each in events.split(",")] if events else FINAL
+    return Webhook.model_validate({"url": check_url(url, private=allowed == "any"), "events": list(dict.fromkeys(chosen))})
 
 
 def duration_of(text: str) -> timedelta:

@@ -17,6 +17,7 @@ from contracts.schema.images import GenerateJob, ImageJob, ImagesResult
 from contracts.schema.optimize import OptimizeJob, OptimizeResult
 from contracts.schema.probe import ProbeJob, ProbeResult
 from contracts.schema.tokens import ImportJob, ImportResult
+from contracts.schema.webhooks import Webhook
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 
@@ -70,12 +71,17 @@ class JobRecord(Schema):
     priority: Priority = "normal"
     deadline: datetime | None = None
     """When it is canceled, if it has not ended by then; null: never."""
+    webhook: Webhook | None = None
+    """Whom to tell when it comes into a state."""
     request: AnyJob | None
     """What is done: the request with everything filled in that it left open. `null` when it is larger than 64 KiB, as with many
     masks or a token's file: it is then kept in the artifact store, for as long as the job's files."""
     estimate: Estimate | None = None
     """What it was expected to take; null when its model says too little of itself."""
     created_at: datetime
+    estimated_start: datetime | None = None
+    """When a worker takes it, by how many wait before it and how fast its lane moves; null if it does not wait, or nobody
+    knows."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime

@@ -15,6 +15,10 @@ KEY_NAMES = "ovam:key-names"  # hash: name of an API key -> its digest
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
 PACES = "ovam:paces"  # hash with a life: "<kind>:<model>" -> seconds that a unit of such work took lately
 DEADLINES = "ovam:deadlines"  # sorted set: ids of jobs that are not final, by the time (ms) when they are canceled
+OUTBOX = "ovam:outbox"  # sorted set: ids of deliveries of webhooks, by when they are due (ms)
+FAILED_DELIVERIES = "ovam:failed-deliveries"  # sorted set: ids of those that were given up, by when (s); the newest thousand
+WEBHOOK_SECRETS = "ovam:webhook-secrets"  # hash: tenant -> the secret that its deliveries are signed with
+RATES = "ovam:rates"  # hash: "<docket>:seconds" -> seconds between two claims while jobs wait, ":at" -> the last one (s)
 DEAD = "ovam:dead"  # sorted set: ids of jobs that were given up, by when (s); the newest thousand
 DOCKET = "ovam"  # the docket of normal jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of short jobs that a person waits for
@@ -119,6 +123,16 @@ def holder(job_id: str) -> str:
 def on_device(holder: str) -> str:
     """String: the id of the job that is on the device of a run of a worker; empty while there is none."""
     return f"ovam:on-device:{holder}"
+
+
+def delivery(delivery_id: str) -> str:
+    """String with a life of days: a Delivery."""
+    return f"ovam:delivery:{delivery_id}"
+
+
+def secret_before(tenant: str) -> str:
+    """String with a life of a day: a tenant's secret for webhooks before it got a new one."""
+    return f"ovam:webhook-secret-before:{tenant}"
 
 
 def attempt_folder(job_id: str, attempt: int) -> str:

@@ -27,7 +27,7 @@ from redis.exceptions import WatchError
 
 from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
-from contracts.state import dead, keys, paces, usage
+from contracts.state import dead, keys, outbox, paces, rates, usage
 from contracts.state.keys import text
 from contracts.state.registry import NewToken, enter, numbered
 
@@ -126,7 +126,10 @@ class Ledger:
         record = await self.change(job_id, take)
         if record.state.final:
             raise LostJob(job_id)
-        await self.redis.set(keys.holder(job_id), holder, ex=life_of(record))
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.set(keys.holder(job_id), holder, ex=life_of(record))
+            rates.note(pipe, keys.docket_of(record.kind, record.priority))
+            await pipe.execute()
         return record
 
     async def _was_on_device(self, job_id: str) -> bool:
@@ -235,6 +238,8 @@ class Ledger:
                     pipe.multi()
                     write(pipe, record, announced=event_of(record) != event_of(before))
                     enter(pipe, cards, before.tenant)
+                    if record.state is not before.state:
+                        outbox.post(pipe, record)
                     await pipe.execute()
                 except WatchError:
                     continue

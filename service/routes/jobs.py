@@ -81,9 +81,9 @@ async def list_jobs(
     response_model=JobRecord,
     responses={200: example(examples.SUCCEEDED, "the job"), **problems(Code.UNKNOWN_JOB)},
 )
-async def get_job(record: Record, http: Request) -> Response:
+async def get_job(record: Record, http: Request, resources: With) -> Response:
     """Get a job. Once it has expired, its result is gone."""
-    return written(http, record)
+    return written(http, await resources.queue.with_start(record))
 
 
 @router.get(
