@@ -32,6 +32,7 @@ from service.validation.lookups import Lookups
 from service.webhooks.sender import Sender
 
 ANSWERS_WITHIN = 1.5  # seconds that Redis may take: a request is answered within 2 whatever happens to it
+CANCEL_AGAIN_SECONDS = 0.5  # Redis' client swallows a cancel that meets the end of its own timeout
 CONNECTIONS = 64  # to Redis, for short commands; a request that finds none free waits for one
 
 
@@ -112,7 +113,9 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
         with suppress(asyncio.CancelledError):
             await task
 

@@ -71,7 +71,7 @@ def terms_of(
         Header(
             alias="Webhook-Events",
             pattern=EVENTS,
-            description="which states: `running`, `succeeded`, `failed`, `canceled`, separated by commas; the final ones without it",
+            description="which: `running`, `succeeded`, `failed`, `canceled`, separated by commas; the final ones without it",
         ),
     ] = None,
 ) -> Terms:

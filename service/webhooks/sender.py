@@ -49,8 +49,10 @@ class Sender:
                     log.exception("webhooks-not-sent")
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
-            for task in self._sending:
+            sending = [*self._sending]
+            for task in sending:
                 task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
 
     async def look(self) -> None:
         """Begin to send what is due, as far as there are places."""
