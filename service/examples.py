@@ -108,6 +108,7 @@ QUEUED: Json = {
     "cancel_requested": False,
     "progress": None,
     "result": None,
+    "stored_result": None,
     "error": None,
 }
 SUCCEEDED: Json = QUEUED | {

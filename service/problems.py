@@ -105,6 +105,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.STORE_UNAVAILABLE: Answer(503, "The artifact store cannot be reached"),
         Code.WORKER_DIED: Answer(500, "Workers stopped while running the job"),
         Code.DEADLINE_PASSED: Answer(500, "The job's deadline passed before it ended"),
+        Code.RESULT_TOO_LARGE: Answer(500, "The result is too large"),
         Code.OUT_OF_MEMORY: Answer(500, "The worker ran out of memory"),
         Code.PACKAGE_MISSING: Answer(500, "The worker lacks a package"),
         Code.MODEL_FAILED_TO_LOAD: Answer(500, "The model could not be loaded"),

@@ -17,6 +17,7 @@ from contracts.schema.jobs import JobRecord
 from contracts.state import keys, turns
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger, LostJob
+from contracts.state.results import put_aside
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of
@@ -140,10 +141,13 @@ def seen_by(tenant: str, resources: Resources) -> Resources:
 
 async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> JobRecord:
     """Store the tokens of an outcome, and record it. The tokens' files are deleted if the job is no longer this attempt's."""
-    end = resources.ledger.canceled if outcome.canceled else resources.ledger.succeed
+    job_id, number, entries = attempt.job_id, attempt.number, [token.entry for token in outcome.tokens]
     try:
         await tokens.write(resources.store, outcome.tokens)
-        return await end(attempt.job_id, attempt.number, outcome.result, tokens=[token.entry for token in outcome.tokens])
+        if outcome.canceled:
+            return await resources.ledger.canceled(job_id, number, outcome.result, tokens=entries)
+        result, stored = await put_aside(outcome.result, resources.store, job_id, number)
+        return await resources.ledger.succeed(job_id, number, result, stored=stored, tokens=entries)
     except RedisError:  # nobody knows whether the tokens are registered, so their files stay
         raise
     except BaseException:

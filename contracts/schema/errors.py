@@ -86,6 +86,7 @@ class Code(StrEnum):
     STORE_UNAVAILABLE = "store-unavailable"
     WORKER_DIED = "worker-died"
     DEADLINE_PASSED = "deadline-passed"
+    RESULT_TOO_LARGE = "result-too-large"
     OUT_OF_MEMORY = "out-of-memory"
     PACKAGE_MISSING = "package-missing"
     MODEL_FAILED_TO_LOAD = "model-failed-to-load"

@@ -57,6 +57,15 @@ class Progress(Schema):
     loss: float | None = None
 
 
+class StoredResult(Schema):
+    """A result that is too large for a record."""
+
+    size: int
+    """Bytes of its JSON."""
+    files: int
+    """Bytes of the files that it names."""
+
+
 class JobRecord(Schema):
     """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something.
 
@@ -100,6 +109,8 @@ class JobRecord(Schema):
     cancel_requested: bool = False
     progress: Progress | None = None
     result: AnyResult | None = None
+    stored_result: StoredResult | None = None
+    """Of a result of more than 64 KiB, which is kept with the job's files and put into the record when it is read."""
     error: Failure | None = None
 
     @model_validator(mode="before")
@@ -134,7 +145,7 @@ class JobRecord(Schema):
     def seen_at(self, now: datetime) -> "JobRecord":
         """The record as a reader sees it: past its time to live it is expired and its result is gone."""
         if self.state.final and now >= self.expires_at:
-            return self.changed(state=State.EXPIRED, result=None, error=None)
+            return self.changed(state=State.EXPIRED, result=None, stored_result=None, error=None)
         return self
 
     def is_late(self) -> bool:

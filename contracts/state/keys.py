@@ -175,6 +175,11 @@ def request(job_id: str) -> str:
     return f"jobs/{job_id}/request"
 
 
+def result(job_id: str, attempt: int) -> str:
+    """Object: the result of an attempt that is too large for its job's record."""
+    return f"{attempt_folder(job_id, attempt)}/result"
+
+
 def upload(job_id: str) -> str:
     """Object: the image that came with a job's request, as it came."""
     return f"jobs/{job_id}/upload"

@@ -26,7 +26,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import WatchError
 
 from contracts.schema.errors import Code, Failure, ServiceError
-from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
+from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, StoredResult, utc_now
 from contracts.state import dead, keys, outbox, paces, rates, usage
 from contracts.state.keys import text
 from contracts.state.registry import NewToken, enter, numbered
@@ -146,11 +146,21 @@ class Ledger:
         """Say how far an attempt is; LostJob, or its CancelRequested, when it should stop."""
         return await self.change(job_id, lambda record: running(wanted(record, attempt)).changed(progress=progress))
 
-    async def succeed(self, job_id: str, attempt: int, result: AnyResult, *, tokens: Sequence[NewToken] = ()) -> JobRecord:
-        """The attempt's result becomes the job's, and its tokens are entered in the registry."""
-        return await self.change(
-            job_id, lambda record: finished(held(record, attempt), State.SUCCEEDED, result=result), tokens=tokens
-        )
+    async def succeed(
+        self,
+        job_id: str,
+        attempt: int,
+        result: AnyResult | None,
+        *,
+        stored: StoredResult | None = None,
+        tokens: Sequence[NewToken] = (),
+    ) -> JobRecord:
+        """The attempt's result, or the one that it stored, becomes the job's, and its tokens are entered in the registry."""
+
+        def succeeded(record: JobRecord) -> JobRecord:
+            return finished(held(record, attempt), State.SUCCEEDED, result=result).changed(stored_result=stored)
+
+        return await self.change(job_id, succeeded, tokens=tokens)
 
     async def fail(self, job_id: str, attempt: int, error: Failure) -> JobRecord:
         """The attempt's failure becomes the job's."""

@@ -26,11 +26,12 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 
 def learn(pipe: Pipeline, record: JobRecord) -> None:
     """Queue the command that learns from a job that has just ended."""
-    if record.state is not State.SUCCEEDED or not record.estimate or not record.estimate.work or record.result is None:
+    told = record.result or record.request
+    if record.state is not State.SUCCEEDED or not record.estimate or not record.estimate.work or told is None:
         return
     if record.started_at and record.finished_at:
         pace = (record.finished_at - record.started_at).total_seconds() / record.estimate.work
-        field, life = field_of(record.kind, record.result.model), int(REMEMBERED.total_seconds())
+        field, life = field_of(record.kind, told.model), int(REMEMBERED.total_seconds())
         pipe.eval(LEARN, 1, keys.PACES, field, str(pace), str(WEIGHT), str(life))
 
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord
+from contracts.state.results import with_result
 from service.admission import admitted
 from service.queue import Once
 from service.resources import Resources
@@ -67,6 +68,8 @@ async def accept(
         fields = {"estimate": await admitted(job, resources.lookups), **terms.fields()}
         record, new = await resources.queue.submit(job, once, upload, fields)
     if not wait:
+        if not new:
+            record = await whole(record, resources)
         return answer(http, record, waited=False, replayed=not new)
     return Waiting(HttpRequest(http.scope), record, wait, once, resources, new=new)
 
@@ -93,7 +96,7 @@ class Waiting(Response):
         record, resources = self.record, self.resources
         try:
             await resources.events.finished(record.id, self.wait)
-            record = await resources.ledger.get(record.id)
+            record = await whole(await resources.ledger.get(record.id), resources)
         except RedisError as error:
             log.warning("redis-unavailable", error=type(error).__name__)
         finally:
@@ -101,6 +104,11 @@ class Waiting(Response):
                 with suppress(RedisError):
                     await resources.queue.answered(self.once)
         await answer(self.http, record, waited=True, replayed=not self.new)(scope, receive, send)
+
+
+async def whole(record: JobRecord, resources: Resources) -> JobRecord:
+    """A record with its result, wherever that is kept, or with the time when it is expected to begin."""
+    return await with_result(await resources.queue.with_start(record), resources.store)
 
 
 def answer(http: HttpRequest, record: JobRecord, *, waited: bool, replayed: bool) -> Response:

@@ -89,7 +89,7 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, *, private: bool) -> None:
         self.private = private
-        self.network = httpcore2.AnyIOBackend()
+        self.network: httpcore2.AsyncNetworkBackend = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
         self,
