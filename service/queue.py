@@ -207,9 +207,9 @@ class Queue:
 
     async def _with_start(self, record: JobRecord, ahead: int) -> JobRecord:
         seconds = await self.rates.seconds(keys.docket_of(record.kind, record.priority))
-        if seconds is None and ahead:
+        if seconds is None:
             return record
-        start = utc_now() + timedelta(seconds=ahead * (seconds or 0))
+        start = utc_now() + timedelta(seconds=ahead * seconds)
         return record.model_copy(update={"estimated_start": max(start, record.retry_at or start)})
 
     async def depth(self) -> int:

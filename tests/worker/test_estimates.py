@@ -1,5 +1,7 @@
 """What a job is expected to take, held against what it takes: real jobs on a real, tiny model."""
 
+import subprocess
+import sys
 from io import BytesIO
 
 import numpy as np
@@ -100,3 +102,36 @@ def test_evaluations_are_counted_for_every_scheduler() -> None:
             scheduler = new_scheduler(name, own)
             scheduler.set_timesteps(steps)
             assert len(scheduler.timesteps) == per_step * steps + further, name
+
+
+MEASURE = """
+import re, sys, torch
+from pathlib import Path
+import ovam
+from contracts.rules.capabilities import generate_job
+from contracts.rules.estimates import estimate, weights
+from contracts.schema.images import GenerateRequest
+from worker.models import load_model
+
+def memory(name):
+    return int(re.findall(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[0]) * 1024
+
+torch.set_num_threads(1)
+model = load_model("world", sys.argv[1], device=torch.device("cpu"), dtype=torch.float32, default=True)
+model.pipeline("a cat", num_inference_steps=1, height=64, width=64)
+before = memory("VmRSS")
+request = GenerateRequest(prompt="a cat", height=256, width=256, num_inference_steps=8, capture={"self_attention": True})
+with ovam.capture(model.pipeline, self_attention=True) as traces:
+    model.pipeline("a cat", height=256, width=256, num_inference_steps=8, guidance_scale=3.0)
+kept = [trace.to(dtype=torch.float16) for trace in traces]
+card = model.card
+print(memory("VmHWM") - before, estimate(generate_job(request, card), card).memory_bytes - weights(card.sizes))
+"""
+
+
+@pytest.mark.e2e
+def test_memory_is_estimated_to_a_factor_of_two() -> None:
+    root = BUNDLED.parents[1]
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(BUNDLED)], cwd=root, capture_output=True, text=True, check=True)
+    measured, estimated_bytes = map(int, done.stdout.split())
+    assert measured / 2 < estimated_bytes < measured * 2, (measured, estimated_bytes)
