@@ -14,7 +14,7 @@ from contracts.settings import BadSettingsError, CommonSettings, load, without_s
 from launcher import jobs, keys, webhooks
 from launcher.children import BAD_SETTINGS, StartError
 from launcher.processes import available, inherited, running
-from launcher.variables import EverySetting, unknown_variables
+from launcher.variables import API_KEY, EverySetting, unknown_variables
 from ovam import __version__
 from service.settings import GatewaySettings
 
@@ -48,11 +48,16 @@ def serve(port: Port = None) -> None:
     settings = with_port(usable(GatewaySettings), port)
     check_reach(settings)
     name_unknown_variables()
-    from contracts.state.store import ArtifactStore  # noqa: PLC0415  # other commands need not wait for it
-    from service.observability import configure_logging  # noqa: PLC0415
+    from contracts.logs import configure_logging  # noqa: PLC0415  # other commands need not wait for it
+    from contracts.state.store import ArtifactStore  # noqa: PLC0415
+    from contracts.tracing import configure_tracing  # noqa: PLC0415
     from service.server import run  # noqa: PLC0415
 
     configure_logging(settings.log_level)
+    try:
+        configure_tracing("ovam-gateway")
+    except BadSettingsError as error:
+        end(f"the gateway cannot start: {error}", BAD_SETTINGS)
     try:
         ArtifactStore.at(settings.store)
     except Exception as error:  # noqa: BLE001  # obstore raises many kinds; each means the same here
@@ -125,6 +130,30 @@ def doctor() -> None:
         broken += finding.verdict == "broken"
     if broken:
         end("1 thing is broken" if broken == 1 else f"{broken} things are broken", FAILED)
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Option(help="The gateway; without it, the one of OVAM_HOST and OVAM_PORT.")] = "",
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print one table and leave.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each look instead.")] = False,
+) -> None:
+    """Show lanes, jobs and workers, live, from a gateway's /metrics. If it needs keys: OVAM_API_KEY, one with the scope admin."""
+    from rich.console import Console  # noqa: PLC0415  # other commands need not wait for them
+
+    from launcher.top import UnreachableError, watch  # noqa: PLC0415
+
+    settings = usable(GatewaySettings)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    place, key = url or f"http://{host}:{settings.port}", os.environ.get(API_KEY, "")
+    try:
+        watch(place, key, every=every, once=once, as_json=as_json, console=Console())
+    except UnreachableError as error:
+        end(str(error), FAILED)
+    except KeyboardInterrupt:
+        pass
 
 
 def with_port(settings: G, port: int | None) -> G:

@@ -8,6 +8,8 @@ from contracts.settings import PREFIX
 from service.settings import GatewaySettings
 from worker.settings import WorkerSettings
 
+API_KEY = f"{PREFIX}API_KEY"  # the key that commands use which ask a gateway
+
 
 class EverySetting(GatewaySettings, WorkerSettings):
     """The settings of gateway and worker in one, so that a bad value is reported once."""
@@ -15,7 +17,7 @@ class EverySetting(GatewaySettings, WorkerSettings):
 
 def unknown_variables() -> Iterator[tuple[str, str]]:
     """Name the variables that look like settings but are none, each with a hint."""
-    known = [f"{PREFIX}{name.upper()}" for name in EverySetting.model_fields]
+    known = [API_KEY, *(f"{PREFIX}{name.upper()}" for name in EverySetting.model_fields)]
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
             close = get_close_matches(name, known, n=1)

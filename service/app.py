@@ -9,7 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from ovam import __version__
-from service import docs, openapi, problems
+from service import docs, openapi, problems, tracing
 from service.access import Access
 from service.guard import Guard
 from service.middleware import HeadAsGet, Observed, RootPath
@@ -66,7 +66,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
-        telemetry={"tracing": False},
+        telemetry=tracing.FASTAPI,
     )
     for router in ROUTERS:
         app.include_router(router)
@@ -77,6 +77,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(Access, required=settings.keys_required)
     app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
     app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(tracing.TraceContext)
     if settings.root_path:
         app.add_middleware(RootPath, path=settings.root_path)
     if settings.origins:

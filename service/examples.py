@@ -106,6 +106,8 @@ QUEUED: Json = {
     "attempts_before": 0,
     "claimed": False,
     "cancel_requested": False,
+    "request_id": "5f2b8c1d9e3a7046",
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "progress": None,
     "result": None,
     "stored_result": None,
@@ -319,7 +321,9 @@ OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
     },
 }
 SUMMARY: Json = {
-    key: value for key, value in SUCCEEDED.items() if key not in ("request", "result", "cancel_requested", "claimed")
+    key: value
+    for key, value in SUCCEEDED.items()
+    if key not in ("request", "result", "cancel_requested", "claimed", "request_id", "traceparent")
 }
 JOBS: Json = {"jobs": [SUMMARY], "next": None}
 MODEL: Json = {

@@ -28,6 +28,7 @@ from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
 from service import limits
 from service.access import Client
+from service.tracing import origin
 
 RETRY_AFTER = 5  # seconds, when the queue is full and nobody knows how fast it moves
 LONGEST_RETRY = 300
@@ -136,6 +137,7 @@ class Queue:
         Raises queue-full, the problems of the client's limits, idempotency-key-reused or idempotency-key-in-flight, and
         redis-unavailable when nobody knows whether it was filed.
         """
+        terms = {**terms, **origin()}
         filed = JobRecord.filed(job, self.job_ttl, self.client.tenant).model_copy(update=terms)
         record, objects = split(filed)
         if upload is not None:
@@ -157,6 +159,7 @@ class Queue:
             if outcome not in ("created", ""):
                 for key in objects:
                     await self.store.delete(key)
+        structlog.contextvars.bind_contextvars(job_id=job_id)
         if outcome == "full":
             detail = f"{self.max_queued} jobs are waiting already; try again later"
             raise ServiceError(Code.QUEUE_FULL, detail, retry_after=await self.retry_after(lane))

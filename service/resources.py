@@ -43,7 +43,7 @@ class Resources:
     settings: GatewaySettings
     redis: Redis
     events: Events
-    store: ArtifactStore
+    store: PromptStore
     ledger: Ledger
     catalog: Catalog
     queue: Queue

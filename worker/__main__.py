@@ -2,25 +2,26 @@
 
 import asyncio
 import ctypes
-import logging
 import sys
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from contracts.logs import configure_logging
 from contracts.settings import BadSettingsError, load, without_secrets
+from contracts.tracing import configure_tracing
 from worker.settings import WorkerSettings
 
 M_ARENA_MAX = -8  # of glibc's mallopt
 ARENAS = 2
-LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main() -> int:
     """Run the worker; returns the process's exit code."""
     try:
         settings = load(WorkerSettings)
-        logging.basicConfig(level=settings.log_level.upper(), format=LINE, stream=sys.stderr)
+        configure_logging(settings.log_level)
+        configure_tracing("ovam-worker")
         require_redis(settings.redis_url)
         save_memory()
         from worker.app import run  # noqa: PLC0415  # seconds of imports, which a wrong setting need not wait for

@@ -23,8 +23,11 @@ from worker.crf import CrfProcesses
 from worker.deadlines import watch_deadlines
 from worker.device import DeviceGate, Priority
 from worker.intake import Intake, watch_store
+from worker.inventory import count_forever
 from worker.janitor import clean_forever
+from worker.metrics import Memory
 from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bars, loader, warm
+from worker.monitor import watched
 from worker.occupant import Occupant
 from worker.presence import beat_forever, read_offers
 from worker.resources import Resources
@@ -86,10 +89,19 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     task = job_task(resources, attempts)
     async with AsyncExitStack() as stack:
         dockets = {name: await stack.enter_async_context(open_docket(name, settings, task)) for name in lanes(settings)}
-        beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers)
+        memory = Memory(resources.scenes, resources.device)
+        resources.metrics.registry.register(memory)
+
+        def numbers() -> dict[str, Any]:
+            return {"jobs": len(attempts), "memory": memory.used(), "trace_cache_bytes": resources.scenes.nbytes}
+
+        beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers, numbers)
         await stack.enter_async_context(in_background(beat))
         await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
         await stack.enter_async_context(in_background(watch_deadlines(resources, dockets)))
+        await stack.enter_async_context(in_background(count_forever(resources)))
+        if settings.metrics_port:
+            await stack.enter_async_context(watched(settings.metrics_host, settings.metrics_port, resources.metrics.registry))
         workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in lanes(settings).items()]
         intake = Intake(workers)
         await stack.enter_async_context(in_background(watch_store(resources.store, intake)))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import obstore
 from docket import Docket
 
-from contracts.schema.jobs import ALPHABET, JobRecord, State, utc_now
+from contracts.schema.jobs import JobRecord, State, seconds_of, utc_now
 from contracts.state import keys, turns
 from contracts.state.dockets import enqueue
 from contracts.state.keys import text
@@ -87,13 +87,3 @@ async def is_over(resources: Resources, job_id: str) -> bool:
         return record.state is State.EXPIRED
     age = utc_now().timestamp() - seconds_of(job_id)
     return age > resources.settings.job_ttl_seconds + REMEMBERED.total_seconds()
-
-
-def seconds_of(job_id: str) -> float:
-    """Return when a job was filed, in seconds; the first 48 bits of its id are milliseconds. Infinity for what is no id."""
-    number = 0
-    for letter in job_id:
-        if letter not in ALPHABET:
-            return float("inf")
-        number = number << 5 | ALPHABET.index(letter)
-    return (number >> 80) / 1000

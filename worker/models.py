@@ -23,6 +23,7 @@ from ovam.tracing.model import Pipeline
 from worker import schedulers
 from worker.cards import read_card
 from worker.device import DeviceGate, Priority
+from worker.timing import phase
 
 UNCHECKED: Final = {"safety_checker": None, "requires_safety_checker": False}
 UNMARKED: Final = {"add_watermarker": False}
@@ -92,7 +93,8 @@ class Models:
         async with self._locks[name]:
             model = self._loaded.get(name)
             if model is None:
-                model = await self._read(name)
+                with phase("load"):
+                    model = await self._read(name)
                 self._loaded[name] = model
             self._loaded.move_to_end(name)
         while len(self._loaded) > self._most:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -44,21 +45,23 @@ def read_offers(sources: Mapping[str, str], default: str) -> list[Offer]:
     return offers
 
 
-async def beat_forever(redis: Redis, name: str, device: str, offers: list[Offer]) -> None:
-    """Publish models and heartbeats, and the models again to a Redis that was emptied."""
-    beat = json.dumps({
+async def beat_forever(
+    redis: Redis, name: str, device: str, offers: list[Offer], numbers: Callable[[], dict[str, Any]] = dict
+) -> None:
+    """Publish models and heartbeats with the numbers of the moment, and the models again to a Redis that was emptied."""
+    beat = {
         "name": name,
         "device": device,
         "models": [offer.card.name for offer in offers],
         "since": utc_now().isoformat(),
-    })  # fmt: skip
+    }
     published = False
     while True:
         try:
             if not published or not await redis.exists(keys.MODELS):
                 await publish(redis, offers)
                 published = True
-            await redis.set(keys.worker(name), beat, ex=LIFE_SECONDS)
+            await redis.set(keys.worker(name), json.dumps(beat | {"numbers": numbers()}), ex=LIFE_SECONDS)
         except RedisError:
             log.warning("the heartbeat does not reach Redis", exc_info=True)
         await asyncio.sleep(BEAT_SECONDS)

@@ -1,6 +1,6 @@
 """What the handlers work with; opened once, when the worker starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from redis.asyncio import Redis
@@ -10,6 +10,7 @@ from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore
 from worker.crf import CrfProcesses
 from worker.device import DeviceGate
+from worker.metrics import Metrics
 from worker.models import Models
 from worker.occupant import Occupant
 from worker.scenes import SceneCache
@@ -30,6 +31,7 @@ class Resources:
     scenes: SceneCache
     crf: CrfProcesses
     device: torch.device
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def registry(self) -> Registry:

@@ -25,7 +25,7 @@ class WorkerSettings(CommonSettings):
         description='models by name, as JSON: {"name": "hub id or path"}',
     )
     default_model: str = Field("", description="the model of requests that name none; by default `world`, else the first")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: str = Field(
         "auto",
         pattern=r"^(auto|float32|float16|bfloat16)$",
@@ -44,6 +44,8 @@ class WorkerSettings(CommonSettings):
         600.0, ge=0, le=86_400, description="how long a job waits for a store that fails, before it fails itself"
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for tensors; 0: as many as there are cores")
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="address on which the worker answers /metrics and /healthz")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="port on which the worker answers them; 0: it does not")
     worker_name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         min_length=1,

@@ -11,6 +11,7 @@ from typing import Any
 from docket import CurrentDocket, Docket, Retry, TaskKey
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
 
 from contracts.schema.errors import Code, Failure
 from contracts.schema.jobs import JobRecord
@@ -25,6 +26,7 @@ from worker.handlers import handle
 from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.settings import WorkerSettings
+from worker.timed_store import TimedStore
 
 RETRIED = (Code.STORE_UNAVAILABLE,)  # Redis' failures and workers' deaths are no outcomes, and always lead to another try
 RETRY_PAUSE = timedelta(seconds=1)
@@ -82,9 +84,11 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
             attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
             attempts.add(attempt)
             try:
-                await run_attempt(attempt, resources)
+                with bound_contextvars(**known_by(record)), attempt.timing.of_attempt(record):
+                    await run_attempt(attempt, resources)
             finally:
                 attempts.discard(attempt)
+                resources.metrics.ended(record.kind, attempt.timing)
 
     return run_job
 
@@ -94,7 +98,8 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     label = f"job {attempt.job_id}, attempt {attempt.number}"
     log.info("%s: claimed (%s)", label, attempt.record.kind)
     try:
-        patient = replace(resources, store=resources.store.patiently(resources.settings.store_patience_seconds, attempt.check))
+        store = resources.store.patiently(resources.settings.store_patience_seconds, attempt.check)
+        patient = replace(resources, store=TimedStore(store, resources.metrics))
         async with attempt.followed():
             outcome = await handle(attempt, seen_by(attempt.record.tenant, patient))
         record = await finish(attempt, outcome, patient)
@@ -120,7 +125,8 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     except Exception as error:
         log.exception("%s: failed", label)
         await clean(attempt, resources)
-        await give_up(attempt, failure_of(error), resources)
+        attempt.timing.failed(failure := failure_of(error))
+        await give_up(attempt, failure, resources)
 
 
 async def give_up(attempt: Attempt, failure: Failure, resources: Resources) -> None:
@@ -132,6 +138,12 @@ async def give_up(attempt: Attempt, failure: Failure, resources: Resources) -> N
             log.info("job %s is tried again at %s", attempt.job_id, record.retry_at)
     else:
         await resources.ledger.fail(attempt.job_id, attempt.number, failure)
+
+
+def known_by(record: JobRecord) -> dict[str, Any]:
+    """What log lines about an attempt say, whoever writes them."""
+    facts = record.model_dump(include={"kind", "attempt", "request_id", "tenant"})
+    return {"job_id": record.id} | {name: value for name, value in facts.items() if value}
 
 
 def seen_by(tenant: str, resources: Resources) -> Resources:

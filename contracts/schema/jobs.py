@@ -107,6 +107,10 @@ class JobRecord(Schema):
     claimed: bool = False
     """Whether a worker has taken it; a job that waits for its worker's device is still `queued`."""
     cancel_requested: bool = False
+    request_id: str | None = None
+    """The `X-Request-Id` of the request that filed it, which logs of gateway and worker name."""
+    traceparent: str | None = None
+    """The span that filed it (W3C Trace Context): the worker's spans are its children."""
     progress: Progress | None = None
     result: AnyResult | None = None
     stored_result: StoredResult | None = None
@@ -157,6 +161,16 @@ def new_job_id() -> str:
     """A sortable id: 48 bits of milliseconds, 80 random bits, in base 32 (a ULID in lower case)."""
     number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
     return "".join(ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def seconds_of(job_id: str) -> float:
+    """Return when a job was filed, in seconds; the first 48 bits of its id are milliseconds. Infinity for what is no id."""
+    number = 0
+    for letter in job_id:
+        if letter not in ALPHABET:
+            return float("inf")
+        number = number << 5 | ALPHABET.index(letter)
+    return (number >> 80) / 1000
 
 
 def utc_now() -> datetime:

@@ -20,11 +20,14 @@ FAILED_DELIVERIES = "ovam:failed-deliveries"  # sorted set: ids of those that we
 WEBHOOK_SECRETS = "ovam:webhook-secrets"  # hash: tenant -> the secret that its deliveries are signed with
 RATES = "ovam:rates"  # hash: "<docket>:seconds" -> seconds between two claims while jobs wait, ":at" -> the last one (s)
 DEAD = "ovam:dead"  # sorted set: ids of jobs that were given up, by when (s); the newest thousand
+FAILURES = "ovam:failures"  # hash: "<kind>:<code>" -> how many jobs ever failed with it
+INVENTORY = "ovam:inventory"  # string with a short life: what the artifact store holds, as JSON (bytes, objects)
 DOCKET = "ovam"  # the docket of normal jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of short jobs that a person waits for
 URGENT = "ovam-urgent"  # the docket of long jobs that a person waits for
 BULK = "ovam-bulk"  # the docket of jobs that wait until there are no others
 DOCKETS = (INTERACTIVE, URGENT, DOCKET, BULK)  # workers take jobs from each, and run any kind of job from any of them
+LANES = {INTERACTIVE: "interactive", URGENT: "urgent", DOCKET: "normal", BULK: "bulk"}  # what metrics call the dockets
 SHORT_KINDS = ("attribute", "probe", "import")
 TOKEN_FILES = {  # a token in every downloadable format
     "safetensors": "token.safetensors",
@@ -111,7 +114,7 @@ def idempotency(key: str, tenant: str = "") -> str:
 
 
 def worker(name: str) -> str:
-    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since)."""
+    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since, numbers)."""
     return f"ovam:worker:{name}"
 
 

@@ -276,6 +276,8 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
     elif record.attempts_before:
         pipe.zrem(keys.DEAD, record.id)
+    if record.error:
+        pipe.hincrby(keys.FAILURES, f"{record.kind}:{record.error.code}", 1)
 
 
 def life_of(record: JobRecord) -> timedelta:

@@ -98,7 +98,7 @@ async def follow_job(
     record: LiveRecord,
     resources: With,
     last: Annotated[
-        str, Header(alias="Last-Event-ID", pattern=r"^\d{1,15}-\d{1,15}$", description="continue after this event")
+        str, Header(alias="Last-Event-ID", pattern=r"^[0-9]{1,15}-[0-9]{1,15}$", description="continue after this event")
     ] = START,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job: `state` and `progress` events, from the first or from `Last-Event-ID` on, until it is final."""

@@ -179,8 +179,9 @@ async def test_a_patient_reader_and_writer_wait_for_a_store_that_comes_back(tmp_
     patient = store.patiently(20, lambda: tries.append(None))
     folder.rmdir()
     folder.touch()
-    with pytest.raises(ServiceError):
+    with pytest.raises(ServiceError):  # patience is the copy's alone
         await store.put("a", b"a")
+    assert not tries
     writing = asyncio.create_task(patient.put("a", b"a"))
     await asyncio.sleep(0.5)
     folder.unlink()

@@ -139,7 +139,8 @@ async def test_no_operation_but_the_public_ones_is_open_to_who_has_no_key_or_lac
     assert (await client.get("/metrics", headers=nothing)).status_code == 200
     for path in ("/healthz", "/readyz", "/openapi.json", "/docs", "/problems/scope-missing"):
         assert (await client.get(path)).status_code == 200
-    assert_problem(await client.get("/v2"), 401, "unauthenticated")
+    for path in ("/v2", "/healthz/all", "/docs/elsewhere", "/openapi.json.old"):  # public is what is named, and nothing below it
+        assert_problem(await client.get(path), 401, "unauthenticated")
 
 
 @pytest.mark.usefixtures("worker")
@@ -219,6 +220,7 @@ async def test_what_was_made_with_keys_is_nobodys_without(settings: GatewaySetti
 async def test_requests_beyond_the_rate_are_refused_until_one_is_free(client: httpx2.AsyncClient, ring: Keyring) -> None:
     slow = await authorized(ring, "anne", limits=Limits(requests_per_second=0.01, queued=7))
     first = await client.get("/v1/jobs", headers=slow)
+    assert first.status_code == 200
     assert first.headers["ratelimit-policy"] == '"requests";q=1;w=100, "queued";q=7;qu="concurrent-requests"'
     assert first.headers["ratelimit"] == '"requests";r=0;t=100'
     second = await client.get("/v1/jobs", headers=slow)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from contracts.schema.jobs import new_job_id, utc_now
+from contracts.schema.jobs import new_job_id, seconds_of, utc_now
 from contracts.state import keys
 from contracts.state.ledger import REMEMBERED
 from tests.worker.client import Client
 from worker.app import opened
-from worker.janitor import TURN, clean_forever, delete_expired, requeue, seconds_of
+from worker.janitor import TURN, clean_forever, delete_expired, requeue
 from worker.resources import Resources
 from worker.settings import WorkerSettings
 
