@@ -16,12 +16,13 @@ RETRY_AFTER = 10  # seconds, while no worker has published a model
 
 
 class Catalog:
-    """Cards in Redis; parsed tokenizers are kept as long as a model's card and tokenizer stay the same."""
+    """Cards in Redis; what was parsed, cards and tokenizers, is kept as long as it stays the same."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.registry = Registry(redis)
         self.parsed: dict[str, tuple[tuple[ModelCard, int], Tokenizer]] = {}
+        self.cards: dict[bytes, ModelCard] = {}
 
     def seen_by(self, tenant: str) -> Self:
         """The same with a tenant's tokens."""
@@ -31,8 +32,11 @@ class Catalog:
 
     async def models(self) -> list[ModelCard]:
         """The models that are served, by name."""
-        cards = await self.redis.hvals(keys.MODELS)
-        return sorted((ModelCard.model_validate_json(card) for card in cards), key=lambda card: card.name)
+        found = await self.redis.hvals(keys.MODELS)
+        cards = {card: self.cards.get(card) or ModelCard.model_validate_json(card) for card in found}
+        self.cards.clear()
+        self.cards |= cards
+        return sorted(cards.values(), key=lambda card: card.name)
 
     async def model(self, name: str | None, *, field: str = "model") -> ModelCard:
         """The model of a name, or the default one."""

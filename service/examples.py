@@ -89,23 +89,33 @@ QUEUED: Json = {
     "id": GENERATION,
     "kind": "generate",
     "state": "queued",
+    "priority": "normal",
+    "deadline": None,
+    "webhook": None,
     "request": GENERATE_JOB,
+    "estimate": {"memory_bytes": 190_000_000, "kept_bytes": 14_000_000, "work": 0.98304, "seconds": 1.6},
     "created_at": "2026-11-22T10:00:00Z",
+    "estimated_start": "2026-11-22T10:00:04Z",
     "started_at": None,
     "finished_at": None,
     "expires_at": "2026-11-23T10:00:00Z",
     "attempt": 0,
     "deaths": 0,
+    "tries": 0,
+    "retry_at": None,
+    "attempts_before": 0,
     "claimed": False,
     "cancel_requested": False,
     "request_id": "5f2b8c1d9e3a7046",
     "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "progress": None,
     "result": None,
+    "stored_result": None,
     "error": None,
 }
 SUCCEEDED: Json = QUEUED | {
     "state": "succeeded",
+    "estimated_start": None,
     "started_at": "2026-11-22T10:00:00.020000Z",
     "finished_at": "2026-11-22T10:00:03.100000Z",
     "attempt": 1,
@@ -126,7 +136,7 @@ SUCCEEDED: Json = QUEUED | {
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
 }
-CANCELED: Json = QUEUED | {"state": "canceled", "finished_at": "2026-11-22T10:00:01Z"}
+CANCELED: Json = QUEUED | {"state": "canceled", "estimated_start": None, "finished_at": "2026-11-22T10:00:01Z"}
 METHOD: Json = {
     "blocks": "all",
     "evaluations": {"start": 10, "stop": None, "step": None},
@@ -152,7 +162,7 @@ ATTRIBUTE_JOB: Json = {
     "semantic": {"least_gap": 0.05, "labels": [7]},
     "instances": None,
 }
-ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "request": ATTRIBUTE_JOB}
+ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "priority": "interactive", "request": ATTRIBUTE_JOB}
 SEGMENT: Json = {
     "label": "car",
     "target": CAR,
@@ -178,6 +188,7 @@ SEMANTIC: Json = {
     "areas": {"0": 15520, "7": 800, "255": 64},
 }
 ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:10.004000Z",
     "finished_at": "2026-11-22T10:00:10.060000Z",
@@ -211,6 +222,7 @@ IMAGE_QUEUED: Json = QUEUED | {
     },
 }
 IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:05.020000Z",
     "finished_at": "2026-11-22T10:00:05.400000Z",
@@ -236,6 +248,7 @@ PROBE: Json = {"point": [30, 40], "words": ["car", "grass", "sky"]}
 PROBE_QUEUED: Json = QUEUED | {
     "id": PROBING,
     "kind": "probe",
+    "priority": "interactive",
     "request": {
         "kind": "probe",
         "job_id": GENERATION,
@@ -251,6 +264,7 @@ PROBE_QUEUED: Json = QUEUED | {
     },
 }
 PROBE_SUCCEEDED: Json = PROBE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:20.004000Z",
     "finished_at": "2026-11-22T10:00:20.050000Z",
@@ -283,6 +297,7 @@ OPTIMIZE_JOB: Json = OPTIMIZE | {
 }
 OPTIMIZE_QUEUED: Json = QUEUED | {"id": OPTIMIZATION, "kind": "optimize", "request": OPTIMIZE_JOB}
 OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:01:00.010000Z",
     "finished_at": "2026-11-22T10:01:04.500000Z",
@@ -363,8 +378,14 @@ TOKEN: Json = {
 }
 TOKENS: Json = {"tokens": [TOKEN | {"versions": 1}], "next": None}
 IMPORT: Json = {"name": "dog", "format": "npy", "classes": ["dog"], "file": NPY}
-IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"kind": "import", "model": "world"}}
+IMPORT_QUEUED: Json = QUEUED | {
+    "id": IMPORTATION,
+    "kind": "import",
+    "priority": "interactive",
+    "request": IMPORT | {"kind": "import", "model": "world"},
+}
 IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:02:00.004000Z",
     "finished_at": "2026-11-22T10:02:00.020000Z",

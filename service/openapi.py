@@ -25,6 +25,8 @@ SUBMISSION = (
     Code.IDEMPOTENCY_KEY_IN_FLIGHT,
     Code.NO_WORKER,
     Code.UNKNOWN_MODEL,
+    Code.JOB_TOO_LARGE,
+    Code.INVALID_ARGUMENT,  # of a header
     Code.QUEUE_FULL,
     Code.UNKNOWN_JOB,  # deleted while its client waits
 )

@@ -17,6 +17,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from contracts.state import keys
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
+from contracts.state.outbox import Outbox
+from contracts.state.paces import Paces
 from contracts.state.store import ArtifactStore
 from service.access import Client
 from service.bodies import Turns
@@ -27,8 +29,10 @@ from service.queue import Queue
 from service.settings import GatewaySettings
 from service.stores import PromptStore
 from service.validation.lookups import Lookups
+from service.webhooks.sender import Sender
 
 ANSWERS_WITHIN = 1.5  # seconds that Redis may take: a request is answered within 2 whatever happens to it
+CANCEL_AGAIN_SECONDS = 0.5  # Redis' client swallows a cancel that meets the end of its own timeout
 CONNECTIONS = 64  # to Redis, for short commands; a request that finds none free waits for one
 
 
@@ -49,7 +53,7 @@ class Resources:
     def seen_by(self, client: Client) -> Self:
         """The same, where other tenants' jobs and tokens do not exist."""
         ledger, catalog = Ledger(self.redis, client.tenant), self.catalog.seen_by(client.tenant)
-        lookups = replace(self.lookups, catalog=catalog, ledger=ledger)
+        lookups = replace(self.lookups, catalog=catalog, ledger=ledger, images={})
         return replace(self, ledger=ledger, catalog=catalog, lookups=lookups, queue=self.queue.used_by(client, ledger))
 
 
@@ -69,6 +73,8 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
         patient = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN + BLOCK, 1))
         events = Events(redis, patient)
         await stack.enter_async_context(beside(events.run()))
+        if settings.webhooks != "none":
+            await stack.enter_async_context(beside(Sender(Outbox(redis), private=settings.webhooks == "any").run()))
         dockets = {name: await stack.enter_async_context(docket(name, settings.redis_url)) for name in keys.DOCKETS}
         ledger, catalog = Ledger(redis), Catalog(redis)
         life = timedelta(seconds=settings.job_ttl_seconds)
@@ -82,7 +88,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
             ledger=ledger,
             catalog=catalog,
             queue=queue,
-            lookups=Lookups(settings, catalog, ledger, stack.enter_context(closing(Decoders()))),
+            lookups=Lookups(settings, catalog, ledger, stack.enter_context(closing(Decoders())), Paces(redis)),
             turns=Turns(),
         )
 
@@ -107,7 +113,9 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
         with suppress(asyncio.CancelledError):
             await task
 

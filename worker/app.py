@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
 from worker.crf import CrfProcesses
+from worker.deadlines import watch_deadlines
 from worker.device import DeviceGate, Priority
 from worker.intake import Intake, watch_store
 from worker.inventory import count_forever
@@ -31,6 +33,7 @@ from worker.presence import beat_forever, read_offers
 from worker.resources import Resources
 from worker.scenes import SceneCache
 from worker.settings import WorkerSettings
+from worker.sizes import run_here
 from worker.tasks import docket_worker, job_task, lanes, open_docket
 
 LOOK_SECONDS = 0.05
@@ -80,6 +83,8 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
     settings = resources.settings
     offers = await asyncio.to_thread(read_offers, settings.models, settings.default)
+    dtype = chosen_dtype(settings.dtype, resources.device)
+    offers = [replace(offer, card=run_here(offer.card, settings, resources.device, dtype)) for offer in offers]
     attempts: set[Attempt] = set()
     task = job_task(resources, attempts)
     async with AsyncExitStack() as stack:
@@ -93,6 +98,7 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
         beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers, numbers)
         await stack.enter_async_context(in_background(beat))
         await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
+        await stack.enter_async_context(in_background(watch_deadlines(resources, dockets)))
         await stack.enter_async_context(in_background(count_forever(resources)))
         if settings.metrics_port:
             await stack.enter_async_context(watched(settings.metrics_host, settings.metrics_port, resources.metrics.registry))

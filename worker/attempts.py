@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from contracts.schema.jobs import JobRecord, Progress
 from contracts.state.ledger import CancelRequested, Ledger, LostJob, wanted
-from worker.device import DeviceGate, Priority
+from worker.device import DeviceGate, Priority, turn
 from worker.occupant import Occupant
 from worker.timing import Timing
 
@@ -105,7 +105,7 @@ class Attempt:
             with self._occupant.on_device(self.job_id, surely=self.number > 1), self.timing.measured("device"):
                 return work()
 
-        outcome = self._outcome = self._gate.submit(priority, started)
+        outcome = self._outcome = self._gate.submit(turn(self.record.priority, priority), started)
         try:
             return await asyncio.wrap_future(outcome)
         except asyncio.CancelledError:

@@ -49,9 +49,9 @@ async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
         if record is None or record.state is not State.QUEUED:
             await leave_queues(resources, job_id)
         elif record.tenant:
-            tenants[keys.docket_of(record.kind), record.tenant] = record
+            tenants[keys.docket_of(record.kind, record.priority), record.tenant] = record
         else:
-            await enqueue(dockets[keys.docket_of(record.kind)], job_id)
+            await enqueue(dockets[keys.docket_of(record.kind, record.priority)], job_id)
     for (lane, _), record in tenants.items():
         await turns.pass_on(resources.redis, dockets[lane], record)
     return len(waiting)

@@ -13,10 +13,12 @@ from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
+from contracts.schema.errors import Code, Failure
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys, turns
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger, LostJob
+from contracts.state.results import put_aside
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of
@@ -26,6 +28,7 @@ from worker.resources import Resources
 from worker.settings import WorkerSettings
 from worker.timed_store import TimedStore
 
+RETRIED = (Code.STORE_UNAVAILABLE,)  # Redis' failures and workers' deaths are no outcomes, and always lead to another try
 RETRY_PAUSE = timedelta(seconds=1)
 FORGET_RUNS = timedelta(minutes=1)  # how long a docket remembers what has ended; the ledger knows it anyway
 POLL = timedelta(milliseconds=100)
@@ -36,7 +39,12 @@ log = logging.getLogger(__name__)
 
 def lanes(settings: WorkerSettings) -> dict[str, int]:
     """Return the dockets that a worker takes jobs from, and how many jobs of each it holds at a time."""
-    return {keys.DOCKET: settings.long_jobs, keys.INTERACTIVE: settings.short_jobs}
+    return {
+        keys.INTERACTIVE: settings.short_jobs,
+        keys.URGENT: 1,
+        keys.DOCKET: settings.long_jobs,
+        keys.BULK: settings.long_jobs,
+    }
 
 
 def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:
@@ -118,6 +126,17 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
         log.exception("%s: failed", label)
         await clean(attempt, resources)
         attempt.timing.failed(failure := failure_of(error))
+        await give_up(attempt, failure, resources)
+
+
+async def give_up(attempt: Attempt, failure: Failure, resources: Resources) -> None:
+    """Record a failure. Where another try may help, the job waits for one, unless it has been tried enough."""
+    if failure.code in RETRIED:
+        most = resources.settings.max_attempts
+        record = await resources.ledger.put_back(attempt.job_id, attempt.number, failure, max_attempts=most)
+        if record.retry_at and not record.state.final:
+            log.info("job %s is tried again at %s", attempt.job_id, record.retry_at)
+    else:
         await resources.ledger.fail(attempt.job_id, attempt.number, failure)
 
 
@@ -134,10 +153,13 @@ def seen_by(tenant: str, resources: Resources) -> Resources:
 
 async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> JobRecord:
     """Store the tokens of an outcome, and record it. The tokens' files are deleted if the job is no longer this attempt's."""
-    end = resources.ledger.canceled if outcome.canceled else resources.ledger.succeed
+    job_id, number, entries = attempt.job_id, attempt.number, [token.entry for token in outcome.tokens]
     try:
         await tokens.write(resources.store, outcome.tokens)
-        return await end(attempt.job_id, attempt.number, outcome.result, tokens=[token.entry for token in outcome.tokens])
+        if outcome.canceled:
+            return await resources.ledger.canceled(job_id, number, outcome.result, tokens=entries)
+        result, stored = await put_aside(outcome.result, resources.store, job_id, number)
+        return await resources.ledger.succeed(job_id, number, result, stored=stored, tokens=entries)
     except RedisError:  # nobody knows whether the tokens are registered, so their files stay
         raise
     except BaseException:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from contracts.schema.estimates import ModelSizes
 from contracts.schema.fields import Schema
 from contracts.schema.images import BlockInfo
 from contracts.schema.methods import Settings
@@ -48,4 +49,6 @@ class ModelCard(Schema):
     """How words are looked for when a request names no method."""
     token_defaults: BestMethod = Field(default_factory=BestMethod)
     """How learned tokens are looked for when a request names no method."""
+    sizes: ModelSizes | None = None
+    """What the cost of a job is estimated from."""
     default: bool = False

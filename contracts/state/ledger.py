@@ -11,7 +11,8 @@ A worker's part of a job's life; each call returns the record, and raises `LostJ
     succeed(job_id, attempt, result, tokens=())          one of these
     canceled(job_id, attempt, result=None, tokens=())    four ends it;
     fail(job_id, attempt, failure)                       started or not,
-    hand_back(job_id, attempt)                           a claimed job can end
+    hand_back(job_id, attempt)                           a claimed job can end;
+    put_back(job_id, attempt, failure, max_attempts=...) or this one, to be tried later
 
 All are fenced by the attempt: a worker that was believed dead and wakes up again changes nothing. A job that is claimed but
 not started is canceled at once. `wanted(record, attempt)` is the same check of a record that was read with `find`.
@@ -25,8 +26,8 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import WatchError
 
 from contracts.schema.errors import Code, Failure, ServiceError
-from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
-from contracts.state import keys, usage
+from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, StoredResult, utc_now
+from contracts.state import dead, keys, outbox, paces, rates, usage
 from contracts.state.keys import text
 from contracts.state.registry import NewToken, enter, numbered
 
@@ -108,10 +109,12 @@ class Ledger:
         def take(record: JobRecord) -> JobRecord:
             if record.state.final:
                 raise LostJob(job_id)
-            if record.cancel_requested:
-                return finished(record, State.CANCELED)
+            if record.cancel_requested or record.is_late():
+                return stopped(record)
+            if record.retry_at and record.retry_at > utc_now():
+                raise LostJob(job_id)  # the janitor knows when
             deaths = record.deaths + (record.claimed and blamed)
-            if deaths >= max_attempts or record.attempt >= INNOCENT_ATTEMPTS * max_attempts:
+            if deaths >= max_attempts or record.attempt - record.attempts_before >= INNOCENT_ATTEMPTS * max_attempts:
                 detail = (
                     f"{record.attempt} attempts ended without a result; {deaths} workers died while this job was on their device"
                 )
@@ -123,7 +126,10 @@ class Ledger:
         record = await self.change(job_id, take)
         if record.state.final:
             raise LostJob(job_id)
-        await self.redis.set(keys.holder(job_id), holder, ex=life_of(record))
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.set(keys.holder(job_id), holder, ex=life_of(record))
+            rates.note(pipe, keys.docket_of(record.kind, record.priority))
+            await pipe.execute()
         return record
 
     async def _was_on_device(self, job_id: str) -> bool:
@@ -140,30 +146,52 @@ class Ledger:
         """Say how far an attempt is; LostJob, or its CancelRequested, when it should stop."""
         return await self.change(job_id, lambda record: running(wanted(record, attempt)).changed(progress=progress))
 
-    async def succeed(self, job_id: str, attempt: int, result: AnyResult, *, tokens: Sequence[NewToken] = ()) -> JobRecord:
-        """The attempt's result becomes the job's, and its tokens are entered in the registry."""
-        return await self.change(
-            job_id, lambda record: finished(held(record, attempt), State.SUCCEEDED, result=result), tokens=tokens
-        )
+    async def succeed(
+        self,
+        job_id: str,
+        attempt: int,
+        result: AnyResult | None,
+        *,
+        stored: StoredResult | None = None,
+        tokens: Sequence[NewToken] = (),
+    ) -> JobRecord:
+        """The attempt's result, or the one that it stored, becomes the job's, and its tokens are entered in the registry."""
+
+        def succeeded(record: JobRecord) -> JobRecord:
+            return finished(held(record, attempt), State.SUCCEEDED, result=result).changed(stored_result=stored)
+
+        return await self.change(job_id, succeeded, tokens=tokens)
 
     async def fail(self, job_id: str, attempt: int, error: Failure) -> JobRecord:
         """The attempt's failure becomes the job's."""
         return await self.change(job_id, lambda record: finished(held(record, attempt), State.FAILED, error=error))
 
+    async def put_back(self, job_id: str, attempt: int, error: Failure, *, max_attempts: int) -> JobRecord:
+        """The attempt failed by what may pass: the job is tried again after a while, or fails if it has been tried enough."""
+
+        def later(record: JobRecord) -> JobRecord:
+            tries = held(record, attempt).tries + 1
+            if record.cancel_requested or record.is_late():
+                return stopped(record)
+            if tries + record.deaths >= max_attempts:
+                return finished(record, State.FAILED, error=error).changed(tries=tries)
+            waits = utc_now() + dead.pause_after(tries)
+            return record.changed(state=State.QUEUED, claimed=False, started_at=None, progress=None, tries=tries, retry_at=waits)
+
+        return await self.change(job_id, later)
+
     async def canceled(
         self, job_id: str, attempt: int, result: AnyResult | None = None, *, tokens: Sequence[NewToken] = ()
     ) -> JobRecord:
         """The attempt has stopped on request; what it has kept so far, if anything, is its result."""
-        return await self.change(
-            job_id, lambda record: finished(held(record, attempt), State.CANCELED, result=result), tokens=tokens
-        )
+        return await self.change(job_id, lambda record: stopped(held(record, attempt), result), tokens=tokens)
 
     async def hand_back(self, job_id: str, attempt: int) -> JobRecord:
         """The attempt ends before its time, with its worker: the job waits again, unless its client wants it to stop."""
 
         def wait_again(record: JobRecord) -> JobRecord:
-            if held(record, attempt).cancel_requested:
-                return finished(record, State.CANCELED)
+            if held(record, attempt).cancel_requested or record.is_late():
+                return stopped(record)
             return record.changed(state=State.QUEUED, claimed=False, started_at=None, progress=None)
 
         return await self.change(job_id, wait_again)
@@ -183,10 +211,18 @@ class Ledger:
 
         return await self.change(job_id, request)
 
+    async def expire(self, job_id: str) -> JobRecord:
+        """Cancel a job whose deadline has passed, if it waits; one that runs is stopped by its attempt. LostJob if it is gone."""
+        return await self.change(
+            job_id, lambda record: stopped(record) if record.is_late() and record.state is State.QUEUED else record
+        )
+
     async def forget(self, job_id: str) -> None:
         """Delete a record and its events; an attempt at it is lost at its next report."""
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.delete(keys.job(job_id), keys.events(job_id), keys.holder(job_id))
+            pipe.zrem(keys.DEADLINES, job_id)
+            pipe.zrem(keys.DEAD, job_id)
             for place in keys.listings(self.tenant or ""):
                 pipe.zrem(place, job_id)
             await pipe.execute()
@@ -212,6 +248,8 @@ class Ledger:
                     pipe.multi()
                     write(pipe, record, announced=event_of(record) != event_of(before))
                     enter(pipe, cards, before.tenant)
+                    if record.state is not before.state:
+                        outbox.post(pipe, record)
                     await pipe.execute()
                 except WatchError:
                     continue
@@ -224,14 +262,20 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
     if announced:
         pipe.xadd(keys.events(record.id), event_of(record), maxlen=KEPT_EVENTS if record.state.final else MAX_EVENTS)
     pipe.expire(keys.events(record.id), life_of(record))
-    for queue in keys.queues(record.kind, record.tenant):
+    for queue in keys.queues(record.kind, record.tenant, record.priority):
         if record.claimed or record.state is not State.QUEUED:
             pipe.zrem(queue, record.id)
-        elif record.attempt:
-            pipe.zadd(queue, {record.id: 0})  # handed back: it has waited longest
+        elif record.attempt:  # handed back: it has waited longest, or has to wait for some time
+            pipe.zadd(queue, {record.id: record.retry_at.timestamp() * 1000 if record.retry_at else 0})
+    if record.deadline and record.state.final:
+        pipe.zrem(keys.DEADLINES, record.id)
     if record.state.final:
         usage.charge(pipe, record)
+        paces.learn(pipe, record)
+        dead.bury(pipe, record)
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
+    elif record.attempts_before:
+        pipe.zrem(keys.DEAD, record.id)
     if record.error:
         pipe.hincrby(keys.FAILURES, f"{record.kind}:{record.error.code}", 1)
 
@@ -261,7 +305,7 @@ def running(record: JobRecord) -> JobRecord:
 
 def wanted(record: JobRecord, attempt: int) -> JobRecord:
     """The record, if the attempt still holds it and should continue."""
-    if held(record, attempt).cancel_requested:
+    if held(record, attempt).cancel_requested or record.is_late():
         raise CancelRequested(record.id)
     return record
 
@@ -269,6 +313,15 @@ def wanted(record: JobRecord, attempt: int) -> JobRecord:
 def naming_tokens(record: JobRecord, references: Sequence[str]) -> JobRecord:
     """The record with the versions that its tokens got in its result."""
     return record if record.result is None or not references else record.changed(result=record.result.named(references))
+
+
+def stopped(record: JobRecord, result: AnyResult | None = None) -> JobRecord:
+    """The record of a job that was canceled, by its client or by its deadline, with what it kept."""
+    error = None
+    if record.is_late() and not record.cancel_requested and result is None:
+        detail = f"the job had not ended when its deadline, {record.deadline:%Y-%m-%d %H:%M:%S} UTC, passed"
+        error = Failure(code=Code.DEADLINE_PASSED, detail=detail)
+    return finished(record, State.CANCELED, result=result, error=error)
 
 
 def finished(

@@ -50,6 +50,8 @@ def member(record: JobRecord, size: int) -> str:
 
 def bytes_of(record: JobRecord) -> int:
     """How large the files are that a job keeps: its artifacts, its traces and its upload."""
+    if record.stored_result is not None:
+        return record.stored_result.size + record.stored_result.files
     if record.result is None:
         return 0
     sizes = {artifact.name: artifact.size for artifact in artifacts_in(record.result)}

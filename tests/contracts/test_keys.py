@@ -1,9 +1,11 @@
 """No two things are at the same place, and people's jobs do not wait behind long ones."""
 
 from datetime import date
+from typing import get_args
 
 import pytest
 
+from contracts.schema.jobs import Priority
 from contracts.state import keys
 
 OF_ONE_NAME = [keys.job, keys.events, keys.idempotency, keys.worker, keys.token, keys.job_folder, keys.token_folder, keys.upload]
@@ -58,3 +60,11 @@ def test_no_attempt_gives_a_token_the_id_of_anothers() -> None:
 def test_short_jobs_have_a_docket_of_their_own(kind: str, *, interactive: bool) -> None:
     assert (keys.docket_of(kind) == keys.INTERACTIVE) is interactive
     assert keys.docket_of(kind) in keys.DOCKETS
+
+
+@pytest.mark.parametrize("kind", ["generate", "attribute"])
+def test_every_priority_has_a_docket_of_its_own(kind: str) -> None:
+    found = [keys.docket_of(kind, priority) for priority in get_args(Priority)]
+    assert found == [keys.INTERACTIVE if kind == "attribute" else keys.URGENT, keys.DOCKET, keys.BULK]
+    for priority in get_args(Priority):
+        assert keys.queues(kind, "a", priority) < keys.listings("a")

@@ -31,13 +31,13 @@ async def test_a_lane_has_its_depth_and_the_age_of_its_oldest_job(
     await client.post("/v1/generate", json={"prompt": "a car"})
     asked = (await client.post("/v1/attribute", json={"job_id": generated, "targets": [{"word": "car"}]})).json()["id"]
     found = await metrics(client)
-    assert (found["ovam_queue_depth", "long"], found["ovam_queue_depth", "short"]) == (2, 1)
-    oldest = found["ovam_queue_oldest_seconds", "long"]
+    assert (found["ovam_queue_depth", "normal"], found["ovam_queue_depth", "interactive"]) == (2, 1)
+    oldest = found["ovam_queue_oldest_seconds", "normal"]
     now = (await redis.time())[0]
     assert abs(oldest - (now - seconds_of(first))) < 5
     await client.post(f"/v1/jobs/{asked}/cancel")
     found = await metrics(client)
-    assert (found["ovam_queue_depth", "short"], found["ovam_queue_oldest_seconds", "short"]) == (0, 0)
+    assert (found["ovam_queue_depth", "interactive"], found["ovam_queue_oldest_seconds", "interactive"]) == (0, 0)
 
 
 async def test_a_job_that_is_claimed_handed_back_or_deleted_counts_where_it_is(
@@ -45,13 +45,13 @@ async def test_a_job_that_is_claimed_handed_back_or_deleted_counts_where_it_is(
 ) -> None:
     job_id = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
     record = await worker.claim(job_id)
-    assert (await metrics(client))["ovam_queue_depth", "long"] == 0
+    assert (await metrics(client))["ovam_queue_depth", "normal"] == 0
     await worker.ledger.hand_back(job_id, record.attempt)
     found = await metrics(client)
-    assert found["ovam_queue_depth", "long"] == 1
-    assert 0 <= found["ovam_queue_oldest_seconds", "long"] < 60
+    assert found["ovam_queue_depth", "normal"] == 1
+    assert 0 <= found["ovam_queue_oldest_seconds", "normal"] < 60
     await worker.ledger.forget(job_id)
-    assert (await metrics(client))["ovam_queue_depth", "long"] == 0
+    assert (await metrics(client))["ovam_queue_depth", "normal"] == 0
 
 
 async def test_failures_workers_and_kept_bytes_are_told(client: httpx2.AsyncClient, worker: InTestWorker, redis: Redis) -> None:
@@ -112,7 +112,7 @@ async def test_top_shows_what_metrics_tell(client: httpx2.AsyncClient, worker: I
     await worker.end(job_id)
     now = fetched(answering((await client.get("/metrics")).text))
     look = look_of(now, before, seconds=30)
-    assert look.lanes == [Lane("long", 0, 0.0), Lane("short", 0, 0.0)]
+    assert look.lanes == [Lane(name, 0, 0.0) for name in ("interactive", "urgent", "normal", "bulk")]
     assert look.workers == [Worker("in-test", "cuda:0", 2, {"host": 1024, "device": 2048}, 512)]
     assert [(jobs.kind, jobs.submitted, jobs.succeeded, jobs.ended_per_minute) for jobs in look.jobs] == [("generate", 1, 1, 2.0)]
     assert [jobs.ended_per_minute for jobs in jobs_of(now, None, 0)] == [None]

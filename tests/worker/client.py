@@ -5,7 +5,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -50,8 +50,9 @@ class Client:
     @asynccontextmanager
     async def connected(cls, settings: WorkerSettings) -> AsyncIterator[Self]:
         dockets = {name: JobDocket(name=name, url=settings.redis_url) for name in keys.DOCKETS}
-        async with Redis.from_url(settings.redis_url) as redis, dockets[keys.DOCKET], dockets[keys.INTERACTIVE]:
+        async with Redis.from_url(settings.redis_url) as redis, AsyncExitStack() as stack:
             for docket in dockets.values():
+                await stack.enter_async_context(docket)
                 docket.register(run_job, names=[keys.TASK])
             yield cls(redis, Ledger(redis), ArtifactStore.at(settings.store), dockets, settings)
 
@@ -77,7 +78,7 @@ class Client:
 
     async def deliver(self, record: JobRecord) -> None:
         """Add a job to its docket."""
-        await enqueue(self.dockets[keys.docket_of(record.kind)], record.id)
+        await enqueue(self.dockets[keys.docket_of(record.kind, record.priority)], record.id)
 
     async def submit(self, job: AnyJob, *, life: float = 3600) -> str:
         record = await self.record(job, life=life)
@@ -88,7 +89,7 @@ class Client:
         """Cancel a job as the gateway does: one that waits is taken from its docket as well."""
         record = await self.ledger.cancel(job_id)
         if record.state.final:
-            await self.dockets[keys.docket_of(record.kind)].cancel(job_id)
+            await self.dockets[keys.docket_of(record.kind, record.priority)].cancel(job_id)
         return record
 
     async def when(self, job_id: str, holds: Callable[[JobRecord], bool]) -> JobRecord:
