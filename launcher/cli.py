@@ -1,5 +1,6 @@
 """The `ovam` command."""
 
+import asyncio
 import os
 import shutil
 import sys
@@ -47,6 +48,7 @@ def serve(port: Port = None) -> None:
     check_reach(settings)
     name_unknown_variables()
     from contracts.logs import configure_logging  # noqa: PLC0415  # other commands need not wait for it
+    from contracts.state.connections import check_server  # noqa: PLC0415
     from contracts.state.store import ArtifactStore  # noqa: PLC0415
     from contracts.tracing import configure_tracing  # noqa: PLC0415
     from service.server import run  # noqa: PLC0415
@@ -54,6 +56,7 @@ def serve(port: Port = None) -> None:
     configure_logging(settings.log_level)
     try:
         configure_tracing("ovam-gateway")
+        asyncio.run(check_server(settings.redis_url, must_answer=False))
     except BadSettingsError as error:
         end(f"the gateway cannot start: {error}", BAD_SETTINGS)
     try:

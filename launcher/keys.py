@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 import typer
 from pydantic import ValidationError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
 from contracts.settings import BadSettingsError, CommonSettings, load
+from contracts.state.connections import redis_at
 from contracts.state.keyring import KeyNameError, Keyring
 
 FAILED, BAD_USAGE = 1, 2
@@ -112,7 +112,7 @@ def with_keyring(work: Callable[[Keyring], Awaitable[T]]) -> T:
     """Do something with the keys in Redis; leave with a sentence if that is not possible."""
 
     async def done(url: str) -> T:
-        async with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as redis:
+        async with redis_at(url, socket_timeout=5, socket_connect_timeout=5) as redis:
             return await work(Keyring(redis))
 
     try:

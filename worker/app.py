@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from docket import Worker as DocketWorker
-from redis.asyncio import Redis
 
 from contracts.schema.errors import ServiceError
 from contracts.settings import BadSettingsError
 from contracts.state import keys
+from contracts.state.connections import redis_at
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
@@ -52,7 +52,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     scenes = SceneCache(settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
     with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as crf:
-        async with Redis.from_url(settings.redis_url) as redis:
+        async with redis_at(settings.redis_url) as redis:
             yield Resources(
                 settings=settings,
                 redis=redis,
