@@ -2,14 +2,20 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from docket import TaskKey, Worker
 from redis import Redis as PlainRedis
 from redis.exceptions import RedisError
 
+from contracts.schema.jobs import new_job_id
 from contracts.settings import BadSettingsError, CommonSettings, load
+from contracts.state import keys
 from contracts.state.connections import check_server, redis_at
+from contracts.state.dockets import JobDocket, enqueue
 from tests.conftest import free_port
 from tests.sentinels import Sentinels, sentinels, until, valkey
 
@@ -34,6 +40,34 @@ async def test_a_client_follows_the_master_that_sentinels_name(watched: Sentinel
             else:
                 break
         assert await redis.mget("before", "after") == [b"kept", b"written"]
+
+
+async def test_a_docket_goes_on_with_the_next_master(watched: Sentinels) -> None:
+    ran = list[str]()
+
+    async def run_job(job_id: str = TaskKey()) -> None:
+        ran.append(job_id)
+
+    async def surely(job_id: str) -> None:
+        """Enqueue a job as the janitor does: again until it has run."""
+        for _ in range(300):
+            with suppress(RedisError):
+                await enqueue(docket, job_id)
+            await asyncio.sleep(0.1)
+            if job_id in ran:
+                return
+
+    async with JobDocket("ovam", watched.url) as docket:
+        docket.register(run_job, names=[keys.TASK])
+        pause = timedelta(milliseconds=200)
+        async with Worker(docket, reconnection_delay=pause, redelivery_timeout=pause, minimum_check_interval=pause) as worker:
+            running = asyncio.create_task(worker.run_forever())
+            before, after = new_job_id(), new_job_id()
+            await surely(before)
+            await asyncio.to_thread(watched.kill_master)
+            await surely(after)
+        await running
+    assert {before, after} == set(ran)
 
 
 async def test_a_master_that_no_sentinel_knows_is_named(watched: Sentinels) -> None:
