@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from docket import Worker as DocketWorker
 
 from contracts.schema.errors import ServiceError
+from contracts.schema.jobs import utc_now
+from contracts.schema.workers import Heartbeat, HeldJob
 from contracts.settings import BadSettingsError
 from contracts.state import keys
 from contracts.state.connections import redis_at
@@ -27,7 +30,7 @@ from worker.metrics import Memory
 from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bars, loader, warm
 from worker.monitor import watched
 from worker.occupant import Occupant
-from worker.presence import beat_forever, read_offers
+from worker.presence import Offer, beat_forever, read_offers
 from worker.resources import Resources
 from worker.scenes import SceneCache
 from worker.settings import WorkerSettings
@@ -84,24 +87,43 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     task = job_task(resources, attempts)
     async with AsyncExitStack() as stack:
         dockets = {name: await stack.enter_async_context(open_docket(name, settings, task)) for name in lanes(settings)}
-        memory = Memory(resources.scenes, resources.device)
-        resources.metrics.registry.register(memory)
-
-        def numbers() -> dict[str, Any]:
-            return {"jobs": len(attempts), "memory": memory.used(), "trace_cache_bytes": resources.scenes.nbytes}
-
-        beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers, numbers)
-        await stack.enter_async_context(in_background(beat))
+        workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in lanes(settings).items()]
+        intake = Intake(workers)
+        now = beats_of(resources, offers, intake, attempts)
+        await stack.enter_async_context(in_background(beat_forever(resources.redis, offers, now)))
         await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
         await stack.enter_async_context(in_background(count_forever(resources)))
         if settings.metrics_port:
             await stack.enter_async_context(watched(settings.metrics_host, settings.metrics_port, resources.metrics.registry))
-        workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in lanes(settings).items()]
-        intake = Intake(workers)
         await stack.enter_async_context(in_background(watch_store(resources.store, intake)))
         takers = [asyncio.create_task(take_jobs(worker, intake.left), name=worker.docket.name) for worker in workers]
         log.info("%s is ready on %s", settings.worker_name, resources.device)
         await ended(takers, stopping, intake, attempts, settings.grace_seconds)
+
+
+def beats_of(
+    resources: Resources, offers: Sequence[Offer], intake: Intake, attempts: Collection[Attempt]
+) -> Callable[[], Heartbeat]:
+    """Return what tells how the worker is at the moment; its memory goes into the worker's own metrics as well."""
+    memory = Memory(resources.scenes, resources.device)
+    resources.metrics.registry.register(memory)
+    beat = Heartbeat(
+        name=resources.settings.worker_name,
+        host=socket.gethostname(),
+        device=str(resources.device),
+        models=[offer.card.name for offer in offers],
+        since=utc_now(),
+    )
+
+    def now() -> Heartbeat:
+        jobs = [
+            HeldJob(id=each.job_id, kind=each.record.kind, attempt=each.number, since=each.since, on_device=each.begun)
+            for each in sorted(attempts, key=lambda each: each.since)
+        ]
+        changing = {"state": intake.state, "jobs": jobs, "memory": memory.used(), "trace_cache_bytes": resources.scenes.nbytes}
+        return beat.model_copy(update=changing)
+
+    return now
 
 
 async def take_jobs(worker: DocketWorker, left: asyncio.Event) -> None:

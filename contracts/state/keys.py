@@ -94,7 +94,7 @@ def idempotency(key: str, tenant: str = "") -> str:
 
 
 def worker(name: str) -> str:
-    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since, numbers)."""
+    """String with a short life: a worker's heartbeat, a Heartbeat."""
     return f"ovam:worker:{name}"
 
 
