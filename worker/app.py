@@ -90,7 +90,7 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
         workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in lanes(settings).items()]
         intake = Intake(workers)
         now = beats_of(resources, offers, intake, attempts)
-        await stack.enter_async_context(in_background(beat_forever(resources.redis, offers, now)))
+        await stack.enter_async_context(in_background(beat_forever(resources.redis, resources.occupant.holder, offers, now)))
         await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
         await stack.enter_async_context(in_background(count_forever(resources)))
         if settings.metrics_port:
@@ -178,5 +178,6 @@ async def run(settings: WorkerSettings) -> None:
             await prepare(resources)
         if not stopping.is_set():
             await serve(resources, stopping)
-        await resources.redis.delete(keys.worker(settings.worker_name), keys.on_device(resources.occupant.holder))
+        holder = resources.occupant.holder
+        await resources.redis.delete(keys.worker(settings.worker_name), keys.run(holder), keys.on_device(holder))
     log.info("%s has stopped", settings.worker_name)

@@ -43,8 +43,11 @@ def read_offers(sources: Mapping[str, str], default: str) -> list[Offer]:
     return offers
 
 
-async def beat_forever(redis: Redis, offers: list[Offer], now: Callable[[], Heartbeat]) -> None:
-    """Publish models and, again and again, what the worker says of itself; the models again to a Redis that was emptied."""
+async def beat_forever(redis: Redis, holder: str, offers: list[Offer], now: Callable[[], Heartbeat]) -> None:
+    """Publish models and, again and again, what the worker says of itself; the models again to a Redis that was emptied.
+
+    It is published twice: by its name for people, and by `holder`, which is this run of it, for other workers.
+    """
     published = False
     while True:
         try:
@@ -52,7 +55,10 @@ async def beat_forever(redis: Redis, offers: list[Offer], now: Callable[[], Hear
                 await publish(redis, offers)
                 published = True
             beat = now()
-            await redis.set(keys.worker(beat.name), beat.model_dump_json(), ex=LIFE_SECONDS)
+            async with redis.pipeline(transaction=False) as pipe:
+                for key in (keys.worker(beat.name), keys.run(holder)):
+                    pipe.set(key, beat.model_dump_json(), ex=LIFE_SECONDS)
+                await pipe.execute()
         except RedisError:
             log.warning("the heartbeat does not reach Redis", exc_info=True)
         await asyncio.sleep(BEAT_SECONDS)

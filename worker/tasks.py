@@ -13,25 +13,23 @@ from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
-from contracts.schema.errors import ServiceError
-from contracts.schema.jobs import JobRecord, utc_now
+from contracts.schema.jobs import JobRecord
 from contracts.state import keys, turns
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger, LostJob
-from contracts.state.requests import request_of
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of
 from worker.handlers import handle
 from worker.outcomes import Outcome
 from worker.resources import Resources
+from worker.routing import left_to_others
 from worker.settings import WorkerSettings
 from worker.timed_store import TimedStore
 
 RETRY_PAUSE = timedelta(seconds=1)
 FORGET_RUNS = timedelta(minutes=1)  # how long a docket remembers what has ended; the ledger knows it anyway
 POLL = timedelta(milliseconds=100)
-SOONEST_LOOK, LATEST_LOOK = timedelta(milliseconds=100), timedelta(seconds=5)
 
 Task = Callable[..., Coroutine[Any, Any, None]]
 log = logging.getLogger(__name__)
@@ -71,8 +69,8 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
         docket: Docket = CurrentDocket(),  # noqa: B008
     ) -> None:
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
-        if not await serves(resources, waiting := await resources.ledger.find(job_id)):
-            retry.in_(until_next_look(waiting))
+        if (pause := await left_to_others(resources, job_id)) is not None:
+            retry.in_(pause)
         with suppress(LostJob):
             most, holder = resources.settings.max_attempts, resources.occupant.holder
             record = await resources.ledger.claim(job_id, max_attempts=most, holder=holder)
@@ -88,23 +86,6 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
                 resources.metrics.ended(record.kind, attempt.timing)
 
     return run_job
-
-
-async def serves(resources: Resources, record: JobRecord | None) -> bool:
-    """Whether this worker has the model of a job. Imports need none, and what cannot be read is for the attempt to say."""
-    if record is None or record.state.final or record.kind == "import":
-        return True
-    try:
-        job = await request_of(record, resources.store)
-    except ServiceError:
-        return True
-    return job.model in resources.settings.models
-
-
-def until_next_look(record: JobRecord | None) -> timedelta:
-    """How long a job that this worker cannot do stays away from the workers: the longer it waits, the longer."""
-    age = timedelta() if record is None else utc_now() - record.created_at
-    return min(max(age / 10, SOONEST_LOOK), LATEST_LOOK)
 
 
 async def run_attempt(attempt: Attempt, resources: Resources) -> None:

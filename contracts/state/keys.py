@@ -98,6 +98,11 @@ def worker(name: str) -> str:
     return f"ovam:worker:{name}"
 
 
+def run(holder: str) -> str:
+    """String with a short life: the Heartbeat of a run of a worker."""
+    return f"ovam:run:{holder}"
+
+
 def holder(job_id: str) -> str:
     """String: which run of a worker claimed the job last; `on_device` tells what that run was doing."""
     return f"ovam:holder:{job_id}"

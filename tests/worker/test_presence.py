@@ -22,7 +22,7 @@ from worker.settings import WorkerSettings
 async def beating(client: Client, settings: WorkerSettings) -> AsyncIterator[None]:
     offers = read_offers(settings.models, settings.default)
     task = asyncio.create_task(
-        beat_forever(client.redis, offers, lambda: Heartbeat(name="tester", device="cpu", models=["tiny"]))
+        beat_forever(client.redis, "run", offers, lambda: Heartbeat(name="tester", device="cpu", models=["tiny"]))
     )
     try:
         yield
