@@ -1,5 +1,7 @@
 """The `ovam` command."""
 
+import asyncio
+import json
 import os
 import shutil
 import sys
@@ -49,6 +51,7 @@ def serve(port: Port = None) -> None:
     check_reach(settings)
     name_unknown_variables()
     from contracts.logs import configure_logging  # noqa: PLC0415  # other commands need not wait for it
+    from contracts.state.connections import check_server  # noqa: PLC0415
     from contracts.state.store import ArtifactStore  # noqa: PLC0415
     from contracts.tracing import configure_tracing  # noqa: PLC0415
     from service.server import run  # noqa: PLC0415
@@ -56,6 +59,7 @@ def serve(port: Port = None) -> None:
     configure_logging(settings.log_level)
     try:
         configure_tracing("ovam-gateway")
+        asyncio.run(check_server(settings.redis_url, must_answer=False))
     except BadSettingsError as error:
         end(f"the gateway cannot start: {error}", BAD_SETTINGS)
     try:
@@ -130,6 +134,24 @@ def doctor() -> None:
         broken += finding.verdict == "broken"
     if broken:
         end("1 thing is broken" if broken == 1 else f"{broken} things are broken", FAILED)
+
+
+@app.command()
+def workers(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the workers that are alive: host, models, device, memory, state, and the jobs that each has claimed."""
+    from contracts.state.presence import heartbeats  # noqa: PLC0415  # other commands need not wait for them
+    from launcher.reach import with_redis  # noqa: PLC0415
+
+    beats = with_redis(heartbeats)
+    if as_json:
+        typer.echo(json.dumps([beat.model_dump(mode="json") for beat in beats]))
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    from contracts.schema.jobs import utc_now  # noqa: PLC0415
+    from launcher.workers import table_of  # noqa: PLC0415
+
+    Console().print(table_of(beats, utc_now()))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
 from contracts.state.keyring import KeyNameError, Keyring
-from launcher.state import BAD_USAGE, FAILED, end, with_redis
+from launcher.reach import BAD_USAGE, FAILED, end, with_redis
 
 QUEUED = 64  # jobs of a key's tenant that may wait in a lane, unless said otherwise: a quarter of what fits
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from contracts.schema.jobs import JobRecord, Progress
+from contracts.schema.jobs import JobRecord, Progress, utc_now
 from contracts.state.ledger import CancelRequested, Ledger, LostJob, wanted
 from worker.device import DeviceGate, Priority, turn
 from worker.occupant import Occupant
@@ -34,6 +34,8 @@ class Attempt:
 
     def __init__(self, record: JobRecord, ledger: Ledger, gate: DeviceGate, occupant: Occupant) -> None:
         self.record = record
+        self.since = utc_now()
+        """When it was claimed."""
         self._ledger = ledger
         self._gate = gate
         self._occupant = occupant
@@ -58,6 +60,11 @@ class Attempt:
     def number(self) -> int:
         """Which attempt at the job this is, from 1."""
         return self.record.attempt
+
+    @property
+    def begun(self) -> bool:
+        """Whether the device has begun the job."""
+        return self._started
 
     @property
     def canceled(self) -> bool:

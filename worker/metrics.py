@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from contracts.schema import workers
 from worker.scenes import SceneCache
 from worker.timing import PHASES, Timing
 
@@ -63,11 +65,12 @@ class Memory:
         self._scenes = scenes
         self._device = device
 
-    def used(self) -> dict[str, int]:
-        """Bytes by memory: `host`, and `device` if that has a memory of its own."""
-        used = {"host": resident()}
+    def used(self) -> dict[Literal["host", "device"], workers.Memory]:
+        """That of the host, and that of the device if it has one of its own."""
+        used: dict[Literal["host", "device"], workers.Memory] = {"host": workers.Memory(used=resident(), total=installed())}
         if self._device.type == "cuda":
-            used["device"] = torch.cuda.memory_reserved(self._device)
+            total = torch.cuda.get_device_properties(self._device).total_memory
+            used["device"] = workers.Memory(used=torch.cuda.memory_reserved(self._device), total=total)
         return used
 
     def describe(self) -> list[Metric]:
@@ -96,3 +99,11 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def installed() -> int | None:
+    """Bytes of main memory that the machine has; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None

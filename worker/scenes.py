@@ -38,6 +38,10 @@ class SceneCache:
         """How many scenes are here."""
         return len(self._scenes)
 
+    def __contains__(self, key: SceneKey) -> bool:
+        """Whether a scene is here; looking does not use it."""
+        return key in self._scenes
+
     def get(self, key: SceneKey) -> Scene | None:
         """A scene, if it is here."""
         if key not in self._scenes:

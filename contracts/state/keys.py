@@ -114,8 +114,13 @@ def idempotency(key: str, tenant: str = "") -> str:
 
 
 def worker(name: str) -> str:
-    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since, numbers)."""
+    """String with a short life: a worker's heartbeat, a Heartbeat."""
     return f"ovam:worker:{name}"
+
+
+def run(holder: str) -> str:
+    """String with a short life: the Heartbeat of a run of a worker."""
+    return f"ovam:run:{holder}"
 
 
 def holder(job_id: str) -> str:

@@ -23,6 +23,7 @@ from contracts.schema.models import ModelCard
 from contracts.schema.optimize import MaskExample
 from contracts.schema.targets import Target
 from contracts.state import keys
+from contracts.state.connections import redis_at
 from contracts.state.dockets import JobDocket, enqueue
 from contracts.state.ledger import Ledger, write
 from contracts.state.requests import split
@@ -50,7 +51,7 @@ class Client:
     @asynccontextmanager
     async def connected(cls, settings: WorkerSettings) -> AsyncIterator[Self]:
         dockets = {name: JobDocket(name=name, url=settings.redis_url) for name in keys.DOCKETS}
-        async with Redis.from_url(settings.redis_url) as redis, AsyncExitStack() as stack:
+        async with redis_at(settings.redis_url) as redis, AsyncExitStack() as stack:
             for docket in dockets.values():
                 await stack.enter_async_context(docket)
                 docket.register(run_job, names=[keys.TASK])
