@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,8 +46,10 @@ def ovam(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 async def busy(worker: InTestWorker) -> AsyncIterator[InTestWorker]:
     """A worker that ends every job well."""
 
+    stopping = asyncio.Event()
+
     async def work() -> None:
-        while True:
+        while not stopping.is_set():
             records, _ = await worker.ledger.newest(None, 10)
             for record in records:
                 if record.state == "queued":
@@ -59,9 +60,8 @@ async def busy(worker: InTestWorker) -> AsyncIterator[InTestWorker]:
 
     task = asyncio.create_task(work())
     yield worker
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    stopping.set()
+    await task
 
 
 @pytest.mark.usefixtures("busy")
