@@ -523,6 +523,10 @@ class Problem(Answer):
     instance: str | None = None
     """the path of the request"""
     errors: list[FieldError] = []
+    message: str | None = None
+    """`detail` as OpenAI's clients look for it; at their address alone"""
+    param: str | None = None
+    """the first field at fault, likewise"""
 
 
 class Readiness(Answer):
