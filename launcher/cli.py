@@ -16,8 +16,10 @@ from contracts.settings import BadSettingsError, CommonSettings, load, without_s
 from launcher import jobs, keys, webhooks
 from launcher.children import BAD_SETTINGS, StartError
 from launcher.processes import available, inherited, running
-from launcher.variables import API_KEY, EverySetting, unknown_variables
+from launcher.variables import EverySetting, unknown_variables
 from ovam import __version__
+from ovam_client.cli import add_commands
+from ovam_client.drivers import KEY
 from service.settings import GatewaySettings
 
 FAILED = 1
@@ -28,8 +30,9 @@ app = typer.Typer(
     help="Segment generated images by their attention: words, in the prompt or not, and learned tokens.", no_args_is_help=True
 )
 app.add_typer(keys.app, name="keys")
-app.add_typer(jobs.app, name="jobs")
 app.add_typer(webhooks.app, name="webhooks")
+add_commands(app)
+jobs.add_commands()
 S = TypeVar("S", bound=CommonSettings)
 G = TypeVar("G", bound=GatewaySettings)
 Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)]
@@ -105,8 +108,8 @@ def up(port: Port = None) -> None:
 def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo")) -> None:
     """Run the main job on the bundled model: generate, ask for words, learn a token, use it on another image."""
     data = usable(GatewaySettings).data_dir
-    from launcher.client import JobFailedError  # noqa: PLC0415  # other commands need not wait for them
-    from launcher.demo import main  # noqa: PLC0415
+    from launcher.demo import main  # noqa: PLC0415  # other commands need not wait for them
+    from ovam_client import OvamServiceError  # noqa: PLC0415
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -114,7 +117,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = P
         folder = Path(tempfile.mkdtemp(prefix="demo-", dir=data))
         with running(inherited("OVAM_DEVICE", "OVAM_THREADS"), data_dir=folder) as service:
             main(service.url, out)
-    except (StartError, JobFailedError, OSError) as error:
+    except (StartError, OvamServiceError, OSError) as error:
         end(f"the demo failed: {error}", FAILED)
     except KeyboardInterrupt:
         end("the demo was stopped", FAILED)
@@ -169,7 +172,7 @@ def top(
 
     settings = usable(GatewaySettings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    place, key = url or f"http://{host}:{settings.port}", os.environ.get(API_KEY, "")
+    place, key = url or f"http://{host}:{settings.port}", os.environ.get(KEY, "")
     try:
         watch(place, key, every=every, once=once, as_json=as_json, console=Console())
     except UnreachableError as error:

@@ -169,7 +169,7 @@ class InTestWorker:
 
     async def segments(self, record: JobRecord, job: AttributeJob) -> AttributeResult:
         stored = (await self.store.commit(record.id, record.attempt, [File("mask-0.png", "image/png", IMAGE)]))["mask-0.png"]
-        region = {"area": 1, "bbox": (0, 0, 1, 1), "rle": Rle(size=(64, 48), counts="01_`0"), "polygons": [[0.0] * 6]}
+        region = {"area": 1, "bbox": (0, 0, 1, 1), "rle": Rle(size=(64, 48), counts="01oo2"), "polygons": [[0.0] * 6]}
         files = dict.fromkeys(("heatmap", "heatmap_npy", "mask", "overlay"), stored)
         segments = [Segment(**region, **files, **dict(target), score=1.0) for target in job.targets]
         return AttributeResult(model=job.model, height=64, width=48, segments=segments)
