@@ -1,0 +1,25 @@
+"""The types in which attention is computed: products where the device is fast at them, all else in single precision or better."""
+
+import torch
+from torch import Tensor
+
+
+def exact_type(queries: Tensor) -> torch.dtype:
+    """Return the type of scores, exponentials and sums."""
+    return torch.promote_types(queries.dtype, torch.float32)
+
+
+def product_type(queries: Tensor) -> torch.dtype:
+    """Return the type in which queries and keys are multiplied: their own, but single where a CPU is slow at it."""
+    slow = queries.dtype == torch.float16 or (queries.dtype == torch.bfloat16 and not multiplies_bfloat16())
+    return torch.float32 if slow and queries.device.type == "cpu" else queries.dtype
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16."""
+    return torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - nothing public tells
+
+
+def multiply(left: Tensor, right: Tensor, into: Tensor) -> Tensor:
+    """Multiply batches of matrices into memory that may be of a more exact type."""
+    return torch.bmm(left, right, out=into) if left.dtype == into.dtype else into.copy_(torch.bmm(left, right))
