@@ -1,6 +1,7 @@
 """The types in which attention is computed: products where the device is fast at them, all else in single precision or better."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -20,6 +21,15 @@ def multiplies_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - nothing public tells
 
 
-def multiply(left: Tensor, right: Tensor, into: Tensor) -> Tensor:
-    """Multiply batches of matrices into memory that may be of a more exact type."""
-    return torch.bmm(left, right, out=into) if left.dtype == into.dtype else into.copy_(torch.bmm(left, right))
+def multiply(
+    left: Float[Tensor, "#evaluations heads rows inner"],
+    right: Float[Tensor, "evaluations heads inner columns"],
+    into: Float[Tensor, "evaluations heads rows columns"],
+) -> None:
+    """Multiply the matrices of all evaluations and heads at once, into memory that may be of a more exact type."""
+    left = left.expand(right.shape[0], -1, -1, -1).flatten(0, 1)
+    product, right = into.flatten(0, 1), right.flatten(0, 1)
+    if left.dtype == into.dtype:
+        torch.bmm(left, right, out=product)
+    else:
+        product.copy_(torch.bmm(left, right))

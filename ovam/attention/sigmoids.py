@@ -9,6 +9,8 @@ from torch.autograd.function import once_differentiable
 
 from ovam.attention.precision import exact_type, multiply, product_type
 
+_VALUES_AT_A_TIME = 1 << 20
+
 
 def sigmoid_sum(
     queries: Float[Tensor, "evaluations heads pixels head_dim"], difference: Float[Tensor, "heads head_dim"]
@@ -23,29 +25,36 @@ def sigmoid_sum(
 class _SigmoidSum(torch.autograd.Function):
     """With s = sigmoid(q d), the gradient is the sum over evaluations and pixels of g s (1 - s) q.
 
-    Both directions read the queries once, an evaluation at a time; nothing of their size is kept between them.
+    Both directions read the queries once, some evaluations at a time; nothing of their size is kept between them.
     """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, difference: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
         kind = product_type(queries)
-        row = difference.to(kind)[:, None]
-        odds = torch.empty(queries.shape[:3], dtype=exact_type(queries), device=queries.device)
-        for into, query in zip(odds[:, :, None], queries, strict=True):
-            multiply(row, query.to(kind).transpose(-1, -2), into)
+        odds = torch.empty(*queries.shape[:2], 1, queries.shape[2], dtype=exact_type(queries), device=queries.device)
+        steps = _evaluations_at_a_time(queries)
+        for into, part in zip(odds.split(steps), queries.split(steps), strict=True):
+            multiply(difference.to(kind)[None, :, None], part.to(kind).transpose(-1, -2), into)
         odds.sigmoid_()
         ctx.save_for_backward(queries, odds)
         ctx.type = difference.dtype
-        return odds.sum(dim=(0, 1))
+        return odds.sum(dim=(0, 1, 2))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor]:  # noqa: ANN401 - the same
         queries, odds = ctx.saved_tensors
         kind = product_type(queries)
+        steps = _evaluations_at_a_time(queries)
         total = torch.zeros(odds.shape[1], 1, queries.shape[3], dtype=odds.dtype, device=odds.device)
-        product = torch.empty_like(total)
-        for odd, query in zip(odds, queries, strict=True):
+        for odd, part in zip(odds.split(steps), queries.split(steps), strict=True):
             weight = torch.addcmul(odd, odd, odd, value=-1).mul_(slope)
-            total += multiply(weight[:, None].to(kind), query.to(kind), product)
+            product = total.new_empty(len(part), *total.shape)
+            multiply(weight.to(kind), part.to(kind), product)
+            total += product.sum(dim=0)
         return None, total[:, 0].to(ctx.type)
+
+
+def _evaluations_at_a_time(queries: Tensor) -> int:
+    """Return how many evaluations to take at a time: small ones together, since every step has a cost of its own."""
+    return max(1, _VALUES_AT_A_TIME // max(1, queries[0].numel()))

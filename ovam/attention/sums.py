@@ -14,8 +14,9 @@ from torch import Tensor
 from ovam.attention.precision import exact_type, multiply, product_type
 from ovam.attention.sigmoids import sigmoid_sum
 
-# Scores held at a time: on a CPU they stay in its cache, and memory that is used again needs no new pages.
-_SCORES_AT_A_TIME = {"cpu": 1 << 18}
+# Scores held at a time. On a CPU: few enough for its last cache, and memory that is used again needs no new pages; enough that
+# threads seldom wait for each other, which takes long where other programs run.
+_SCORES_AT_A_TIME = {"cpu": 1 << 20}
 _SCORES_ELSEWHERE = 1 << 26
 _LEAST_PIXELS = 64  # of a tile: shorter products are slow
 
@@ -88,8 +89,7 @@ def tiles(
         for part in queries[:, :, place].split(steps):
             shape = (part.shape[0], heads, keys.shape[1], part.shape[2])
             scores = memory[: shape[0] * shape[1] * shape[2] * shape[3]].view(shape)
-            for into, query in zip(scores, part.to(kind), strict=True):
-                multiply(keys, query.transpose(-1, -2), into)
+            multiply(keys[None], part.to(kind).transpose(-1, -2), scores)
             yield place, scores.flatten(0, 1)
 
 
