@@ -1,6 +1,6 @@
 """How fast the library is beside a plain reference: heatmaps and the learning of tokens."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import torch
@@ -42,8 +42,8 @@ def attributed(setup: Setup, shapes: Shapes, trace: ovam.Trace, tokens: int, tar
         return target_heatmaps(trace, rows, methods)
 
     with torch.inference_mode():
-        memory = peak_bytes(reference), peak_bytes(ours)
-        away = float((ours()[0] - reference()).abs().max() / reference().abs().max())
+        (plain_bytes, exact), (our_bytes, found) = peak_bytes(reference), peak_bytes(ours)
+        away = float((found[0] - exact).abs().max() / exact.abs().max())
         pairs = in_turn(reference, ours, setup.times(9), setup.seconds / 4, warm=False, clock=setup.clock)
     evaluations = len(trace.evaluations)
     return compared(
@@ -52,8 +52,8 @@ def attributed(setup: Setup, shapes: Shapes, trace: ovam.Trace, tokens: int, tar
         [(one * targets, other) for one, other in pairs],
         goal=GOALS.get((shapes.name, tokens)) if targets == 1 else None,
         relative_error=away,
-        peak_bytes_plain=memory[0],
-        peak_bytes=memory[1],
+        peak_bytes_plain=plain_bytes,
+        peak_bytes=our_bytes,
         bytes_read=trace.nbytes,
         operations=2 * tokens * targets * evaluations * shapes.values(),
         exponentials=tokens * targets * evaluations * shapes.scores(),
@@ -75,15 +75,16 @@ def learning(setup: Setup, shapes: Sequence[Shapes] = (BUNDLED, SD15)) -> Iterat
                 init = plain.epoch(trace, init, target, 100.0)
             return init
 
-        memory = peak_bytes(reference), peak_bytes(ours)
+        (plain_bytes, exact), (our_bytes, found) = peak_bytes(reference), peak_bytes(ours)
         pairs = in_turn(reference, ours, setup.times(9), setup.seconds / 4, warm=False, clock=setup.clock)
         yield compared(
             f"learn/{shape.name}/{evaluations} evaluations",
             f"{EPOCHS} epochs of learning one class, {shape.name}, {evaluations} evaluations",
             pairs,
             goal=2.0 if shape is SD15 else None,
-            peak_bytes_plain=memory[0],
-            peak_bytes=memory[1],
+            relative_error=float((found - exact).abs().max() / (exact - init).abs().max()),
+            peak_bytes_plain=plain_bytes,
+            peak_bytes=our_bytes,
             bytes_read=2 * EPOCHS * trace.nbytes,
         )
 
@@ -108,6 +109,3 @@ def compared(
             **details,
         },
     )
-
-
-Rows = Callable[[Setup], Iterator[Result]]

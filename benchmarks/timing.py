@@ -4,9 +4,11 @@ import ctypes
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T")
 Clock = Callable[[], float]
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -50,19 +52,19 @@ def in_turn(
     return pairs
 
 
-def peak_bytes(work: Callable[[], object]) -> int:
-    """How much memory work takes at most, beyond what was taken before it: of the GPU, if there is one, else of the process."""
+def peak_bytes(work: Callable[[], T]) -> tuple[int, T]:
+    """How much memory work takes at most, beyond what was taken before it, and its result: of the GPU or else of the process."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        work()
-        return torch.cuda.max_memory_allocated() - before
+        result = work()
+        return torch.cuda.max_memory_allocated() - before, result
     ctypes.CDLL(None).malloc_trim(0)
     RESET.write_text("5")  # the most so far becomes what is now
     before = resident("VmRSS")
-    work()
-    return resident("VmHWM") - before
+    result = work()
+    return resident("VmHWM") - before, result
 
 
 def resident(name: str) -> int:

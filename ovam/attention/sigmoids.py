@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ovam.attention.precision import exact_type, multiply, product_type
+from ovam.attention.backends import exact_type, fused_for, multiply, product_type
 
 _VALUES_AT_A_TIME = 1 << 20
 
@@ -25,11 +25,16 @@ def sigmoid_sum(
 class _SigmoidSum(torch.autograd.Function):
     """With s = sigmoid(q d), the gradient is the sum over evaluations and pixels of g s (1 - s) q.
 
-    Both directions read the queries once, some evaluations at a time; nothing of their size is kept between them.
+    Both directions read the queries once, some evaluations at a time; nothing of their size is kept between them. On a
+    GPU one kernel each does it; what is saved there for the gradient is the difference.
     """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, difference: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
+        ctx.type = difference.dtype
+        if fused := fused_for(queries, 2):
+            ctx.save_for_backward(queries, difference)
+            return fused.sigmoid_sum(queries, difference)
         kind = product_type(queries)
         odds = torch.empty(*queries.shape[:2], 1, queries.shape[2], dtype=exact_type(queries), device=queries.device)
         steps = _evaluations_at_a_time(queries)
@@ -37,13 +42,14 @@ class _SigmoidSum(torch.autograd.Function):
             multiply(difference.to(kind)[None, :, None], part.to(kind).transpose(-1, -2), into)
         odds.sigmoid_()
         ctx.save_for_backward(queries, odds)
-        ctx.type = difference.dtype
         return odds.sum(dim=(0, 1, 2))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor]:  # noqa: ANN401 - the same
         queries, odds = ctx.saved_tensors
+        if fused := fused_for(queries, 2):
+            return None, fused.sigmoid_slope(queries, odds, slope).to(ctx.type)
         kind = product_type(queries)
         steps = _evaluations_at_a_time(queries)
         total = torch.zeros(odds.shape[1], 1, queries.shape[3], dtype=odds.dtype, device=odds.device)

@@ -1,17 +1,16 @@
 """Sums of attention over evaluations and heads, for which the queries are read once (Eq. 3 and 5).
 
-Which of three ways computes them is decided here: one kernel on a GPU (`fused`), tiles that stay in the processor's cache, or
-plain operations that can be differentiated.
+One of three ways computes them: a kernel on a GPU (`fused`), tiles that stay in the processor's cache, or plain operations that
+can be differentiated.
 """
 
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.attention.precision import exact_type, multiply, product_type
+from ovam.attention.backends import exact_type, fused_for, multiply, product_type
 from ovam.attention.sigmoids import sigmoid_sum
 
 # Scores held at a time. On a CPU: few enough for its last cache, and memory that is used again needs no new pages; enough that
@@ -110,17 +109,6 @@ def _tile(evaluations: int, scores_of_pixel: int, pixels: int, device: str) -> t
     if scores_of_pixel * pixels <= most:
         return min(evaluations, most // (scores_of_pixel * pixels)), pixels
     return 1, min(pixels, max(most // scores_of_pixel // _LEAST_PIXELS, 1) * _LEAST_PIXELS)
-
-
-def fused_for(queries: Tensor, tokens: int) -> ModuleType | None:
-    """Return the kernels for a GPU, where there is one and they take texts of so many tokens."""
-    if queries.device.type != "cuda":
-        return None
-    try:
-        from ovam.attention import fused  # noqa: PLC0415 - needs triton, which comes with torch for CUDA alone
-    except ImportError:
-        return None
-    return fused if fused.fits(queries, tokens) else None
 
 
 def _zeros(queries: Tensor, maps: int) -> Float[Tensor, "maps pixels"]:

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ovam.attention.backends import exact_type, fused_for
 from ovam.attention.heatmaps import SplitHeatmaps, require_fitting
-from ovam.attention.precision import exact_type
 from ovam.attention.scores import Selected, Split, largest_grid, parted, select, summed, terms_of
-from ovam.attention.sums import fused_for, target_sums, text_sums
+from ovam.attention.sums import target_sums, text_sums
 from ovam.attention.text import Encoded, Token, encode_each, word_tokens
 from ovam.core.methods import Method, Padding
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, WordNotInPromptError

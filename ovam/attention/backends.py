@@ -1,4 +1,6 @@
-"""The types in which attention is computed: products where the device is fast at them, all else in single precision or better."""
+"""How this device computes attention best: in which types, and by which kernels. Decided here alone."""
+
+from types import ModuleType
 
 import torch
 from jaxtyping import Float
@@ -19,6 +21,17 @@ def product_type(queries: Tensor) -> torch.dtype:
 def multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for products of bfloat16."""
     return torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - nothing public tells
+
+
+def fused_for(queries: Tensor, tokens: int) -> ModuleType | None:
+    """Return the kernels for a GPU, where there is one and they take texts of so many tokens."""
+    if queries.device.type != "cuda":
+        return None
+    try:
+        from ovam.attention import fused  # noqa: PLC0415 - needs triton, which comes with torch for CUDA alone
+    except ImportError:
+        return None
+    return fused if fused.fits(queries, tokens) else None
 
 
 def multiply(
