@@ -26,7 +26,7 @@ from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bar
 from worker.occupant import Occupant
 from worker.presence import beat_forever, read_offers
 from worker.resources import Resources
-from worker.scenes import SceneCache
+from worker.scenes import Tiers
 from worker.settings import WorkerSettings
 from worker.tasks import docket_worker, job_task, lanes, open_docket
 
@@ -46,7 +46,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     except (ValueError, RuntimeError) as error:
         raise BadSettingsError(str(error)) from error
     hide_progress_bars()
-    scenes = SceneCache(settings.trace_cache_bytes)
+    scenes = Tiers(device, hot=settings.device_cache_bytes, warm=settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
     with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as crf:
         async with Redis.from_url(settings.redis_url) as redis:
@@ -76,7 +76,7 @@ async def prepare(resources: Resources) -> None:
 async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
     settings = resources.settings
-    offers = await asyncio.to_thread(read_offers, settings.models, settings.default)
+    offers = await asyncio.to_thread(read_offers, settings.models, settings.default, settings.keep)
     attempts: set[Attempt] = set()
     task = job_task(resources, attempts)
     async with AsyncExitStack() as stack:

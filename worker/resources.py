@@ -12,7 +12,7 @@ from worker.crf import CrfProcesses
 from worker.device import DeviceGate
 from worker.models import Models
 from worker.occupant import Occupant
-from worker.scenes import SceneCache
+from worker.scenes import Tiers
 from worker.settings import WorkerSettings
 
 
@@ -27,7 +27,7 @@ class Resources:
     models: Models
     gate: DeviceGate
     occupant: Occupant
-    scenes: SceneCache
+    scenes: Tiers
     crf: CrfProcesses
     device: torch.device
 

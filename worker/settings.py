@@ -3,7 +3,7 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
@@ -33,7 +33,11 @@ class WorkerSettings(CommonSettings):
     )
     preload: bool = Field(default=True, description="load and warm the default model before the first job is taken")
     max_loaded_models: int = Field(2, ge=1, le=64, description="models kept in memory; the least recently used goes first")
+    keep: Literal["replay", "queries"] = Field(
+        "replay", description="what is stored of an image's attention when a request does not say: replay (small) or queries"
+    )
     trace_cache_bytes: int = Field(512 * MIB, ge=0, description="memory for the traces that were used last")
+    device_cache_bytes: int = Field(4096 * MIB, ge=0, description="memory of a GPU for the traces that were used last")
     batch_images: int = Field(4, ge=1, le=64, description="images of one job that the UNet draws at a time")
     long_jobs: int = Field(2, ge=1, le=16, description="generate, image and optimize jobs a worker holds: one has the device")
     short_jobs: int = Field(4, ge=1, le=64, description="attribute, probe and import jobs a worker holds at a time")

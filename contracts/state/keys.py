@@ -120,6 +120,11 @@ def trace(image: int) -> str:
     return f"trace-{image}.safetensors"
 
 
+def replay(image: int) -> str:
+    """The name of an image's replay among its job's artifacts."""
+    return f"replay-{image}.safetensors"
+
+
 def token(name: str, tenant: str = "") -> str:
     """Hash: version -> TokenFacts of the token of a name."""
     return f"{of(tenant, 'ovam:token')}:{name}"

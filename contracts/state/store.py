@@ -118,6 +118,29 @@ class ArtifactStore:
             with in_our_words():
                 return bytes(await obstore.get_range_async(self.store, key, start=start, end=end))
 
+    async def get_start(self, key: str, length: int) -> tuple[bytes, int] | None:
+        """An object's first bytes, up to `length`, and how many it has; None if there is none."""
+
+        async def once() -> tuple[bytes, int] | None:
+            with in_our_words(), contextlib.suppress(FileNotFoundError):
+                answer = await obstore.get_async(self.store, key, options={"range": (0, length)})
+                return bytes(await answer.bytes_async()), answer.meta["size"]
+            return None
+
+        return await self._surely(once)
+
+    async def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        """Several ranges [start, end) of an object, neighbours by one request. None if there is none."""
+
+        async def once() -> list[bytes] | None:
+            with in_our_words(), contextlib.suppress(FileNotFoundError):
+                starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+                found = await obstore.get_ranges_async(self.store, key, starts=starts, ends=ends)
+                return [bytes(each) for each in found]
+            return None
+
+        return await self._surely(once)
+
     async def delete(self, key: str) -> None:
         """Delete an object, if there is one."""
         async with self.slots:

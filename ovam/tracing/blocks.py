@@ -36,7 +36,7 @@ class Block:
         return self.queries.shape[1]
 
     def rows(self, evaluations: Sequence[int]) -> tuple[int, ...]:
-        """Return where in `queries` some of the trace's evaluations are. Raises `SelectionError` for one that is not in memory."""
+        """Return where in `queries` some evaluations of the trace are. Raises `SelectionError` for absent ones."""
         if self.positions is None:
             return tuple(evaluations)
         missing = [each for each in evaluations if each not in self.positions]

@@ -20,6 +20,8 @@ class Given:
 
     def __init__(self) -> None:
         self.binding: Binding = {}
+        self.channels_last = False
+        """Whether the samples lie in memory channel by channel of a pixel, as those of images do: kernels go by it."""
         self._inputs: list[Kept] = []
         self._witnesses: list[Tensor] = []
         self._latest: dict[str, tuple[Tensor, int, Tensor]] = {}
@@ -28,6 +30,8 @@ class Given:
         """Keep copies of what the UNet is called with. Raises `NotReplayableError`."""
         if not self._inputs:
             self.binding = binding_of(unet)
+            sample = args[0] if args else options["sample"]
+            self.channels_last = not sample.is_contiguous() and sample.is_contiguous(memory_format=torch.channels_last)
         self._inputs.append({name: self._copy(name, tensor) for name, tensor in inputs_of(args, options, rows).items()})
 
     def witness(self, predicted: Float[Tensor, "images channels height width"]) -> None:

@@ -119,7 +119,9 @@ class Call:
         if self.given is None:
             return
         layers = {
-            each.name: Layer(each.name, self.grids[each.name], each.to_text, None if each.all_heads else each.heads)
+            each.name: Layer(
+                each.name, self.grids[each.name], each.to_text, len(each.heads), None if each.all_heads else each.heads
+            )
             for each in self.kept
         }
         for image in range(self.images):
@@ -135,6 +137,7 @@ class Call:
                 image_size=self.image_size,
                 half=half,
                 clip_skip=self.clip_skip,
+                channels_last=self.given.channels_last,
             )
 
     @property

@@ -1,6 +1,5 @@
 """A replay: what the UNet was given while an image was generated, from which it computes the queries again."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args
@@ -32,8 +31,10 @@ class Layer:
     """(height, width) of the pixels."""
     to_text: bool
     """Whether it attends to the text, not to the pixels themselves."""
-    heads: tuple[int, ...] | None
-    """The heads that were to be kept; `None` for all."""
+    heads: int
+    """How many of its heads were to be kept."""
+    head_indices: tuple[int, ...] | None
+    """Which of them; `None` for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,8 @@ class Replay:
     """Which half of the guidance batch it is."""
     clip_skip: int | None = None
     """See `Trace.clip_skip`."""
+    channels_last: bool = False
+    """Whether the samples lay in memory channel by channel: kernels, and so the last bits, go by it."""
 
     @property
     def nbytes(self) -> int:
@@ -98,6 +101,7 @@ class Replay:
             between: Called between two passes.
 
         Raises `TraceMismatchError`, which says what differs from what; `SelectionError`.
+
         """
         unet = plain_unet(pipeline)
         require_bound(self.binding, unet)
@@ -107,7 +111,9 @@ class Replay:
         found = cross_attentions(unet) | self_attentions(unet)
         if missing := [layer.name for layer in chosen if layer.name not in found]:
             raise TraceMismatchError(f"the replay has a block {missing[0]!r}, the pipeline's UNet has not")
-        wanted = [each for layer in chosen for each in Projected.of(layer.name, found[layer.name], layer.heads, layer.to_text)]
+        wanted = [
+            each for layer in chosen for each in Projected.of(layer.name, found[layer.name], layer.head_indices, layer.to_text)
+        ]
         with torch.inference_mode(mode=False), torch.no_grad():
             given = self._given(positions, place_of(unet))
             kept = evaluated(unet, given, wanted, memory, between)
@@ -123,6 +129,7 @@ class Replay:
             "image_size": self.image_size,
             "half": self.half,
             "clip_skip": self.clip_skip,
+            "channels_last": self.channels_last,
         }
         return sealed("replay", header, self._tensors())
 
@@ -144,6 +151,7 @@ class Replay:
                 image_size=size_of(header["image_size"]),
                 half=header["half"],
                 clip_skip=None if header["clip_skip"] is None else int(header["clip_skip"]),
+                channels_last=bool(header["channels_last"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TraceFormatError(f"the replay's header lacks or garbles a field: {error!r}") from error
@@ -170,7 +178,9 @@ class Replay:
             return (tensor if len(tensor) == 1 < len(self.samples) else tensor[at.to(tensor.device)]).to(place)
 
         conditions = {name: some(tensor) for name, tensor in self.conditions.items()}
-        return Evaluated(some(self.samples), some(self.timesteps), conditions, some(self.witnesses))
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        samples = some(self.samples).contiguous(memory_format=layout)
+        return Evaluated(samples, some(self.timesteps), conditions, some(self.witnesses))
 
     def _trace(
         self, layers: list[Layer], found: Mapping[str, Any], kept: Mapping[Projected, Tensor], positions: tuple[int, ...] | None
@@ -183,7 +193,9 @@ class Replay:
             scale = float(attention.scale)
             if layer.to_text:
                 to_k = captured(attention)
-                blocks.append(Block(layer.name, layer.grid, scale, queries, to_k, layer.heads, fingerprint(to_k), positions))
+                blocks.append(
+                    Block(layer.name, layer.grid, scale, queries, to_k, layer.head_indices, fingerprint(to_k), positions)
+                )
             else:
                 keys = parts[layer.name, "keys"]
                 pixels.append(SelfAttention(layer.name, layer.grid, scale, queries, keys))
@@ -200,5 +212,6 @@ class Replay:
 
 
 def _layer(entry: Mapping[str, Any]) -> Layer:
-    heads = entry["heads"]
-    return Layer(entry["name"], size_of(entry["grid"]), bool(entry["to_text"]), None if heads is None else tuple(heads))
+    chosen = entry["head_indices"]
+    indices = None if chosen is None else tuple(int(head) for head in chosen)
+    return Layer(str(entry["name"]), size_of(entry["grid"]), bool(entry["to_text"]), int(entry["heads"]), indices)

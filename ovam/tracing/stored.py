@@ -58,6 +58,12 @@ class StoredPart:
             raise TraceFormatError(f"the trace's header lacks or garbles a field: {error!r}") from error
         return cls(layout, select_blocks(blocks, grids), positions, self_attention and pixels)
 
+    def require_whole(self, size: int) -> None:
+        """Raise `TraceFormatError` unless a file of `size` bytes holds all that its head names."""
+        end = max((place.end for place in self.layout.places.values()), default=0)
+        if end != size:
+            raise TraceFormatError(f"the trace's file has {size} bytes, and by its head {end}: it is cut short, or garbled")
+
     def ranges(self) -> Ranges:
         """List the bytes [start, end) of the file that hold the part."""
         return [place.part(number) for _, place, number in self._parts()]
