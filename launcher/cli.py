@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from contracts.settings import BadSettingsError, CommonSettings, load, without_secrets
-from launcher import keys
+from launcher import keys, store
 from launcher.children import BAD_SETTINGS, StartError
 from launcher.processes import available, inherited, running
 from launcher.variables import EverySetting, unknown_variables
@@ -26,6 +26,7 @@ app = typer.Typer(
     help="Segment generated images by their attention: words, in the prompt or not, and learned tokens.", no_args_is_help=True
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(store.app, name="store")
 S = TypeVar("S", bound=CommonSettings)
 G = TypeVar("G", bound=GatewaySettings)
 Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)]

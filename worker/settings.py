@@ -44,6 +44,9 @@ class WorkerSettings(CommonSettings):
     redelivery_seconds: float = Field(5.0, ge=0.5, le=600, description="silence after which a worker counts as dead")
     grace_seconds: float = Field(3.0, ge=0, le=600, description="time for running jobs to finish when the worker is stopped")
     janitor_seconds: float = Field(15.0, ge=0.1, le=3600, description="time between two searches for lost and for expired jobs")
+    store_bytes: int = Field(
+        0, ge=0, description="bytes that all jobs' files may take; beyond that those used longest ago go; 0: any number"
+    )
     store_patience_seconds: float = Field(
         600.0, ge=0, le=86_400, description="how long a job waits for a store that fails, before it fails itself"
     )

@@ -13,7 +13,7 @@ from contracts.rules.sources import check_alive, check_image, images_of
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import BlockInfo, ImagesResult
 from contracts.schema.jobs import JobRecord
-from contracts.state import keys
+from contracts.state import keys, retention
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.core.tensor_files import head_size, layout_of
 from ovam.errors import OvamError, TraceFormatError, TraceMismatchError
@@ -90,6 +90,8 @@ class Traces:
         """
         record = await self.resources.ledger.get(job_id, field=field)
         images = images_of(record, field=field)
+        if not await retention.touch(self.resources.redis, job_id):
+            raise being_collected(job_id, field)
         check_image(images, image, job_id, field=field.replace("job_id", "image"))
         key, part = (record.id, record.attempt, image), wanted.part(images)
         async with self.resources.scenes.lock(key):
@@ -178,6 +180,12 @@ class Traces:
         """Say why a file is not there: the job may have been deleted, or collected, while the question was asked."""
         check_alive(await self.resources.ledger.get(record.id, field=field), field=field)
         return ServiceError(Code.TRACE_UNREADABLE, f"{name} of job {record.id} is gone from the store")
+
+
+def being_collected(job_id: str, field: str) -> ServiceError:
+    """Return the problem of a job whose files are being deleted, because the store's quota is reached."""
+    detail = f"job {job_id} was not used for long, and its files are deleted: the store's quota is reached; make the image again"
+    return ServiceError(Code.JOB_EXPIRED, detail, field=field, value=job_id)
 
 
 def block_infos(trace: Trace | Replay) -> list[BlockInfo]:

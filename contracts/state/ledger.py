@@ -183,6 +183,16 @@ class Ledger:
 
         return await self.change(job_id, request)
 
+    async def expire(self, job_id: str) -> JobRecord:
+        """End a final job's time to live now; returns its record as it was kept. LostJob for one that is not final."""
+
+        def end(record: JobRecord) -> JobRecord:
+            if not record.state.final:
+                raise LostJob(job_id)
+            return record.changed(expires_at=min(record.expires_at, utc_now()))
+
+        return await self.change(job_id, end)
+
     async def forget(self, job_id: str) -> None:
         """Delete a record and its events; an attempt at it is lost at its next report."""
         async with self.redis.pipeline(transaction=True) as pipe:
@@ -210,7 +220,7 @@ class Ledger:
                     cards = await numbered(pipe, tokens, before.tenant)
                     record = naming_tokens(change(before), [card.reference for card in cards])
                     pipe.multi()
-                    write(pipe, record, announced=event_of(record) != event_of(before))
+                    write(pipe, record, announced=event_of(record) != event_of(before), ends=not before.state.final)
                     enter(pipe, cards, before.tenant)
                     await pipe.execute()
                 except WatchError:
@@ -218,8 +228,8 @@ class Ledger:
                 return record
 
 
-def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
-    """Queue the commands that store a record and publish its event."""
+def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True, ends: bool = True) -> None:
+    """Queue the commands that store a record and publish its event; `ends` unless a final record was final before."""
     pipe.set(keys.job(record.id), record.model_dump_json(), ex=life_of(record))
     if announced:
         pipe.xadd(keys.events(record.id), event_of(record), maxlen=KEPT_EVENTS if record.state.final else MAX_EVENTS)
@@ -229,7 +239,7 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
             pipe.zrem(queue, record.id)
         elif record.attempt:
             pipe.zadd(queue, {record.id: 0})  # handed back: it has waited longest
-    if record.state.final:
+    if record.state.final and ends:
         usage.charge(pipe, record)
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
 

@@ -154,6 +154,13 @@ class ArtifactStore:
                 for item in chunk:
                     yield item["path"]
 
+    async def folders_in(self, folder: str) -> AsyncIterator[str]:
+        """The folders right below a folder."""
+        with in_our_words():
+            answer = await obstore.list_with_delimiter_async(self.store, prefix=f"{folder}/")
+        for prefix in answer["common_prefixes"]:
+            yield prefix.rstrip("/")
+
     async def delete_folder(self, folder: str) -> int:
         """Delete everything below a folder; returns how many objects went."""
         keys = [key async for key in self.keys_below(folder)]

@@ -29,7 +29,7 @@ def whole(pipeline: Any) -> ovam.Trace:
 
 @pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16, torch.int8])
 @pytest.mark.parametrize("pixels", [False, True])
-def test_a_part_that_is_read_alone_answers_as_the_whole_file(pipeline: Any, whole: ovam.Trace, dtype: Any, pixels: bool) -> None:
+def test_a_part_that_is_read_alone_answers_as_the_whole_file(pipeline: Any, whole: ovam.Trace, dtype: Any, pixels: Any) -> None:
     data = whole.to_bytes(dtype)
     part = StoredPart.of(layout_of(data[: head_size(data)]), blocks=[UP, 4], evaluations=[1, -1], self_attention=pixels)
     part.require_whole(len(data))
