@@ -70,9 +70,9 @@ def evaluated(
                 with place.at(some):
                     predicted = _predicted(unet, given, some)
             except RuntimeError as error:
-                if rows == 1 or not out_of_memory(error):
+                if some.stop - some.start == 1 or not out_of_memory(error):
                     raise
-                rows = (rows + 1) // 2
+                rows = (some.stop - some.start + 1) // 2
                 continue
             _require_same(predicted, given.witnesses[some], done)
             done = some.stop

@@ -31,7 +31,7 @@ def whole(pipeline: Any) -> ovam.Trace:
 @pytest.mark.parametrize("pixels", [False, True])
 def test_a_part_that_is_read_alone_answers_as_the_whole_file(pipeline: Any, whole: ovam.Trace, dtype: Any, pixels: Any) -> None:
     data = whole.to_bytes(dtype)
-    part = StoredPart.of(layout_of(data[: head_size(data)]), blocks=[UP, 4], evaluations=[1, -1], self_attention=pixels)
+    part = StoredPart.of(layout_of(data[: head_size(data)]), blocks=[UP, 3], evaluations=[1, -1], self_attention=pixels)
     part.require_whole(len(data))
     read = part.ranges()
     assert 0 < sum(end - start for start, end in read) < (0.5 if not pixels else 0.8) * len(data)

@@ -31,9 +31,10 @@ def test_half_the_bytes_are_enough_for_the_same_map(pipeline: StableDiffusionPip
     assert torch.allclose(*maps, atol=1e-3)
 
 
-def test_only_floating_types_can_hold_queries(trace: ovam.Trace) -> None:
-    with pytest.raises(InvalidArgumentError, match="dtype"):
-        trace.to_bytes(dtype=torch.int8)
+def test_only_floating_types_and_eight_bits_can_hold_queries(trace: ovam.Trace) -> None:
+    for dtype in (torch.int16, torch.uint8, torch.bool):
+        with pytest.raises(InvalidArgumentError, match="dtype"):
+            trace.to_bytes(dtype=dtype)
 
 
 def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
