@@ -44,7 +44,7 @@ CAPTURE: Json = {
     "evaluations": "all",
     "heads": "all",
     "keep": "replay",
-    "precision": "float16",
+    "precision": None,
     "self_attention": True,
 }
 GENERATE_JOB: Json = GENERATE | {

@@ -55,19 +55,19 @@ class Taken:
         """In which form it is stored."""
         return "queries" if self.replay is None else "replay"
 
-    def scene(self, precision: Precision) -> Scene | None:
+    def scene(self, precision: Precision | None) -> Scene | None:
         """Return what is kept in memory, as a later question would find it in the store."""
         if self.trace is None or (self.replay is None and precision == "int8"):
             return None
-        return Scene(self.trace if self.replay else self.trace.to(dtype=PRECISIONS[precision]), self.image)
+        return Scene(self.trace if self.replay else self.trace.to(dtype=PRECISIONS[precision or "float16"]), self.image)
 
-    def file(self, index: int, precision: Precision) -> File:
+    def file(self, index: int, precision: Precision | None) -> File:
         """Encode what is stored of image number `index` of its job."""
         if self.replay is not None:
             return File(keys.replay(index), BINARY, self.replay.to_bytes())
         if self.trace is None:
             raise ValueError("nothing was kept of the image")
-        return File(keys.trace(index), BINARY, self.trace.to_bytes(PRECISIONS[precision]))
+        return File(keys.trace(index), BINARY, self.trace.to_bytes(PRECISIONS[precision or "float16"]))
 
 
 def stored_as(kept: Trace | Replay, index: int) -> str:

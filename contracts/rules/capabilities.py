@@ -63,8 +63,10 @@ def filled_capture(options: CaptureOptions, card: ModelCard) -> FilledCapture:
             '`"capture": {"keep": "queries"}` keeps them, or leave the precision out'
         )
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="capture.precision", value=options.precision)
-    filled = {"self_attention": card.default_self_attention} | given(options) | {"keep": keep}
-    return FilledCapture.model_validate(filled | ({"self_attention": True} if keep == "replay" else {}))
+    if keep == "replay":
+        return FilledCapture.model_validate(given(options) | {"keep": keep, "self_attention": True})
+    defaults = {"self_attention": card.default_self_attention, "precision": "float16"}
+    return FilledCapture.model_validate(defaults | given(options) | {"keep": keep})
 
 
 def given(request: Schema) -> dict[str, Any]:

@@ -41,7 +41,6 @@ class FilledCapture(CaptureOptions):
     """The same with nothing left to the model."""
 
     keep: Keep = "queries"
-    precision: Precision = "float16"
     self_attention: bool
 
 

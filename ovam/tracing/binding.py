@@ -83,7 +83,7 @@ def _hash(tensors: Mapping[str, Tensor], *, also: str = "") -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach()
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:SHOWN]
 
 
