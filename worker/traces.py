@@ -20,6 +20,7 @@ from ovam.errors import OvamError, TraceFormatError, TraceMismatchError
 from ovam.tracing.replay import Replay
 from ovam.tracing.stored import StoredPart
 from ovam.tracing.trace import Trace
+from ovam.tracing.trace_files import FORMAT
 from worker.attempts import Attempt
 from worker.device import Priority
 from worker.models import Model
@@ -162,8 +163,12 @@ class Traces:
             start = await self.resources.store.get_start(key, size)
         if start is None:
             raise await self._gone(record, keys.trace(image), field)
+        layout = layout_of(start[0])
+        if layout.header.get("format") != FORMAT:  # an older one, which is read whole
+            whole = await self._file(record, keys.trace(image), field)
+            return await asyncio.to_thread(Trace.from_bytes, whole, self.model.pipeline)
         blocks, positions = sorted(part.blocks), sorted(part.positions)
-        stored = StoredPart.of(layout_of(start[0]), blocks=blocks, evaluations=positions, self_attention=part.self_attention)
+        stored = StoredPart.of(layout, blocks=blocks, evaluations=positions, self_attention=part.self_attention)
         stored.require_whole(start[1])
         parts = await self.resources.store.get_ranges(key, stored.ranges())
         if parts is None:

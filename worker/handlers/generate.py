@@ -53,12 +53,13 @@ def images_of(attempt: Attempt, model: Model, job: GenerateJob, batch: int, room
     """Run the pipeline, a batch of images at a time; image k depends on its own seed alone."""
     with lent(model, job.scheduler) as pipeline:
         evaluations = kept_evaluations(pipeline, job)
-        in_memory = queries_bytes(pipeline, job.capture, model.card, (job.height, job.width), len(evaluations)) <= room
+        of_one = queries_bytes(pipeline, job.capture, model.card, (job.height, job.width), len(evaluations))
         seeds = seeds_of(job)
         groups = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
         for number, group in enumerate(groups):
             attempt.breathe()
             run = partial(run_pipeline, attempt, pipeline, job, group, (number, len(groups)))
+            in_memory = (group.stop - seeds.start) * of_one <= room
             take = partial(captured, pipeline, model.card, job.capture, evaluations, run, in_memory)
             yield from in_either_form(take, replay=job.capture.keep == "replay", label=f"job {attempt.job_id}")
 
