@@ -8,6 +8,7 @@ its size. A collection that is killed between two of them is finished by the nex
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from math import inf
 
@@ -64,13 +65,13 @@ async def unfinished(redis: Redis) -> bool:
 
 
 async def let_go(redis: Redis, store: ArtifactStore, job_id: str) -> None:
-    """Expire a job, and delete its files."""
-    try:
+    """Expire a job, delete its files, and count them no longer."""
+    record = None
+    with suppress(LostJob):  # it was deleted meanwhile
         record = await Ledger(redis).expire(job_id)
-        await usage.give_back(redis, record)
-    except LostJob:
-        log.debug("job %s has no record any more", job_id)
     await store.delete_folder(keys.job_folder(job_id))
+    if record is not None:
+        await usage.give_back(redis, record)
     await usage.forget_size(redis, job_id)
 
 

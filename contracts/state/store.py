@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import uuid4
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, GenericError
 from obstore.store import ObjectStore, from_url
 from pydantic import TypeAdapter
 
@@ -123,8 +123,13 @@ class ArtifactStore:
 
         async def once() -> tuple[bytes, int] | None:
             with in_our_words(), contextlib.suppress(FileNotFoundError):
-                answer = await obstore.get_async(self.store, key, options={"range": (0, length)})
-                return bytes(await answer.bytes_async()), answer.meta["size"]
+                try:
+                    answer = await obstore.get_async(self.store, key, options={"range": (0, length)})
+                    return bytes(await answer.bytes_async()), answer.meta["size"]
+                except GenericError:  # an empty object has no range
+                    if (await obstore.head_async(self.store, key))["size"]:
+                        raise
+                    return b"", 0
             return None
 
         return await self._surely(once)

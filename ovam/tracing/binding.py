@@ -100,6 +100,8 @@ def _sample(tensors: Any) -> bytes:  # noqa: ANN401 - an iterable of tensors
 
 def _adapters(unet: nn.Module) -> Iterator[str]:
     """Name the active adapters, each with a hash of its weights and scales, and its largest scale."""
+    if not getattr(unet, "peft_config", None):
+        return
     tensors: dict[str, dict[str, Tensor]] = {}
     scales: dict[str, dict[str, float]] = {}
     for place, layer in unet.named_modules():
@@ -118,15 +120,17 @@ def _adapters(unet: nn.Module) -> Iterator[str]:
 
 def _image_scales(unet: nn.Module) -> Iterator[str]:
     """Return the scales of an IP-Adapter, whose weights are among the UNet's."""
+    if getattr(unet, "encoder_hid_proj", None) is None:
+        return
     for layer in unet.modules():
         processor = getattr(layer, "processor", None)
         if hasattr(processor, "to_k_ip"):
             yield str(getattr(processor, "scale", None))
 
 
-def _freeu(unet: nn.Module) -> Iterator[str]:
+def _freeu(unet: Any) -> Iterator[str]:  # noqa: ANN401 - a UNet
     """Return FreeU's factors, where they are set."""
-    for place, layer in unet.named_modules():
-        factors = {name: getattr(layer, name, None) for name in FREEU}
+    for number, block in enumerate(getattr(unet, "up_blocks", ())):
+        factors = {name: getattr(block, name, None) for name in FREEU}
         if all(isinstance(value, float | int) for value in factors.values()):
-            yield f"{place} {factors}"
+            yield f"up_blocks.{number} {factors}"

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ovam.errors import CaptureError
 from ovam.tracing.binding import Binding, binding_of
 from ovam.tracing.inputs import Kept, inputs_of
 
@@ -37,13 +36,6 @@ class Given:
     def witness(self, predicted: Float[Tensor, "images channels height width"]) -> None:
         """Keep the middle line of what the UNet predicted: a replay must predict the same."""
         self._witnesses.append(middle_line(predicted).clone())
-
-    def bind(self, unet: nn.Module) -> None:
-        """Raise `CaptureError` if weights or adapters changed during the generation."""
-        now = binding_of(unet)
-        changed = [name for name in now if now[name] != self.binding.get(name)]
-        if changed:
-            raise CaptureError(f"the UNet's {', '.join(changed)} changed during the generation")
 
     def image(self, image: int) -> tuple[Tensor, Tensor, Kept, Tensor]:
         """Return an image's samples, timesteps, other inputs and witnesses, outside of inference mode."""

@@ -149,7 +149,7 @@ class Recorder:
         self._running[get_ident()] = call
 
     @torch.compiler.disable
-    def after(self, unet: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tuple or like one
+    def after(self, _unet: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tuple or like one
         """Check that a finished evaluation called every projection; after the first, the grids decide what stays."""
         call = self._running.pop(get_ident(), None)
         if call is None:
@@ -165,8 +165,6 @@ class Recorder:
             call.settle(self._choice.blocks)
         if call.finished == call.expected:
             call.bind_keys()
-            if call.given is not None:
-                call.given.bind(unet)
 
     def _records(self, unet: Any, caller: Pipeline | None) -> bool:  # noqa: ANN401 - a UNet
         """Whether an evaluation is recorded here: a pipeline's goes to the captures of that pipeline, if it has any."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 from io import BytesIO
 from typing import Any
 
@@ -20,7 +21,6 @@ from ovam.errors import NotReplayableError
 from tests.worker.client import Client
 from tests.worker.jobs import CAT
 from worker import keeping
-from worker.handlers import generate
 from worker.resources import Resources
 from worker.scenes import Tiers
 from worker.traces import Part
@@ -182,11 +182,12 @@ async def test_weights_that_changed_since_the_capture_are_named(client: Client, 
     source = await client.generated()
     worker.scenes.forget_model("tiny")
     unet = (await worker.models.get("tiny")).pipeline.unet
+    before = unet.conv_out.weight.detach().clone()
     with torch.no_grad():
         unet.conv_out.weight.mul_(1.5)
     failed = await client.attributed(source)
     with torch.no_grad():
-        unet.conv_out.weight.div_(1.5)
+        unet.conv_out.weight.copy_(before)
     assert failed.error.code is Code.TRACE_MISMATCH
     assert "weights: " in failed.error.detail
     assert " at capture, " in failed.error.detail
@@ -197,7 +198,7 @@ async def test_what_cannot_be_replayed_is_stored_as_queries(client: Client, monk
     def refused(*_: object, **__: object) -> Any:
         raise NotReplayableError("a ControlNet adds residuals")
 
-    monkeypatch.setattr(generate, "capture_replay", refused)
+    monkeypatch.setattr(sys.modules["worker.handlers.generate"], "capture_replay", refused)
     source = await client.generated()
     assert source.result.keep == "queries"
     assert {file.name for file in await client.store.manifest(source.id, 1)} == {"image-0.png", keys.trace(0)}
