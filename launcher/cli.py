@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from contracts.settings import BadSettingsError, CommonSettings, load, without_secrets
-from launcher import jobs, keys, webhooks
+from launcher import jobs, keys, store, webhooks
 from launcher.children import BAD_SETTINGS, StartError
 from launcher.processes import available, inherited, running
 from launcher.variables import EverySetting, unknown_variables
@@ -30,6 +30,7 @@ app = typer.Typer(
     help="Segment generated images by their attention: words, in the prompt or not, and learned tokens.", no_args_is_help=True
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(store.app, name="store")
 app.add_typer(webhooks.app, name="webhooks")
 add_commands(app)
 jobs.add_commands()

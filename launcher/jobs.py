@@ -10,11 +10,10 @@ from contracts.schema.errors import ServiceError
 from contracts.schema.jobs import JobRecord
 from contracts.state.dead import dead, revived
 from contracts.state.ledger import Ledger, LostJob
-from launcher.reach import FAILED, end, with_redis
+from launcher.reach import FAILED, AsJson, end, with_redis
 from ovam_client.cli.jobs import jobs
 
 PANEL = "Jobs that were given up (OVAM_REDIS_URL)"
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def dead_jobs(

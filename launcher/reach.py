@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 from urllib.parse import quote
 
 import typer
@@ -13,6 +13,7 @@ from contracts.settings import BadSettingsError, CommonSettings, load
 from contracts.state.connections import redis_at
 
 FAILED, BAD_USAGE = 1, 2
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
 

@@ -113,6 +113,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.MODEL_UNSUPPORTED: Answer(500, "The model's attention cannot be read"),
         Code.MODEL_COMPILED: Answer(500, "The model was compiled before its attention was captured"),
         Code.CAPTURE_FAILED: Answer(500, "The attention could not be captured"),
+        Code.NOT_REPLAYABLE: Answer(500, "The generation cannot be replayed"),
         Code.TRACE_UNREADABLE: Answer(500, "The trace could not be read"),
         Code.TRACE_MISMATCH: Answer(500, "The trace is of another build of the model"),
         Code.INTERNAL: Answer(500, "Internal error"),

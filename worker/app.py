@@ -34,7 +34,7 @@ from worker.monitor import watched
 from worker.occupant import Occupant
 from worker.presence import Offer, beat_forever, read_offers
 from worker.resources import Resources
-from worker.scenes import SceneCache
+from worker.scenes import Tiers
 from worker.settings import WorkerSettings
 from worker.sizes import run_here
 from worker.tasks import docket_worker, job_task, lanes, open_docket
@@ -55,7 +55,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     except (ValueError, RuntimeError) as error:
         raise BadSettingsError(str(error)) from error
     hide_progress_bars()
-    scenes = SceneCache(settings.trace_cache_bytes)
+    scenes = Tiers(device, hot=settings.device_cache_bytes, warm=settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
     with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as crf:
         async with redis_at(settings.redis_url) as redis:
@@ -85,7 +85,7 @@ async def prepare(resources: Resources) -> None:
 async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
     settings = resources.settings
-    offers = await asyncio.to_thread(read_offers, settings.models, settings.default)
+    offers = await asyncio.to_thread(read_offers, settings.models, settings.default, settings.keep)
     dtype = chosen_dtype(settings.dtype, resources.device)
     offers = [replace(offer, card=run_here(offer.card, settings, resources.device, dtype)) for offer in offers]
     attempts: set[Attempt] = set()

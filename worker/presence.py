@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Keep
 from contracts.schema.models import ModelCard
 from contracts.schema.workers import Heartbeat
 from contracts.settings import BadSettingsError
@@ -29,12 +30,16 @@ class Offer:
     vocabulary: str
 
 
-def read_offers(sources: Mapping[str, str], default: str) -> list[Offer]:
-    """Describe every model whose configuration can be read. BadSettingsError when the default model's cannot."""
+def read_offers(sources: Mapping[str, str], default: str, keep: Keep = "replay") -> list[Offer]:
+    """Describe every model whose configuration can be read, and what is kept of its images by default.
+
+    BadSettingsError when the default model's cannot.
+    """
     offers = []
     for name, source in sources.items():
         try:
-            offers.append(Offer(read_card(name, source, default=name == default), read_vocabulary(source)))
+            card = read_card(name, source, default=name == default).model_copy(update={"default_keep": keep})
+            offers.append(Offer(card, read_vocabulary(source)))
         except Exception as error:  # whatever is wrong with one model, the others are offered
             reason = str(error) if isinstance(error, ServiceError) else f"model {name!r}: {error}"
             if name == default:

@@ -27,7 +27,7 @@ class Selected:
 
     def queries(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
         """Return the queries of the selected evaluations and heads."""
-        return _taken(_taken(self.block.queries, 0, self.evaluations), 1, self.heads)
+        return _taken(_taken(self.block.queries, 0, self.block.rows(self.evaluations)), 1, self.heads)
 
     def keys(self, embedding: Float[Tensor, "tokens text_width"]) -> Float[Tensor, "heads tokens head_dim"]:
         """Project an embedding to keys, scaled, of the selected heads."""

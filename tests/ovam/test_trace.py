@@ -40,9 +40,10 @@ def test_a_trace_is_as_large_as_all_of_its_tensors(trace: ovam.Trace) -> None:
     assert more.nbytes == trace.nbytes + queries.nbytes * 1.5
 
 
-def test_only_floating_types_can_hold_queries(trace: ovam.Trace) -> None:
-    with pytest.raises(InvalidArgumentError, match="dtype"):
-        trace.to_bytes(dtype=torch.int8)
+def test_only_floating_types_and_eight_bits_can_hold_queries(trace: ovam.Trace) -> None:
+    for dtype in (torch.int16, torch.uint8, torch.bool):
+        with pytest.raises(InvalidArgumentError, match="dtype"):
+            trace.to_bytes(dtype=dtype)
 
 
 def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:

@@ -43,6 +43,7 @@ def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
     return ModelCard(
         name=name,
         source="nowhere",
+        default_keep="queries",
         family="sd1",
         text_width=8,
         max_tokens=40,
@@ -160,6 +161,7 @@ class InTestWorker:
             evaluations=steps,
             timesteps=[float(step) for step in range(steps)],
             blocks=card().blocks,
+            keep=job.capture.keep,
             self_attention=job.capture.self_attention,
             images=[
                 GeneratedImage(index=index, seed=job.seed + index, image=stored[name], trace_bytes=1)

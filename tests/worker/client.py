@@ -17,6 +17,7 @@ from docket import Docket
 from PIL import Image
 from redis.asyncio import Redis
 
+import ovam
 from contracts.schema.images import ImagesResult
 from contracts.schema.jobs import AnyJob, JobRecord, State
 from contracts.schema.models import ModelCard
@@ -148,6 +149,14 @@ class Client:
 
     async def stored(self, folder: str) -> list[str]:
         return [key async for key in self.store.keys_below(folder)]
+
+    async def trace(self, record: JobRecord, pipeline: Any, image: int = 0) -> ovam.Trace:
+        """An image's trace as the store has it, in whichever form."""
+        assert isinstance(record.result, ImagesResult)
+        if record.result.keep == "queries":
+            return ovam.Trace.from_bytes(await self.artifact(record, keys.trace(image)), pipeline)
+        replay = ovam.Replay.from_bytes(await self.artifact(record, keys.replay(image)))
+        return replay.trace(pipeline, self_attention=True)
 
     async def artifact(self, record: JobRecord, name: str) -> bytes:
         data = await self.store.get(f"{keys.attempt_folder(record.id, record.attempt)}/{name}")

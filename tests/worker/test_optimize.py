@@ -108,7 +108,7 @@ async def test_a_tokens_card_says_how_to_learn_it_again(client: Client) -> None:
 async def test_a_job_learns_as_the_library_does(client: Client, worker: Resources) -> None:
     source = await client.generated()
     pipeline = (await worker.models.get("tiny")).pipeline
-    trace = ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), pipeline).to(dtype=torch.float32)
+    trace = (await client.trace(source, pipeline)).to(dtype=torch.float32)
     options = {
         "loss": "cross_entropy_minmax", "optimizer": "sgd", "learning_rate": 30.0, "epochs": 12, "patience": 9,
         "blocks": ["up"], "evaluations": [0, 2],
