@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from contracts.schema import workers
-from worker.scenes import SceneCache
+from worker.scenes import Tiers
 from worker.timing import PHASES, Timing
 
 SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -61,7 +61,7 @@ class Metrics:
 class Memory:
     """What a worker holds in memory, read whenever it is asked for."""
 
-    def __init__(self, scenes: SceneCache, device: torch.device) -> None:
+    def __init__(self, scenes: Tiers, device: torch.device) -> None:
         self._scenes = scenes
         self._device = device
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from contracts.schema.attribute import AttributeJob
 from contracts.schema.errors import ServiceError
 from contracts.schema.images import ImagesResult
-from contracts.schema.jobs import AnyJob, utc_now
+from contracts.schema.jobs import AnyJob, JobRecord, utc_now
 from contracts.schema.probe import ProbeJob
 from contracts.schema.workers import Heartbeat
 from contracts.state import keys
@@ -39,19 +39,25 @@ async def left_to_others(resources: Resources, job_id: str) -> timedelta | None:
 
 
 async def waits_for_its_trace(resources: Resources, job: AnyJob, age: timedelta) -> bool:
-    """Whether a question should still wait for the worker that has its trace in memory: no longer than it takes to read it."""
+    """Whether a question should still wait for the worker that has its trace in memory: no longer than it takes without."""
     if not isinstance(job, AttributeJob | ProbeJob):
         return False
     source = await resources.ledger.find(job.job_id)
     if source is None or not isinstance(source.result, ImagesResult) or job.image >= len(source.result.images):
         return False
-    size = source.result.images[job.image].trace_bytes
     here = (source.id, source.attempt, job.image) in resources.scenes
-    if here or age + SOONEST_LOOK > timedelta(seconds=size / READ_BYTES_PER_SECOND):
+    if here or age + SOONEST_LOOK > time_without_it(source, source.result, job.image):
         return False
     holder = text(await resources.redis.get(keys.holder(source.id)) or "")
     beat = await run_of(resources.redis, holder) if holder and holder != resources.occupant.holder else None
-    return beat is not None and beat.state == "ready" and beat.trace_cache_bytes >= size and not is_full(beat, resources)
+    return beat is not None and beat.state == "ready" and beat.trace_cache_bytes > 0 and not is_full(beat, resources)
+
+
+def time_without_it(source: JobRecord, images: ImagesResult, image: int) -> timedelta:
+    """How long another worker takes to have a trace: to read it, or to compute it again by its replay, as the image took once."""
+    if images.keep == "replay" and source.started_at and source.finished_at:
+        return (source.finished_at - source.started_at) / len(images.images)
+    return timedelta(seconds=images.images[image].trace_bytes / READ_BYTES_PER_SECOND)
 
 
 async def run_of(redis: Redis, holder: str) -> Heartbeat | None:
