@@ -209,9 +209,10 @@ async def test_a_class_starts_from_a_word_a_row_or_a_class_of_a_token_whose_back
     initial = [EmbeddingInitial(embedding=[0.5] * 32), TokenInitial(token="first@1", class_name="cat")]
     await client.run(asked(client, source, "mixed", **two, initial=initial))
     assert torch.equal(await rows(client, "mixed"), torch.stack([first[0], torch.full((32,), 0.5), first[1]]))
-    initial = [TokenInitial(token="first", class_name="dog"), TokenInitial(token="mixed", class_name="cat")]
+    initial = [TokenInitial(token="first", class_name="dog"), TokenInitial(token="words", class_name="cat")]
     await client.run(asked(client, source, "both", **two, initial=initial))
-    assert torch.equal(await rows(client, "both"), torch.stack([first[0], first[2], torch.full((32,), 0.5)]))
+    assert torch.equal(await rows(client, "both"), torch.stack([first[0], first[2], words[1]]))
+    assert not torch.equal(first[0], words[0])  # the background is the first token's
 
 
 @pytest.mark.parametrize(
