@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.crf import crf
 from benchmarks.gateway import gateway_import
+from benchmarks.growth import growth
 from benchmarks.library import capture, optimisation, self_attention
 from benchmarks.over_http import attribute, targets, worker_memory
 from benchmarks.report import summarise, write
@@ -18,6 +20,8 @@ from benchmarks.speed import attribution, learning
 MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "attribution": attribution,
     "learning": learning,
+    "crf": crf,
+    "growth": growth,
     "capture": capture,
     "self_attention": self_attention,
     "attribute": attribute,
@@ -56,7 +60,7 @@ def main(words: Sequence[str]) -> int:
     asked = options(words)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = 1 if asked.cpu_time else asked.threads
-    setup = Setup(asked.model.resolve(), asked.repeats, asked.seconds, threads, device, asked.cpu_time)
+    setup = Setup(asked.model.resolve(), asked.repeats, asked.seconds, threads, device, asked.results, asked.cpu_time)
     if threads:
         torch.set_num_threads(threads)
     around = circumstances(setup)  # before anything runs: the load is to be that of others

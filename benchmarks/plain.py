@@ -3,15 +3,18 @@
 Every block and evaluation apart, all softmaxes kept, every map resized, in single precision.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, interpolate
 
-import ovam
+if TYPE_CHECKING:
+    from ovam.tracing.trace import Trace
 
 
-def heatmaps(trace: ovam.Trace, embedding: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens height width"]:
+def heatmaps(trace: "Trace", embedding: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens height width"]:
     """Eq. 3 to 5 as they stand, on the largest grid."""
     size = max((block.grid for block in trace.blocks), key=lambda grid: grid[0] * grid[1])
     kept = []
@@ -27,7 +30,7 @@ def heatmaps(trace: ovam.Trace, embedding: Float[Tensor, "tokens width"]) -> Flo
 
 
 def epoch(
-    trace: ovam.Trace, tokens: Float[Tensor, "classes width"], target: Float[Tensor, "classes height width"], rate: float
+    trace: "Trace", tokens: Float[Tensor, "classes width"], target: Float[Tensor, "classes height width"], rate: float
 ) -> Float[Tensor, "classes width"]:
     """One step of gradient descent on Eq. 7, the gradient by autograd."""
     rows = tokens.detach().requires_grad_()

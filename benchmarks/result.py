@@ -33,6 +33,8 @@ class Setup:
     """CPU threads of torch, here and in the worker; torch's own choice without it."""
     device: str = "cpu"
     """Where the library is measured; the service chooses for itself."""
+    results: Path = ROOT / "benchmarks" / "results"
+    """Folder that is written to."""
     cpu_time: bool = False
     """Count the processor's seconds instead of the clock's where the library is compared with the plain reference."""
 
@@ -98,7 +100,7 @@ def circumstances(setup: Setup) -> dict[str, object]:
         "busy": load > BUSY * cores,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
     }
 
 
@@ -111,6 +113,14 @@ def cpu() -> str:
     """The processor's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def version(package: str) -> str:
+    """A package's version."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def commit() -> str:

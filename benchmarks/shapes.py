@@ -1,12 +1,15 @@
 """Traces with the shapes of known models and random values, so that speed can be measured without their weights."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-import ovam
 from ovam.tracing.blocks import Block
+
+if TYPE_CHECKING:
+    from ovam.tracing.trace import Trace
 
 RADIUS = 0.5  # of the disc, where an image's half width is 1
 
@@ -37,22 +40,30 @@ SD15 = Shapes("SD 1.5", ((64, 8, 40, 5), (32, 8, 80, 5), (16, 8, 160, 5)), 768, 
 SDXL = Shapes("SDXL", ((64, 10, 64, 10), (32, 20, 64, 60)), 2048, 1024)
 
 
-def random_trace(
+def random_blocks(
     shapes: Shapes, evaluations: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-) -> ovam.Trace:
-    """Return a trace of random queries; scores are as wide as trained models' are."""
+) -> tuple[Block, ...]:
+    """Return blocks with random queries and keys; scores are as wide as trained models' are."""
     torch.manual_seed(0)
-    blocks = []
+    blocks: list[Block] = []
     for side, heads, length, count in shapes.grids:
         for _ in range(count):
-            to_k = nn.Linear(shapes.width, heads * length, bias=False, device=device, dtype=dtype).requires_grad_(
-                requires_grad=False
-            )
+            to_k = nn.Linear(shapes.width, heads * length, bias=False, device=device, dtype=dtype)
             queries = torch.randn(evaluations, heads, side * side, length, device=device, dtype=dtype)
+            to_k.requires_grad_(requires_grad=False)
             blocks.append(Block(f"{side}.{len(blocks)}", (side, side), 3 * length**-0.5, queries, to_k))
-    steps = tuple(range(evaluations))
-    size = (shapes.grids[0][0],) * 2
-    return ovam.Trace(tuple(blocks), steps, (*map(float, steps),), size, (shapes.image,) * 2, "conditional")
+    return tuple(blocks)
+
+
+def random_trace(
+    shapes: Shapes, evaluations: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> "Trace":
+    """Return a trace of `random_blocks`."""
+    from ovam.tracing.trace import Trace  # noqa: PLC0415 - needs diffusers, which measuring kernels does not
+
+    steps, grid, size = tuple(range(evaluations)), (shapes.grids[0][0],) * 2, (shapes.image,) * 2
+    blocks = random_blocks(shapes, evaluations, dtype, device)
+    return Trace(blocks, steps, (*map(float, steps),), grid, size, "conditional")
 
 
 def random_rows(shapes: Shapes, tokens: int, seed: int = 0, device: torch.device | str = "cpu") -> Tensor:
