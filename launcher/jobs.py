@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from contracts.schema.errors import ServiceError
 from contracts.schema.jobs import JobRecord
 from contracts.state.dead import dead, revived
-from contracts.state.ledger import Ledger, LostJob
+from contracts.state.ledger import Ledger
+from contracts.state.transitions import LostJob
 from launcher.state import FAILED, end, with_redis
 
 app = typer.Typer(help="Look at jobs that were given up, and let them run again.", no_args_is_help=True)
