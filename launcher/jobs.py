@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from contracts.schema.errors import ServiceError
 from contracts.schema.jobs import JobRecord
 from contracts.state.dead import dead, revived
-from contracts.state.ledger import Ledger, LostJob
+from contracts.state.ledger import Ledger
+from contracts.state.transitions import LostJob
 from launcher.reach import FAILED, AsJson, end, with_redis
 from ovam_client.cli.jobs import jobs
 

@@ -16,7 +16,7 @@ from service.integrations import openai_images
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, opened
-from service.routes import attribute, generate, health, image, jobs, methods, models, optimize, probe, tokens
+from service.routes import attribute, generate, health, image, jobs, methods, models, optimize, probe, tokens, webhooks
 from service.settings import GatewaySettings
 
 DESCRIPTION = """Generate images with Stable Diffusion, then ask where in them anything is: words, in the prompt or not, and
@@ -26,7 +26,20 @@ when it ends within `Prefer: wait=N`."""
 
 ROUTERS = [
     module.router
-    for module in (generate, image, attribute, probe, optimize, jobs, tokens, models, methods, openai_images, health)
+    for module in (
+        generate,
+        image,
+        attribute,
+        probe,
+        optimize,
+        jobs,
+        tokens,
+        webhooks,
+        models,
+        methods,
+        openai_images,
+        health,
+    )
 ]
 EXPOSED = [  # headers of answers that a page of another origin may read
     "X-Content-Type-Options",

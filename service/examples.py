@@ -80,6 +80,7 @@ ATTRIBUTE_TOGETHER: Json = {
     "softmax": "together",
     "distractors": [{"word": "sky"}, {"prompt": "a photograph of a paved road", "word": "paved road"}],
 }
+SECRET: Json = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="}
 OPTIMIZE: Json = {
     "name": "car",
     "classes": ["car"],

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import RedisError
 
 from contracts.schema.jobs import JobRecord, Progress, utc_now
-from contracts.state.ledger import CancelRequested, Ledger, LostJob, wanted
+from contracts.state.ledger import Ledger
+from contracts.state.transitions import CancelRequested, LostJob, wanted
 from worker.device import DeviceGate, Priority, turn
 from worker.occupant import Occupant
 from worker.timing import Timing

@@ -9,7 +9,7 @@ from docket import Docket
 from contracts.schema.jobs import utc_now
 from contracts.state import keys, turns
 from contracts.state.keys import text
-from contracts.state.ledger import LostJob
+from contracts.state.transitions import LostJob
 from worker.resources import Resources
 
 LOOK_SECONDS = 1.0

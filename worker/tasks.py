@@ -17,8 +17,9 @@ from contracts.schema.errors import Code, Failure
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys, turns
 from contracts.state.dockets import JobDocket
-from contracts.state.ledger import Ledger, LostJob
+from contracts.state.ledger import Ledger
 from contracts.state.results import put_aside
+from contracts.state.transitions import LostJob
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of

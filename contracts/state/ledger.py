@@ -19,7 +19,7 @@ not started is canceled at once. `wanted(record, attempt)` is the same check of 
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -30,6 +30,7 @@ from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, S
 from contracts.state import dead, keys, outbox, paces, rates, usage
 from contracts.state.keys import text
 from contracts.state.registry import NewToken, enter, numbered
+from contracts.state.transitions import LostJob, finished, held, naming_tokens, running, stopped, wanted
 
 REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
 MAX_EVENTS = 2000  # per job
@@ -37,14 +38,6 @@ KEPT_EVENTS = 200  # of a job that has ended, about
 INNOCENT_ATTEMPTS = 5  # times the deaths that are allowed: a job that is never to blame ends, too
 PAGE = 100  # records read at once for a listing
 MOST_PAGES = 10  # read for one listing, however few of them it wants
-
-
-class LostJob(Exception):  # noqa: N818  # not an error: the work is simply no longer wanted
-    """The attempt no longer holds the job: it was canceled, deleted, or given to another worker."""
-
-
-class CancelRequested(LostJob):
-    """The attempt still holds the job, but its client wants it to stop."""
 
 
 class Ledger:
@@ -104,7 +97,7 @@ class Ledger:
         Fails the job when too many workers have died at it. One that died with another job on its device does not count,
         unless that has happened very often.
         """
-        blamed = await self._was_on_device(job_id)
+        blamed = await self._was_on_device(job_id, holder)
 
         def take(record: JobRecord) -> JobRecord:
             if record.state.final:
@@ -132,9 +125,14 @@ class Ledger:
             await pipe.execute()
         return record
 
-    async def _was_on_device(self, job_id: str) -> bool:
-        """Whether the job was on the device of the worker that held it last, or nothing else is known to have been."""
+    async def _was_on_device(self, job_id: str, claimant: str) -> bool:
+        """Whether the job was on the device of the worker that held it last, or nothing else is known to have been.
+
+        One that claims it again is alive: it had lost Redis.
+        """
         holder = await self.redis.get(keys.holder(job_id))
+        if claimant and holder and text(holder) == claimant:
+            return False
         there = await self.redis.get(keys.on_device(text(holder))) if holder else None
         return not there or text(there) == job_id
 
@@ -299,49 +297,3 @@ def event_of(record: JobRecord) -> dict[str, str]:
     """The part of a job's record that its event stream carries."""
     name = "progress" if record.state is State.RUNNING and record.progress else "state"
     return {"event": name, "data": record.model_dump_json(include={"id", "state", "progress", "error"})}
-
-
-def held(record: JobRecord, attempt: int) -> JobRecord:
-    """The record, if the attempt still holds it, started or not."""
-    if record.attempt != attempt or not record.claimed or record.state.final:
-        raise LostJob(record.id)
-    return record
-
-
-def running(record: JobRecord) -> JobRecord:
-    """The record of a job that runs, since now or for a while."""
-    return record if record.state is State.RUNNING else record.changed(state=State.RUNNING, started_at=utc_now())
-
-
-def wanted(record: JobRecord, attempt: int) -> JobRecord:
-    """The record, if the attempt still holds it and should continue."""
-    if held(record, attempt).cancel_requested or record.is_late():
-        raise CancelRequested(record.id)
-    return record
-
-
-def naming_tokens(record: JobRecord, references: Sequence[str]) -> JobRecord:
-    """The record with the versions that its tokens got in its result."""
-    return record if record.result is None or not references else record.changed(result=record.result.named(references))
-
-
-def stopped(record: JobRecord, result: AnyResult | None = None) -> JobRecord:
-    """The record of a job that was canceled, by its client or by its deadline, with what it kept."""
-    error = None
-    if record.is_late() and not record.cancel_requested and result is None:
-        detail = f"the job had not ended when its deadline, {record.deadline:%Y-%m-%d %H:%M:%S} UTC, passed"
-        error = Failure(code=Code.DEADLINE_PASSED, detail=detail)
-    return finished(record, State.CANCELED, result=result, error=error)
-
-
-def finished(
-    record: JobRecord,
-    state: State,
-    *,
-    result: AnyResult | None = None,
-    error: Failure | None = None,
-) -> JobRecord:
-    """The record in a final state; its time to live starts now."""
-    now: datetime = utc_now()
-    life = record.expires_at - record.created_at
-    return record.changed(state=state, result=result, error=error, finished_at=now, expires_at=now + life)

@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from typing import cast
 from urllib.parse import urlsplit
 
 import httpcore2
@@ -89,7 +90,7 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, *, private: bool) -> None:
         self.private = private
-        self.network: httpcore2.AsyncNetworkBackend = httpcore2.AnyIOBackend()
+        self.network = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
 
     async def connect_tcp(
         self,

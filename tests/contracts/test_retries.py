@@ -76,3 +76,11 @@ async def test_one_that_waits_for_its_time_takes_no_turn_of_its_tenant(redis: Re
     await ledger.put_back(record.id, attempt, AWAY, max_attempts=3)
     assert await redis.zcard(keys.waiting(keys.DOCKET, "a")) == 1
     assert await due(redis, keys.DOCKET, "a") == []
+
+
+async def test_a_worker_that_had_lost_redis_and_claims_a_job_again_has_not_died(redis: Redis) -> None:
+    ledger, record = Ledger(redis), await filed(redis)
+    await ledger.claim(record.id, max_attempts=3, holder="one")
+    await redis.set(keys.on_device("one"), record.id)
+    assert (await ledger.claim(record.id, max_attempts=3, holder="one")).deaths == 0
+    assert (await ledger.claim(record.id, max_attempts=3, holder="two")).deaths == 1

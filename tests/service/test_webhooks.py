@@ -19,6 +19,7 @@ from contracts.schema.jobs import utc_now
 from contracts.schema.webhooks import Delivery
 from contracts.state import keys, outbox
 from contracts.state.outbox import Outbox
+from service.access import needed
 from service.app import create_app
 from service.settings import GatewaySettings
 from service.webhooks import sender, targets
@@ -340,3 +341,18 @@ async def test_a_service_may_send_none(settings: GatewaySettings) -> None:
 async def test_states_that_do_not_exist_are_refused(client: httpx2.AsyncClient, events: str) -> None:
     headers = {"Webhook": "https://example.org/", "Webhook-Events": events}
     assert_problem(await client.post("/v1/generate", json=CAR, headers=headers), 422, "invalid-request")
+
+
+async def test_the_secret_is_got_and_replaced_over_http(client: httpx2.AsyncClient, redis: Redis) -> None:
+    first = await client.get("/v1/webhooks/secret")
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-store")
+    assert [first.json()["secret"]] == await Outbox(redis).secrets("")
+    second = await client.post("/v1/webhooks/secret")
+    assert second.json() != first.json()
+    assert await Outbox(redis).secrets("") == [second.json()["secret"], first.json()["secret"]]
+    assert (await client.get("/v1/webhooks/secret")).json() == second.json()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_key_that_only_reads_does_not_get_the_secret(method: str) -> None:
+    assert needed(method, "/v1/webhooks/secret") == "generate"

@@ -6,7 +6,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
 
 from contracts.rules.estimates import estimate
 from contracts.schema.estimates import Estimate
@@ -15,9 +17,16 @@ from contracts.schema.models import ModelCard
 from contracts.state import keys
 from tests.worker.client import Client
 from tests.worker.jobs import CAT, DOG, real_image
+from worker.cards import read_card
 from worker.schedulers import EVALUATIONS, names, new_scheduler, read_scheduler
-from worker.settings import BUNDLED
+from worker.settings import BUNDLED, WorkerSettings
+from worker.sizes import run_here
 
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
 quietly = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of schedulers that call NumPy with tensors
 with_worker = pytest.mark.usefixtures("worker")
 
@@ -135,3 +144,19 @@ def test_memory_is_estimated_to_a_factor_of_two() -> None:
     done = subprocess.run([sys.executable, "-c", MEASURE, str(BUNDLED)], cwd=root, capture_output=True, text=True, check=True)
     measured, estimated_bytes = map(int, done.stdout.split())
     assert measured / 2 < estimated_bytes < measured * 2, (measured, estimated_bytes)
+
+
+def test_a_card_says_how_a_worker_runs_the_model() -> None:
+    card = read_card("world", str(BUNDLED), default=True)
+    here = run_here(card, WorkerSettings(batch_images=3), torch.device("cpu"), torch.float16).sizes
+    assert (here.number_bytes, here.batch_images, here.on_cpu, here.parameters) == (2, 3, True, card.sizes.parameters)
+    assert here.device_bytes > 1 << 28
+    assert run_here(card.model_copy(update={"sizes": None}), WorkerSettings(), torch.device("cpu"), torch.float32).sizes is None
+
+
+def test_the_bundled_models_parameters_are_those_of_its_weights() -> None:
+    stored = 0
+    for file in BUNDLED.glob("*/*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            stored += sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
+    assert read_card("world", str(BUNDLED), default=True).sizes.parameters == pytest.approx(stored, rel=0.01)

@@ -28,8 +28,8 @@ from contracts.schema.optimize import (
     WordInitial,
 )
 from contracts.state import keys
-from contracts.state.ledger import CancelRequested, LostJob
 from contracts.state.registry import Registry
+from contracts.state.transitions import CancelRequested, LostJob
 from ovam.core.label_maps import indexed_png
 from ovam.core.schedules import Step
 from ovam.learning.initial import initial_tokens

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 
 from contracts.schema.jobs import JobRecord, Progress, State
 from contracts.state import keys
-from contracts.state.ledger import CancelRequested, Ledger, LostJob
+from contracts.state.ledger import Ledger
+from contracts.state.transitions import CancelRequested, LostJob
 from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.attempts import Attempt
