@@ -97,6 +97,7 @@ class Tiers:
         self.device = device
         self.hot = SceneCache(0 if device.type == "cpu" else hot)
         self.warm = SceneCache(warm)
+        self.hits = self.misses = 0
         self._locks: WeakValueDictionary[SceneKey, asyncio.Lock] = WeakValueDictionary()
 
     def __len__(self) -> int:
@@ -134,7 +135,10 @@ class Tiers:
 
     def get(self, key: SceneKey) -> Scene | None:
         """A scene, if it is here."""
-        return self.hot.get(key) or self.warm.get(key)
+        scene = self.hot.get(key) or self.warm.get(key)
+        self.hits += scene is not None
+        self.misses += scene is None
+        return scene
 
     def lock(self, key: SceneKey) -> asyncio.Lock:
         """A lock that all have in common who want one scene: the first fetches it."""

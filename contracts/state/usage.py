@@ -53,10 +53,10 @@ def charge(pipe: Pipeline, record: JobRecord) -> None:
 
 async def give_back(redis: Redis, record: JobRecord) -> None:
     """Count the files of a job no longer: it is deleted."""
-    await forget_size(redis, record.id)
     if record.tenant and (size := bytes_of(record)):
         names = keys.kept(record.tenant), keys.bytes_kept(record.tenant)
         await redis.eval(GIVE_BACK, len(names), *names, member(record, size), str(size))
+    await forget_size(redis, record.id)
 
 
 async def forget_size(redis: Redis, job_id: str) -> None:
