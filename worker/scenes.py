@@ -114,16 +114,6 @@ class Tiers:
         """Memory that all may take."""
         return self.hot.budget + self.warm.budget
 
-    @property
-    def hits(self) -> int:
-        """How often a scene was found."""
-        return self.hot.hits + self.warm.hits
-
-    @property
-    def misses(self) -> int:
-        """How often a scene was in neither."""
-        return self.warm.misses
-
     def __contains__(self, key: SceneKey) -> bool:
         """Whether a scene is here; looking does not use it."""
         return key in self.hot or key in self.warm
