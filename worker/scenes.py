@@ -42,7 +42,6 @@ class SceneCache:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.nbytes = 0
-        self.hits = self.misses = 0
         self._scenes: OrderedDict[SceneKey, tuple[str, Scene]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -56,9 +55,7 @@ class SceneCache:
     def get(self, key: SceneKey) -> Scene | None:
         """A scene, if it is here."""
         if key not in self._scenes:
-            self.misses += 1
             return None
-        self.hits += 1
         self._scenes.move_to_end(key)
         return self._scenes[key][1]
 
