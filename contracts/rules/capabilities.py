@@ -75,9 +75,7 @@ def given(request: Schema) -> dict[str, Any]:
 
 
 def check(job: GenerateJob, card: ModelCard) -> None:
-    """Raise size-not-divisible, unknown-scheduler, settings-contradict or selection-invalid for what cannot be done."""
-    check_multiple(job.height, card, field="height")
-    check_multiple(job.width, card, field="width")
+    """Raise unknown-scheduler, settings-contradict or selection-invalid for what a model cannot do; sizes are checked before."""
     if job.scheduler not in card.schedulers:
         detail = f"`scheduler` is {job.scheduler!r}; allowed for model {card.name!r}: {', '.join(card.schedulers)}"
         raise ServiceError(Code.UNKNOWN_SCHEDULER, detail, field="scheduler", value=job.scheduler)
