@@ -109,6 +109,17 @@ def test_half_precision_replays_within_its_own_rounding(family: str, dtype: torc
     assert distance(replay.trace(pipeline, self_attention=True, memory=ONE), alone) == 0
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 5e-3), (torch.float16, 0.02), (torch.bfloat16, 0.1)])
+def test_a_gpu_replays_within_its_own_rounding(dtype: torch.dtype, bound: float) -> None:
+    pipeline = tiny_family("sd1").to("cuda", dtype)
+    trace, replay = both(pipeline, "sd1")
+    again = ovam.Replay.from_bytes(replay.to_bytes()).trace(pipeline, self_attention=True)
+    assert again.blocks[0].queries.is_cuda
+    assert distance(again, trace) < bound
+
+
 @given(count=some.integers(1, 6), rows=some.integers(1, 6), data=some.data())
 @settings(max_examples=10)
 def test_any_part_in_any_batches_is_the_part_of_the_whole(count: int, rows: int, data: some.DataObject) -> None:
