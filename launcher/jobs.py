@@ -1,4 +1,4 @@
-"""`ovam jobs`: look at jobs that were given up, and let them run again."""
+"""`ovam jobs dead` and `requeue`: look at jobs that were given up, and let them run again."""
 
 import json
 from typing import Annotated
@@ -11,14 +11,13 @@ from contracts.schema.jobs import JobRecord
 from contracts.state.dead import dead, revived
 from contracts.state.ledger import Ledger
 from contracts.state.transitions import LostJob
-from launcher.state import FAILED, end, with_redis
+from launcher.reach import FAILED, AsJson, end, with_redis
+from ovam_client.cli.jobs import jobs
 
-app = typer.Typer(help="Look at jobs that were given up, and let them run again.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+PANEL = "Jobs that were given up (OVAM_REDIS_URL)"
 
 
-@app.command("dead")
-def list_dead(
+def dead_jobs(
     job_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this job's whole record.")] = None,
     *,
     as_json: AsJson = False,
@@ -39,7 +38,6 @@ def list_dead(
             typer.echo("no job was given up", err=True)
 
 
-@app.command()
 def requeue(job_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: AsJson = False) -> None:
     """Let a job that was given up run again, as if it were new. A worker takes it within half a minute."""
 
@@ -53,6 +51,12 @@ def requeue(job_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: As
     except ServiceError as error:
         end(error.detail, FAILED)
     typer.echo(record.model_dump_json() if as_json else f"{record.id} is {record.state}")
+
+
+def add_commands() -> None:
+    """Give the client's `ovam jobs` the commands that need the gateways' Redis."""
+    jobs.command("dead", rich_help_panel=PANEL)(dead_jobs)
+    jobs.command(rich_help_panel=PANEL)(requeue)
 
 
 def described(record: JobRecord) -> str:

@@ -11,13 +11,12 @@ from pydantic import ValidationError
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
 from contracts.state.keyring import KeyNameError, Keyring
-from launcher.state import BAD_USAGE, FAILED, end, with_redis
+from launcher.reach import BAD_USAGE, FAILED, AsJson, end, with_redis
 
 QUEUED = 64  # jobs of a key's tenant that may wait in a lane, unless said otherwise: a quarter of what fits
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The key's name: a-z, 0-9, '.', '_' and '-'.")]
 
 

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from launcher.variables import API_KEY
+from ovam_client.drivers import KEY
 
 ANSWERS_WITHIN = 5.0  # seconds
 GLANCE_SECONDS = 1.0  # between the two looks whose difference is a rate, when there is but one table
@@ -116,7 +116,7 @@ def fetched(http: httpx2.Client) -> Samples:
     try:
         answer = http.get("/metrics")
         if answer.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-            raise UnreachableError(f"{where}: {answer.json()['detail']}; put a key with the scope admin into {API_KEY}")
+            raise UnreachableError(f"{where}: {answer.json()['detail']}; put a key with the scope admin into {KEY}")
         answer.raise_for_status()
         found: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
         for family in text_string_to_metric_families(answer.text):

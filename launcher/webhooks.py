@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from contracts.schema.webhooks import Delivery
 from contracts.state.outbox import Outbox
-from launcher.state import FAILED, end, with_redis
+from launcher.reach import FAILED, end, with_redis
 
 app = typer.Typer(help="See what webhooks could not tell, send it again, read and change secrets.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -7,6 +7,7 @@ What a client then sees is decided in one place as well: `service.resources.reso
 import re
 from dataclasses import dataclass, field
 
+import structlog
 from fastapi import Request
 from redis.exceptions import RedisError
 from starlette.routing import get_route_path
@@ -53,6 +54,7 @@ class Access:
             try:
                 admission = await admitted(scope)
                 client = Client(admission.card.tenant, admission.card.limits)
+                structlog.contextvars.bind_contextvars(tenant=client.tenant)
                 headers = limits.headers(admission)
                 check_scope(admission, needed(scope["method"], get_route_path(scope)))
             except RefusalError as error:

@@ -12,6 +12,7 @@ from ovam import __version__
 from service import docs, openapi, problems, tracing
 from service.access import Access
 from service.guard import Guard
+from service.integrations import openai_images
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, opened
@@ -24,7 +25,21 @@ when it ends within `Prefer: wait=N`."""
 
 
 ROUTERS = [
-    module.router for module in (generate, image, attribute, probe, optimize, jobs, tokens, webhooks, models, methods, health)
+    module.router
+    for module in (
+        generate,
+        image,
+        attribute,
+        probe,
+        optimize,
+        jobs,
+        tokens,
+        webhooks,
+        models,
+        methods,
+        openai_images,
+        health,
+    )
 ]
 EXPOSED = [  # headers of answers that a page of another origin may read
     "X-Content-Type-Options",

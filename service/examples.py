@@ -43,6 +43,8 @@ CAPTURE: Json = {
     "mid_block": False,
     "evaluations": "all",
     "heads": "all",
+    "keep": "replay",
+    "precision": None,
     "self_attention": True,
 }
 GENERATE_JOB: Json = GENERATE | {
@@ -133,6 +135,7 @@ SUCCEEDED: Json = QUEUED | {
         "evaluations": 30,
         "timesteps": [float(step) for step in range(958, 0, -33)],
         "blocks": [BLOCK],
+        "keep": "replay",
         "self_attention": True,
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
@@ -241,6 +244,7 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
         "evaluations": 9,
         "timesteps": [900.0, 800.0, 700.0, 600.0, 500.0, 400.0, 300.0, 200.0, 100.0],
         "blocks": [BLOCK],
+        "keep": "replay",
         "self_attention": True,
         "images": [{"index": 0, "seed": 0, "image": artifact(IMAGE_TAKING, "image-0.png"), "trace_bytes": 552960}],
     },
@@ -341,6 +345,7 @@ MODEL: Json = {
     "default_scheduler": "DDIMScheduler",
     "schedulers": ["DDIMScheduler", "EulerDiscreteScheduler", "PNDMScheduler"],
     "blocks": [BLOCK],
+    "default_keep": "replay",
     "default_self_attention": True,
     "word_defaults": {
         "method": "ovam",

@@ -113,10 +113,15 @@ def require_keys(document: dict[str, Any]) -> None:
                 continue
             operation["security"] = [{"key": [needed(method.upper(), path)]}]
             codes = [Code.UNAUTHENTICATED, Code.SCOPE_MISSING, Code.RATE_LIMITED]
-            if "202" in operation["responses"]:
+            if any(Code.QUEUE_FULL in examples for examples in examples_of(operation)):
                 codes += [Code.QUEUE_LIMIT, Code.DEVICE_LIMIT, Code.STORAGE_LIMIT]
             for status, answer in problems(*codes).items():
                 add_problems(operation["responses"].setdefault(str(status), answer), answer)
+
+
+def examples_of(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The examples of an operation's problems, by code, for each status."""
+    return [answer.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {}) for answer in operation["responses"].values()]
 
 
 def add_problems(answer: dict[str, Any], more: dict[str, Any]) -> None:

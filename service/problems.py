@@ -25,6 +25,7 @@ from service.refusals import JobTooLargeError, RefusalError
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MOST_ERRORS = 20  # fields that one problem names
+OPENAI = "/v1/images/generations"
 RETRY_AFTER = 5  # seconds, when Redis or the store is away
 log = structlog.get_logger("ovam.gateway")
 
@@ -112,6 +113,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.MODEL_UNSUPPORTED: Answer(500, "The model's attention cannot be read"),
         Code.MODEL_COMPILED: Answer(500, "The model was compiled before its attention was captured"),
         Code.CAPTURE_FAILED: Answer(500, "The attention could not be captured"),
+        Code.NOT_REPLAYABLE: Answer(500, "The generation cannot be replayed"),
         Code.TRACE_UNREADABLE: Answer(500, "The trace could not be read"),
         Code.TRACE_MISMATCH: Answer(500, "The trace is of another build of the model"),
         Code.INTERNAL: Answer(500, "Internal error"),
@@ -130,6 +132,8 @@ class Problem(BaseModel, frozen=True):
     instance: str | None = Field(None, description="the path of the request")
     errors: list[FieldError] = []
     estimate: Estimate | None = Field(None, description="of `job-too-large`: what the job would take")
+    message: str | None = Field(None, description="`detail` as OpenAI's clients look for it; at their address alone")
+    param: str | None = Field(None, description="the first field at fault, likewise")
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ def problem(code: Code, detail: str, *, at: Address | None = None, errors: list[
 
 def response(found: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """A problem over HTTP."""
+    if (found.instance or "").endswith(OPENAI):
+        found = found.model_copy(update={"message": found.detail, "param": found.errors[0].field if found.errors else None})
     content = found.model_dump_json(exclude_none=True)
     return Response(content, found.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Self
 
 from docket import Docket
 from fastapi import Depends, Request
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from contracts.state import keys
+from contracts.state.connections import redis_at
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
 from contracts.state.outbox import Outbox
@@ -95,7 +96,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
 
 def connection(url: str, timeout: float, connections: int) -> Redis:
     """A pool of connections; a stale one is replaced once, without delay. Who does not answer in time is not asked again."""
-    pool = BlockingConnectionPool.from_url(
+    return redis_at(
         url,
         max_connections=connections,
         timeout=None,  # to wait for: each of them is free again in time
@@ -103,7 +104,6 @@ def connection(url: str, timeout: float, connections: int) -> Redis:
         socket_connect_timeout=timeout,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
-    return Redis.from_pool(pool)
 
 
 @asynccontextmanager

@@ -9,16 +9,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from redis.exceptions import RedisError
 
 from contracts.schema.jobs import Kind, State, seconds_of, utc_now
+from contracts.schema.workers import Heartbeat
 from contracts.state import keys
 from contracts.state.keys import text
+from contracts.state.presence import heartbeats
 from service.problems import ANSWERS
 from service.resources import Resources
 
 STATES = ("submitted", State.SUCCEEDED, State.FAILED, State.CANCELED)
 FAULTS = [code for code, answer in ANSWERS.items() if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR]
 """Counted from 0 on, so that the first one ever is an increase: Prometheus sees none in a series that begins with 1."""
-
-Json = dict[str, Any]
 
 
 async def shared_metrics(resources: Resources) -> list[Metric]:
@@ -30,7 +30,7 @@ async def shared_metrics(resources: Resources) -> list[Metric]:
         found = [
             *await queue_metrics(resources),
             *await job_metrics(resources),
-            *worker_metrics(await heartbeats(resources)),
+            *worker_metrics(await heartbeats(resources.redis)),
             *await kept_metrics(resources),
         ]
     except RedisError:
@@ -69,26 +69,19 @@ async def job_metrics(resources: Resources) -> list[Metric]:
     return [jobs, failures]
 
 
-async def heartbeats(resources: Resources) -> list[Json]:
-    """What the workers that are alive last said of themselves."""
-    beating = [key async for key in resources.redis.scan_iter(keys.worker("*"), count=1000)]
-    return [json.loads(beat) for beat in await resources.redis.mget(beating) if beat] if beating else []
-
-
-def worker_metrics(beats: Sequence[Json]) -> list[Metric]:
+def worker_metrics(beats: Sequence[Heartbeat]) -> list[Metric]:
     """Which workers are alive, and what each has at hand."""
     alive = GaugeMetricFamily("ovam_workers", "Workers that are alive", value=len(beats))
     info = GaugeMetricFamily("ovam_worker_info", "A worker that is alive", labels=("worker", "device"))
     jobs = GaugeMetricFamily("ovam_worker_jobs", "Jobs that a worker has claimed", labels=("worker",))
     memory = GaugeMetricFamily("ovam_worker_memory_bytes", "Memory that a worker uses", labels=("worker", "memory"))
     cache = GaugeMetricFamily("ovam_worker_trace_cache_bytes", "Memory that a worker's traces take", labels=("worker",))
-    for beat in sorted(beats, key=lambda beat: beat["name"]):
-        name, numbers = beat["name"], beat.get("numbers") or {}
-        info.add_metric([name, beat.get("device", "")], 1)
-        jobs.add_metric([name], numbers.get("jobs", 0))
-        cache.add_metric([name], numbers.get("trace_cache_bytes", 0))
-        for kind, used in numbers.get("memory", {}).items():
-            memory.add_metric([name, kind], used)
+    for beat in beats:
+        info.add_metric([beat.name, beat.device], 1)
+        jobs.add_metric([beat.name], len(beat.jobs))
+        cache.add_metric([beat.name], beat.trace_cache_bytes)
+        for kind, each in beat.memory.items():
+            memory.add_metric([beat.name, kind], each.used)
     return [alive, info, jobs, memory, cache]
 
 

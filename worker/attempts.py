@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from contracts.schema.jobs import JobRecord, Progress
+from contracts.schema.jobs import JobRecord, Progress, utc_now
 from contracts.state.ledger import Ledger
 from contracts.state.transitions import CancelRequested, LostJob, wanted
 from worker.device import DeviceGate, Priority, turn
@@ -35,6 +35,8 @@ class Attempt:
 
     def __init__(self, record: JobRecord, ledger: Ledger, gate: DeviceGate, occupant: Occupant) -> None:
         self.record = record
+        self.since = utc_now()
+        """When it was claimed."""
         self._ledger = ledger
         self._gate = gate
         self._occupant = occupant
@@ -59,6 +61,11 @@ class Attempt:
     def number(self) -> int:
         """Which attempt at the job this is, from 1."""
         return self.record.attempt
+
+    @property
+    def begun(self) -> bool:
+        """Whether the device has begun the job."""
+        return self._started
 
     @property
     def canceled(self) -> bool:

@@ -34,7 +34,7 @@ async def cancel_late(resources: Resources, dockets: Mapping[str, Docket]) -> No
     late = await resources.redis.zrangebyscore(keys.DEADLINES, "-inf", now, start=0, num=AT_ONCE)
     for job_id in map(text, late):
         try:
-            record = await resources.ledger.expire(job_id)
+            record = await resources.ledger.cancel_late(job_id)
         except LostJob:
             await resources.redis.zrem(keys.DEADLINES, job_id)
             continue

@@ -7,11 +7,10 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-import obstore
 from docket import Docket
 
 from contracts.schema.jobs import JobRecord, State, seconds_of, utc_now
-from contracts.state import keys, turns
+from contracts.state import keys, retention, turns, usage
 from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED
@@ -19,6 +18,8 @@ from worker.resources import Resources
 
 LOST_SECONDS = 5.0  # a job that waits for longer than this is added to its docket again
 TURN = "ovam:janitor"  # string with a short life: one worker at a time cleans the store
+ORPHANS_TURN = "ovam:janitor-orphans"  # the same for the search for orphans, which lists every folder
+ORPHANS_SECONDS = 3600
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ async def clean_forever(resources: Resources, dockets: Mapping[str, Docket]) -> 
             await requeue(resources, dockets)
             if await resources.redis.set(TURN, resources.settings.worker_name, nx=True, px=int(seconds * 1000)):
                 await delete_expired(resources)
+                if quota := resources.settings.store_bytes:
+                    await retention.collect(resources.redis, resources.store, quota)
+                if await resources.redis.set(ORPHANS_TURN, "", nx=True, ex=ORPHANS_SECONDS):
+                    await retention.delete_orphans(resources.redis, resources.store)
         except Exception:
             log.exception("the janitor failed")
         await asyncio.sleep(seconds)
@@ -65,14 +70,14 @@ async def leave_queues(resources: Resources, job_id: str) -> None:
 
 async def delete_expired(resources: Resources) -> int:
     """Delete the artifacts of jobs that have expired, or have no record; returns how many jobs had some."""
-    answer = await obstore.list_with_delimiter_async(resources.store.store, prefix="jobs/")
     deleted = 0
-    for prefix in answer["common_prefixes"]:
-        job_id = prefix.rstrip("/").rpartition("/")[2]
+    async for job_folder in resources.store.folders_in("jobs"):
+        job_id = job_folder.rpartition("/")[2]
         if await is_over(resources, job_id):
             folder = keys.job_folder(job_id)
             if not await resources.store.delete_folder(folder):
                 await resources.store.remove_empty(folder)
+            await usage.forget_size(resources.redis, job_id)
             log.debug("job %s: expired, its artifacts are deleted", job_id)
             deleted += 1
     if deleted:

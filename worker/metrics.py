@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from worker.scenes import SceneCache
+from contracts.schema import workers
+from worker.scenes import Tiers
 from worker.timing import PHASES, Timing
 
 SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -59,15 +61,16 @@ class Metrics:
 class Memory:
     """What a worker holds in memory, read whenever it is asked for."""
 
-    def __init__(self, scenes: SceneCache, device: torch.device) -> None:
+    def __init__(self, scenes: Tiers, device: torch.device) -> None:
         self._scenes = scenes
         self._device = device
 
-    def used(self) -> dict[str, int]:
-        """Bytes by memory: `host`, and `device` if that has a memory of its own."""
-        used = {"host": resident()}
+    def used(self) -> dict[Literal["host", "device"], workers.Memory]:
+        """That of the host, and that of the device if it has one of its own."""
+        used: dict[Literal["host", "device"], workers.Memory] = {"host": workers.Memory(used=resident(), total=installed())}
         if self._device.type == "cuda":
-            used["device"] = torch.cuda.memory_reserved(self._device)
+            total = torch.cuda.get_device_properties(self._device).total_memory
+            used["device"] = workers.Memory(used=torch.cuda.memory_reserved(self._device), total=total)
         return used
 
     def describe(self) -> list[Metric]:
@@ -96,3 +99,11 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def installed() -> int | None:
+    """Bytes of main memory that the machine has; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None

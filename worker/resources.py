@@ -13,7 +13,7 @@ from worker.device import DeviceGate
 from worker.metrics import Metrics
 from worker.models import Models
 from worker.occupant import Occupant
-from worker.scenes import SceneCache
+from worker.scenes import Tiers
 from worker.settings import WorkerSettings
 
 
@@ -28,7 +28,7 @@ class Resources:
     models: Models
     gate: DeviceGate
     occupant: Occupant
-    scenes: SceneCache
+    scenes: Tiers
     crf: CrfProcesses
     device: torch.device
     metrics: Metrics = field(default_factory=Metrics)

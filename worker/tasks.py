@@ -26,6 +26,7 @@ from worker.failures import failure_of
 from worker.handlers import handle
 from worker.outcomes import Outcome
 from worker.resources import Resources
+from worker.routing import left_to_others
 from worker.settings import WorkerSettings
 from worker.timed_store import TimedStore
 
@@ -73,10 +74,12 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
 
     async def run_job(
         job_id: str = TaskKey(),
-        retry: Retry = Retry.forever(delay=RETRY_PAUSE),  # noqa: ARG001, B008
+        retry: Retry = Retry.forever(delay=RETRY_PAUSE),  # noqa: B008
         docket: Docket = CurrentDocket(),  # noqa: B008
     ) -> None:
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
+        if (pause := await left_to_others(resources, job_id)) is not None:
+            retry.in_(pause)
         with suppress(LostJob):
             most, holder = resources.settings.max_attempts, resources.occupant.holder
             record = await resources.ledger.claim(job_id, max_attempts=most, holder=holder)

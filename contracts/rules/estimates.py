@@ -23,7 +23,9 @@ from ovam.core.methods import Method
 from ovam.core.selection import select_positions
 from ovam.errors import SelectionError
 
-STORED = 2  # bytes of a number in a trace: half precision
+STORED = {"float16": 2, "bfloat16": 2, "int8": 1}  # bytes of a number of stored queries
+LATENT_CHANNELS = 4  # of what the UNet is given, and of what it predicts
+REPLAY_HEAD = 10_000  # bytes of a replay's header: layers and checksums
 FLOAT = 4  # bytes of a number in a heatmap, and in an optimisation
 PNG_PIXEL = 2  # bytes of a coloured pixel, about: three before compression
 UNET_TENSORS = 24  # skip connections, the feed-forward's inner rows (8), what an up block concatenates and convolves
@@ -48,7 +50,7 @@ def estimate(job: AnyJob, card: ModelCard, sources: Sequence[ImagesResult] = ())
         case AttributeJob():
             found = of_attribution(job, sizes, sources[0])
         case ProbeJob():
-            trace = trace_bytes(sources[0], job.image)
+            trace = trace_bytes(sources[0], job.image, sizes)
             found = Estimate(memory_bytes=weights(sizes) + 2 * trace, kept_bytes=0, work=trace / MEGA)
         case OptimizeJob():
             found = of_optimization(job, card, sizes, sources)
@@ -69,8 +71,8 @@ def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estim
     branches = 1 if card.guidance_embedded or job.guidance_scale <= NO_GUIDANCE else 2
     memory = weights(sizes) + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
     if sizes.on_cpu:
-        memory += job.num_images * numbers * STORED
-    image = numbers * STORED + prod(size) * PNG_PIXEL
+        memory += job.num_images * numbers * in_memory(job.capture, sizes)
+    image = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL
     work = job.num_images * evaluations * branches * prod(size) / MEGA
     return Estimate(memory_bytes=memory, kept_bytes=job.num_images * image, work=work)
 
@@ -81,14 +83,14 @@ def of_real_image(job: ImageJob, card: ModelCard, sizes: ModelSizes) -> Estimate
     numbers = trace_numbers(job.capture, card, sizes, size, evaluations)
     memory = weights(sizes) + drawing(card, sizes, size, 1, 1) + numbers * sizes.number_bytes
     if sizes.on_cpu:
-        memory += numbers * STORED
-    kept = numbers * STORED + prod(size) * PNG_PIXEL + job.upload.size
+        memory += numbers * in_memory(job.capture, sizes)
+    kept = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL + job.upload.size
     return Estimate(memory_bytes=memory, kept_bytes=kept, work=evaluations * prod(size) / MEGA)
 
 
 def of_attribution(job: AttributeJob, sizes: ModelSizes, images: ImagesResult) -> Estimate:
     """Heatmaps, masks and overlays of every target, and the maps of parts that are asked for."""
-    pixels, trace, targets = images.height * images.width, trace_bytes(images, job.image), len(job.targets)
+    pixels, trace, targets = images.height * images.width, trace_bytes(images, job.image, sizes), len(job.targets)
     arrays = sum(1 + is_refined(each.settings) for each in job.targets)
     kept = arrays * pixels * FLOAT + targets * pixels * PNG_PIXEL
     kept += targets * sum(parts_of(by, images) for by in job.maps) * grid_pixels(images) * FLOAT
@@ -99,9 +101,9 @@ def of_attribution(job: AttributeJob, sizes: ModelSizes, images: ImagesResult) -
 
 def of_optimization(job: OptimizeJob, card: ModelCard, sizes: ModelSizes, sources: Sequence[ImagesResult]) -> Estimate:
     """All traces in single precision, with the scores of every row of the token."""
-    traces = [trace_bytes(images, example.image) for images, example in zip(sources, job.examples, strict=True)]
+    traces = [trace_bytes(images, example.image, sizes) for images, example in zip(sources, job.examples, strict=True)]
     rows, width = 1 + len(job.classes), max(1, min_head_width(card, sizes))
-    numbers = sum(traces) // STORED
+    numbers = sum(traces) // STORED["float16"]
     memory = weights(sizes) + numbers * FLOAT + GRAPH * numbers * rows * FLOAT // width
     kept = CURVE_BYTES + EPOCH_BYTES * job.epochs + 3 * rows * card.text_width * FLOAT
     return Estimate(memory_bytes=memory, kept_bytes=kept, work=job.epochs * sum(traces) / MEGA)
@@ -131,6 +133,22 @@ def trace_numbers(capture: FilledCapture, card: ModelCard, sizes: ModelSizes, si
     return kept * positions(capture.evaluations, evaluations)
 
 
+def stored(capture: FilledCapture, numbers: int, card: ModelCard, sizes: ModelSizes, size: Size, evaluations: int) -> int:
+    """Bytes of what is stored of an image's attention: so many numbers of its queries, or its replay."""
+    if capture.keep == "queries":
+        return numbers * STORED[capture.precision or "float16"]
+    latent = prod(size) // sizes.latent_factor**2 + size[1] // sizes.latent_factor  # the input, and a line of the prediction
+    each = latent * LATENT_CHANNELS * sizes.number_bytes
+    return (
+        each * positions(capture.evaluations, evaluations) + card.max_tokens * card.text_width * sizes.number_bytes + REPLAY_HEAD
+    )
+
+
+def in_memory(capture: FilledCapture, sizes: ModelSizes) -> int:
+    """Bytes of a number of a trace that is kept in memory for the next question."""
+    return sizes.number_bytes if capture.keep == "replay" else STORED["float16"]
+
+
 def positions(selection: Positions, count: int) -> int:
     """How many of `count` positions are selected; all of them where the selection does not fit, which the job will say."""
     try:
@@ -139,9 +157,12 @@ def positions(selection: Positions, count: int) -> int:
         return count
 
 
-def trace_bytes(images: ImagesResult, image: int) -> int:
-    """Size of the trace of an image."""
-    return images.images[image].trace_bytes
+def trace_bytes(images: ImagesResult, image: int, sizes: ModelSizes) -> int:
+    """Size of the trace of an image: as it is stored, or as its replay computes it."""
+    if images.keep == "queries":
+        return images.images[image].trace_bytes
+    numbers = sum(prod(block.grid) * sizes.channels.get(block.name, 0) for block in images.blocks)
+    return numbers * images.evaluations * sizes.number_bytes
 
 
 def is_refined(method: Method) -> bool:

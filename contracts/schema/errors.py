@@ -93,6 +93,7 @@ class Code(StrEnum):
     MODEL_UNSUPPORTED = "model-unsupported"
     MODEL_COMPILED = "model-compiled"
     CAPTURE_FAILED = "capture-failed"
+    NOT_REPLAYABLE = "not-replayable"
     TRACE_UNREADABLE = "trace-unreadable"
     TRACE_MISMATCH = "trace-mismatch"
     INTERNAL = "internal-error"

@@ -32,6 +32,9 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 MAX_WIDTH = 8192  # numbers in a row of an embedding
 Split = Literal["block", "evaluation", "head"]
 Branch = Literal["conditional", "unconditional"]
+Keep = Literal["replay", "queries"]
+"""What is kept of an image's attention: what the UNet was given, or what it computed from that."""
+Precision = Literal["float16", "bfloat16", "int8"]
 
 
 class Schema(BaseModel):

@@ -12,6 +12,9 @@ TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
 KEYS = "ovam:keys"  # hash: digest of an API key -> KeyCard
 KEY_NAMES = "ovam:key-names"  # hash: name of an API key -> its digest
+USED = "ovam:used"  # sorted set: ids of jobs that keep files, by the time of their last use (ms); infinity: being collected
+SIZES = "ovam:sizes"  # hash: job id -> bytes of its files
+BYTES_STORED = "ovam:bytes-stored"  # string: the sum of those bytes
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
 PACES = "ovam:paces"  # hash with a life: "<kind>:<model>" -> seconds that a unit of such work took lately
 DEADLINES = "ovam:deadlines"  # sorted set: ids of jobs that are not final, by the time (ms) when they are canceled
@@ -114,8 +117,13 @@ def idempotency(key: str, tenant: str = "") -> str:
 
 
 def worker(name: str) -> str:
-    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since, numbers)."""
+    """String with a short life: a worker's heartbeat, a Heartbeat."""
     return f"ovam:worker:{name}"
+
+
+def run(holder: str) -> str:
+    """String with a short life: the Heartbeat of a run of a worker."""
+    return f"ovam:run:{holder}"
 
 
 def holder(job_id: str) -> str:
@@ -151,6 +159,11 @@ def job_folder(job_id: str) -> str:
 def trace(image: int) -> str:
     """The name of an image's trace among its job's artifacts."""
     return f"trace-{image}.safetensors"
+
+
+def replay(image: int) -> str:
+    """The name of an image's replay among its job's artifacts."""
+    return f"replay-{image}.safetensors"
 
 
 def token(name: str, tenant: str = "") -> str:

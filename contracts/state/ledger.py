@@ -209,11 +209,21 @@ class Ledger:
 
         return await self.change(job_id, request)
 
-    async def expire(self, job_id: str) -> JobRecord:
+    async def cancel_late(self, job_id: str) -> JobRecord:
         """Cancel a job whose deadline has passed, if it waits; one that runs is stopped by its attempt. LostJob if it is gone."""
         return await self.change(
             job_id, lambda record: stopped(record) if record.is_late() and record.state is State.QUEUED else record
         )
+
+    async def expire(self, job_id: str) -> JobRecord:
+        """End a final job's time to live now; returns its record as it was kept. LostJob for one that is not final."""
+
+        def end(record: JobRecord) -> JobRecord:
+            if not record.state.final:
+                raise LostJob(job_id)
+            return record.changed(expires_at=min(record.expires_at, utc_now()))
+
+        return await self.change(job_id, end)
 
     async def forget(self, job_id: str) -> None:
         """Delete a record and its events; an attempt at it is lost at its next report."""
@@ -244,7 +254,7 @@ class Ledger:
                     cards = await numbered(pipe, tokens, before.tenant)
                     record = naming_tokens(change(before), [card.reference for card in cards])
                     pipe.multi()
-                    write(pipe, record, announced=event_of(record) != event_of(before))
+                    write(pipe, record, announced=event_of(record) != event_of(before), ends=not before.state.final)
                     enter(pipe, cards, before.tenant)
                     if record.state is not before.state:
                         outbox.post(pipe, record)
@@ -254,8 +264,8 @@ class Ledger:
                 return record
 
 
-def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
-    """Queue the commands that store a record and publish its event."""
+def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True, ends: bool = True) -> None:
+    """Queue the commands that store a record and publish its event; `ends` unless a final record was final before."""
     pipe.set(keys.job(record.id), record.model_dump_json(), ex=life_of(record))
     if announced:
         pipe.xadd(keys.events(record.id), event_of(record), maxlen=KEPT_EVENTS if record.state.final else MAX_EVENTS)
@@ -267,15 +277,15 @@ def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
             pipe.zadd(queue, {record.id: record.retry_at.timestamp() * 1000 if record.retry_at else 0})
     if record.deadline and record.state.final:
         pipe.zrem(keys.DEADLINES, record.id)
-    if record.state.final:
+    if record.state.final and ends:
         usage.charge(pipe, record)
         paces.learn(pipe, record)
         dead.bury(pipe, record)
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
-    elif record.attempts_before:
+        if record.error:
+            pipe.hincrby(keys.FAILURES, f"{record.kind}:{record.error.code}", 1)
+    elif record.attempts_before and not record.state.final:
         pipe.zrem(keys.DEAD, record.id)
-    if record.error:
-        pipe.hincrby(keys.FAILURES, f"{record.kind}:{record.error.code}", 1)
 
 
 def life_of(record: JobRecord) -> timedelta:

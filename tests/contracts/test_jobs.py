@@ -8,7 +8,7 @@ import pytest
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import ALPHABET, JobRecord, State, new_job_id, utc_now
 from contracts.state import keys
-from contracts.state.requests import LARGE, request_of, split
+from contracts.state.requests import request_of, split
 from contracts.state.store import ArtifactStore
 from service import examples
 
@@ -60,7 +60,7 @@ def test_a_job_that_is_not_final_does_not_expire(state: State) -> None:
 
 def test_a_request_of_64_kib_stays_in_its_record_and_a_larger_one_goes_to_the_store() -> None:
     record = JobRecord.model_validate(RECORDS["QUEUED"])
-    missing = LARGE - len(record.request.model_dump_json())
+    missing = 2**16 - len(record.request.model_dump_json())
     fits, large = (
         record.changed(request=record.request.model_copy(update={"prompt": record.request.prompt + "x" * more}))
         for more in (missing, missing + 1)

@@ -32,9 +32,9 @@ def test_no_tenant_has_a_place_of_anothers() -> None:
     assert len(set(places)) == len(places)
 
 
-def test_a_job_waits_in_all_queues_that_it_may_be_listed_in() -> None:
-    for kind in ("generate", "probe"):
-        assert keys.queues(kind, "a") < keys.listings("a")
+def test_a_job_waits_in_the_whole_queue_its_lanes_and_its_tenants_and_may_be_listed_in_all_of_them() -> None:
+    for kind, lane in (("generate", keys.DOCKET), ("probe", keys.INTERACTIVE)):
+        assert keys.queues(kind, "a") == {keys.QUEUED, keys.waiting(lane), keys.waiting(lane, "a")} < keys.listings("a")
 
 
 def test_what_belongs_to_a_job_or_a_token_is_in_its_folder() -> None:

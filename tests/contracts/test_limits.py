@@ -8,12 +8,13 @@ from pydantic import TypeAdapter, ValidationError
 from contracts.schema.access import Limits
 from contracts.schema.attribute import AttributeRequest
 from contracts.schema.fields import Schema
-from contracts.schema.images import MAX_SEED, GenerateRequest, ImageRequest
+from contracts.schema.images import GenerateRequest, ImageRequest
 from contracts.schema.optimize import OptimizeRequest
 from contracts.schema.probe import ProbeRequest
 from contracts.schema.tokens import ImportRequest
 
 INFINITE, NONE_AT_ALL = float("inf"), float("nan")
+MAX_SEED = 2**63 - 64  # the seeds of 64 images are below 2**63
 JOB = "0" * 26
 WORD = {"word": "car"}
 EXAMPLE = {"job_id": JOB, "mask": "QUJD"}

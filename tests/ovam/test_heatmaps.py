@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 from torch.nn.functional import interpolate
 
 import ovam
-from ovam.attention.scores import attention_sum
+from ovam.attention.sums import attention_sum
 from ovam.errors import InvalidArgumentError, SelectionError
 
 

@@ -40,9 +40,10 @@ def test_a_trace_is_as_large_as_all_of_its_tensors(trace: ovam.Trace) -> None:
     assert more.nbytes == trace.nbytes + queries.nbytes * 1.5
 
 
-def test_only_floating_types_can_hold_queries(trace: ovam.Trace) -> None:
-    with pytest.raises(InvalidArgumentError, match="dtype"):
-        trace.to_bytes(dtype=torch.int8)
+def test_only_floating_types_and_eight_bits_can_hold_queries(trace: ovam.Trace) -> None:
+    for dtype in (torch.int16, torch.uint8, torch.bool):
+        with pytest.raises(InvalidArgumentError, match="dtype"):
+            trace.to_bytes(dtype=dtype)
 
 
 def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
@@ -136,6 +137,7 @@ def test_a_self_attention_without_its_tensors_is_refused(pipeline: StableDiffusi
 
 def test_heads_that_the_pipeline_lacks_are_a_mismatch(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
     block = trace.blocks[0]
-    foreign = dataclasses.replace(block, queries=block.queries[:, :1], head_indices=(7,))
-    with pytest.raises(TraceMismatchError, match=block.name):
-        ovam.Trace.from_bytes(dataclasses.replace(trace, blocks=(foreign,)).to_bytes(), pipeline)
+    for head in (block.heads, 7):
+        foreign = dataclasses.replace(block, queries=block.queries[:, :1], head_indices=(head,))
+        with pytest.raises(TraceMismatchError, match=block.name):
+            ovam.Trace.from_bytes(dataclasses.replace(trace, blocks=(foreign,)).to_bytes(), pipeline)

@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from openapi_spec_validator import validate
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
@@ -346,3 +348,10 @@ def test_the_description_says_which_scope_each_operation_needs_and_how_it_may_be
 )
 def test_keys_are_required_where_other_machines_reach_the_gateway(host: str, chosen: Any, *, required: bool) -> None:
     assert GatewaySettings(host=host, keys=chosen).keys_required is required
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_line_of_a_request_names_the_tenant(client: httpx2.AsyncClient, anne: dict[str, str]) -> None:
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        await client.post("/v1/generate", json=CAR, headers=anne)
+    assert [line["tenant"] for line in lines if line["event"] == "request"] == ["anne"]

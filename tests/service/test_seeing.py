@@ -20,7 +20,9 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 BEAT = {
     "name": "in-test",
     "device": "cuda:0",
-    "numbers": {"jobs": 2, "memory": {"host": 1024, "device": 2048}, "trace_cache_bytes": 512},
+    "jobs": [{"id": each, "kind": "generate", "attempt": 1, "since": "2026-01-01T00:00:00Z"} for each in ("a", "b")],
+    "memory": {"host": {"used": 1024}, "device": {"used": 2048, "total": 4096}},
+    "trace_cache_bytes": 512,
 }
 
 

@@ -1,6 +1,7 @@
 """A worker at work, as an operator sees it: metrics, heartbeat, inventory, logs."""
 
 import json
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from contracts.schema.jobs import JobRecord, State
 from contracts.state import keys
+from contracts.state.presence import heartbeats
 from tests.worker.client import Client, soon
 from worker import tasks
 from worker.resources import Resources
@@ -51,9 +53,9 @@ async def test_a_failed_job_is_counted_by_its_code(client: Client, worker: Resou
 async def test_a_heartbeat_has_numbers_and_the_store_is_counted(client: Client, worker: Resources) -> None:
     del worker
     await soon(lambda: client.redis.exists(keys.worker("tester")))
-    numbers = json.loads(await client.redis.get(keys.worker("tester")))["numbers"]
-    assert (numbers["jobs"], numbers["trace_cache_bytes"]) == (0, 0)
-    assert numbers["memory"]["host"] > 1e6
+    (beat,) = await heartbeats(client.redis)
+    assert (beat.name, beat.host, beat.jobs, beat.trace_cache_bytes) == ("tester", socket.gethostname(), [], 0)
+    assert 1e6 < beat.memory["host"].used < (beat.memory["host"].total or 0)
     await soon(lambda: client.redis.exists(keys.INVENTORY))
     assert set(json.loads(await client.redis.get(keys.INVENTORY))) == {"objects", "bytes"}
 

@@ -1,8 +1,8 @@
-"""The Redis that the gateways use, for commands that look at it or change something in it."""
+"""How commands of an operator reach the gateways' Redis."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 from urllib.parse import quote
 
 import typer
@@ -10,16 +10,18 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.settings import BadSettingsError, CommonSettings, load
+from contracts.state.connections import redis_at
 
 FAILED, BAD_USAGE = 1, 2
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 T = TypeVar("T")
 
 
 def with_redis(work: Callable[[Redis], Awaitable[T]]) -> T:
-    """Do something with Redis; leave with a sentence if it cannot be reached."""
+    """Do something in Redis; leave with a sentence if that is not possible."""
 
     async def done(url: str) -> T:
-        async with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as redis:
+        async with redis_at(url, socket_timeout=5, socket_connect_timeout=5) as redis:
             return await work(redis)
 
     try:
