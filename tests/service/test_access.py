@@ -27,7 +27,7 @@ from tests.service.serving import Json, assert_problem, client_of
 CAR = {"prompt": "a car"}
 OF_ALL = {"list_models", "list_methods"}  # what every tenant sees the same of
 LISTINGS = {"list_jobs": "jobs", "list_tokens": "tokens"}
-OWN = {"generate", "image", "import_tokens"}  # what names nobody's things
+OWN = {"generate", "image", "import_tokens", "get_webhook_secret", "rotate_webhook_secret"}  # what names nobody's things
 API = create_app(GatewaySettings(keys="required")).openapi()
 OPERATIONS = [
     (path, method, operation)
@@ -112,6 +112,18 @@ async def test_another_tenant_finds_nothing_by_any_operation(
     assert set(found.values()) == {404}, found
     assert {"get_job", "follow_job", "get_artifact", "cancel_job", "delete_job", "attribute", "probe", "optimize"} < set(found)
     assert {"get_token", "list_versions", "get_token_file", "rename_token", "delete_token"} < set(found)
+
+
+async def test_each_tenant_has_a_secret_of_its_own(
+    client: httpx2.AsyncClient, anne: dict[str, str], bert: dict[str, str]
+) -> None:
+    async def secret(of: dict[str, str]) -> str:
+        return (await client.get("/v1/webhooks/secret", headers=of)).json()["secret"]
+
+    hers, his = await secret(anne), await secret(bert)
+    assert hers != his
+    await client.post("/v1/webhooks/secret", headers=bert)
+    assert (await secret(anne), await secret(bert) != his) == (hers, True)
 
 
 async def test_the_owner_finds_everything(client: httpx2.AsyncClient, anne: dict[str, str], generated: str, learned: str) -> None:
@@ -314,7 +326,8 @@ def test_the_description_says_which_scope_each_operation_needs_and_how_it_may_be
     assert API["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     for path, method, operation in OPERATIONS:
         (scope,) = operation["security"][0]["key"]
-        assert scope == ("admin" if path == "/metrics" else "read" if method == "get" else "generate")
+        reads = method == "get" and path != "/v1/webhooks/secret"  # who has that can forge webhooks
+        assert scope == ("admin" if path == "/metrics" else "read" if reads else "generate")
         assert {"401", "403", "429"} <= set(operation["responses"])
     free = [operation for path, item in API["paths"].items() for operation in item.values() if PUBLIC.fullmatch(path)]
     assert free
