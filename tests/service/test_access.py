@@ -20,6 +20,7 @@ from contracts.state.registry import Registry
 from service import examples
 from service.access import PUBLIC
 from service.app import create_app
+from service.integrations import openai_images
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import Json, assert_problem, client_of
@@ -27,7 +28,14 @@ from tests.service.serving import Json, assert_problem, client_of
 CAR = {"prompt": "a car"}
 OF_ALL = {"list_models", "list_methods"}  # what every tenant sees the same of
 LISTINGS = {"list_jobs": "jobs", "list_tokens": "tokens"}
-OWN = {"generate", "image", "import_tokens", "get_webhook_secret", "rotate_webhook_secret"}  # what names nobody's things
+OWN = {
+    "openai_generate",
+    "generate",
+    "image",
+    "import_tokens",
+    "get_webhook_secret",
+    "rotate_webhook_secret",
+}  # what names nobody's things
 API = create_app(GatewaySettings(keys="required")).openapi()
 OPERATIONS = [
     (path, method, operation)
@@ -95,8 +103,14 @@ async def ask(client: httpx2.AsyncClient, path: str, method: str, operation: Jso
 
 
 async def test_another_tenant_finds_nothing_by_any_operation(
-    client: httpx2.AsyncClient, redis: Redis, bert: dict[str, str], generated: str, learned: str
+    client: httpx2.AsyncClient,
+    redis: Redis,
+    bert: dict[str, str],
+    generated: str,
+    learned: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(openai_images, "LONGEST_WAIT", 0.1)  # nobody draws here
     token = (await Registry(redis, "anne").get(learned)).id
     found = {}
     for path, method, operation in OPERATIONS:
