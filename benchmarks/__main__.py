@@ -44,6 +44,7 @@ def options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--cpu-time", action="store_true", help="compare by the processor's seconds, on one thread: for a busy machine"
     )
+    parser.add_argument("--rows", default="", help="only rows whose names contain this, such as 'SD 1.5/77 tokens/10'")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="folder that is written to")
     asked = parser.parse_args(words)
     if unknown := sorted(set(asked.names) - set(MEASURES)):
@@ -60,7 +61,7 @@ def main(words: Sequence[str]) -> int:
     asked = options(words)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = 1 if asked.cpu_time else asked.threads
-    setup = Setup(asked.model.resolve(), asked.repeats, asked.seconds, threads, device, asked.results, asked.cpu_time)
+    setup = Setup(asked.model.resolve(), asked.repeats, asked.seconds, threads, device, asked.results, asked.rows, asked.cpu_time)
     if threads:
         torch.set_num_threads(threads)
     around = circumstances(setup)  # before anything runs: the load is to be that of others

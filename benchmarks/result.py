@@ -35,6 +35,8 @@ class Setup:
     """Where the library is measured; the service chooses for itself."""
     results: Path = ROOT / "benchmarks" / "results"
     """Folder that is written to."""
+    rows: str = ""
+    """Measure only the rows whose names contain this, where a measurement has several."""
     cpu_time: bool = False
     """Count the processor's seconds instead of the clock's where the library is compared with the plain reference."""
 

@@ -27,8 +27,9 @@ Target = str | Words | Rows | LearnedTokens
 """What to look for. A plain word is short for `Words("a photograph of a <word>", word)`."""
 How = str | Method
 """A method, or the name of a published one, whose settings for words or tokens are taken by the kind of target."""
-Fit = Callable[[Picture, np.ndarray, CrfParameters], np.ndarray]
-"""`dense_crf`, or what does the same elsewhere: it holds Python's lock while it computes."""
+Fit = Callable[[Picture, Sequence[np.ndarray], Sequence[CrfParameters]], list[np.ndarray]]
+"""Fits masks of one image to its edges, each with its own parameters: `one_by_one`, or what does the same elsewhere, since that
+holds Python's lock while it computes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +119,7 @@ def segment(
     others = [target_of(one) for one in ([distractors] if isinstance(distractors, str) else distractors)]
     rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip)
     heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
-    masks = [cut(one, heat, pixels) for one, heat in zip(methods, heats, strict=True)]
+    masks = cuts(methods, heats, pixels)
     leaking = competitors_leakages(heats, methods, rows) if softmax == "together" else [None] * len(masks)
     found = [
         Segment(heat, mask, score(heat, mask), one, leaked)
@@ -189,17 +190,35 @@ def refined(
     return found
 
 
+def one_by_one(image: Picture, masks: Sequence[np.ndarray], parameters: Sequence[CrfParameters]) -> list[np.ndarray]:
+    """Fit masks to an image with `dense_crf`."""
+    return [dense_crf(image, mask, one) for mask, one in zip(masks, parameters, strict=True)]
+
+
 def cut(
-    method: Method, heat: Float[np.ndarray, "height width"], image: Picture | None = None, fit: Fit = dense_crf
+    method: Method, heat: Float[np.ndarray, "height width"], image: Picture | None = None
 ) -> Bool[np.ndarray, "height width"]:
     """Cut refined heat by a method's threshold, fit the mask to the image, and tidy it.
 
-    `fit` computes the dense CRF. Raises `InvalidArgumentError` when the method has a CRF and there is no image.
+    Raises `InvalidArgumentError` when the method has a CRF and there is no image.
     """
-    mask = reaches(heat, method.threshold)
-    if method.crf is not None:
-        mask = fit(required(image), mask, method.crf)
-    return tidied(mask, method.minimum_area, fill_holes=method.fill_holes)
+    return cuts([method], [heat], image)[0]
+
+
+def cuts(
+    methods: Sequence[Method],
+    heats: Sequence[Float[np.ndarray, "height width"]],
+    image: Picture | None = None,
+    fit: Fit = one_by_one,
+) -> list[Bool[np.ndarray, "height width"]]:
+    """Do as `cut` does for several targets of one image; `fit` computes all their dense CRFs."""
+    masks = [reaches(heat, method.threshold) for method, heat in zip(methods, heats, strict=True)]
+    parameters = {number: method.crf for number, method in enumerate(methods) if method.crf is not None}
+    if parameters:
+        rough = [masks[number] for number in parameters]
+        for number, mask in zip(parameters, fit(required(image), rough, [*parameters.values()]), strict=True):
+            masks[number] = mask
+    return [tidied(mask, method.minimum_area, fill_holes=method.fill_holes) for method, mask in zip(methods, masks, strict=True)]
 
 
 def margin(method: Method, heat: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:

@@ -22,7 +22,7 @@ from contracts.state.connections import redis_at
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
-from worker.crf import CrfProcesses
+from worker.crf import CrfOnDevice, CrfProcesses
 from worker.deadlines import watch_deadlines
 from worker.device import DeviceGate, Priority
 from worker.intake import Intake, watch_store
@@ -57,7 +57,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     hide_progress_bars()
     scenes = Tiers(device, hot=settings.device_cache_bytes, warm=settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
-    with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as crf:
+    with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as processes:
         async with redis_at(settings.redis_url) as redis:
             yield Resources(
                 settings=settings,
@@ -68,7 +68,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
                 gate=gate,
                 occupant=Occupant(redis),
                 scenes=scenes,
-                crf=crf,
+                crf=CrfOnDevice(device) if settings.crf_backend == "torch" else processes,
                 device=device,
             )
 

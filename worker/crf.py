@@ -1,4 +1,4 @@
-"""Dense CRFs in processes of their own: the extension holds Python's lock for as long as it computes.
+"""Dense CRFs: SimpleCRF's in processes of their own, since it holds Python's lock for as long as it computes, or on the device.
 
 In the worker's own process that would stop heartbeats and the renewal of leases, and the job would be given to another worker
 while this one still computes it.
@@ -6,20 +6,23 @@ while this one still computes it.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from threading import Lock, Thread
 from typing import Self
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 
 from contracts.schema.errors import Code, ServiceError
 from ovam.core.crf import CrfParameters, dense_crf, simplecrf
 from ovam.core.pictures import Picture
+from ovam.fitting.mean_field import fitted_together
 
 NICENESS = 5  # the worker's event loop goes first
 
@@ -43,13 +46,16 @@ class CrfProcesses:
             processes.close()
 
     def fit(
-        self, image: Picture, mask: Bool[np.ndarray, "height width"], parameters: CrfParameters
-    ) -> Bool[np.ndarray, "height width"]:
-        """Do as `dense_crf` does; it blocks, so call it in a thread. ServiceError (out-of-memory) when its process dies of it."""
+        self, image: Picture, masks: Sequence[Bool[np.ndarray, "height width"]], parameters: Sequence[CrfParameters]
+    ) -> list[Bool[np.ndarray, "height width"]]:
+        """Do as `one_by_one` does, on as many processors as there are processes; it blocks, so call it in a thread.
+
+        ServiceError (out-of-memory) when a process dies of it.
+        """
         simplecrf()  # MissingPackageError here, since it does not survive the way from another process
         pool = self._opened()
         try:
-            return pool.submit(dense_crf, image, mask, parameters).result()
+            return [*pool.map(dense_crf, [image] * len(masks), masks, parameters)]
         except BrokenProcessPool as error:
             self._forget(pool)
             detail = "the process that fitted a mask to the image's edges died; the worker may be short of memory"
@@ -73,6 +79,19 @@ class CrfProcesses:
             if self._pool is pool:
                 self._pool = None
         pool.shutdown(wait=False)
+
+
+@dataclass(frozen=True)
+class CrfOnDevice:
+    """The same with torch, where the model is: all masks of an image share what depends on the image alone."""
+
+    device: torch.device
+
+    def fit(
+        self, image: Picture, masks: Sequence[Bool[np.ndarray, "height width"]], parameters: Sequence[CrfParameters]
+    ) -> list[Bool[np.ndarray, "height width"]]:
+        """Do as `one_by_one` does, to rounding."""
+        return fitted_together(image, masks, parameters, self.device)
 
 
 def prepared() -> None:

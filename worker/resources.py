@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from contracts.state.ledger import Ledger
 from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore
-from worker.crf import CrfProcesses
+from worker.crf import CrfOnDevice, CrfProcesses
 from worker.device import DeviceGate
 from worker.metrics import Metrics
 from worker.models import Models
@@ -29,7 +29,7 @@ class Resources:
     gate: DeviceGate
     occupant: Occupant
     scenes: Tiers
-    crf: CrfProcesses
+    crf: CrfProcesses | CrfOnDevice
     device: torch.device
     metrics: Metrics = field(default_factory=Metrics)
 

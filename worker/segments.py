@@ -11,11 +11,10 @@ from contracts.schema.fields import Artifact, Rle, Split
 from contracts.state.store import File
 from ovam.attention.heatmaps import SplitHeatmaps
 from ovam.core import coco
-from ovam.core.crf import dense_crf
 from ovam.core.label_maps import BACKGROUND, IGNORE, indexed_png, labels_of
 from ovam.core.masks import instances, score
 from ovam.core.pictures import overlay
-from ovam.segmentation import Fit, cut, margin
+from ovam.segmentation import margin
 from worker.rendering import BINARY, grey, npy, png
 
 SEMANTIC = "semantic.png"
@@ -73,12 +72,11 @@ def draft_of(
     number: int,
     target: TargetJob,
     heat: Heat,
+    mask: Bool[np.ndarray, "height width"],
     image: UInt8[np.ndarray, "height width 3"],
     options: InstanceOptions | None,
-    fit: Fit = dense_crf,
 ) -> SegmentDraft:
-    """Cut a target's heat to a mask, and write the files of both."""
-    mask = cut(target.settings, heat.refined, image, fit)
+    """Write the files of a target's heat and mask."""
     files = [
         File(f"heatmap-{number}.png", "image/png", png(grey(heat.heatmap))),
         File(f"heatmap-{number}.npy", BINARY, npy(heat.heatmap)),

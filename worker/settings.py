@@ -41,6 +41,11 @@ class WorkerSettings(CommonSettings):
     batch_images: int = Field(4, ge=1, le=64, description="images of one job that the UNet draws at a time")
     long_jobs: int = Field(2, ge=1, le=16, description="normal jobs, and as many bulk ones, a worker holds: one has the device")
     short_jobs: int = Field(4, ge=1, le=64, description="interactive attribute, probe and import jobs a worker holds at a time")
+    crf_backend: str = Field(
+        "simplecrf",
+        pattern="^(simplecrf|torch)$",
+        description="what fits masks to edges: simplecrf in processes of its own, or torch on the device; they agree",
+    )
     redelivery_seconds: float = Field(5.0, ge=0.5, le=600, description="silence after which a worker counts as dead")
     grace_seconds: float = Field(3.0, ge=0, le=600, description="time for running jobs to finish when the worker is stopped")
     janitor_seconds: float = Field(15.0, ge=0.1, le=3600, description="time between two searches for lost and for expired jobs")

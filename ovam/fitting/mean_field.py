@@ -1,6 +1,7 @@
 """A dense CRF's mean-field inference on any device, for all masks of one image at once (section 3.4)."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -47,6 +48,22 @@ def dense_crfs(
         colours = torch.tensor(np.array(pixels)).to(device).float()
         inside = torch.from_numpy(masks).to(device).flatten(1).T
         return _inferred(_kernels(colours, parameters), inside, parameters.iterations).T.reshape(masks.shape).cpu().numpy()
+
+
+def fitted_together(
+    image: Picture,
+    masks: Sequence[Bool[np.ndarray, "height width"]],
+    parameters: Sequence[CrfParameters],
+    device: torch.device | str = "cpu",
+) -> list[Bool[np.ndarray, "height width"]]:
+    """Fit masks of one image, each with its own parameters; those with equal ones together."""
+    found = [*masks]
+    for each in set(parameters):
+        numbers = [number for number, one in enumerate(parameters) if one == each]
+        fitted = dense_crfs(image, np.stack([masks[number] for number in numbers]), each, device)
+        for number, mask in zip(numbers, fitted, strict=True):
+            found[number] = mask
+    return found
 
 
 class _Kernel:

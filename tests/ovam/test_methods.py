@@ -91,8 +91,8 @@ def test_a_method_comes_back_from_json(settings: dict[str, Any]) -> None:
 
 
 def test_a_list_is_kept_as_what_can_be_compared() -> None:
-    for name, given in (("evaluations", [0, 1]), ("heads", [0, 1]), ("blocks", ["up"])):
-        assert Method(**{name: given}) == Method(**{name: tuple(given)})
+    for name, selection in (("evaluations", [0, 1]), ("heads", [0, 1]), ("blocks", ["up"])):
+        assert Method(**{name: selection}) == Method(**{name: tuple(selection)})
 
 
 @pytest.mark.parametrize(

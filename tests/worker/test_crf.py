@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from contracts.schema.errors import Code, ServiceError
 from ovam.core.crf import CrfParameters, dense_crf
-from worker.crf import CrfProcesses
+from worker.crf import CrfOnDevice, CrfProcesses
 
 IMAGE = np.zeros((32, 32, 3), np.uint8)
 IMAGE[8:24, 8:24] = 255
@@ -30,21 +31,29 @@ def processes() -> Iterator[CrfProcesses]:
 def test_the_answer_is_the_library_s_and_comes_from_another_process(
     processes: CrfProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = dense_crf(IMAGE, ROUGH, CrfParameters())
+    choices = [CrfParameters(), CrfParameters(iterations=1)]
+    expected = [dense_crf(IMAGE, ROUGH, each) for each in choices]
     monkeypatch.setitem(sys.modules, "denseCRF", SimpleNamespace())  # here it can no longer be computed
-    assert np.array_equal(processes.fit(IMAGE, ROUGH, CrfParameters()), expected)
+    assert np.array_equal(processes.fit(IMAGE, [ROUGH, ROUGH], choices), expected)
+
+
+def test_on_the_device_the_answer_is_the_same() -> None:
+    choices = [CrfParameters(), CrfParameters(iterations=1), CrfParameters()]
+    expected = [dense_crf(IMAGE, mask, each) for mask, each in zip((ROUGH, ROUGH, ~ROUGH), choices, strict=True)]
+    found = CrfOnDevice(torch.device("cpu")).fit(IMAGE, [ROUGH, ROUGH, ~ROUGH], choices)
+    assert np.array_equal(found, expected)
 
 
 def test_the_death_of_a_process_fails_one_call_and_no_other(processes: CrfProcesses) -> None:
-    processes.fit(IMAGE, ROUGH, CrfParameters())
+    processes.fit(IMAGE, [ROUGH], [CrfParameters()])
     assert processes._pool is not None
     (process,) = processes._pool._processes.values()
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     with pytest.raises(ServiceError) as caught:
-        processes.fit(IMAGE, ROUGH, CrfParameters())
+        processes.fit(IMAGE, [ROUGH], [CrfParameters()])
     assert caught.value.code is Code.OUT_OF_MEMORY
-    assert processes.fit(IMAGE, ROUGH, CrfParameters()).any()
+    assert processes.fit(IMAGE, [ROUGH], [CrfParameters()])[0].any()
 
 
 PARENT = """
@@ -52,7 +61,7 @@ import time
 from tests.worker.test_crf import IMAGE, ROUGH, CrfParameters, CrfProcesses
 if __name__ == "__main__":
     with CrfProcesses.open(1) as processes:
-        processes.fit(IMAGE, ROUGH, CrfParameters())
+        processes.fit(IMAGE, [ROUGH], [CrfParameters()])
         print(*processes._pool._processes, flush=True)
         time.sleep(60)
 """

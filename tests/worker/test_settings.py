@@ -48,6 +48,7 @@ BAD = {
     "OVAM_BATCH_IMAGES": ["0"],
     "OVAM_LONG_JOBS": ["0", "17"],
     "OVAM_SHORT_JOBS": ["0"],
+    "OVAM_CRF_BACKEND": ["pydensecrf"],
     "OVAM_REDELIVERY_SECONDS": ["0.4"],
     "OVAM_GRACE_SECONDS": ["-1"],
     "OVAM_JANITOR_SECONDS": ["0"],

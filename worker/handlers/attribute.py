@@ -10,9 +10,8 @@ from contracts.schema.attribute import AttributeJob, AttributeResult
 from ovam.attention.competition import rows_in_softmax
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
-from ovam.core.crf import dense_crf
 from ovam.core.methods import Method
-from ovam.segmentation import Fit, competitors_leakages, refined
+from ovam.segmentation import Fit, competitors_leakages, cuts, one_by_one, refined
 from worker.attempts import Attempt
 from worker.device import Priority
 from worker.models import Model
@@ -77,11 +76,12 @@ def heats_of(model: Model, scene: Scene, job: AttributeJob, wanted: Sequence[Wor
 
 
 def drafts_of(
-    attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat], fit: Fit = dense_crf
+    attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat], fit: Fit = one_by_one
 ) -> tuple[list[SegmentDraft], SemanticDraft | None]:
     """Cut every target's mask, and lay all targets into one map of labels if requested."""
     drafts = []
-    for number, (target, heat) in enumerate(zip(job.targets, heats, strict=True)):
+    masks = cuts([target.settings for target in job.targets], [heat.refined for heat in heats], scene.image, fit)
+    for number, (target, heat, mask) in enumerate(zip(job.targets, heats, masks, strict=True)):
         attempt.check()
-        drafts.append(draft_of(number, target, heat, scene.image, job.instances, fit))
+        drafts.append(draft_of(number, target, heat, mask, scene.image, job.instances))
     return drafts, None if job.semantic is None else semantic_draft_of(job.targets, heats, job.semantic)
