@@ -128,9 +128,9 @@ def verdicts(tried: Results) -> Iterator[str]:
 
     yield (
         f"**Tokens 10 points over words, voc-sim: the model.** A word gives {at(VOC, WORDS)}, in the second half of the "
-        f"evaluations {at(VOC, LATE_WORDS)}. A token that has seen the annotation of the very image gives {at(VOC, ITSELF)}, so no "
-        f"way of learning tokens gains 10 points here. The best map of the grid gives {at(VOC, GRID_CEILING)}, the second annotator's "
-        f"mask {at(VOC, SECOND)}: neither grid nor annotators are the limit, but what the model's queries tell apart."
+        f"evaluations {at(VOC, LATE_WORDS)}. A token that has seen the annotation of the very image gives {at(VOC, ITSELF)}, "
+        f"so no way of learning tokens gains 10 points here. The best map of the grid gives {at(VOC, GRID_CEILING)}, the second "
+        f"annotator's mask {at(VOC, SECOND)}: neither grid nor annotators are the limit, but what the model's queries tell apart."
     )
     yield (
         "**Tokens of 60, and 10 points over words, coco-cap: model and annotations.** A token that has seen the very image gives "
