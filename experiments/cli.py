@@ -16,6 +16,7 @@ from experiments.evaluation.quick import quick_rows
 from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.stages import Plan
+from experiments.evaluation.tasks import work_through
 from experiments.world.atlas import AtlasError
 
 app = typer.Typer(
@@ -113,6 +114,23 @@ def adopt(model: Folder = MODEL, results: Results = RESULTS, docs: Docs = DOCS) 
     for one in found:
         gains = ", ".join(f"{name} {100 * gain:+.1f}" for name, gain in one.gains.items())
         print(f"{one.field}: {one.best} {'is' if one.better else 'is not'} better than the paper's everywhere ({gains})")
+    report(results, docs)
+
+
+@app.command()
+def remedies(
+    model: Folder = MODEL,
+    work: Work = Path("runs/remedies/lines"),
+    results: Results = RESULTS,
+    docs: Docs = DOCS,
+) -> None:
+    """Measure what holds the missed aims back, on few images, and write the pages again. Goes on where it stopped."""
+    from experiments import remedies as measure  # noqa: PLC0415  # other commands need no model
+
+    plan = plan_of(str(model), work, scales.QUICK, "", None)
+    tasks = measure.tasks(plan.place, work)
+    work_through(tasks)
+    measure.write(tasks, summary.provenance(plan, command()), results / "remedies.json")
     report(results, docs)
 
 

@@ -71,7 +71,9 @@ def method_of(model: Path, kind: TargetKind) -> Method:
 
 def fits_any_image(method: Json) -> bool:
     """Whether a method has a meaning whatever was kept of an image, at any size and number of steps."""
-    return method["blocks"] == "all" and method["evaluations"] in ("all", 0.5)
+    evaluations = method["evaluations"]
+    ends = [evaluations["start"], evaluations["stop"]] if isinstance(evaluations, dict) else [evaluations]
+    return method["blocks"] == "all" and all(end in ("all", None) or isinstance(end, float) for end in ends)
 
 
 def changed(written: Json, published: Method) -> Json:

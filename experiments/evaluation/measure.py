@@ -1,7 +1,7 @@
 """How the masks of many settings overlap with the truth of one image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from experiments.evaluation.backends.backend import Answers, Backend, Learned
-from experiments.evaluation.settings import PLAIN, Setting, Settings
+from experiments.evaluation.settings import LATE, PLAIN, Setting, Settings
 from experiments.evaluation.subjects import Mask, Picture, Seconds, Subject, clock
+from experiments.evaluation.targets import WORDS, WORDS_LATE, TargetName
 from ovam import dense_crf
 from ovam.core.crf import CrfParameters
 from ovam.core.thresholds import reaches
@@ -38,17 +39,17 @@ def measured(backend: Backend, subject: Subject, settings: Settings, learned: Le
     """Count every setting's mask against the truth, at its own threshold or at every one of its grid."""
     seconds: Seconds = {}
     swept = [one for one in settings if sweep and one.tuned]
-    warm = plain(settings) if shows_others(subject) else []
+    warm = plain(settings) if shows_others(subject) else {}
     with clock(seconds, "attribution", backend.now):
         masks = [one for one in settings if not (sweep and one.tuned)]
-        answers = backend.answers(subject, learned, masks=masks, heats=[*swept, *warm])
+        answers = backend.answers(subject, learned, masks=masks, heats=[*swept, *warm.values()])
     fits: Fits = {}
     with clock(seconds, "masks", backend.now):
         cuts = {one.key: masks_of(answers, one, subject.image, fits, sweep=sweep) for one in settings}
         counts = {key: counted(several, subject.truth.mask) for key, several in cuts.items()}
     if subject.truth.second is not None:
         counts[SECOND_ANNOTATOR] = counted(subject.truth.second[None], subject.truth.mask)
-    return Measurement(counts, {one.target: warmth(subject, answers.heat(one)) for one in warm}, seconds)
+    return Measurement(counts, {name: warmth(subject, answers.heat(one)) for name, one in warm.items()}, seconds)
 
 
 def masks_of(
@@ -80,9 +81,11 @@ def counted(masks: Bool[np.ndarray, "thresholds height width"], truth: Mask) -> 
     return np.stack([(masks & truth).sum(axis=(1, 2)), (masks | truth).sum(axis=(1, 2))], axis=1)
 
 
-def plain(settings: Settings) -> list[Setting]:
-    """Everything that settings look for, without post-processing."""
-    return [Setting("plain", target, PLAIN) for target in dict.fromkeys(one.target for one in settings)]
+def plain(settings: Settings) -> dict[TargetName, Setting]:
+    """Everything that settings look for, without post-processing; words also in the second half of the evaluations."""
+    found = {one.target: Setting("plain", one.target, PLAIN) for one in settings}
+    late = {WORDS_LATE: Setting("plain, late", WORDS, replace(PLAIN, evaluations=LATE))} if WORDS in found else {}
+    return found | late
 
 
 def shows_others(subject: Subject) -> bool:

@@ -8,9 +8,9 @@ from experiments.evaluation.recipes import PUBLISHED_RECIPE
 from experiments.evaluation.scores import mean_iou
 from experiments.evaluation.settings import key
 from experiments.evaluation.stages import Plan
-from experiments.evaluation.targets import AGAINST_SCENE, WORDS
+from experiments.evaluation.targets import AGAINST_SCENE, WORDS, WORDS_LATE
 
-COLUMNS = {"words": WORDS, "together": AGAINST_SCENE, "tokens": PUBLISHED_RECIPE}
+COLUMNS = {"words": WORDS, "words, late": WORDS_LATE, "together": AGAINST_SCENE, "tokens": PUBLISHED_RECIPE}
 
 
 def quick_rows(plan: Plan) -> list[dict[str, Any]]:

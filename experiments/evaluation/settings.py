@@ -193,7 +193,8 @@ def other_targets() -> Iterator[Setting]:
     yield Setting("ovam", AGAINST_SCENE, OVAM.words)
 
 
-LATE = Span(start=15)
+LATE = Span(start=0.5)
+"""The second half of the evaluations: the first ones see little but noise."""
 TARGETS_THAT_PART = (WORDS, PUBLISHED_RECIPE, AGAINST_ALL, FINE)
 
 
@@ -216,6 +217,7 @@ def where_things_part(resolutions: Sequence[int]) -> Iterator[Setting]:
         for target in TARGETS_THAT_PART:
             for way, method in (("min-max", MIN_MAX), ("affinity 1", AFFINITY)):
                 yield Setting(f"{way}, {name}", target, replace(method, blocks=place.blocks, evaluations=place.evaluations))
+    yield Setting("affinity 1 + dCRF, late", WORDS, replace(FULL, evaluations=LATE))
 
 
 def generated(resolutions: Sequence[int]) -> tuple[Setting, ...]:

@@ -15,6 +15,8 @@ def photograph(word: str) -> Words:
 
 
 WORDS, PADDED, SYNONYM, OWN_PROMPT = "words", "words, padded", "synonym", "own prompt"
+WORDS_LATE = "words, late"
+"""A word in the second half of the evaluations, where its leakage is measured, too."""
 WORDINGS: dict[TargetName, Callable[[Case], Words]] = {
     WORDS: lambda case: photograph(case.word),
     PADDED: lambda case: photograph(case.word),

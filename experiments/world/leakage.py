@@ -25,8 +25,11 @@ from experiments.world.captions import article
 from experiments.world.commands import run
 from experiments.world.render import LEAKAGE, RECIPES, example
 from experiments.world.scene import SIZE, START, Drawing, Recipe, classes_of
+from ovam import Method
+from ovam.core.selection import Span
 
 LEAST = 150  # pixels of each thing
+PLAIN, LATE = Method(), Method(evaluations=Span(0.5))
 
 Mask = NDArray[np.bool_]
 
@@ -72,9 +75,11 @@ def measured(pipeline: StableDiffusionPipeline, drawing: Drawing, seed: int) -> 
     both = f"a photograph of {article(words[0])} and {article(words[1])}"
     for word, own, other in zip(words, drawing.things, reversed(drawing.things), strict=True):
         alone = f"a photograph of {article(word)}"
-        asked = {"alone": (alone, "all"), "together": (both, "all"), **{f"alone, grid {grid}": (alone, [grid]) for grid in grids}}
-        for label, (prompt, blocks) in asked.items():
-            heatmap = ovam.word_heatmap(trace, pipeline, prompt, word, size=(SIZE, SIZE), blocks=blocks)
+        asked = {"alone": (alone, PLAIN), "alone, late": (alone, LATE), "together": (both, PLAIN)}
+        asked |= {f"alone, grid {grid}": (alone, replace(PLAIN, blocks=(grid,))) for grid in grids}
+        for label, (prompt, method) in asked.items():
+            where = {"blocks": method.blocks, "evaluations": method.evaluations}
+            heatmap = ovam.word_heatmap(trace, pipeline, prompt, word, size=(SIZE, SIZE), **where)
             yield label, heat(heatmap, own, other)
 
 
@@ -85,7 +90,7 @@ def ratio(heats: Sequence[Heat]) -> float:
 
 
 def leakage(pipeline: StableDiffusionPipeline, count: int = 40, recipe: Recipe = START) -> dict[str, float]:
-    """Leakage of words alone, alone on each grid, and of both words in one prompt, over `count` renders."""
+    """Leakage of words alone, late, on each grid, and of both words in one prompt, over `count` renders."""
     found: dict[str, list[Heat]] = defaultdict(list)
     for seed, drawing in enumerate(scenes(count, recipe)):
         for label, one in measured(pipeline, drawing, seed):

@@ -13,15 +13,19 @@ from ovam.errors import SelectionError
 
 All = Literal["all"]
 Grid = tuple[int, int]
+Fraction = Annotated[float, Interval(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class Span(Checked):
-    """A range of positions as Python's slices count them: `stop` is left out, negative numbers count from the end."""
+    """A range of positions as Python's slices count them: `stop` is left out, negative numbers count from the end.
 
-    start: int | None = None
+    A number from 0 to below 1 that is not whole is a fraction of the way: `Span(0.5)` is the second half.
+    """
+
+    start: int | Fraction | None = None
     """First position; 0 without it."""
-    stop: int | None = None
+    stop: int | Fraction | None = None
     """Position after the last; to the end without it."""
     step: Annotated[int, Interval(ge=1)] | None = None
     """Distance between positions; 1 without it."""
@@ -43,6 +47,8 @@ def select_positions(selection: Positions | slice, count: int, what: str) -> tup
 
     >>> select_positions(0.5, 31, "evaluations"), select_positions(Span(stop=2), 31, "evaluations")
     ((15,), (0, 1))
+    >>> select_positions(Span(0.5), 7, "evaluations")
+    (3, 4, 5, 6)
     """
     picked = picked_of(selection, count, what)
     outside = [index for index in picked if not -count <= index < count]
@@ -59,7 +65,10 @@ def picked_of(selection: Positions | slice, count: int, what: str) -> Sequence[i
     match selection:
         case "all":
             return range(count)
-        case Span(start, stop, step) | slice(start=start, stop=stop, step=step):
+        case Span(start, stop, step):
+            first, last = (int(end * count) if isinstance(end, float) else end for end in (start, stop))
+            return range(count)[first:last:step]
+        case slice(start=start, stop=stop, step=step):
             return range(count)[start:stop:step]
         case bool() | str() | bytes():
             raise SelectionError(what, selection, allowed)

@@ -13,12 +13,13 @@ from ovam.core.selection import Positions, Span, select_blocks, select_positions
 from ovam.errors import SelectionError
 
 INDEX = some.integers(-6, 6)
+END = some.none() | INDEX | some.floats(0, 1, exclude_max=True)
 POSITIONS = some.one_of(
     some.just("all"),
     INDEX,
     some.floats(0, 1, exclude_max=True),
     some.lists(INDEX, min_size=1, max_size=4),
-    some.builds(Span, start=some.none() | INDEX, stop=some.none() | INDEX, step=some.none() | some.integers(1, 3)),
+    some.builds(Span, start=END, stop=END, step=some.none() | some.integers(1, 3)),
 )
 NAMES = ("down_blocks.0.attn2", "mid_block.attn2", "up_blocks.0.attn2", "up_blocks.1.attn2")
 GRIDS = ((8, 6), (2, 2), (4, 3), (6, 8))

@@ -25,6 +25,10 @@ from tests.families import generate
         (Span(1), 3, (1, 2)),
         (Span(stop=-1, step=2), 6, (0, 2, 4)),
         (Span(-9, 9), 2, (0, 1)),
+        (Span(0.5), 7, (3, 4, 5, 6)),
+        (Span(0.5), 1, (0,)),
+        (Span(0.25, 0.75), 8, (2, 3, 4, 5)),
+        (Span(1, 0.5), 6, (1, 2)),
         (slice(None, None, 2), 3, (0, 2)),
     ],
 )
@@ -32,7 +36,7 @@ def test_positions_rise_and_are_named_once(selection: Any, count: int, expected:
     assert select_positions(selection, count, "heads") == expected
 
 
-@pytest.mark.parametrize("selection", [3, -4, [0, 3], [], Span(3), 1.0, -0.1, float("nan")])
+@pytest.mark.parametrize("selection", [3, -4, [0, 3], [], Span(3), Span(stop=0.2), 1.0, -0.1, float("nan")])
 def test_positions_that_are_not_there_are_refused(selection: Any) -> None:
     with pytest.raises(SelectionError, match=r"^heads is "):
         select_positions(selection, 3, "heads")

@@ -10,7 +10,7 @@ from experiments.evaluation.report import tables
 from experiments.evaluation.report.markdown import Results, difference, figure, listed, named, percent, picture, table
 from experiments.evaluation.scales import REAL_REPORTING
 from experiments.evaluation.settings import POINTS, grids_of, key, named_blocks
-from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, OWN_PROMPT, TOKENS_AGAINST_ALL, WORDS
+from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, OWN_PROMPT, TOKENS_AGAINST_ALL, WORDS, WORDS_LATE
 
 TABLES = {"1 and 2": "methods against each other", "2": "tokens over words", "4": "post-processing", "5": "resolutions",
           "Fig. 6": "all evaluations over a single one"}  # fmt: skip
@@ -22,9 +22,11 @@ GAIN, GOAL = 0.10, {"voc-sim": 0.75, "coco-cap": 0.60}
 FOUND, FOUND_OF_EVERY = 0.85, 0.6
 LEAKAGE, SIGNS = 0.45, 0.8
 CLOSE = 0.03
+HOLDS_BACK = "\n[What holds the missed aims back](results/remedies.md), and what was tried, is on a page of its own.\n"
 SCENES_SET = "coco-cap"
 REMEDIES = {
     WORDS: "a word alone (`softmax: each`)",
+    WORDS_LATE: "a word alone, in the second half of the evaluations",
     AGAINST_SCENE: "a word, together with the other things that the prompt mentions",
     AGAINST_ALL: "a word, together with the words of all classes",
     OWN_PROMPT: "a word, in the image's own prompt",
@@ -42,7 +44,7 @@ def page(results: Mapping[str, Results]) -> str:
     scores, findings = results["scores"], results["findings"]
     parts = {
         "Methods": tables.methods(scores) + picture("results/", "methods", "mIoU of each method with words and with tokens"),
-        "Aims": aims(scores, findings),
+        "Aims": aims(scores, findings) + (HOLDS_BACK if "remedies" in results else ""),
         "Telling things apart": apart(scores),
         "What reproduces": signs(findings) + "\n" + listed((*opposites(findings), *best_grid(scores), *middle(scores))),
         "What to choose": advice(findings) + "\n" + listed(leaders(scores, findings)),
@@ -84,9 +86,11 @@ def aimed(scores: Results, findings: Results) -> Iterator[tuple[str, str, str, b
             miou, gain = scores["scores"][dataset][name]["miou"]["value"], gains[name, dataset]
             yield f"OVAM, tokens on {dataset}", f"at least {percent(GOAL[dataset])}", percent(miou), miou >= GOAL[dataset]
             yield f"OVAM, tokens over words on {dataset}", f"at least +{percent(GAIN)}", f"{100 * gain:+.1f}", gain >= GAIN
-    leakage = scores["leakage"].get(SCENES_SET, {}).get(WORDS)
-    if leakage is not None:
-        yield "leakage of a word alone (0 told apart, 1 as hot)", f"at most {LEAKAGE}", f"{leakage:.2f}", leakage <= LEAKAGE
+    found = scores["leakage"].get(SCENES_SET, {})
+    for target, where in ((WORDS, ""), (WORDS_LATE, ", in the second half of the evaluations")):
+        if target in found:
+            what = f"leakage of a word alone{where} (0 told apart, 1 as hot)"
+            yield what, f"at most {LEAKAGE}", f"{found[target]:.2f}", found[target] <= LEAKAGE
     verdicts = [claim["verdict"] for claim in findings["claims"] if claim["table"] in COUNTED]
     if verdicts:
         held = verdicts.count("holds") / len(verdicts)
@@ -200,7 +204,8 @@ def apart(scores: Results) -> str:
     rows = []
     for target, what in sorted(REMEDIES.items(), key=lambda item: found.get(item[0], 1.0)):
         if target in found:
-            masks = [figure(scores, SCENES_SET, key(name, target)) for name in tables.WAYS]
+            keys = [key(f"{name}, late", WORDS) if target == WORDS_LATE else key(name, target) for name in tables.WAYS]
+            masks = [figure(scores, SCENES_SET, name) for name in keys]
             rows.append([what, f"{found[target]:.2f}", *masks])
     head = ["target", "leakage", *(f"mIoU, {name}" for name in tables.WAYS)]
     return (

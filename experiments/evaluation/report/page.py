@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.evaluation.report import first_page, tables
+from experiments.evaluation.report import first_page, remedies, tables
 from experiments.evaluation.report.markdown import Results, listed, percent, picture
 
 
@@ -14,10 +14,12 @@ def read(folder: Path) -> dict[str, Results]:
 
 
 def write(results: Mapping[str, Results], docs: Path) -> None:
-    """Write docs/results.md and docs/results/tables.md."""
+    """Write docs/results.md, docs/results/tables.md and, where remedies were measured, docs/results/remedies.md."""
     (docs / "results").mkdir(parents=True, exist_ok=True)
     (docs / "results.md").write_text(first_page.page(results))
     (docs / "results" / "tables.md").write_text(all_tables(results))
+    if "remedies" in results:
+        (docs / "results" / "remedies.md").write_text(remedies.page(results))
 
 
 def all_tables(results: Mapping[str, Results]) -> str:

@@ -12,6 +12,7 @@ from contracts.schema.models import BestMethod
 from experiments.evaluation.defaults import NotMeasuredError, adopt
 from experiments.evaluation.report import page
 from experiments.evaluation.settings import as_json, generated, key
+from ovam.core.selection import Span
 
 CARD = {"default_guidance_scale": 3.0, "word_defaults": {"method": "daam", "settings": {}}}
 NO_WEIGHTS = hashlib.sha256().hexdigest()
@@ -88,3 +89,8 @@ def test_results_of_other_weights_are_not_adopted(tmp_path: Path) -> None:
     (tmp_path / "unet" / "model.safetensors").write_bytes(b"other")
     with pytest.raises(NotMeasuredError, match=f"is of weights {NO_WEIGHTS[:12]}"):
         adopted(tmp_path, WORDS_AND_TOKENS)
+
+
+def test_the_second_half_of_the_evaluations_has_a_meaning_for_any_image(tmp_path: Path) -> None:
+    card = adopted(tmp_path, {key("affinity 1, late", "words"): (0.9,) * 3})
+    assert BestMethod.model_validate(card["word_defaults"]).settings.changes()["evaluations"] == Span(0.5)

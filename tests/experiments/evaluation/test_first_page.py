@@ -7,7 +7,7 @@ import pytest
 from experiments.evaluation import paper
 from experiments.evaluation.choices import QUESTIONS, Question, answer
 from experiments.evaluation.claims import beyond, of_blocks
-from experiments.evaluation.report import first_page
+from experiments.evaluation.report import first_page, remedies
 from experiments.evaluation.report.first_page import advice, aims, apart, signs, truth
 from experiments.evaluation.report.page import all_tables, read
 from experiments.evaluation.settings import generated, key
@@ -103,6 +103,13 @@ def test_an_aim_is_reached_or_missed_by_its_least() -> None:
     assert "| at most 0.45 | 0.30 | reached |" in aims(scores(0.3, {}), {"claims": []})
 
 
+def test_leakage_in_the_second_half_of_the_evaluations_is_an_aim_of_its_own() -> None:
+    found = scores(0.5, {})
+    found["leakage"] = {"coco-cap": {"words": 0.5, "words, late": 0.4}}
+    verdicts = [line.rsplit(" | ", 2)[1:] for line in aims(found, {"claims": []}).splitlines() if "leakage" in line]
+    assert verdicts == [["0.50", "missed |"], ["0.40", "reached |"]]
+
+
 def test_targets_are_ordered_by_their_leakage() -> None:
     rows = apart(scores(0.4, {})).splitlines()[4:]
     assert [row.split(" | ")[1] for row in rows] == ["0.40", "0.50"]
@@ -120,6 +127,7 @@ def test_the_committed_pages_are_those_of_the_committed_results() -> None:
     found = read(Path("experiments/results"))
     assert first_page.page(found) == Path("docs/results.md").read_text()
     assert all_tables(found) == Path("docs/results/tables.md").read_text()
+    assert remedies.page(found) == Path("docs/results/remedies.md").read_text()
 
 
 def test_the_first_page_is_short_and_links_to_all_tables() -> None:
