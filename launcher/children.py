@@ -63,9 +63,13 @@ class Child:
             self._again_at = now + pause
             return f"the {self.name} ended on its own (exit code {code}) and is started again in {pause:.0f} s; log: {self.log}"
         if now >= self._again_at:
-            self._again_at = None
-            self.process = self._start()
+            self.again()
         return None
+
+    def again(self) -> None:
+        """Start the process again, which has ended."""
+        self._again_at = None
+        self.process = self._start()
 
     def stop(self) -> None:
         """Terminate the process, and kill it after STOPPED_WITHIN."""
