@@ -1,4 +1,4 @@
-"""`python -m proofs NAME` runs a proof; exit code 1: a claim does not hold. `python -m proofs page` writes docs/reliability.md."""
+"""`python -m proofs NAME` runs a proof (exit code 1: a claim does not hold); `... page` writes docs/reliability.md again."""
 
 import argparse
 import asyncio

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx2
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import RedisError
 
 from contracts.schema.access import KeyCard, Limits, Scope
 from contracts.schema.jobs import utc_now
@@ -146,5 +147,5 @@ def answers(socket: str) -> bool:
     try:
         with Redis.from_url(f"unix://{quote(socket)}?db=0", socket_timeout=1) as redis:
             return bool(redis.ping())
-    except OSError:
+    except RedisError:
         return False

@@ -11,12 +11,13 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from contracts.schema.jobs import JobRecord, State
+from contracts.schema.tokens import TokenCard
 from contracts.state import keys
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED, Ledger
 from contracts.state.registry import Registry
 from contracts.state.store import MANIFEST
-from proofs.chaos.clients import Books, Entry
+from proofs.chaos.clients import TENANTS, Books, Entry
 from proofs.chaos.scene import Scene
 from proofs.claims import Claim, Log, none
 from worker.janitor import delete_expired
@@ -103,19 +104,21 @@ async def committed_twice(scene: Scene, records: dict[str, JobRecord]) -> list[s
 
 async def tokens_that_differ(scene: Scene, records: dict[str, JobRecord], books: Books) -> list[str]:
     """Jobs with another number of tokens than one, tokens without a job, names whose versions have gaps."""
-    learned = Counter[str]()
-    wrong = []
-    for tenant in {entry.tenant for entry in books.entries}:
-        registry = Registry(scene.redis, tenant)
-        for listing in await registry.page("", 1000):
-            cards = await registry.versions(listing.name)
-            learned.update(card.id.partition("-")[0] for card in cards)
-            if sorted(card.version for card in cards) != [*range(1, len(cards) + 1)]:
-                wrong.append(listing.name)
+    learned, wrong = Counter[str](), list[str]()
+    for cards in await all_tokens(scene):
+        learned.update(card.id.partition("-")[0] for card in cards)
+        if sorted(card.version for card in cards) != [*range(1, len(cards) + 1)]:
+            wrong.append(cards[0].name)
     deleted = {entry.job_id for entry in books.entries if entry.fate == "delete"}
     expected = {record.id for record in records.values() if record.kind in ("optimize", "import") and record.result is not None}
     wrong += [job_id for job_id in expected if learned[job_id] != 1]
     return wrong + [job_id for job_id in learned if job_id not in expected | deleted or learned[job_id] > 1]
+
+
+async def all_tokens(scene: Scene) -> list[list[TokenCard]]:
+    """The versions of every name of every tenant."""
+    registries = [Registry(scene.redis, tenant) for tenant in TENANTS]
+    return [await each.versions(listing.name) for each in registries for listing in await each.page("", 1000)]
 
 
 async def files_that_differ(scene: Scene, records: dict[str, JobRecord]) -> list[str]:
@@ -143,16 +146,8 @@ async def left_after_collection(scene: Scene, log: Log) -> list[str]:
     resources = cast("Any", SimpleNamespace(redis=scene.redis, ledger=Ledger(scene.redis), store=patient, settings=settings))
     with patch("worker.janitor.utc_now", lambda: later), patch("contracts.state.ledger.utc_now", lambda: later):
         log.write("collected", jobs=await delete_expired(resources))
-    registered = {text(card) async for card in token_ids(scene)}
+    registered = {card.id for cards in await all_tokens(scene) for card in cards}
     found = [key async for key in scene.store.keys_below("")]
     left = [key for key in found if key.split("/")[0] != "tokens" or key.split("/")[1] not in registered]
     log.write("left", keys=left)
     return left
-
-
-async def token_ids(scene: Scene) -> Any:  # noqa: ANN401
-    """The ids of all registered tokens."""
-    async for name in scene.redis.scan_iter(f"{keys.token('')}*".replace("token:", "token*:"), count=1000):
-        if await scene.redis.type(name) == b"hash":
-            for facts in await scene.redis.hvals(name):
-                yield json.loads(facts)["id"]
