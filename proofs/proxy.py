@@ -20,18 +20,21 @@ class Proxy:
         self.weather: Weather = "fair"
         self.port = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
     async def open(cls, target: tuple[str, int] | str) -> AsyncIterator[Self]:
         """Listen on a free port."""
         proxy = cls(target)
-        server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(proxy._begin, "127.0.0.1", 0)
         proxy.port = server.sockets[0].getsockname()[1]
         try:
             yield proxy
         finally:
             server.close()
+            for task in proxy._serving:
+                task.cancel()
             proxy._drop()
 
     def set(self, weather: Weather) -> None:
@@ -43,6 +46,11 @@ class Proxy:
     def _drop(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection until one side has had enough."""

@@ -67,7 +67,7 @@ async def act(kind: str, folder: Path, models: str, seed: int, *, short: bool, l
     log.write("act", kind=kind, seed=seed)
     async with scene(kind, folder, models, seed) as there:
         keys = {tenant: await new_key(there.stage.redis_url, tenant, queued=32) for tenant in TENANTS}
-        redelivery = Redelivery(there.redis, books.unfinished)
+        redelivery = Redelivery(there.redis, books.unfinished, log)
         urls = [gateway.url for gateway in there.gateways]
         working = asyncio.create_task(work(urls, keys, count, pace, books, Random(seed), log, over))
         total.faults += await break_things(there, faults, log, redelivery)

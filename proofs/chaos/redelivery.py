@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys
 from contracts.state.keys import text
+from proofs.claims import Log
 
 LOOK_EVERY = 0.05  # seconds
 GIVEN_UP_AFTER = 120.0  # seconds
@@ -18,8 +19,9 @@ GIVEN_UP_AFTER = 120.0  # seconds
 class Redelivery:
     """Watches the jobs that a worker held when it was killed or paused, until another attempt takes them."""
 
-    def __init__(self, redis: Redis, unfinished: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, redis: Redis, unfinished: Callable[[], Iterable[str]], log: Log) -> None:
         self.redis = redis
+        self.log = log
         self.unfinished = unfinished
         """The ids of jobs that their clients still wait for."""
         self.seconds: list[float] = []
@@ -64,5 +66,6 @@ class Redelivery:
                 return  # deleted, canceled, or finished in the last moment
             if record.attempt > before.attempt:
                 self.seconds.append(time.monotonic() - begin)
+                self.log.write("redelivered", job=before.id, kind=before.kind, state=before.state, seconds=self.seconds[-1])
                 return
         self.never += 1
