@@ -23,6 +23,7 @@ from worker.resources import Resources
 
 SECONDS = "PROOF_DEVICE_SECONDS"
 """The variable that says how long the device takes for a job."""
+COMMAND = [sys.executable, "-m", "proofs.stub"]
 STEPS = 5
 
 

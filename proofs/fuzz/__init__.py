@@ -3,13 +3,10 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from random import Random
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -18,15 +15,14 @@ from proofs.claims import Claim, Log, Proof, none, quantile
 from proofs.fuzz import described, hostile
 from proofs.fuzz.asked import SECRET, Asked, Tenant
 from proofs.jobs import finished
-from proofs.prober import EVERY
+from proofs.prober import EVERY, probed
 from proofs.restore import job_ids
 from proofs.stage import Stage, client_of, memory, new_key, ready, stage, tiny_models
-from proofs.stub import SECONDS
+from proofs.stub import COMMAND, SECONDS
 
 REQUESTS, SHORT = 5000, 1000
 ONE_BY_ONE, SEQUENCES = 0.5, 0.2  # of the requests; the rest is the hostile corpus
 MIB = 1 << 20
-STUB = [sys.executable, "-m", "proofs.stub"]
 
 
 async def run(*, short: bool, seed: int, log: Log) -> Proof:
@@ -37,21 +33,17 @@ async def run(*, short: bool, seed: int, log: Log) -> Proof:
         models = await asyncio.to_thread(tiny_models, Path(folder) / "model")
         settings = {"OVAM_MODELS": models, "OVAM_KEYS": "required", "OVAM_PRELOAD": "false", SECONDS: "0.005"}
         with stage(Path(folder) / "data", Path(folder) / "logs", **settings) as service:
-            service.worker("worker", STUB)
+            service.worker("worker", COMMAND)
             gateway, url = service.gateway("gateway")
             await ready(url)
             mine, other = await asyncio.gather(owner(service, url, "mine", ""), owner(service, url, "other", SECRET))
-            address = urlsplit(url)
             begin = time.monotonic()
-            command = [sys.executable, "-m", "proofs.prober", str(address.hostname), str(address.port)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as prober:  # noqa: S603
+            async with probed(url) as waits:
                 await asyncio.gather(
                     asyncio.to_thread(describe, url, asked, mine, other, count, seed),
                     hostile.attack(url, asked, mine, other, round(count * (1 - ONE_BY_ONE - SEQUENCES)), Random(seed)),
                 )
-                seconds = time.monotonic() - begin
-                prober.terminate()
-                waits = [float(line) for line in prober.communicate()[0].split()]
+            seconds = time.monotonic() - begin
             size, crashed = memory(gateway), gateway.process.poll() is not None
             bad = await internal_failures(url, mine)
     log.write("health", worst=sorted(waits)[-20:], statuses=asked.statuses)
