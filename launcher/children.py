@@ -83,8 +83,8 @@ class Child:
     def _start(self) -> "subprocess.Popen[bytes]":
         """Start the process in a session of its own, so that Ctrl-C reaches it only through `stop`, in order."""
         with self.log.open("ab") as log:  # to append, so that the log can be cut while the process writes to it
-            log.write(f"--- {self.name} starts, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode())
-            log.flush()
+            with suppress(OSError):  # a full disk
+                os.write(log.fileno(), f"--- {self.name} starts, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode())
             return subprocess.Popen(  # noqa: S603  # our own commands
                 self._command,
                 env=self._environment,

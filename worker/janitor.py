@@ -1,4 +1,4 @@
-"""The janitor: queues jobs that their docket has lost, and deletes the artifacts of expired ones.
+"""The janitor: queues jobs that their docket has lost, deletes artifacts of expired ones, and token files that are no token's.
 
 It is the product's only recovery sweep; every worker runs it.
 """
@@ -31,6 +31,7 @@ async def clean_forever(resources: Resources, dockets: Mapping[str, Docket]) -> 
             await requeue(resources, dockets)
             if await resources.redis.set(TURN, resources.settings.worker_name, nx=True, px=int(seconds * 1000)):
                 await delete_expired(resources)
+                await delete_loose_tokens(resources)
         except Exception:
             log.exception("the janitor failed")
         await asyncio.sleep(seconds)
@@ -77,6 +78,22 @@ async def delete_expired(resources: Resources) -> int:
             deleted += 1
     if deleted:
         log.info("the artifacts of %d expired jobs are deleted", deleted)
+    return deleted
+
+
+async def delete_loose_tokens(resources: Resources) -> int:
+    """Delete the files of tokens that are in no registry and will be in none; returns how many tokens that were.
+
+    Their worker died before it ended their job, or somebody deleted them while the store did not answer.
+    """
+    deleted = 0
+    for token_id in map(text, await resources.redis.smembers(keys.LOOSE)):
+        job_id, attempt, _ = token_id.split("-")
+        record = await resources.ledger.find(job_id)
+        if record is None or record.state.final or record.attempt != int(attempt):
+            await resources.store.delete_folder(keys.token_folder(token_id))
+            await resources.redis.srem(keys.LOOSE, token_id)
+            deleted += 1
     return deleted
 
 

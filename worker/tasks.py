@@ -124,7 +124,7 @@ async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> Jo
     """Store the tokens of an outcome, and record it. The tokens' files are deleted if the job is no longer this attempt's."""
     end = resources.ledger.canceled if outcome.canceled else resources.ledger.succeed
     try:
-        await tokens.write(resources.store, outcome.tokens)
+        await tokens.write(resources.redis, resources.store, outcome.tokens)
         return await end(attempt.job_id, attempt.number, outcome.result, tokens=[token.entry for token in outcome.tokens])
     except RedisError:  # nobody knows whether the tokens are registered, so their files stay
         raise

@@ -10,6 +10,7 @@ QUEUED = "ovam:queued"  # sorted set: ids of jobs that no worker has claimed, by
 MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
+LOOSE = "ovam:loose-tokens"  # set: ids of tokens that have files in the store, or had, and are in no registry
 KEYS = "ovam:keys"  # hash: digest of an API key -> KeyCard
 KEY_NAMES = "ovam:key-names"  # hash: name of an API key -> its digest
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever

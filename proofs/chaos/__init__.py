@@ -16,7 +16,7 @@ from proofs.claims import Claim, Log, Proof, none, quantile
 from proofs.stage import memory, new_key, tiny_models
 
 ACTS = ("disk", "s3")
-JOBS, FAULTS, PACE = 500, 55, 1.0  # of an act; jobs a second
+JOBS, FAULTS, PACE = 500, 55, 1.5  # of an act; jobs a second
 SHORT_JOBS, SHORT_FAULTS, SHORT_PACE = 24, 5, 1.0
 MIB = 1 << 20
 

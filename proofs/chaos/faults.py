@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from random import Random
 
+from redis.exceptions import RedisError
+
+from contracts.state import keys
 from proofs.chaos.redelivery import Redelivery
 from proofs.chaos.scene import Member, Scene, valkey_back
 from proofs.claims import Log
@@ -17,18 +20,30 @@ from proofs.stage import send
 Fault = Callable[[Scene, Redelivery], Awaitable[str]]
 """Do something and undo it; a word about what was hit, and for how long."""
 
-GAP = (1.0, 4.0)  # seconds between two faults
+GAP = (0.5, 2.5)  # seconds between two faults
+ALIVE_WITHIN = 60.0  # seconds
+ENOUGH = 2  # workers
+LOOK_EVERY = 0.1  # seconds
 BALLAST_PIECE = 1 << 20
-LONGEST_PAUSE_OF_WORKER = 9.0  # seconds: beyond some four, others take its jobs
+LONGEST_PAUSE_OF_WORKER = 8.0  # seconds: beyond some four, others take its jobs
 
 
 async def worker_kill(scene: Scene, redelivery: Redelivery) -> str:
-    """Kill a worker."""
+    """Kill a worker, when another one is there to take over."""
+    await others_alive(scene)
     member = scene.random.choice(scene.workers)
     await redelivery.expect(member.name)
     send(member.child, signal.SIGKILL)
     redelivery.begin()
     return member.name
+
+
+async def others_alive(scene: Scene) -> None:
+    """Wait until at least two workers' hearts beat, for as long as it takes to start one."""
+    with suppress(TimeoutError, RedisError):
+        async with asyncio.timeout(ALIVE_WITHIN):
+            while sum([await scene.redis.exists(keys.worker(member.name)) for member in scene.workers]) < ENOUGH:
+                await asyncio.sleep(LOOK_EVERY)
 
 
 async def gateway_kill(scene: Scene, _: Redelivery) -> str:
@@ -55,13 +70,13 @@ async def worker_pause(scene: Scene, redelivery: Redelivery) -> str:
 
 async def gateway_pause(scene: Scene, _: Redelivery) -> str:
     """Stop a gateway for a while."""
-    return await paused(scene, scene.random.choice(scene.gateways), 4.0)
+    return await paused(scene, scene.random.choice(scene.gateways), 3.0)
 
 
 async def valkey_pause(scene: Scene, _: Redelivery) -> str:
     """Stop Valkey for a while."""
     send(scene.stage.valkey, signal.SIGSTOP)
-    seconds = await lasting(scene, 4.0)
+    seconds = await lasting(scene, 3.0)
     send(scene.stage.valkey, signal.SIGCONT)
     return f"valkey, {seconds:.1f} s"
 
@@ -103,7 +118,7 @@ def s3(weather: Weather) -> Fault:
 async def weathered(scene: Scene, proxy: Proxy, weather: Weather) -> str:
     """Change the weather for a while."""
     proxy.set(weather)
-    seconds = await lasting(scene, 7.0)
+    seconds = await lasting(scene, 5.0)
     proxy.set("fair")
     return f"{seconds:.1f} s"
 
@@ -113,7 +128,7 @@ async def disk_full(scene: Scene, _: Redelivery) -> str:
     if scene.disk is None:
         return "no disk"
     ballast = scene.disk / "ballast"
-    seconds = scene.random.uniform(1.0, 7.0)
+    seconds = scene.random.uniform(1.0, 5.0)
     with ballast.open("wb") as file, suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:

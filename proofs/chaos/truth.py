@@ -20,7 +20,7 @@ from contracts.state.store import MANIFEST
 from proofs.chaos.clients import TENANTS, Books, Entry
 from proofs.chaos.scene import Scene
 from proofs.claims import Claim, Log, none
-from worker.janitor import delete_expired
+from worker.janitor import delete_expired, delete_loose_tokens
 
 SETTLED_WITHIN = 60.0  # seconds after the last client has gone
 LIFE = 86_400  # seconds, the default
@@ -98,7 +98,7 @@ async def committed_twice(scene: Scene, records: dict[str, JobRecord]) -> list[s
         if record.state.final and sum(State(event["state"]).final for event in events) != 1:
             wrong.append(job_id)
     counts = {text(name): int(number) for name, number in (await scene.redis.hgetall(keys.COUNTS)).items()}
-    ends = Counter(f"{record.kind}:{record.state}" for record in records.values())
+    ends = Counter(f"{record.kind}:{record.state}" for record in records.values() if record.state.final)
     return wrong + [name for name, number in ends.items() if counts.get(name, 0) < number]
 
 
@@ -145,7 +145,7 @@ async def left_after_collection(scene: Scene, log: Log) -> list[str]:
     settings = SimpleNamespace(job_ttl_seconds=LIFE)
     resources = cast("Any", SimpleNamespace(redis=scene.redis, ledger=Ledger(scene.redis), store=patient, settings=settings))
     with patch("worker.janitor.utc_now", lambda: later), patch("contracts.state.ledger.utc_now", lambda: later):
-        log.write("collected", jobs=await delete_expired(resources))
+        log.write("collected", jobs=await delete_expired(resources), tokens=await delete_loose_tokens(resources))
     registered = {card.id for cards in await all_tokens(scene) for card in cards}
     found = [key async for key in scene.store.keys_below("")]
     left = [key for key in found if key.split("/")[0] != "tokens" or key.split("/")[1] not in registered]
