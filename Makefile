@@ -34,7 +34,7 @@ export TMPDIR := $(CACHE)/tmp
 $(shell mkdir -p '$(CACHE)/tmp')
 endif
 
-.PHONY: help install dev clients demo test check lint types imports audit bench eval eval-quick clean
+.PHONY: help install dev clients demo test check lint types imports audit bench eval eval-quick chaos chaos-short fuzz load restore clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -74,6 +74,21 @@ eval: $(DEV) ## run the whole evaluation, write experiments/results/ and docs/re
 
 eval-quick: $(RUNTIME) ## evaluate the published methods on a few images, print rows of JSON (ARGS="...")
 	@$(RUN) $(PY) -m experiments quick --processes $(WORKERS) $(ARGS)
+
+chaos: $(DEV) ## jobs of all kinds while processes, network, disk and S3 fail; write docs/reliability.md (ARGS="--seed 2")
+	@$(RUN) $(PY) -m proofs chaos $(ARGS)
+
+chaos-short: $(DEV) ## the same in two minutes; docs/reliability.md stays as it is
+	@$(RUN) $(PY) -m proofs chaos --short $(ARGS)
+
+fuzz: $(DEV) ## hostile requests of every kind; write docs/reliability.md (FUZZ=100000 for as many)
+	@$(RUN) $(PY) -m proofs fuzz $(if $(FUZZ),--requests $(FUZZ)) $(ARGS)
+
+load: $(DEV) ## rates, latencies and memory under load; write docs/reliability.md
+	@$(RUN) $(PY) -m proofs load $(ARGS)
+
+restore: $(DEV) ## back up, restore and compare; write docs/reliability.md
+	@$(RUN) $(PY) -m proofs restore $(ARGS)
 
 clean: ## remove .venv, caches, demo/ and build leftovers; data/ stays
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo build dist *.egg-info

@@ -63,9 +63,13 @@ class Child:
             self._again_at = now + pause
             return f"the {self.name} ended on its own (exit code {code}) and is started again in {pause:.0f} s; log: {self.log}"
         if now >= self._again_at:
-            self._again_at = None
-            self.process = self._start()
+            self.again()
         return None
+
+    def again(self) -> None:
+        """Start the process again, which has ended."""
+        self._again_at = None
+        self.process = self._start()
 
     def stop(self) -> None:
         """Terminate the process, and kill it after STOPPED_WITHIN."""
@@ -79,8 +83,8 @@ class Child:
     def _start(self) -> "subprocess.Popen[bytes]":
         """Start the process in a session of its own, so that Ctrl-C reaches it only through `stop`, in order."""
         with self.log.open("ab") as log:  # to append, so that the log can be cut while the process writes to it
-            log.write(f"--- {self.name} starts, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode())
-            log.flush()
+            with suppress(OSError):  # a full disk
+                os.write(log.fileno(), f"--- {self.name} starts, {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode())
             return subprocess.Popen(  # noqa: S603  # our own commands
                 self._command,
                 env=self._environment,

@@ -93,7 +93,8 @@ class Events:
         known = job_id in self.channels
         with self.listening(job_id, after) as listener:
             if not known:
-                await self.interrupt()
+                with suppress(RedisError):  # it takes no writes, perhaps: the read ends by itself soon
+                    await self.interrupt()
             for event in await self.read(job_id, after):  # what came before anybody listened
                 listener.put_nowait(event)
             while event := await listener.get():

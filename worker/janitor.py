@@ -1,4 +1,4 @@
-"""The janitor: queues jobs that their docket has lost, and deletes the artifacts of expired ones.
+"""The janitor: queues jobs that their docket has lost, and deletes artifacts of expired ones, and what belongs to no job.
 
 It is the product's only recovery sweep; every worker runs it.
 """

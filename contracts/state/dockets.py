@@ -13,7 +13,7 @@ from typing import Any, Self
 import cloudpickle
 from docket import Docket
 from docket import worker as docket_worker_module
-from docket.execution import Execution
+from docket.execution import Execution, ExecutionState
 from docket.strikelist import StrikeList
 
 from contracts.schema.jobs import ALPHABET
@@ -39,7 +39,26 @@ class JobDocket(Docket):
 
 
 class JobExecution(Execution):
-    """An execution of the one task."""
+    """An execution of the one task.
+
+    A worker that was wrongly taken for dead ends its attempt when another worker is at the job already, by the same message. It
+    must not acknowledge that: should the other worker die, nobody would deliver the job again.
+    """
+
+    async def _mark_as_terminal(self, state: ExecutionState, **options: Any) -> None:  # noqa: ANN401
+        """Acknowledge the message, unless it was delivered again since."""
+        if await self.delivered_again():
+            self._acked = self._ended = True
+        else:
+            await super()._mark_as_terminal(state, **options)
+
+    async def delivered_again(self) -> bool:
+        """Whether another execution has started by the same message; it has written when."""
+        if self.started_at is None:
+            return False
+        async with self.docket.redis() as redis:
+            started = await redis.hget(self._redis_key, "started_at")
+        return started is not None and datetime.fromisoformat(started.decode()) != self.started_at
 
     @classmethod
     async def from_message(cls, docket: Docket, message: dict[bytes, bytes], *arguments: Any, **options: Any) -> Self:  # noqa: ANN401

@@ -14,7 +14,7 @@ from docket import TaskKey, Worker
 
 from contracts.schema.jobs import new_job_id
 from contracts.state import keys
-from contracts.state.dockets import OURS, JobDocket, enqueue
+from contracts.state.dockets import OURS, JobDocket, JobExecution, enqueue
 
 WHEN = {b"when": b"2026-01-01T00:00:00+00:00", b"attempt": b"1"}
 
@@ -96,3 +96,23 @@ async def test_strikes_are_not_read(redis_url: str, tmp_path: Path) -> None:
         await until(lambda: ran)
         await asyncio.sleep(0.2)
     assert not (tmp_path / "trace").exists()
+
+
+async def test_an_attempt_that_was_overtaken_does_not_acknowledge_the_message_of_the_one_that_runs(redis_url: str) -> None:
+    async def run_job(job_id: str = TaskKey()) -> None:
+        raise NotImplementedError(job_id)
+
+    async with JobDocket(keys.DOCKET, redis_url) as docket, docket.redis() as redis:
+        docket.register(run_job, names=[keys.TASK])
+        await enqueue(docket, new_job_id())
+        group, stream = docket.worker_group_name, docket.stream_key
+        await redis.xgroup_create(stream, group, id="0", mkstream=True)
+        [(_, [(message_id, message)])] = await redis.xreadgroup(group, "one", {stream: ">"})
+        one, two = [await JobExecution.from_message(docket, message, message_id=message_id) for _ in range(2)]
+        assert await one.claim("one")
+        assert await two.claim("two")  # "one" was silent for long
+        await one.mark_as_completed()
+        assert await redis.xlen(stream) == 1
+        assert await docket.get_execution(two.key) is not None
+        await two.mark_as_completed()
+        assert await redis.xlen(stream) == 0

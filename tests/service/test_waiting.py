@@ -168,6 +168,25 @@ async def test_a_stream_outlives_a_redis_that_hangs(settings: GatewaySettings, m
     assert [event["event"] for event in seen] == ["state", "state", "state"]
 
 
+async def test_a_stream_outlives_a_redis_that_takes_no_writes(settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "BLOCK", 0.5)
+    with ValkeyServer(port=free_port()) as server:
+        url = f"{server.connection_url}/0"
+        async with Redis.from_url(url) as redis:
+            worker = InTestWorker(redis, ArtifactStore.at(settings.store))
+            await worker.publish(card())
+            async with client_of(create_app(settings.model_copy(update={"redis_url": url}))) as client:
+                job_id = await submitted(client)
+                await redis.config_set("maxmemory", 1)
+                following = asyncio.create_task(client.get(f"/v1/jobs/{job_id}/events"))
+                await asyncio.sleep(1)
+                assert not following.done()
+                await redis.config_set("maxmemory", 0)
+                await worker.end(job_id)
+                seen = parsed((await asyncio.wait_for(following, 20)).text)
+    assert [event["event"] for event in seen] == ["state", "state", "state"]
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_gateway_that_is_stopped_answers_who_waits_with_the_job(redis_url: str, store_url: str, redis: Redis) -> None:
     with running(redis_url, store_url) as gateway:
