@@ -6,6 +6,7 @@ dicts: the service checks them, and its errors name the field. What an answer re
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -61,7 +62,7 @@ def formatted(text: str) -> str:
     """The text as ruff leaves it: imports that are used, lines that fit."""
     for command in (["check", "--fix", "--quiet", "--select", "F401,I,E501,D", "--exit-zero"], ["format", "--quiet"]):
         text = subprocess.run(
-            ["ruff", *command, "--stdin-filename", str(FOLDER / "written.py"), "-"],
+            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(FOLDER / "written.py"), "-"],
             input=text,
             capture_output=True,
             text=True,

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ def written() -> str:
         ["check", "--fix", "--quiet", "--select", "I,UP034", "--exit-zero"],
         ["format", "--quiet"],
     ):
-        run = ["ruff", *command, "--stdin-filename", str(FOLDER / "sync.py"), "-"]
+        run = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(FOLDER / "sync.py"), "-"]
         text = subprocess.run(run, input=text, capture_output=True, text=True, check=True).stdout
     return text
 

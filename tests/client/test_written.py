@@ -1,3 +1,5 @@
+import tomllib
+
 import pytest
 
 import ovam
@@ -5,6 +7,8 @@ import ovam_client
 from contracts.schema.errors import Code
 from service import examples
 from tests.client import schemas, sync
+from tests.packaging.files import project
+from tests.packaging.test_requirements import imported, packages_of
 
 
 def test_the_types_are_those_of_the_gateway_s_description() -> None:
@@ -37,3 +41,10 @@ def test_answers_that_say_more_than_today_s_are_understood(name: str) -> None:
 def test_an_answer_of_a_kind_that_is_not_known_yet_is_read() -> None:
     record = examples.SUCCEEDED | {"kind": "dataset", "request": {"kind": "dataset"}, "result": {"kind": "dataset", "rows": 3}}
     assert ovam_client.answers.JobRecord.model_validate(record).result == {"kind": "dataset", "rows": 3}
+
+
+def test_the_client_s_own_project_asks_for_what_it_imports_and_for_nothing_else() -> None:
+    table = tomllib.loads((schemas.FOLDER / "pyproject.toml").read_text())["project"]
+    asked = {line.partition(">=")[0] for line in (*table["dependencies"], *table["optional-dependencies"]["cli"])}
+    assert set(packages_of(imported("ovam_client"))) == asked
+    assert table["requires-python"] == project()["project"]["requires-python"]

@@ -95,7 +95,7 @@ def imported_by(paths: set[Path]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if name not in ours | sys.stdlib_module_names}
 
 
-PRODUCT = ("contracts", "launcher", "ovam", "service", "worker")
+PRODUCT = ("contracts", "launcher", "ovam", "ovam_client", "service", "worker")
 SHARED = {
     "opentelemetry": {"opentelemetry-api", "opentelemetry-sdk"}
 }  # of the many packages in a namespace, those that we import

@@ -25,7 +25,16 @@ from experiments.evaluation.settings import Setting, Settings
 from experiments.evaluation.subjects import Mask, Seconds, Subject, Truth, annotation, clock
 from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE
 from experiments.evaluation.world import World, world_of
-from ovam_client import Client, Job, OvamServiceError, Patience, Segment
+from ovam_client import (
+    AddressError,
+    Client,
+    Job,
+    OvamServiceError,
+    Patience,
+    Segment,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
 
 TIMEOUT = 60.0  # seconds
 
@@ -189,8 +198,10 @@ def check_served(url: str, model: Path, source: str) -> None:
     try:
         with Client(url, timeout=TIMEOUT, patience=Patience(away=0)) as client:
             served_as(client, model, source)
-    except OvamServiceError as error:
+    except (AddressError, UnreachableError, UnexpectedAnswerError) as error:
         raise NotServedError(f"no service answers at {url!r}: {error}") from error
+    except OvamServiceError as error:
+        raise NotServedError(f"the service at {url!r} does not let us ask: {error}") from error
 
 
 def served_as(client: Client, model: Path, source: str) -> str:
