@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -31,13 +30,13 @@ def added(blocks: Sequence[Block], rows: Tensor, sums: Sums) -> Tensor:
         maps = sums(block.queries, block.keys(rows) * block.scale).unflatten(-1, block.grid)
         by_grid[block.grid] = by_grid[block.grid] + maps if block.grid in by_grid else maps
     size = max(by_grid, key=lambda grid: grid[0])
-    return sum(interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0] for maps in by_grid.values())
+    resized = [interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0] for maps in by_grid.values()]
+    return torch.stack(resized).sum(dim=0)
 
 
 def kernels(setup: Setup, shapes: Shapes = SD15, evaluations: int = EVALUATIONS) -> Iterator[Result]:
     """Heatmaps of one text and of twenty, then learning."""
     blocks = random_blocks(shapes, evaluations, torch.float16, setup.device)
-    trace = SimpleNamespace(blocks=blocks)
     read = sum(block.queries.nbytes for block in blocks)
     for tokens, texts in product(TOKENS, TEXTS):
         rows = torch.cat([random_rows(shapes, tokens, seed, setup.device) for seed in range(texts)])
@@ -47,7 +46,7 @@ def kernels(setup: Setup, shapes: Shapes = SD15, evaluations: int = EVALUATIONS)
             return added(blocks, rows, lambda queries, keys: text_sums(queries, keys, lengths))
 
         def reference(rows: Tensor = rows, tokens: int = tokens) -> Tensor:
-            return plain.heatmaps(trace, rows[:tokens].half())
+            return plain.heatmaps(blocks, rows[:tokens].half())
 
         with torch.inference_mode():
             exact, found = reference(), ours()[:tokens]
@@ -91,7 +90,7 @@ def learned(setup: Setup, shapes: Shapes, blocks: Sequence[Block]) -> Result:
             with torch.no_grad():
                 tokens.sub_(slope, alpha=rate)
 
-    reference = [seconds(lambda: plain.epoch(SimpleNamespace(blocks=blocks), start.half(), target, rate)) for _ in range(4)]
+    reference = [seconds(lambda: plain.epoch(blocks, start.half(), target, rate)) for _ in range(4)]
     ours(3)
     samples = [seconds(ours) for _ in range(setup.times(3))]
     return Result(

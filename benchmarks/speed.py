@@ -41,7 +41,7 @@ def attributed(setup: Setup, name: str, shapes: Shapes, trace: ovam.Trace, token
     terms = sum(block.queries.shape[0] * block.heads for block in trace.blocks)
 
     def reference() -> Tensor:
-        return plain.heatmaps(trace, texts[0])[1] / terms
+        return plain.heatmaps(trace.blocks, texts[0])[1] / terms
 
     def ours() -> list[Tensor]:
         return target_heatmaps(trace, rows, methods)
@@ -80,7 +80,7 @@ def learning(setup: Setup, shapes: Sequence[Shapes] = (BUNDLED, SD15)) -> Iterat
 
         def reference(trace: ovam.Trace = trace, target: Tensor = target, init: Tensor = init) -> Tensor:
             for _ in range(EPOCHS):
-                init = plain.epoch(trace, init, target, 100.0)
+                init = plain.epoch(trace.blocks, init, target, 100.0)
             return init
 
         (plain_bytes, _), (our_bytes, _) = peak_bytes(reference), peak_bytes(ours)

@@ -34,7 +34,7 @@ def test_the_plain_reference_and_the_library_agree() -> None:
         pipeline("a cat", height=64, width=96, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
     embedding, _ = ovam.encode(pipeline, "a photograph of a dog")
     with torch.inference_mode():
-        expected = plain.heatmaps(traces[0], embedding)
+        expected = plain.heatmaps(traces[0].blocks, embedding)
     torch.testing.assert_close(ovam.heatmaps(traces[0], embedding, reduction="sum"), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -42,7 +42,7 @@ def test_a_step_of_the_plain_reference_is_the_library_s() -> None:
     trace, mask, init = random_trace(TINY, 3), disc(TINY), random_rows(TINY, 2)
     fit = ovam.optimize_tokens([(trace, mask)], init, epochs=2, learning_rate=0.5)
     assert fit.best_epoch == 1
-    step = plain.epoch(trace, init, torch.stack([~mask, mask]).float(), 0.5)
+    step = plain.epoch(trace.blocks, init, torch.stack([~mask, mask]).float(), 0.5)
     torch.testing.assert_close(fit.embedding, step, rtol=1e-4, atol=1e-5)
 
 
