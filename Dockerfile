@@ -43,6 +43,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY models/world models/world
 COPY contracts contracts
 COPY ovam ovam
+COPY ovam_client ovam_client
 COPY worker worker
 COPY service service
 COPY launcher launcher

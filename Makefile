@@ -34,7 +34,7 @@ export TMPDIR := $(CACHE)/tmp
 $(shell mkdir -p '$(CACHE)/tmp')
 endif
 
-.PHONY: help install dev clients demo test check lint types imports bench eval eval-quick chaos chaos-short fuzz load restore clean
+.PHONY: help install dev clients demo test check lint types imports audit bench eval eval-quick chaos chaos-short fuzz load restore clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,7 +51,7 @@ demo: $(RUNTIME) ## run the service on a worked example, write the pictures to d
 test: $(DEV) ## unit, property, golden and end-to-end tests (WORKERS=2 ARGS="...")
 	@$(RUN) $(CLIENT_TESTS) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --timeout 300 $(ARGS)
 
-check: lint types imports test ## everything that a change must pass
+check: lint types imports audit test ## everything that a change must pass
 
 lint: $(DEV) ## style (ruff)
 	@$(VENV)/bin/ruff check .
@@ -62,6 +62,9 @@ types: $(DEV) ## types (pyrefly)
 
 imports: $(DEV) ## which folder may import which (import-linter)
 	@$(VENV)/bin/lint-imports
+
+audit: $(DEV) ## known vulnerabilities of the pinned packages (pip-audit; skipped where pypi.org cannot be reached)
+	@$(PY) -m tests.packaging.audit
 
 bench: $(RUNTIME) ## measure speed and memory, write benchmarks/results/ (ARGS="...")
 	@$(RUN) $(PY) -m benchmarks $(ARGS)

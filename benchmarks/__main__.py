@@ -3,16 +3,25 @@
 import argparse
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import torch
+
+from benchmarks.crf import crf
 from benchmarks.gateway import gateway_import
-from benchmarks.library import capture, heatmaps, optimisation, self_attention
+from benchmarks.growth import growth
+from benchmarks.library import capture, optimisation, self_attention
 from benchmarks.over_http import attribute, targets, worker_memory
 from benchmarks.report import summarise, write
 from benchmarks.result import ROOT, Result, Setup, circumstances
+from benchmarks.speed import attribution, learning
 
-MEASURES: dict[str, Callable[[Setup], Result]] = {
+MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
+    "attribution": attribution,
+    "learning": learning,
+    "crf": crf,
+    "growth": growth,
     "capture": capture,
     "self_attention": self_attention,
     "attribute": attribute,
@@ -20,7 +29,6 @@ MEASURES: dict[str, Callable[[Setup], Result]] = {
     "optimisation": optimisation,
     "worker_memory": worker_memory,
     "gateway_import": gateway_import,
-    "heatmaps": heatmaps,
 }
 
 
@@ -33,6 +41,9 @@ def options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="repeat everything so often instead of as usual, for a quick look")
     parser.add_argument("--seconds", type=float, default=120.0, help="begin no further repeat after so long (default 120)")
     parser.add_argument("--threads", type=int, help="CPU threads of torch; its own choice without it")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="compare by the processor's seconds, on one thread: for a busy machine"
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="folder that is written to")
     asked = parser.parse_args(words)
     if unknown := sorted(set(asked.names) - set(MEASURES)):
@@ -47,18 +58,23 @@ def options(words: Sequence[str]) -> argparse.Namespace:
 def main(words: Sequence[str]) -> int:
     """Measure what the options name; returns how many measurements failed."""
     asked = options(words)
-    setup = Setup(model=asked.model.resolve(), repeats=asked.repeats, seconds=asked.seconds, threads=asked.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = 1 if asked.cpu_time else asked.threads
+    setup = Setup(asked.model.resolve(), asked.repeats, asked.seconds, threads, device, asked.results, asked.cpu_time)
+    if threads:
+        torch.set_num_threads(threads)
     around = circumstances(setup)  # before anything runs: the load is to be that of others
     failures = 0
     for name in asked.names or MEASURES:
         print(f"{name} ...", flush=True)
         try:
-            result = MEASURES[name](setup)
+            found = MEASURES[name](setup)
+            for result in [found] if isinstance(found, Result) else found:
+                write(asked.results, result, around)
+                print(f"  {result.name}: {result.value:.4g} {result.unit}", flush=True)
         except Exception:  # noqa: BLE001  # the others are still worth having
             traceback.print_exc()
             failures += 1
-        else:
-            print(f"  {result.value:.4g} {result.unit}, {write(asked.results, result, around)}", flush=True)
     print(summarise(asked.results))
     return failures
 

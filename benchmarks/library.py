@@ -1,17 +1,14 @@
-"""The library's own measurements: capture, heatmaps, optimisation."""
+"""The library's measurements with a model: what capture costs a generation, many targets, a whole optimisation."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 import ovam
 from benchmarks.result import Result, Setup, median
+from benchmarks.timing import in_turn, seconds
 from ovam.learning.initial import initial_tokens
 from worker.models import hide_progress_bars
 
@@ -19,29 +16,6 @@ PROMPT = "a photograph of a sun and a house"
 STEPS = 30
 EPOCHS = 200
 RADIUS = 0.5  # of the disc to learn, where an image's half width is 1
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long work takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def in_turn(first: Callable[[], object], second: Callable[[], object], repeats: int, limit: float) -> list[tuple[float, float]]:
-    """Time two ways in turn, each of them first every other time, so that neither has the better moments."""
-    first(), second()
-    end = time.perf_counter() + limit
-    pairs = []
-    for turn in range(repeats):
-        if turn and time.perf_counter() > end:
-            break
-        if turn % 2:
-            late = seconds(second)
-            pairs.append((seconds(first), late))
-        else:
-            pairs.append((seconds(first), seconds(second)))
-    return pairs
 
 
 def load(setup: Setup) -> StableDiffusionPipeline:
@@ -138,46 +112,3 @@ def optimisation(setup: Setup) -> Result:
         samples=samples,
         details={"trace_bytes": trace.nbytes, "torch_threads": torch.get_num_threads()},
     )
-
-
-def heatmaps(setup: Setup) -> Result:
-    """How the library's heatmaps compare with the equations written down as they stand."""
-    pipeline = load(setup)
-    trace = traced(pipeline)
-    embedding, _ = ovam.encode(pipeline, PROMPT)
-    with torch.inference_mode():
-        ours, theirs = ovam.heatmaps(trace, embedding, reduction="sum"), plain_heatmaps(trace, embedding)
-        pairs = in_turn(
-            lambda: plain_heatmaps(trace, embedding),
-            lambda: ovam.heatmaps(trace, embedding, reduction="sum"),
-            setup.times(20),
-            setup.seconds,
-        )
-    ratios = [own / plain for plain, own in pairs]
-    return Result(
-        name="heatmaps",
-        says=f"heatmaps of {len(embedding)} tokens: time over that of Eq. 3 to 5 written down plainly, median of pairs",
-        value=median(ratios),
-        unit="x",
-        samples=ratios,
-        details={
-            "seconds_plain": median([plain for plain, _ in pairs]),
-            "seconds_ours": median([own for _, own in pairs]),
-            "largest_relative_difference": float(((ours - theirs).abs() / theirs.abs().clamp_min(1e-12)).max()),
-            "torch_threads": torch.get_num_threads(),
-        },
-    )
-
-
-def plain_heatmaps(trace: ovam.Trace, embedding: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens height width"]:
-    """Eq. 3 to 5 as they stand: a softmax per block, evaluation and head, every map resized, all added up."""
-    size = max((block.grid for block in trace.blocks), key=lambda grid: grid[0] * grid[1])
-    total = torch.zeros(len(embedding), *size)
-    for block in trace.blocks:
-        keys = block.keys(embedding)
-        for queries in block.queries:
-            for query, key in zip(queries, keys, strict=True):
-                attention = (query @ key.T * block.scale).softmax(dim=-1)
-                maps = attention.T.unflatten(-1, block.grid)
-                total += interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-    return total

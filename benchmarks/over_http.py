@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx2
 
-from benchmarks.library import in_turn, targets_pairs
+from benchmarks.library import targets_pairs
 from benchmarks.result import Result, Setup, median, percentile
+from benchmarks.timing import in_turn
 from launcher.processes import inherited, running
 
 MIB = 1 << 20

@@ -8,7 +8,12 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+NO_CLUSTER = (
+    "jobs change in transactions over several keys, which a cluster spreads over its nodes; "
+    "allowed: one server, or the master that Sentinels name"
+)
+CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 STORE_SCHEMES = ("file", "memory", "s3")
 PREFIX = "OVAM_"
 
@@ -26,7 +31,10 @@ class CommonSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", validate_default=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, rediss:// or unix://")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis or Valkey: redis://, rediss:// or unix://; by Sentinels redis+sentinel://host:port,.../master/0",
+    )
     data_dir: Path = Field(Path("data"), description="folder of the embedded Valkey, of the file store and of logs")
     store_url: str = Field("", description="artifacts: file:///folder or s3://bucket/prefix; <data_dir>/store without it")
     job_ttl_seconds: int = Field(86_400, ge=1, le=31_536_000, description="how long a finished job and its artifacts are kept")
@@ -37,9 +45,16 @@ class CommonSettings(BaseSettings):
     @classmethod
     def is_redis(cls, url: str) -> str:
         """Only a Redis URL."""
-        if urlsplit(url).scheme not in REDIS_SCHEMES:
+        scheme = url.partition("://")[0]
+        if scheme in CLUSTER_SCHEMES:
+            raise ValueError(NO_CLUSTER)
+        if scheme not in REDIS_SCHEMES:
             msg = f"it must start with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}"
             raise ValueError(msg)
+        if scheme.endswith("+sentinel"):
+            from docket._redis_sentinel import parse_sentinel_url  # noqa: PLC0415  # a second that other URLs need not wait for
+
+            parse_sentinel_url(url)
         return url
 
     @field_validator("data_dir")

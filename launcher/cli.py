@@ -1,5 +1,7 @@
 """The `ovam` command."""
 
+import asyncio
+import json
 import os
 import shutil
 import sys
@@ -11,11 +13,13 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 
 from contracts.settings import BadSettingsError, CommonSettings, load, without_secrets
-from launcher import keys
+from launcher import jobs, keys, store, webhooks
 from launcher.children import BAD_SETTINGS, StartError
 from launcher.processes import available, inherited, running
 from launcher.variables import EverySetting, unknown_variables
 from ovam import __version__
+from ovam_client.cli import add_commands
+from ovam_client.drivers import KEY
 from service.settings import GatewaySettings
 
 FAILED = 1
@@ -26,6 +30,10 @@ app = typer.Typer(
     help="Segment generated images by their attention: words, in the prompt or not, and learned tokens.", no_args_is_help=True
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(store.app, name="store")
+app.add_typer(webhooks.app, name="webhooks")
+add_commands(app)
+jobs.add_commands()
 S = TypeVar("S", bound=CommonSettings)
 G = TypeVar("G", bound=GatewaySettings)
 Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)]
@@ -46,11 +54,18 @@ def serve(port: Port = None) -> None:
     settings = with_port(usable(GatewaySettings), port)
     check_reach(settings)
     name_unknown_variables()
-    from contracts.state.store import ArtifactStore  # noqa: PLC0415  # other commands need not wait for it
-    from service.observability import configure_logging  # noqa: PLC0415
+    from contracts.logs import configure_logging  # noqa: PLC0415  # other commands need not wait for it
+    from contracts.state.connections import check_server  # noqa: PLC0415
+    from contracts.state.store import ArtifactStore  # noqa: PLC0415
+    from contracts.tracing import configure_tracing  # noqa: PLC0415
     from service.server import run  # noqa: PLC0415
 
     configure_logging(settings.log_level)
+    try:
+        configure_tracing("ovam-gateway")
+        asyncio.run(check_server(settings.redis_url, must_answer=False))
+    except BadSettingsError as error:
+        end(f"the gateway cannot start: {error}", BAD_SETTINGS)
     try:
         ArtifactStore.at(settings.store)
     except Exception as error:  # noqa: BLE001  # obstore raises many kinds; each means the same here
@@ -94,8 +109,8 @@ def up(port: Port = None) -> None:
 def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo")) -> None:
     """Run the main job on the bundled model: generate, ask for words, learn a token, use it on another image."""
     data = usable(GatewaySettings).data_dir
-    from launcher.client import JobFailedError  # noqa: PLC0415  # other commands need not wait for them
-    from launcher.demo import main  # noqa: PLC0415
+    from launcher.demo import main  # noqa: PLC0415  # other commands need not wait for them
+    from ovam_client import OvamServiceError  # noqa: PLC0415
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +118,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = P
         folder = Path(tempfile.mkdtemp(prefix="demo-", dir=data))
         with running(inherited("OVAM_DEVICE", "OVAM_THREADS"), data_dir=folder) as service:
             main(service.url, out)
-    except (StartError, JobFailedError, OSError) as error:
+    except (StartError, OvamServiceError, OSError) as error:
         end(f"the demo failed: {error}", FAILED)
     except KeyboardInterrupt:
         end("the demo was stopped", FAILED)
@@ -123,6 +138,48 @@ def doctor() -> None:
         broken += finding.verdict == "broken"
     if broken:
         end("1 thing is broken" if broken == 1 else f"{broken} things are broken", FAILED)
+
+
+@app.command()
+def workers(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the workers that are alive: host, models, device, memory, state, and the jobs that each has claimed."""
+    from contracts.state.presence import heartbeats  # noqa: PLC0415  # other commands need not wait for them
+    from launcher.reach import with_redis  # noqa: PLC0415
+
+    beats = with_redis(heartbeats)
+    if as_json:
+        typer.echo(json.dumps([beat.model_dump(mode="json") for beat in beats]))
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    from contracts.schema.jobs import utc_now  # noqa: PLC0415
+    from launcher.workers import table_of  # noqa: PLC0415
+
+    Console().print(table_of(beats, utc_now()))
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Option(help="The gateway; without it, the one of OVAM_HOST and OVAM_PORT.")] = "",
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print one table and leave.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each look instead.")] = False,
+) -> None:
+    """Show lanes, jobs and workers, live, from a gateway's /metrics. If it needs keys: OVAM_API_KEY, one with the scope admin."""
+    from rich.console import Console  # noqa: PLC0415  # other commands need not wait for them
+
+    from launcher.top import UnreachableError, watch  # noqa: PLC0415
+
+    settings = usable(GatewaySettings)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    place, key = url or f"http://{host}:{settings.port}", os.environ.get(KEY, "")
+    try:
+        watch(place, key, every=every, once=once, as_json=as_json, console=Console())
+    except UnreachableError as error:
+        end(str(error), FAILED)
+    except KeyboardInterrupt:
+        pass
 
 
 def with_port(settings: G, port: int | None) -> G:

@@ -1,28 +1,27 @@
 """The main job over HTTP: generate, ask where things are, learn a token and use it on other images, ask a real image."""
 
-import base64
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from launcher import story
-from launcher.client import Record, Service, png_base64
 from launcher.sheet import Cell, sheet
 from launcher.story import Mask, Picture, Row
+from ovam_client import Client, Example, Job, Progress, Segment
+from ovam_client.answers import AttributeResult, ImagesResult, OptimizeResult
 
 
 @dataclass(frozen=True)
 class Scene:
     """An image and the job that keeps its trace."""
 
-    job_id: str
+    job: Job[ImagesResult]
     image: Picture
 
 
@@ -30,14 +29,14 @@ Cells = tuple[str, list[Cell]]
 """A row of the sheet with its title."""
 
 
-def bar(title: str) -> Callable[[Record], None]:
+def bar(title: str) -> Callable[[Progress], None]:
     """Return a function that draws a job's progress on standard error: a bar, or in a log one line at the end."""
 
-    def draw(progress: Record) -> None:
-        done, total = progress["done"], progress["total"]
+    def draw(progress: Progress) -> None:
+        done, total = progress.done, progress.total
         filled = round(30 * done / total)
-        loss = f"  loss {progress['loss']:.4f}" if progress.get("loss") is not None else ""
-        line = f"   {title:24s} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total} {progress['unit']}s{loss}"
+        loss = f"  loss {progress.loss:.4f}" if progress.loss is not None else ""
+        line = f"   {title:24s} [{'#' * filled}{'.' * (30 - filled)}] {done}/{total} {progress.unit}s{loss}"
         if done == total:
             print(f"\r{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
         elif sys.stderr.isatty():
@@ -46,36 +45,36 @@ def bar(title: str) -> Callable[[Record], None]:
     return draw
 
 
-def generate(service: Service, prompt: str, seed: int) -> Scene:
+def generate(client: Client, prompt: str, seed: int) -> Scene:
     """Generate an image."""
-    record = service.run("generate", {"prompt": prompt, "seed": seed}, bar(f"generate, seed {seed}"))
-    return Scene(record["id"], service.picture(record["result"]["images"][0]["image"]))
+    return seen(client.generate(prompt, seed=seed).wait(bar(f"generate, seed {seed}")))
 
 
-def look_at(service: Service, image: Path) -> Scene:
+def look_at(client: Client, image: Path) -> Scene:
     """Let the model look at a real image."""
-    body = {"image": base64.b64encode(image.read_bytes()).decode()}
-    record = service.run("images", body, bar("look at a real image"))
-    return Scene(record["id"], service.picture(record["result"]["images"][0]["image"]))
+    return seen(client.images.upload(image).wait(bar("look at a real image")))
 
 
-def attribute(service: Service, scene: Scene, targets: Sequence[Record], **options: Any) -> Record:  # noqa: ANN401 - JSON
+def seen(job: Job[ImagesResult]) -> Scene:
+    """The first image of a job."""
+    return Scene(job, np.array(job.image()))
+
+
+def attribute(client: Client, scene: Scene, targets: Sequence[Any], **options: Any) -> Job[AttributeResult]:  # noqa: ANN401 - JSON
     """Ask for some targets in a scene."""
-    return service.run("attribute", {"job_id": scene.job_id, "targets": targets, **options})["result"]
+    return client.attribute(scene.job, *targets, **options).wait()
 
 
-def learn(service: Service, scene: Scene, word: str, mask: Mask) -> Record:
+def learn(client: Client, scene: Scene, word: str, mask: Mask) -> OptimizeResult:
     """Learn a token of a class from one scene and its mask."""
-    example = {"job_id": scene.job_id, "mask": png_base64(mask)}
-    body = {"name": word, "classes": [word], "examples": [example]}
-    return service.run("optimize", body, bar(f"learn the token {word!r}"))["result"]
+    return client.learn(word, Example(scene.job, mask=mask)).wait(bar(f"learn the token {word!r}")).result
 
 
-def keep(service: Service, out: Path, name: str, segment: Record) -> None:
+def keep(client: Client, out: Path, name: str, segment: Segment) -> None:
     """Write a segment's artifacts to `out`."""
     for kind in ("heatmap", "heatmap_npy", "mask", "overlay"):
-        artifact = segment[kind]
-        (out / f"{name}-{kind}{Path(artifact['name']).suffix}").write_bytes(service.bytes(artifact))
+        artifact = getattr(segment.data, kind)
+        (out / f"{name}-{kind}{Path(artifact.name).suffix}").write_bytes(client.download(artifact))
 
 
 def overlap(one: Mask, other: Mask) -> float:
@@ -96,43 +95,43 @@ def told(label: str, mask: Mask, truth: Mask) -> str:
     return f"{label}, IoU {iou:.2f}"
 
 
-def ask(service: Service, out: Path, row: Row) -> Cells:
+def ask(client: Client, out: Path, row: Row) -> Cells:
     """Look for two words in an image, generated or real."""
     said = f'"{row.prompt}"' if row.prompt else "the image"
     print(f"{row.title}: {said}")
-    real = look_at(service, story.PICTURES / "real.png") if not row.prompt else None
-    scene = real or generate(service, row.prompt, row.seed)
+    real = look_at(client, story.PICTURES / "real.png") if not row.prompt else None
+    scene = real or generate(client, row.prompt, row.seed)
     Image.fromarray(scene.image).save(out / f"{row.name}.png")
-    options: Record = {"softmax": "together", "semantic": {}} if row.compete else {}
-    result = attribute(service, scene, [{"word": word} for word in row.words], **options)
-    labels = service.picture(result["semantic"]["map"]) if row.compete else None
+    options: dict[str, Any] = {"softmax": "together", "semantic": {}} if row.compete else {}
+    found = attribute(client, scene, row.words, **options)
+    labels = np.array(client.picture(found.result.semantic.map)) if found.result.semantic else None
     overlays, masks = [], []
-    for number, (word, segment) in enumerate(zip(row.words, result["segments"], strict=True), start=1):
-        keep(service, out, f"{row.name}-{word}", segment)
+    for number, (word, segment) in enumerate(zip(row.words, found.segments, strict=True), start=1):
+        keep(client, out, f"{row.name}-{word}", segment)
         label = word if not row.prompt or word in row.prompt.split() else f"{word} (not in the prompt)"
-        mask = service.mask(segment) if labels is None else uncontested(service.mask(segment), labels, number)
-        overlays.append(Cell(label, service.picture(segment["overlay"])))
+        mask = segment.mask if labels is None else uncontested(segment.mask, labels, number)
+        overlays.append(Cell(label, np.array(segment.overlay())))
         masks.append(Cell(told(label, mask, story.true_mask(row.name, word)), mask.astype(np.uint8) * 255))
     return f"{row.title}: {said}" if row.prompt else row.title, [Cell("the image", scene.image), *overlays, *masks]
 
 
-def learn_and_apply(service: Service, out: Path) -> Cells:
+def learn_and_apply(client: Client, out: Path) -> Cells:
     """Learn a token from one annotated image and compare it with the word on two others."""
     row = story.TOKEN_ROW
     title = f'A token learned from one annotated image, on other seeds: "{row.prompt}"'
     print(title)
-    taught, truth = generate(service, row.prompt, row.taught), story.true_mask(row.word, row.taught)
-    token = learn(service, taught, row.word, truth)
-    print(f"   {token['token']}: best loss {token['best_loss']:.4f} at epoch {token['best_epoch']} of {token['epochs']}")
+    taught, truth = generate(client, row.prompt, row.taught), story.true_mask(row.word, row.taught)
+    token = learn(client, taught, row.word, truth)
+    print(f"   {token.token}: best loss {token.best_loss:.4f} at epoch {token.best_epoch} of {token.epochs}")
     cells = [Cell(f"annotated, seed {row.taught}", outlined(taught.image, truth))]
-    targets = [{"label": "word", "word": row.word}, {"label": "token", "token": token["token"]}]
+    targets = [{"label": "word", "word": row.word}, {"label": "token", "token": token.token}]
     for seed in row.others:
-        scene = generate(service, row.prompt, seed)
+        scene = generate(client, row.prompt, seed)
         Image.fromarray(scene.image).save(out / f"{row.word}-{seed}.png")
-        for target, segment in zip(targets, attribute(service, scene, targets)["segments"], strict=True):
-            keep(service, out, f"{row.word}-{seed}-{target['label']}", segment)
-            label = told(f"by {target['label']}, seed {seed}", service.mask(segment), story.true_mask(row.word, seed))
-            cells.append(Cell(label, service.picture(segment["overlay"])))
+        for target, segment in zip(targets, attribute(client, scene, targets).segments, strict=True):
+            keep(client, out, f"{row.word}-{seed}-{target['label']}", segment)
+            label = told(f"by {target['label']}, seed {seed}", segment.mask, story.true_mask(row.word, seed))
+            cells.append(Cell(label, np.array(segment.overlay())))
     return title, cells
 
 
@@ -142,11 +141,10 @@ def outlined(image: Picture, mask: Mask) -> Picture:
 
 
 def main(url: str, out: Path) -> None:
-    """Run the demo against the service at `url` and write its pictures to `out`. Raises JobFailedError."""
+    """Run the demo against the service at `url` and write its pictures to `out`. Raises OvamServiceError."""
     out.mkdir(parents=True, exist_ok=True)
-    with httpx2.Client(base_url=url, timeout=120) as http:
-        service = Service(http)
-        rows = [ask(service, out, row) for row in story.ROWS]
-        rows += [learn_and_apply(service, out), ask(service, out, story.REAL)]
+    with Client(url, timeout=120) as client:
+        rows = [ask(client, out, row) for row in story.ROWS]
+        rows += [learn_and_apply(client, out), ask(client, out, story.REAL)]
     sheet([cells for _, cells in rows], out / "sheet.png", [title for title, _ in rows])
     print(f"wrote {out / 'sheet.png'} and {len(list(out.iterdir())) - 1} more files beside it")

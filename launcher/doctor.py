@@ -1,5 +1,6 @@
 """Examines an installation: what is installed, what can be reached, and how to repair what is broken."""
 
+import asyncio
 import json
 import os
 import platform
@@ -11,10 +12,10 @@ from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError as StoreError
-from redis import Redis
 from redis.exceptions import RedisError
 
 from contracts.settings import BadSettingsError, load, without_secrets
+from contracts.state.connections import redis_at
 from contracts.state.store import ArtifactStore
 from launcher.models import model
 from launcher.variables import EverySetting, unknown_variables
@@ -106,8 +107,7 @@ def redis(chosen: GatewaySettings) -> Finding:
     """Examine whether Redis answers."""
     url = without_secrets(chosen.redis_url)
     try:
-        with Redis.from_url(chosen.redis_url, socket_connect_timeout=3, socket_timeout=3) as client:
-            info = client.info("server")
+        info = asyncio.run(server_info(chosen.redis_url))
     except RedisError as error:
         if "OVAM_REDIS_URL" not in os.environ:
             remedy = "`ovam up` brings its own; for `ovam serve` and `ovam worker` set OVAM_REDIS_URL"
@@ -116,6 +116,12 @@ def redis(chosen: GatewaySettings) -> Finding:
     product = info.get("server_name", "redis")
     number = info.get(f"{product}_version", info.get("redis_version"))
     return Finding("ok", "Redis", f"{product} {number} at {url}")
+
+
+async def server_info(url: str) -> dict[str, str]:
+    """What the Redis at a URL says of itself."""
+    async with redis_at(url, socket_connect_timeout=3, socket_timeout=3) as client:
+        return await client.info("server")
 
 
 def store(chosen: GatewaySettings) -> Finding:

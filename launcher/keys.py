@@ -1,28 +1,22 @@
 """`ovam keys`: create, list and revoke API keys, in the Redis that the gateways use."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Annotated, NoReturn, TypeVar
-from urllib.parse import quote
+from typing import Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
-from contracts.settings import BadSettingsError, CommonSettings, load
 from contracts.state.keyring import KeyNameError, Keyring
+from launcher.reach import BAD_USAGE, FAILED, AsJson, end, with_redis
 
-FAILED, BAD_USAGE = 1, 2
 QUEUED = 64  # jobs of a key's tenant that may wait in a lane, unless said otherwise: a quarter of what fits
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The key's name: a-z, 0-9, '.', '_' and '-'.")]
 
 
@@ -110,33 +104,7 @@ def bounds(limits: Limits) -> Sequence[str]:
 
 def with_keyring(work: Callable[[Keyring], Awaitable[T]]) -> T:
     """Do something with the keys in Redis; leave with a sentence if that is not possible."""
-
-    async def done(url: str) -> T:
-        async with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as redis:
-            return await work(Keyring(redis))
-
     try:
-        return asyncio.run(done(redis_url()))
-    except BadSettingsError as error:
-        end(str(error), BAD_USAGE)
+        return with_redis(lambda redis: work(Keyring(redis)))
     except KeyNameError as error:
         end(str(error), FAILED)
-    except RedisError as error:
-        end(
-            f"Redis cannot be reached ({type(error).__name__}); set OVAM_REDIS_URL, or OVAM_DATA_DIR of a running `ovam up`",
-            FAILED,
-        )
-
-
-def redis_url() -> str:
-    """Return the URL of the gateways' Redis: the setting, or else the Valkey of a running `ovam up` of the same data folder."""
-    settings = load(CommonSettings)
-    socket = settings.data_dir / "valkey" / "socket"
-    embedded = "redis_url" not in settings.model_fields_set and socket.exists()
-    return f"unix://{quote(str(socket))}?db=0" if embedded else settings.redis_url
-
-
-def end(message: str, code: int) -> NoReturn:
-    """Print a message on standard error and leave."""
-    typer.echo(f"ovam: {message}", err=True)
-    raise typer.Exit(code)

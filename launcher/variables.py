@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from contracts.settings import PREFIX
+from ovam_client.drivers import KEY, URL
 from service.settings import GatewaySettings
 from worker.settings import WorkerSettings
 
@@ -15,7 +16,7 @@ class EverySetting(GatewaySettings, WorkerSettings):
 
 def unknown_variables() -> Iterator[tuple[str, str]]:
     """Name the variables that look like settings but are none, each with a hint."""
-    known = [f"{PREFIX}{name.upper()}" for name in EverySetting.model_fields]
+    known = [f"{PREFIX}{name.upper()}" for name in EverySetting.model_fields] + [URL, KEY]
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
             close = get_close_matches(name, known, n=1)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ovam.learning.token_files import LearnedTokens
     from ovam.real_images import trace_image
     from ovam.segmentation import Segment, segment
-    from ovam.tracing.capture import capture
+    from ovam.tracing.capture import capture, capture_replay
+    from ovam.tracing.replay import Replay
     from ovam.tracing.trace import Trace
 
 __version__ = "0.2.0"
@@ -34,6 +35,8 @@ __all__ = [  # noqa: RUF022 - by topic
     "capture",
     "trace_image",
     "Trace",
+    "capture_replay",
+    "Replay",
     # what to look for, and how
     "Words",
     "Rows",
@@ -62,6 +65,8 @@ _HOMES = {
     "capture": "ovam.tracing.capture",
     "trace_image": "ovam.real_images",
     "Trace": "ovam.tracing.trace",
+    "capture_replay": "ovam.tracing.capture",
+    "Replay": "ovam.tracing.replay",
     "Words": "ovam.attention.targets",
     "Rows": "ovam.attention.targets",
     "LearnedTokens": "ovam.learning.token_files",

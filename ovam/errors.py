@@ -96,6 +96,12 @@ class CaptureError(OvamError):
     code = "capture-failed"
 
 
+class NotReplayableError(OvamError):
+    """A generation depends on what a replay cannot keep, so that its queries must be kept instead."""
+
+    code = "not-replayable"
+
+
 class WordNotInPromptError(OvamError):
     """The word (or its n-th occurrence) is not in the attribution prompt."""
 

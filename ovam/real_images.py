@@ -1,7 +1,7 @@
 """Keeping the pixel queries of a real image, which is noised as in training and evaluated by the UNet."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,7 +16,7 @@ from ovam.core.selection import Blocks, Positions
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
 from ovam.tracing.keys import place_of
 from ovam.tracing.model import Pipeline, plain_unet
-from ovam.tracing.recorder import Choice, Evaluation, Source, recording
+from ovam.tracing.recorder import Choice, Evaluation, Recorder, Source, recording
 from ovam.tracing.trace import Trace
 
 Inversion = Literal["none", "ddim"]
@@ -76,26 +76,46 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     ((500.0, 100.0), (64, 96))
 
     """
+    choice = Choice("conditional", blocks, evaluations, heads, mid_block, self_attention)
+    course = Course(prompt, timesteps, inversion, num_inference_steps, seed, on_evaluation)
+    (recorder,) = observed(pipeline, image, course, choice)
+    return next(recorder.traces())
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a UNet looks at a real image; see `trace_image`."""
+
+    prompt: str
+    timesteps: Sequence[int] | None
+    inversion: Inversion
+    num_inference_steps: int
+    seed: int
+    on_evaluation: Callable[[int, int], None] | None
+
+
+def observed(pipeline: Pipeline, image: Picture, course: Course, *choices: Choice) -> list[Recorder]:
+    """Let a UNet look at a real image, once; return what each choice keeps of it."""
     diffusion = Diffusion.of(pipeline.scheduler)
-    steps = _steps(diffusion, timesteps, inversion, num_inference_steps)
+    steps = _steps(diffusion, course.timesteps, course.inversion, course.num_inference_steps)
     pixels = rgb_of(image)
     latent = _encoded(pipeline, pixels)
-    look = _looking(pipeline, prompt, (pixels.shape[0], pixels.shape[1]))
-    random = torch.Generator().manual_seed(seed)
-    choice = Choice("conditional", blocks, evaluations, heads, mid_block, self_attention)
+    look = _looking(pipeline, course.prompt, (pixels.shape[0], pixels.shape[1]))
+    random = torch.Generator().manual_seed(course.seed)
     evaluation = Evaluation(torch.tensor(steps), len(steps), slice(None))
     source = Source(pipeline, lambda *_: evaluation, generates=False)
-    with torch.no_grad(), recording(source, choice) as recorder:
+    with torch.no_grad(), ExitStack() as stack:
+        recorders = [stack.enter_context(recording(source, choice)) for choice in choices]
         sample = latent
         for done, step in enumerate(steps, start=1):
-            if inversion == "none":
+            if course.inversion == "none":
                 sample = diffusion.noised(latent, torch.randn(latent.shape, generator=random).to(latent), step)
             prediction = look(sample, step)
-            if inversion == "ddim" and done < len(steps):
+            if course.inversion == "ddim" and done < len(steps):
                 sample = diffusion.moved(sample, prediction, step, steps[done])
-            if on_evaluation is not None:
-                on_evaluation(done, len(steps))
-    return next(recorder.traces())
+            if course.on_evaluation is not None:
+                course.on_evaluation(done, len(steps))
+    return recorders
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from ovam import __version__
-from service import docs, openapi, problems
+from service import docs, openapi, problems, tracing
 from service.access import Access
 from service.guard import Guard
+from service.integrations import openai_images
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, opened
-from service.routes import attribute, generate, health, image, jobs, methods, models, optimize, probe, tokens
+from service.routes import attribute, generate, health, image, jobs, methods, models, optimize, probe, tokens, webhooks
 from service.settings import GatewaySettings
 
 DESCRIPTION = """Generate images with Stable Diffusion, then ask where in them anything is: words, in the prompt or not, and
@@ -23,7 +24,23 @@ learned tokens, as heatmaps and masks. Work is done by jobs: `202` with a `Locat
 when it ends within `Prefer: wait=N`."""
 
 
-ROUTERS = [module.router for module in (generate, image, attribute, probe, optimize, jobs, tokens, models, methods, health)]
+ROUTERS = [
+    module.router
+    for module in (
+        generate,
+        image,
+        attribute,
+        probe,
+        optimize,
+        jobs,
+        tokens,
+        webhooks,
+        models,
+        methods,
+        openai_images,
+        health,
+    )
+]
 EXPOSED = [  # headers of answers that a page of another origin may read
     "X-Content-Type-Options",
     "Accept-Ranges",
@@ -66,7 +83,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
-        telemetry={"tracing": False},
+        telemetry=tracing.FASTAPI,
     )
     for router in ROUTERS:
         app.include_router(router)
@@ -77,6 +94,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(Access, required=settings.keys_required)
     app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
     app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(tracing.TraceContext)
     if settings.root_path:
         app.add_middleware(RootPath, path=settings.root_path)
     if settings.origins:

@@ -16,23 +16,36 @@ RETRY_AFTER = 10  # seconds, while no worker has published a model
 
 
 class Catalog:
-    """Cards in Redis; parsed tokenizers are kept as long as a model's card and tokenizer stay the same."""
+    """Cards in Redis; what was parsed, cards and tokenizers, is kept as long as it stays the same."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.registry = Registry(redis)
         self.parsed: dict[str, tuple[tuple[ModelCard, int], Tokenizer]] = {}
+        self.cards: dict[bytes, ModelCard] = {}
+        self.is_view = False
+        self.seen: list[ModelCard] | None = None
+        """What a client's view has read: a request is checked against one and the same card."""
 
     def seen_by(self, tenant: str) -> Self:
         """The same with a tenant's tokens."""
         view = copy(self)
         view.registry = Registry(self.redis, tenant)
+        view.is_view = True
         return view
 
     async def models(self) -> list[ModelCard]:
         """The models that are served, by name."""
-        cards = await self.redis.hvals(keys.MODELS)
-        return sorted((ModelCard.model_validate_json(card) for card in cards), key=lambda card: card.name)
+        if self.seen:
+            return self.seen
+        found = await self.redis.hvals(keys.MODELS)
+        cards = {card: self.cards.get(card) or ModelCard.model_validate_json(card) for card in found}
+        self.cards.clear()
+        self.cards |= cards
+        models = sorted(cards.values(), key=lambda card: card.name)
+        if self.is_view:
+            self.seen = models
+        return models
 
     async def model(self, name: str | None, *, field: str = "model") -> ModelCard:
         """The model of a name, or the default one."""

@@ -43,6 +43,8 @@ CAPTURE: Json = {
     "mid_block": False,
     "evaluations": "all",
     "heads": "all",
+    "keep": "replay",
+    "precision": None,
     "self_attention": True,
 }
 GENERATE_JOB: Json = GENERATE | {
@@ -78,6 +80,7 @@ ATTRIBUTE_TOGETHER: Json = {
     "softmax": "together",
     "distractors": [{"word": "sky"}, {"prompt": "a photograph of a paved road", "word": "paved road"}],
 }
+SECRET: Json = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="}
 OPTIMIZE: Json = {
     "name": "car",
     "classes": ["car"],
@@ -89,21 +92,33 @@ QUEUED: Json = {
     "id": GENERATION,
     "kind": "generate",
     "state": "queued",
+    "priority": "normal",
+    "deadline": None,
+    "webhook": None,
     "request": GENERATE_JOB,
+    "estimate": {"memory_bytes": 190_000_000, "kept_bytes": 14_000_000, "work": 0.98304, "seconds": 1.6},
     "created_at": "2026-11-22T10:00:00Z",
+    "estimated_start": "2026-11-22T10:00:04Z",
     "started_at": None,
     "finished_at": None,
     "expires_at": "2026-11-23T10:00:00Z",
     "attempt": 0,
     "deaths": 0,
+    "tries": 0,
+    "retry_at": None,
+    "attempts_before": 0,
     "claimed": False,
     "cancel_requested": False,
+    "request_id": "5f2b8c1d9e3a7046",
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "progress": None,
     "result": None,
+    "stored_result": None,
     "error": None,
 }
 SUCCEEDED: Json = QUEUED | {
     "state": "succeeded",
+    "estimated_start": None,
     "started_at": "2026-11-22T10:00:00.020000Z",
     "finished_at": "2026-11-22T10:00:03.100000Z",
     "attempt": 1,
@@ -120,11 +135,12 @@ SUCCEEDED: Json = QUEUED | {
         "evaluations": 30,
         "timesteps": [float(step) for step in range(958, 0, -33)],
         "blocks": [BLOCK],
+        "keep": "replay",
         "self_attention": True,
         "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
     },
 }
-CANCELED: Json = QUEUED | {"state": "canceled", "finished_at": "2026-11-22T10:00:01Z"}
+CANCELED: Json = QUEUED | {"state": "canceled", "estimated_start": None, "finished_at": "2026-11-22T10:00:01Z"}
 METHOD: Json = {
     "blocks": "all",
     "evaluations": {"start": 10, "stop": None, "step": None},
@@ -150,7 +166,7 @@ ATTRIBUTE_JOB: Json = {
     "semantic": {"least_gap": 0.05, "labels": [7]},
     "instances": None,
 }
-ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "request": ATTRIBUTE_JOB}
+ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "priority": "interactive", "request": ATTRIBUTE_JOB}
 SEGMENT: Json = {
     "label": "car",
     "target": CAR,
@@ -176,6 +192,7 @@ SEMANTIC: Json = {
     "areas": {"0": 15520, "7": 800, "255": 64},
 }
 ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:10.004000Z",
     "finished_at": "2026-11-22T10:00:10.060000Z",
@@ -209,6 +226,7 @@ IMAGE_QUEUED: Json = QUEUED | {
     },
 }
 IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:05.020000Z",
     "finished_at": "2026-11-22T10:00:05.400000Z",
@@ -226,6 +244,7 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
         "evaluations": 9,
         "timesteps": [900.0, 800.0, 700.0, 600.0, 500.0, 400.0, 300.0, 200.0, 100.0],
         "blocks": [BLOCK],
+        "keep": "replay",
         "self_attention": True,
         "images": [{"index": 0, "seed": 0, "image": artifact(IMAGE_TAKING, "image-0.png"), "trace_bytes": 552960}],
     },
@@ -234,6 +253,7 @@ PROBE: Json = {"point": [30, 40], "words": ["car", "grass", "sky"]}
 PROBE_QUEUED: Json = QUEUED | {
     "id": PROBING,
     "kind": "probe",
+    "priority": "interactive",
     "request": {
         "kind": "probe",
         "job_id": GENERATION,
@@ -249,6 +269,7 @@ PROBE_QUEUED: Json = QUEUED | {
     },
 }
 PROBE_SUCCEEDED: Json = PROBE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:00:20.004000Z",
     "finished_at": "2026-11-22T10:00:20.050000Z",
@@ -281,6 +302,7 @@ OPTIMIZE_JOB: Json = OPTIMIZE | {
 }
 OPTIMIZE_QUEUED: Json = QUEUED | {"id": OPTIMIZATION, "kind": "optimize", "request": OPTIMIZE_JOB}
 OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:01:00.010000Z",
     "finished_at": "2026-11-22T10:01:04.500000Z",
@@ -304,7 +326,9 @@ OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
     },
 }
 SUMMARY: Json = {
-    key: value for key, value in SUCCEEDED.items() if key not in ("request", "result", "cancel_requested", "claimed")
+    key: value
+    for key, value in SUCCEEDED.items()
+    if key not in ("request", "result", "cancel_requested", "claimed", "request_id", "traceparent")
 }
 JOBS: Json = {"jobs": [SUMMARY], "next": None}
 MODEL: Json = {
@@ -321,6 +345,7 @@ MODEL: Json = {
     "default_scheduler": "DDIMScheduler",
     "schedulers": ["DDIMScheduler", "EulerDiscreteScheduler", "PNDMScheduler"],
     "blocks": [BLOCK],
+    "default_keep": "replay",
     "default_self_attention": True,
     "word_defaults": {
         "method": "ovam",
@@ -359,8 +384,14 @@ TOKEN: Json = {
 }
 TOKENS: Json = {"tokens": [TOKEN | {"versions": 1}], "next": None}
 IMPORT: Json = {"name": "dog", "format": "npy", "classes": ["dog"], "file": NPY}
-IMPORT_QUEUED: Json = QUEUED | {"id": IMPORTATION, "kind": "import", "request": IMPORT | {"kind": "import", "model": "world"}}
+IMPORT_QUEUED: Json = QUEUED | {
+    "id": IMPORTATION,
+    "kind": "import",
+    "priority": "interactive",
+    "request": IMPORT | {"kind": "import", "model": "world"},
+}
 IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
+    "estimated_start": None,
     "state": "succeeded",
     "started_at": "2026-11-22T10:02:00.004000Z",
     "finished_at": "2026-11-22T10:02:00.020000Z",

@@ -12,7 +12,6 @@ from contracts.state.keyring import Admission
 from service.refusals import RefusalError
 
 DAY = 86_400  # seconds
-RETRY_AFTER = 5  # seconds, where nobody knows better
 REQUESTS, QUEUED, DEVICE, BYTES = "requests", "queued", "device-seconds", "bytes-kept"
 
 
@@ -52,9 +51,12 @@ def too_fast(admission: Admission) -> RefusalError:
     return refusal(Code.RATE_LIMITED, detail, REQUESTS, seconds, policy)
 
 
-def used_up(name: str, limits: Limits, milliseconds: int) -> RefusalError:
-    """The problem of a submission that a limit does not allow; its size is free again in so many milliseconds, 0 if unknown."""
-    seconds = math.ceil(milliseconds / 1000) or RETRY_AFTER
+def used_up(name: str, limits: Limits, milliseconds: int, retry_after: int) -> RefusalError:
+    """The problem of a submission that a limit does not allow; its size is free again in so many milliseconds, 0 if unknown.
+
+    `retry_after` (seconds) is when its lane moves on.
+    """
+    seconds = math.ceil(milliseconds / 1000) or retry_after
     match name:
         case "queued":
             detail = f"{limits.queued} jobs of this lane may wait, and do; the next one is free when a worker takes one of them"

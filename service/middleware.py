@@ -13,9 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contracts.schema.errors import Code, ServiceError
 from service import problems
 from service.observability import Metrics
+from service.tracing import is_watching
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CLIENT_LEFT = 499  # the status, in logs and metrics, of a request that its client did not send to its end
+FAULT = 400  # the least status that is one
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = structlog.get_logger("ovam.access")
 
@@ -92,6 +94,7 @@ class Observed:
                 message["headers"] = [*message.get("headers", []), *own]
             await send(message)
 
+        structlog.contextvars.clear_contextvars()  # what an earlier request of the same connection has bound
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, observed)
@@ -106,7 +109,8 @@ class Observed:
             finally:
                 seconds = time.perf_counter() - begun
                 self.metrics.latency.labels(method_of(scope), route_of(scope), str(status)).observe(seconds)
-                log.info("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
+                note = log.debug if is_watching(scope) and status < FAULT else log.info
+                note("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
 
 
 def header(scope: Scope, name: bytes) -> str:

@@ -25,6 +25,8 @@ SUBMISSION = (
     Code.IDEMPOTENCY_KEY_IN_FLIGHT,
     Code.NO_WORKER,
     Code.UNKNOWN_MODEL,
+    Code.JOB_TOO_LARGE,
+    Code.INVALID_ARGUMENT,  # of a header
     Code.QUEUE_FULL,
     Code.UNKNOWN_JOB,  # deleted while its client waits
 )
@@ -47,6 +49,7 @@ TAGS = [
         "description": "Submit jobs for images, attribution and tokens; follow, list, cancel and delete them.",
     },
     {"name": "tokens", "description": "Learned tokens."},
+    {"name": "webhooks", "description": "What webhooks are signed with; a submission's headers say who is told what."},
     {"name": "models", "description": "What the workers serve."},
     {"name": "service", "description": "Is it alive, and what do its codes mean?"},
 ]
@@ -110,10 +113,15 @@ def require_keys(document: dict[str, Any]) -> None:
                 continue
             operation["security"] = [{"key": [needed(method.upper(), path)]}]
             codes = [Code.UNAUTHENTICATED, Code.SCOPE_MISSING, Code.RATE_LIMITED]
-            if "202" in operation["responses"]:
+            if any(Code.QUEUE_FULL in examples for examples in examples_of(operation)):
                 codes += [Code.QUEUE_LIMIT, Code.DEVICE_LIMIT, Code.STORAGE_LIMIT]
             for status, answer in problems(*codes).items():
                 add_problems(operation["responses"].setdefault(str(status), answer), answer)
+
+
+def examples_of(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The examples of an operation's problems, by code, for each status."""
+    return [answer.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {}) for answer in operation["responses"].values()]
 
 
 def add_problems(answer: dict[str, Any], more: dict[str, Any]) -> None:

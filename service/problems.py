@@ -17,13 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
 from contracts.schema.errors import Code, FieldError, ServiceError
+from contracts.schema.estimates import Estimate
 from service.artifacts import UnsatisfiableError
 from service.invalid import field_error, printable, shown
-from service.refusals import RefusalError
+from service.refusals import JobTooLargeError, RefusalError
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MOST_ERRORS = 20  # fields that one problem names
+OPENAI = "/v1/images/generations"
 RETRY_AFTER = 5  # seconds, when Redis or the store is away
 log = structlog.get_logger("ovam.gateway")
 
@@ -79,6 +81,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.SIZE_TOO_LARGE: Answer(422, "The image would be too large"),
         Code.TOO_MANY_STEPS: Answer(422, "Too many steps"),
         Code.TOO_MANY_IMAGES: Answer(422, "Too many images"),
+        Code.JOB_TOO_LARGE: Answer(422, "The job would take too much"),
         Code.MASK_NOT_AN_IMAGE: Answer(422, "The mask is not a PNG"),
         Code.MASK_UNREADABLE: Answer(422, "The mask cannot be read"),
         Code.MASK_EMPTY: Answer(422, "The mask is empty"),
@@ -102,12 +105,15 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.REDIS_UNAVAILABLE: Answer(503, "The queue cannot be reached"),
         Code.STORE_UNAVAILABLE: Answer(503, "The artifact store cannot be reached"),
         Code.WORKER_DIED: Answer(500, "Workers stopped while running the job"),
+        Code.DEADLINE_PASSED: Answer(422, "The job's deadline passed before it ended"),
+        Code.RESULT_TOO_LARGE: Answer(422, "The result is too large"),
         Code.OUT_OF_MEMORY: Answer(500, "The worker ran out of memory"),
         Code.PACKAGE_MISSING: Answer(500, "The worker lacks a package"),
         Code.MODEL_FAILED_TO_LOAD: Answer(500, "The model could not be loaded"),
         Code.MODEL_UNSUPPORTED: Answer(500, "The model's attention cannot be read"),
         Code.MODEL_COMPILED: Answer(500, "The model was compiled before its attention was captured"),
         Code.CAPTURE_FAILED: Answer(500, "The attention could not be captured"),
+        Code.NOT_REPLAYABLE: Answer(500, "The generation cannot be replayed"),
         Code.TRACE_UNREADABLE: Answer(500, "The trace could not be read"),
         Code.TRACE_MISMATCH: Answer(500, "The trace is of another build of the model"),
         Code.INTERNAL: Answer(500, "Internal error"),
@@ -125,6 +131,9 @@ class Problem(BaseModel, frozen=True):
     code: Code
     instance: str | None = Field(None, description="the path of the request")
     errors: list[FieldError] = []
+    estimate: Estimate | None = Field(None, description="of `job-too-large`: what the job would take")
+    message: str | None = Field(None, description="`detail` as OpenAI's clients look for it; at their address alone")
+    param: str | None = Field(None, description="the first field at fault, likewise")
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,8 @@ def problem(code: Code, detail: str, *, at: Address | None = None, errors: list[
 
 def response(found: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """A problem over HTTP."""
+    if (found.instance or "").endswith(OPENAI):
+        found = found.model_copy(update={"message": found.detail, "param": found.errors[0].field if found.errors else None})
     content = found.model_dump_json(exclude_none=True)
     return Response(content, found.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
@@ -171,7 +182,10 @@ def answer_to(error: ServiceError, at: Address) -> Response:
         headers |= error.headers
     if isinstance(error, UnsatisfiableError):
         headers["Content-Range"] = f"bytes */{error.size}"
-    return response(problem(error.code, error.detail, at=at, errors=errors), headers)
+    found = problem(error.code, error.detail, at=at, errors=errors)
+    if isinstance(error, JobTooLargeError):
+        found = found.model_copy(update={"errors": error.errors, "estimate": error.estimate})
+    return response(found, headers)
 
 
 def install(app: FastAPI) -> None:

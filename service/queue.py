@@ -2,11 +2,14 @@
 
 import asyncio
 import hashlib
+import math
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Self
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Self
 
 import structlog
 from docket import Docket
@@ -20,61 +23,26 @@ from contracts.state import keys, turns, usage
 from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger, event_of, life_of
+from contracts.state.rates import Rates
 from contracts.state.requests import split
 from contracts.state.store import ArtifactStore
 from service import limits
 from service.access import Client
+from service.filing import SUBMIT
+from service.tracing import origin
 
-RETRY_AFTER = 5  # seconds, when the queue is full
+RETRY_AFTER = 5  # seconds, when the queue is full and nobody knows how fast it moves
+LONGEST_RETRY = 300
 DELIVERED_WITHIN = 0.5  # seconds: the job is filed, and its client waits for the answer
 UNKNOWN_OUTCOME = "Redis did not answer, and the job may have been filed; with an `Idempotency-Key` you can safely try again"
+NO_TERMS: Mapping[str, Any] = MappingProxyType({})
 REPLAYED_FOR = timedelta(hours=24)
 log = structlog.get_logger("ovam.gateway")
 
-SUBMIT = """
-local job, events, jobs, queued, lane, mine, counts, idempotency, spent, kept, bytes = unpack(KEYS)
-local id, kind, record, event, data, life, limit, fingerprint, replayed_for, waits = unpack(ARGV)
-local most_queued, most_seconds, most_bytes = unpack(ARGV, 11)  -- of the tenant; empty: any number
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-if fingerprint ~= '' then
-  local seen = redis.call('HMGET', idempotency, 'fingerprint', 'id', 'until', 'job')
-  if seen[1] and seen[1] ~= fingerprint then return {'reused', seen[2]} end
-  if seen[1] and redis.call('EXISTS', seen[4]) == 1 then
-    if tonumber(seen[3]) > now then return {'in-flight', seen[2]} end
-    return {'replayed', seen[2]}
-  end
-end
-if record == '' then return {'absent', ''} end
-if redis.call('EXISTS', job) == 1 then return {'created', id} end  -- sent again after a connection was lost
-if most_queued ~= '' and redis.call('ZCARD', mine) >= tonumber(most_queued) then return {'queued', 0} end
-if most_seconds ~= '' and tonumber(redis.call('GET', spent) or 0) >= tonumber(most_seconds) then
-  return {'device-seconds', 86400000 - now % 86400000}
-end
-if most_bytes ~= '' then
-  for _, over in ipairs(redis.call('ZRANGEBYSCORE', kept, '-inf', now, 'LIMIT', 0, 1000)) do
-    redis.call('ZREM', kept, over)
-    redis.call('DECRBY', bytes, string.match(over, ':(%d+)$'))
-  end
-  if tonumber(redis.call('GET', bytes) or 0) >= tonumber(most_bytes) then
-    return {'bytes-kept', math.ceil((redis.call('ZRANGE', kept, 0, 0, 'WITHSCORES')[2] or now) - now)}
-  end
-end
-if redis.call('ZCARD', lane) >= tonumber(limit) then return {'full', ''} end
-
-redis.call('SET', job, record, 'EX', life)
-redis.call('XADD', events, '*', 'event', event, 'data', data)
-redis.call('EXPIRE', events, life)
-redis.call('ZADD', jobs, 0, id)
-for _, queue in ipairs({queued, lane, mine}) do redis.call('ZADD', queue, now, id) end
-redis.call('HINCRBY', counts, kind .. ':submitted', 1)
-if fingerprint ~= '' then
-  redis.call('HSET', idempotency, 'fingerprint', fingerprint, 'id', id, 'until', now + waits, 'job', job)
-  redis.call('EXPIRE', idempotency, replayed_for)
-end
-return {'created', id}
-"""
+def milliseconds(moment: datetime | None) -> int | str:
+    """A time as the script takes it."""
+    return "" if moment is None else int(moment.timestamp() * 1000)
 
 
 @dataclass(frozen=True)
@@ -105,6 +73,7 @@ class Queue:
         self.max_queued = max_queued
         self.job_ttl = job_ttl
         self.script = redis.register_script(SUBMIT)
+        self.rates = Rates(redis)
         self.client = Client()
 
     def used_by(self, client: Client, ledger: Ledger) -> Self:
@@ -113,20 +82,27 @@ class Queue:
         view.client, view.ledger = client, ledger
         return view
 
-    async def submit(self, job: AnyJob, once: Once | None, upload: bytes | None = None) -> tuple[JobRecord, bool]:
+    async def submit(
+        self, job: AnyJob, once: Once | None, upload: bytes | None = None, terms: Mapping[str, Any] = NO_TERMS
+    ) -> tuple[JobRecord, bool]:
         """File a job, its upload and a large request first; returns its record and whether it is new.
+
+        `terms` are fields of the record: what it was estimated to take, how urgent it is, whom to tell.
 
         Raises queue-full, the problems of the client's limits, idempotency-key-reused or idempotency-key-in-flight, and
         redis-unavailable when nobody knows whether it was filed.
         """
-        record, objects = split(JobRecord.filed(job, self.job_ttl, self.client.tenant))
+        terms = {**terms, **origin()}
+        filed = JobRecord.filed(job, self.job_ttl, self.client.tenant).model_copy(update=terms)
+        record, objects = split(filed)
         if upload is not None:
             objects[keys.upload(record.id)] = upload
         for key, data in objects.items():
             await self.store.put(key, data)
-        outcome, job_id = "", ""
+        outcome, job_id, ahead = "", "", 0
+        lane = keys.docket_of(record.kind, record.priority)
         try:
-            outcome, job_id = await self._run(once, record)
+            outcome, job_id, ahead = await self._run(once, record)
         except ServiceError:
             outcome = "refused"
             raise
@@ -138,17 +114,18 @@ class Queue:
             if outcome not in ("created", ""):
                 for key in objects:
                     await self.store.delete(key)
+        structlog.contextvars.bind_contextvars(job_id=job_id)
         if outcome == "full":
             detail = f"{self.max_queued} jobs are waiting already; try again later"
-            raise ServiceError(Code.QUEUE_FULL, detail, retry_after=RETRY_AFTER)
+            raise ServiceError(Code.QUEUE_FULL, detail, retry_after=await self.retry_after(lane))
         if outcome == "created":
             await self._deliver(record)
-            return record, True
+            return await self._with_start(record, ahead), True
         return await self.ledger.get(job_id), False
 
     async def replay(self, once: Once) -> JobRecord | None:
         """The job that an earlier copy of this request created, if it still exists."""
-        outcome, job_id = await self._run(once, None)
+        outcome, job_id, _ = await self._run(once, None)
         return await self.ledger.get(job_id) if outcome == "replayed" else None
 
     async def answered(self, once: Once) -> None:
@@ -173,6 +150,26 @@ class Queue:
         if waits:
             await self._pass_on(record)
 
+    async def retry_after(self, lane: str) -> int:
+        """After how many seconds a lane that is full has room again, by how fast it moves."""
+        seconds = await self.rates.seconds(lane)
+        return RETRY_AFTER if seconds is None else min(LONGEST_RETRY, max(1, math.ceil(seconds)))
+
+    async def with_start(self, record: JobRecord) -> JobRecord:
+        """A record, of a job that waits with the time when it is expected to be taken."""
+        if record.state is not State.QUEUED or record.claimed:
+            return record
+        lane = keys.docket_of(record.kind, record.priority)
+        ahead = await self.redis.zrank(keys.waiting(lane), record.id)
+        return record if ahead is None else await self._with_start(record, ahead)
+
+    async def _with_start(self, record: JobRecord, ahead: int) -> JobRecord:
+        seconds = await self.rates.seconds(keys.docket_of(record.kind, record.priority))
+        if seconds is None:
+            return record
+        start = utc_now() + timedelta(seconds=ahead * seconds)
+        return record.model_copy(update={"estimated_start": max(start, record.retry_at or start)})
+
     async def depth(self) -> int:
         """How many jobs no worker has claimed."""
         return await self.redis.zcard(keys.QUEUED)
@@ -184,21 +181,21 @@ class Queue:
                 if record.tenant:
                     await self._pass_on(record)
                 else:
-                    await enqueue(self.dockets[keys.docket_of(record.kind)], record.id)
+                    await enqueue(self.dockets[keys.docket_of(record.kind, record.priority)], record.id)
         except (RedisError, TimeoutError) as error:
             log.warning("delivery-postponed", job_id=record.id, error=type(error).__name__)
 
     async def _pass_on(self, record: JobRecord) -> None:
         """Hand what is due of the record's tenant to the docket."""
-        await turns.pass_on(self.redis, self.dockets[keys.docket_of(record.kind)], record)
+        await turns.pass_on(self.redis, self.dockets[keys.docket_of(record.kind, record.priority)], record)
 
     async def _withdraw(self, record: JobRecord) -> None:
         """Take a job from its docket. A worker that gets it all the same finds that it is over, or gone from the ledger."""
         with suppress(RedisError, TimeoutError):
             async with asyncio.timeout(DELIVERED_WITHIN):
-                await self.dockets[keys.docket_of(record.kind)].cancel(record.id)
+                await self.dockets[keys.docket_of(record.kind, record.priority)].cancel(record.id)
 
-    async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str]:
+    async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str, int]:
         """One look at the key, and the job filed if there is one to file. RefusalError: one of the client's limits."""
         tenant, most = self.client.tenant, self.client.limits
         key = [once.fingerprint, int(REPLAYED_FOR.total_seconds()), once.waits * 1000] if once else ["", 0, 0]
@@ -208,7 +205,7 @@ class Queue:
             event = event_of(record)
             life = int(life_of(record).total_seconds())
             values = [record.id, record.kind, record.model_dump_json(), event["event"], event["data"], life]
-            lane = keys.docket_of(record.kind)
+            lane = keys.docket_of(record.kind, record.priority)
             own, lanes = (
                 [keys.job(record.id), keys.events(record.id)],
                 [keys.QUEUED, keys.waiting(lane), keys.waiting(lane, tenant)],
@@ -223,16 +220,18 @@ class Queue:
                 keys.COUNTS,
                 keys.idempotency(once.key if once else "", tenant),
                 *used,
+                keys.DEADLINES,
             ],
-            args=[*values, self.max_queued, *key, *bounds],
+            args=[*values, self.max_queued, *key, *bounds, milliseconds(record.deadline if record else None)],
         )
         if isinstance(answer[1], int):
-            raise limits.used_up(text(answer[0]), most, answer[1])
-        outcome, job_id = (text(part) for part in answer)
+            lane = keys.docket_of(record.kind, record.priority) if record else keys.DOCKET
+            raise limits.used_up(text(answer[0]), most, answer[1], await self.retry_after(lane))
+        outcome, job_id = (text(part) for part in answer[:2])
         if outcome == "reused":
             detail = f"`Idempotency-Key` {once.key if once else ''!r} was used for another request (job {job_id})"
             raise ServiceError(Code.IDEMPOTENCY_KEY_REUSED, detail, field="Idempotency-Key")
         if outcome == "in-flight":
             detail = f"the first request with this `Idempotency-Key` still waits for job {job_id}"
             raise ServiceError(Code.IDEMPOTENCY_KEY_IN_FLIGHT, detail, field="Idempotency-Key", retry_after=1)
-        return outcome, job_id
+        return outcome, job_id, answer[2] if len(answer) > 2 else 0  # noqa: PLR2004  # only a new job has others before it

@@ -9,14 +9,17 @@ from typing import Annotated, Any, Self
 
 from docket import Docket
 from fastapi import Depends, Request
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from contracts.state import keys
+from contracts.state.connections import redis_at
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
+from contracts.state.outbox import Outbox
+from contracts.state.paces import Paces
 from contracts.state.store import ArtifactStore
 from service.access import Client
 from service.bodies import Turns
@@ -27,8 +30,10 @@ from service.queue import Queue
 from service.settings import GatewaySettings
 from service.stores import PromptStore
 from service.validation.lookups import Lookups
+from service.webhooks.sender import Sender
 
 ANSWERS_WITHIN = 1.5  # seconds that Redis may take: a request is answered within 2 whatever happens to it
+CANCEL_AGAIN_SECONDS = 0.5  # Redis' client swallows a cancel that meets the end of its own timeout
 CONNECTIONS = 64  # to Redis, for short commands; a request that finds none free waits for one
 
 
@@ -39,7 +44,7 @@ class Resources:
     settings: GatewaySettings
     redis: Redis
     events: Events
-    store: ArtifactStore
+    store: PromptStore
     ledger: Ledger
     catalog: Catalog
     queue: Queue
@@ -49,7 +54,7 @@ class Resources:
     def seen_by(self, client: Client) -> Self:
         """The same, where other tenants' jobs and tokens do not exist."""
         ledger, catalog = Ledger(self.redis, client.tenant), self.catalog.seen_by(client.tenant)
-        lookups = replace(self.lookups, catalog=catalog, ledger=ledger)
+        lookups = replace(self.lookups, catalog=catalog, ledger=ledger, images={})
         return replace(self, ledger=ledger, catalog=catalog, lookups=lookups, queue=self.queue.used_by(client, ledger))
 
 
@@ -69,6 +74,8 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
         patient = await stack.enter_async_context(connection(settings.redis_url, ANSWERS_WITHIN + BLOCK, 1))
         events = Events(redis, patient)
         await stack.enter_async_context(beside(events.run()))
+        if settings.webhooks != "none":
+            await stack.enter_async_context(beside(Sender(Outbox(redis), private=settings.webhooks == "any").run()))
         dockets = {name: await stack.enter_async_context(docket(name, settings.redis_url)) for name in keys.DOCKETS}
         ledger, catalog = Ledger(redis), Catalog(redis)
         life = timedelta(seconds=settings.job_ttl_seconds)
@@ -82,14 +89,14 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
             ledger=ledger,
             catalog=catalog,
             queue=queue,
-            lookups=Lookups(settings, catalog, ledger, stack.enter_context(closing(Decoders()))),
+            lookups=Lookups(settings, catalog, ledger, stack.enter_context(closing(Decoders())), Paces(redis)),
             turns=Turns(),
         )
 
 
 def connection(url: str, timeout: float, connections: int) -> Redis:
     """A pool of connections; a stale one is replaced once, without delay. Who does not answer in time is not asked again."""
-    pool = BlockingConnectionPool.from_url(
+    return redis_at(
         url,
         max_connections=connections,
         timeout=None,  # to wait for: each of them is free again in time
@@ -97,7 +104,6 @@ def connection(url: str, timeout: float, connections: int) -> Redis:
         socket_connect_timeout=timeout,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
-    return Redis.from_pool(pool)
 
 
 @asynccontextmanager
@@ -107,7 +113,9 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
         with suppress(asyncio.CancelledError):
             await task
 

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from contracts.settings import CommonSettings
 
+GIB = 1 << 30
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -30,12 +31,18 @@ class GatewaySettings(CommonSettings):
     keys: Literal["auto", "required", "off"] = Field(
         "auto", description="API keys: required or off; auto is off, and starts only where no other machine can reach the gateway"
     )
-    max_queued: int = Field(
-        256, ge=1, description="jobs of a lane (long or short ones) that may wait; further ones are answered with 429"
+    webhooks: Literal["public", "any", "none"] = Field(
+        "public", description="where webhooks may go: to public addresses, to any (private ones, too), or nowhere"
     )
+    max_queued: int = Field(256, ge=1, description="jobs of a lane that may wait; further ones are answered with 429")
     max_steps: int = Field(150, ge=1, description="most num_inference_steps of a generation")
     max_images: int = Field(8, ge=1, description="most num_images of a generation")
     max_side: int = Field(1024, ge=8, description="largest height and width of an image, in pixels")
+    max_job_kept_bytes: int = Field(16 * GIB, ge=1, description="most that the files of a job may take, as estimated")
+    max_job_memory_bytes: int = Field(
+        0, ge=0, description="most memory that a job may take on the device, as estimated; 0: as much as the device has"
+    )
+    max_job_seconds: int = Field(3600, ge=1, description="longest that a job may run, as estimated from jobs before it")
 
     @field_validator("cors_origins")
     @classmethod

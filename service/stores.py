@@ -1,6 +1,7 @@
 """The artifact store as a gateway uses it: whatever the store does, a client has its answer in time."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,10 +11,27 @@ from contracts.state.store import ArtifactStore
 ANSWERS_WITHIN = 5.0  # seconds
 MOVES_WITHIN = 20.0  # seconds, for as much as an upload or a piece of an artifact
 RETRY_AFTER = 5  # seconds
+PROBED_WITHIN = 2.0  # seconds: whoever reads metrics waits for it
+PROBED_EVERY = 10.0  # seconds, however many read metrics
 
 
 class PromptStore(ArtifactStore):
     """A store that is given up when it takes too long: ServiceError, store-unavailable."""
+
+    _took_writes = False
+    _probed_at = float("-inf")
+
+    async def takes_writes(self) -> bool:
+        """Whether it took a write, now or a few seconds ago."""
+        if time.monotonic() - self._probed_at > PROBED_EVERY:
+            try:
+                async with asyncio.timeout(PROBED_WITHIN):
+                    await self.probe()
+                self._took_writes = True
+            except (ServiceError, TimeoutError):
+                self._took_writes = False
+            self._probed_at = time.monotonic()
+        return self._took_writes
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object."""

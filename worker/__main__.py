@@ -2,26 +2,25 @@
 
 import asyncio
 import ctypes
-import logging
 import sys
 
-from redis import Redis
-from redis.exceptions import RedisError
-
-from contracts.settings import BadSettingsError, load, without_secrets
+from contracts.logs import configure_logging
+from contracts.settings import BadSettingsError, load
+from contracts.state.connections import check_server
+from contracts.tracing import configure_tracing
 from worker.settings import WorkerSettings
 
 M_ARENA_MAX = -8  # of glibc's mallopt
 ARENAS = 2
-LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main() -> int:
     """Run the worker; returns the process's exit code."""
     try:
         settings = load(WorkerSettings)
-        logging.basicConfig(level=settings.log_level.upper(), format=LINE, stream=sys.stderr)
-        require_redis(settings.redis_url)
+        configure_logging(settings.log_level)
+        configure_tracing("ovam-worker")
+        asyncio.run(check_server(settings.redis_url))
         save_memory()
         from worker.app import run  # noqa: PLC0415  # seconds of imports, which a wrong setting need not wait for
 
@@ -30,15 +29,6 @@ def main() -> int:
         sys.stderr.write(f"the worker cannot start: {error}\n")
         return 2
     return 0
-
-
-def require_redis(url: str) -> None:
-    """Raise BadSettingsError unless a Redis answers."""
-    try:
-        with Redis.from_url(url) as redis:
-            redis.ping()
-    except RedisError as error:
-        raise BadSettingsError(f"OVAM_REDIS_URL: no Redis answers at {without_secrets(url)}: {error}") from error
 
 
 def save_memory() -> None:

@@ -4,30 +4,39 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 from docket import Worker as DocketWorker
-from redis.asyncio import Redis
 
 from contracts.schema.errors import ServiceError
+from contracts.schema.jobs import utc_now
+from contracts.schema.workers import Heartbeat, HeldJob
 from contracts.settings import BadSettingsError
 from contracts.state import keys
+from contracts.state.connections import redis_at
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
 from worker.crf import CrfProcesses
+from worker.deadlines import watch_deadlines
 from worker.device import DeviceGate, Priority
 from worker.intake import Intake, watch_store
+from worker.inventory import count_forever
 from worker.janitor import clean_forever
+from worker.metrics import Memory
 from worker.models import Models, chosen_device, chosen_dtype, hide_progress_bars, loader, warm
+from worker.monitor import watched
 from worker.occupant import Occupant
-from worker.presence import beat_forever, read_offers
+from worker.presence import Offer, beat_forever, read_offers
 from worker.resources import Resources
-from worker.scenes import SceneCache
+from worker.scenes import Tiers
 from worker.settings import WorkerSettings
+from worker.sizes import run_here
 from worker.tasks import docket_worker, job_task, lanes, open_docket
 
 LOOK_SECONDS = 0.05
@@ -46,10 +55,10 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     except (ValueError, RuntimeError) as error:
         raise BadSettingsError(str(error)) from error
     hide_progress_bars()
-    scenes = SceneCache(settings.trace_cache_bytes)
+    scenes = Tiers(device, hot=settings.device_cache_bytes, warm=settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
     with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as crf:
-        async with Redis.from_url(settings.redis_url) as redis:
+        async with redis_at(settings.redis_url) as redis:
             yield Resources(
                 settings=settings,
                 redis=redis,
@@ -76,20 +85,51 @@ async def prepare(resources: Resources) -> None:
 async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
     settings = resources.settings
-    offers = await asyncio.to_thread(read_offers, settings.models, settings.default)
+    offers = await asyncio.to_thread(read_offers, settings.models, settings.default, settings.keep)
+    dtype = chosen_dtype(settings.dtype, resources.device)
+    offers = [replace(offer, card=run_here(offer.card, settings, resources.device, dtype)) for offer in offers]
     attempts: set[Attempt] = set()
     task = job_task(resources, attempts)
     async with AsyncExitStack() as stack:
         dockets = {name: await stack.enter_async_context(open_docket(name, settings, task)) for name in lanes(settings)}
-        beat = beat_forever(resources.redis, settings.worker_name, str(resources.device), offers)
-        await stack.enter_async_context(in_background(beat))
-        await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
         workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in lanes(settings).items()]
         intake = Intake(workers)
+        now = beats_of(resources, offers, intake, attempts)
+        await stack.enter_async_context(in_background(beat_forever(resources.redis, resources.occupant.holder, offers, now)))
+        await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
+        await stack.enter_async_context(in_background(watch_deadlines(resources, dockets)))
+        await stack.enter_async_context(in_background(count_forever(resources)))
+        if settings.metrics_port:
+            await stack.enter_async_context(watched(settings.metrics_host, settings.metrics_port, resources.metrics.registry))
         await stack.enter_async_context(in_background(watch_store(resources.store, intake)))
         takers = [asyncio.create_task(take_jobs(worker, intake.left), name=worker.docket.name) for worker in workers]
         log.info("%s is ready on %s", settings.worker_name, resources.device)
         await ended(takers, stopping, intake, attempts, settings.grace_seconds)
+
+
+def beats_of(
+    resources: Resources, offers: Sequence[Offer], intake: Intake, attempts: Collection[Attempt]
+) -> Callable[[], Heartbeat]:
+    """Return what tells how the worker is at the moment; its memory goes into the worker's own metrics as well."""
+    memory = Memory(resources.scenes, resources.device)
+    resources.metrics.registry.register(memory)
+    beat = Heartbeat(
+        name=resources.settings.worker_name,
+        host=socket.gethostname(),
+        device=str(resources.device),
+        models=[offer.card.name for offer in offers],
+        since=utc_now(),
+    )
+
+    def now() -> Heartbeat:
+        jobs = [
+            HeldJob(id=each.job_id, kind=each.record.kind, attempt=each.number, since=each.since, on_device=each.begun)
+            for each in sorted(attempts, key=lambda each: each.since)
+        ]
+        changing = {"state": intake.state, "jobs": jobs, "memory": memory.used(), "trace_cache_bytes": resources.scenes.nbytes}
+        return beat.model_copy(update=changing)
+
+    return now
 
 
 async def take_jobs(worker: DocketWorker, left: asyncio.Event) -> None:
@@ -144,5 +184,6 @@ async def run(settings: WorkerSettings) -> None:
             await prepare(resources)
         if not stopping.is_set():
             await serve(resources, stopping)
-        await resources.redis.delete(keys.worker(settings.worker_name), keys.on_device(resources.occupant.holder))
+        holder = resources.occupant.holder
+        await resources.redis.delete(keys.worker(settings.worker_name), keys.run(holder), keys.on_device(holder))
     log.info("%s has stopped", settings.worker_name)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from contracts.schema.jobs import JobRecord, Progress
-from contracts.state.ledger import CancelRequested, Ledger, LostJob, wanted
-from worker.device import DeviceGate, Priority
+from contracts.schema.jobs import JobRecord, Progress, utc_now
+from contracts.state.ledger import Ledger
+from contracts.state.transitions import CancelRequested, LostJob, wanted
+from worker.device import DeviceGate, Priority, turn
 from worker.occupant import Occupant
+from worker.timing import Timing
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -33,9 +35,12 @@ class Attempt:
 
     def __init__(self, record: JobRecord, ledger: Ledger, gate: DeviceGate, occupant: Occupant) -> None:
         self.record = record
+        self.since = utc_now()
+        """When it was claimed."""
         self._ledger = ledger
         self._gate = gate
         self._occupant = occupant
+        self.timing = Timing(record)
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._started = False
@@ -58,12 +63,18 @@ class Attempt:
         return self.record.attempt
 
     @property
+    def begun(self) -> bool:
+        """Whether the device has begun the job."""
+        return self._started
+
+    @property
     def canceled(self) -> bool:
         """Whether the client canceled the job."""
         return isinstance(self._reason, CancelRequested)
 
     def begin(self) -> None:
         """Tell the ledger, without waiting for it, that the work has started; until then the job is queued."""
+        self.timing.begin()
         self._started = True
         self._loop.call_soon_threadsafe(self._news.set)
 
@@ -80,7 +91,8 @@ class Attempt:
     def breathe(self) -> None:
         """Let more urgent work go first. Raises LostJob or HandedBack when the work is to stop."""
         self.check()
-        self._gate.breathe()
+        with self.timing.interrupted():
+            self._gate.breathe()
 
     def stop(self, reason: Exception) -> None:
         """Stop the work: at once if it waits for the device, else at its next `check`.
@@ -98,10 +110,10 @@ class Attempt:
 
         def started() -> T:
             self.begin()
-            with self._occupant.on_device(self.job_id, surely=self.number > 1):
+            with self._occupant.on_device(self.job_id, surely=self.number > 1), self.timing.measured("device"):
                 return work()
 
-        outcome = self._outcome = self._gate.submit(priority, started)
+        outcome = self._outcome = self._gate.submit(turn(self.record.priority, priority), started)
         try:
             return await asyncio.wrap_future(outcome)
         except asyncio.CancelledError:

@@ -16,6 +16,7 @@ from contracts.schema.images import BlockInfo
 from contracts.schema.models import Family, ModelCard
 from ovam.tracing.model import cross_attentions
 from worker import schedulers
+from worker.sizes import level_of, sizes_of, text_parameters
 from worker.sources import index_of
 
 TEXT_TO_IMAGE: Final = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -51,6 +52,7 @@ def read_card(name: str, source: str, *, default: bool) -> ModelCard:
         "default_scheduler": type(scheduler).__name__,
         "schedulers": schedulers.names(scheduler),
         "blocks": blocks_of(unet, latent),
+        "sizes": sizes_of(unet, vae, text_parameters(source, index)),
         "default": default,
     }
     return ModelCard.model_validate(described | extras(source))
@@ -90,18 +92,6 @@ def blocks_of(unet: UNet2DConditionModel, latent: tuple[int, int]) -> list[Block
         for name, attention in cross_attentions(unet).items()
         for level in [level_of(name, levels)]
     ]
-
-
-def level_of(name: str, levels: int) -> int:
-    """Count how often the latent is halved before it reaches a module of the UNet."""
-    part, number = name.split(".")[:2]
-    match part:
-        case "down_blocks":
-            return int(number)
-        case "up_blocks":
-            return levels - 1 - int(number)
-        case _:
-            return levels - 1
 
 
 def max_tokens(source: str, index: Json) -> int:

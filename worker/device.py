@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count
 from threading import Condition, Thread
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
+
+from contracts.schema import jobs
 
 T = TypeVar("T")
 
 
 class Priority(IntEnum):
-    """Who goes first: the smaller number."""
+    """Which work goes first among jobs of one priority: the smaller number."""
 
     INTERACTIVE = 0
     OPTIMIZE = 1
@@ -27,6 +29,12 @@ class Priority(IntEnum):
 
 
 STOP = -1  # more urgent than any work
+PRIORITIES = get_args(jobs.Priority)  # of jobs, the most urgent first
+
+
+def turn(job: jobs.Priority, work: Priority) -> int:
+    """When a job's work has its turn: by the job's priority, then by how long such work takes."""
+    return PRIORITIES.index(job) * len(Priority) + work
 
 
 @dataclass(order=True)

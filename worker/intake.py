@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 from docket import Worker as DocketWorker
 
@@ -19,10 +20,17 @@ class Intake:
 
     def __init__(self, workers: Sequence[DocketWorker]) -> None:
         self._workers = {worker: worker.concurrency for worker in workers}
-        self._ended = False
+        self._ended = self._taking = False
         self.left = asyncio.Event()
         """Set when the dockets are to be left."""
         self._set(taking=False)
+
+    @property
+    def state(self) -> Literal["ready", "paused", "stopping"]:
+        """Which of the three the worker is."""
+        if self._ended:
+            return "stopping"
+        return "ready" if self._taking else "paused"
 
     def pause(self) -> None:
         """Take no jobs for a while."""
@@ -38,6 +46,7 @@ class Intake:
         self._set(taking=False)
 
     def _set(self, *, taking: bool) -> None:
+        self._taking = taking
         for worker, concurrency in self._workers.items():
             worker.concurrency = concurrency if taking else 0  # docket compares it anew before it takes a job
 

@@ -1,4 +1,4 @@
-"""The janitor: queues jobs that their docket has lost, deletes artifacts of expired ones, and token files that are no token's.
+"""The janitor: queues jobs that their docket has lost, and deletes the artifacts of expired ones.
 
 It is the product's only recovery sweep; every worker runs it.
 """
@@ -7,11 +7,10 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-import obstore
 from docket import Docket
 
-from contracts.schema.jobs import ALPHABET, JobRecord, State, utc_now
-from contracts.state import keys, turns
+from contracts.schema.jobs import JobRecord, State, seconds_of, utc_now
+from contracts.state import keys, retention, turns, usage
 from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED
@@ -19,6 +18,8 @@ from worker.resources import Resources
 
 LOST_SECONDS = 5.0  # a job that waits for longer than this is added to its docket again
 TURN = "ovam:janitor"  # string with a short life: one worker at a time cleans the store
+ORPHANS_TURN = "ovam:janitor-orphans"  # the same for the search for orphans, which lists every folder
+ORPHANS_SECONDS = 3600
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,10 @@ async def clean_forever(resources: Resources, dockets: Mapping[str, Docket]) -> 
             await requeue(resources, dockets)
             if await resources.redis.set(TURN, resources.settings.worker_name, nx=True, px=int(seconds * 1000)):
                 await delete_expired(resources)
-                await delete_loose_tokens(resources)
+                if quota := resources.settings.store_bytes:
+                    await retention.collect(resources.redis, resources.store, quota)
+                if await resources.redis.set(ORPHANS_TURN, "", nx=True, ex=ORPHANS_SECONDS):
+                    await retention.delete_orphans(resources.redis, resources.store)
         except Exception:
             log.exception("the janitor failed")
         await asyncio.sleep(seconds)
@@ -50,9 +54,9 @@ async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
         if record is None or record.state is not State.QUEUED:
             await leave_queues(resources, job_id)
         elif record.tenant:
-            tenants[keys.docket_of(record.kind), record.tenant] = record
+            tenants[keys.docket_of(record.kind, record.priority), record.tenant] = record
         else:
-            await enqueue(dockets[keys.docket_of(record.kind)], job_id)
+            await enqueue(dockets[keys.docket_of(record.kind, record.priority)], job_id)
     for (lane, _), record in tenants.items():
         await turns.pass_on(resources.redis, dockets[lane], record)
     return len(waiting)
@@ -66,34 +70,18 @@ async def leave_queues(resources: Resources, job_id: str) -> None:
 
 async def delete_expired(resources: Resources) -> int:
     """Delete the artifacts of jobs that have expired, or have no record; returns how many jobs had some."""
-    answer = await obstore.list_with_delimiter_async(resources.store.store, prefix="jobs/")
     deleted = 0
-    for prefix in answer["common_prefixes"]:
-        job_id = prefix.rstrip("/").rpartition("/")[2]
+    async for job_folder in resources.store.folders_in("jobs"):
+        job_id = job_folder.rpartition("/")[2]
         if await is_over(resources, job_id):
             folder = keys.job_folder(job_id)
             if not await resources.store.delete_folder(folder):
                 await resources.store.remove_empty(folder)
+            await usage.forget_size(resources.redis, job_id)
             log.debug("job %s: expired, its artifacts are deleted", job_id)
             deleted += 1
     if deleted:
         log.info("the artifacts of %d expired jobs are deleted", deleted)
-    return deleted
-
-
-async def delete_loose_tokens(resources: Resources) -> int:
-    """Delete the files of tokens that are in no registry and will be in none; returns how many tokens that were.
-
-    Their worker died before it ended their job, or somebody deleted them while the store did not answer.
-    """
-    deleted = 0
-    for token_id in map(text, await resources.redis.smembers(keys.LOOSE)):
-        job_id, attempt, _ = token_id.split("-")
-        record = await resources.ledger.find(job_id)
-        if record is None or record.state.final or record.attempt != int(attempt):
-            await resources.store.delete_folder(keys.token_folder(token_id))
-            await resources.redis.srem(keys.LOOSE, token_id)
-            deleted += 1
     return deleted
 
 
@@ -104,13 +92,3 @@ async def is_over(resources: Resources, job_id: str) -> bool:
         return record.state is State.EXPIRED
     age = utc_now().timestamp() - seconds_of(job_id)
     return age > resources.settings.job_ttl_seconds + REMEMBERED.total_seconds()
-
-
-def seconds_of(job_id: str) -> float:
-    """Return when a job was filed, in seconds; the first 48 bits of its id are milliseconds. Infinity for what is no id."""
-    number = 0
-    for letter in job_id:
-        if letter not in ALPHABET:
-            return float("inf")
-        number = number << 5 | ALPHABET.index(letter)
-    return (number >> 80) / 1000

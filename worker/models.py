@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,11 +18,14 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.models import Family, ModelCard
 from ovam.attention.heatmaps import heatmaps
 from ovam.attention.text import encode
+from ovam.errors import NotReplayableError
+from ovam.tracing.binding import weights_hash
 from ovam.tracing.capture import capture
-from ovam.tracing.model import Pipeline
+from ovam.tracing.model import Pipeline, plain_unet
 from worker import schedulers
 from worker.cards import read_card
 from worker.device import DeviceGate, Priority
+from worker.timing import phase
 
 UNCHECKED: Final = {"safety_checker": None, "requires_safety_checker": False}
 UNMARKED: Final = {"add_watermarker": False}
@@ -92,7 +95,8 @@ class Models:
         async with self._locks[name]:
             model = self._loaded.get(name)
             if model is None:
-                model = await self._read(name)
+                with phase("load"):
+                    model = await self._read(name)
                 self._loaded[name] = model
             self._loaded.move_to_end(name)
         while len(self._loaded) > self._most:
@@ -140,7 +144,10 @@ def load_model(name: str, source: str, *, device: torch.device, dtype: torch.dty
     kind, options = KINDS[card.family]
     pipeline = kind.from_pretrained(source, dtype=dtype, **options)
     pipeline.set_progress_bar_config(disable=True)
-    return Model(card, pipeline.to(device), device)
+    model = Model(card, pipeline.to(device), device)
+    with suppress(NotReplayableError):
+        weights_hash(plain_unet(model.pipeline))  # takes seconds, which the first generation need not wait for
+    return model
 
 
 def hide_progress_bars() -> None:

@@ -1,17 +1,17 @@
 """What a worker publishes for the gateways: that it is alive, and which models it serves."""
 
 import asyncio
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contracts.schema.errors import Code, ServiceError
-from contracts.schema.jobs import utc_now
+from contracts.schema.fields import Keep
 from contracts.schema.models import ModelCard
+from contracts.schema.workers import Heartbeat
 from contracts.settings import BadSettingsError
 from contracts.state import keys
 from worker.cards import read_card, read_vocabulary
@@ -30,12 +30,16 @@ class Offer:
     vocabulary: str
 
 
-def read_offers(sources: Mapping[str, str], default: str) -> list[Offer]:
-    """Describe every model whose configuration can be read. BadSettingsError when the default model's cannot."""
+def read_offers(sources: Mapping[str, str], default: str, keep: Keep = "replay") -> list[Offer]:
+    """Describe every model whose configuration can be read, and what is kept of its images by default.
+
+    BadSettingsError when the default model's cannot.
+    """
     offers = []
     for name, source in sources.items():
         try:
-            offers.append(Offer(read_card(name, source, default=name == default), read_vocabulary(source)))
+            card = read_card(name, source, default=name == default).model_copy(update={"default_keep": keep})
+            offers.append(Offer(card, read_vocabulary(source)))
         except Exception as error:  # whatever is wrong with one model, the others are offered
             reason = str(error) if isinstance(error, ServiceError) else f"model {name!r}: {error}"
             if name == default:
@@ -44,21 +48,22 @@ def read_offers(sources: Mapping[str, str], default: str) -> list[Offer]:
     return offers
 
 
-async def beat_forever(redis: Redis, name: str, device: str, offers: list[Offer]) -> None:
-    """Publish models and heartbeats, and the models again to a Redis that was emptied."""
-    beat = json.dumps({
-        "name": name,
-        "device": device,
-        "models": [offer.card.name for offer in offers],
-        "since": utc_now().isoformat(),
-    })  # fmt: skip
+async def beat_forever(redis: Redis, holder: str, offers: list[Offer], now: Callable[[], Heartbeat]) -> None:
+    """Publish models and, again and again, what the worker says of itself; the models again to a Redis that was emptied.
+
+    It is published twice: by its name for people, and by `holder`, which is this run of it, for other workers.
+    """
     published = False
     while True:
         try:
             if not published or not await redis.exists(keys.MODELS):
                 await publish(redis, offers)
                 published = True
-            await redis.set(keys.worker(name), beat, ex=LIFE_SECONDS)
+            beat = now()
+            async with redis.pipeline(transaction=False) as pipe:
+                for key in (keys.worker(beat.name), keys.run(holder)):
+                    pipe.set(key, beat.model_dump_json(), ex=LIFE_SECONDS)
+                await pipe.execute()
         except RedisError:
             log.warning("the heartbeat does not reach Redis", exc_info=True)
         await asyncio.sleep(BEAT_SECONDS)

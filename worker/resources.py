@@ -1,6 +1,6 @@
 """What the handlers work with; opened once, when the worker starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from redis.asyncio import Redis
@@ -10,9 +10,10 @@ from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore
 from worker.crf import CrfProcesses
 from worker.device import DeviceGate
+from worker.metrics import Metrics
 from worker.models import Models
 from worker.occupant import Occupant
-from worker.scenes import SceneCache
+from worker.scenes import Tiers
 from worker.settings import WorkerSettings
 
 
@@ -27,9 +28,10 @@ class Resources:
     models: Models
     gate: DeviceGate
     occupant: Occupant
-    scenes: SceneCache
+    scenes: Tiers
     crf: CrfProcesses
     device: torch.device
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def registry(self) -> Registry:

@@ -7,6 +7,14 @@ import diffusers
 Scheduler = Any
 """A diffusers scheduler."""
 
+EVALUATIONS = {
+    "HeunDiscreteScheduler": (2, -1),
+    "KDPM2AncestralDiscreteScheduler": (2, -1),
+    "KDPM2DiscreteScheduler": (2, -1),
+    "PNDMScheduler": (1, 1),
+}
+"""Of the schedulers that do not evaluate the UNet once a step: how often a step, and how often besides."""
+
 UNSUITED = ("EDMEulerScheduler", "DPMSolverSDEScheduler")
 """The first has noise levels of its own, whatever the configuration says; the second draws noise from no seed."""
 

@@ -90,7 +90,7 @@ def draft_of(
         files.append(File(f"refined-{number}.npy", BINARY, npy(heat.refined)))
     regions = None
     if options is not None:
-        found = instances(mask, minimum_area=options.minimum_area, connectivity=options.connectivity)
+        found = instances(mask, minimum_area=options.minimum_area, connectivity=options.connectivity, most=options.most)
         regions = [region_of(each) for each in found]
     return SegmentDraft(
         number, target, score(heat.refined, mask), heat.leakage, region_of(mask), regions, heat.parts, tuple(files)

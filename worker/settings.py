@@ -3,7 +3,7 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
@@ -25,7 +25,7 @@ class WorkerSettings(CommonSettings):
         description='models by name, as JSON: {"name": "hub id or path"}',
     )
     default_model: str = Field("", description="the model of requests that name none; by default `world`, else the first")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: str = Field(
         "auto",
         pattern=r"^(auto|float32|float16|bfloat16)$",
@@ -33,17 +33,26 @@ class WorkerSettings(CommonSettings):
     )
     preload: bool = Field(default=True, description="load and warm the default model before the first job is taken")
     max_loaded_models: int = Field(2, ge=1, le=64, description="models kept in memory; the least recently used goes first")
+    keep: Literal["replay", "queries"] = Field(
+        "replay", description="what is stored of an image's attention when a request does not say: replay (small) or queries"
+    )
     trace_cache_bytes: int = Field(512 * MIB, ge=0, description="memory for the traces that were used last")
+    device_cache_bytes: int = Field(4096 * MIB, ge=0, description="memory of a GPU for the traces that were used last")
     batch_images: int = Field(4, ge=1, le=64, description="images of one job that the UNet draws at a time")
-    long_jobs: int = Field(2, ge=1, le=16, description="generate, image and optimize jobs a worker holds: one has the device")
-    short_jobs: int = Field(4, ge=1, le=64, description="attribute, probe and import jobs a worker holds at a time")
+    long_jobs: int = Field(2, ge=1, le=16, description="normal jobs, and as many bulk ones, a worker holds: one has the device")
+    short_jobs: int = Field(4, ge=1, le=64, description="interactive attribute, probe and import jobs a worker holds at a time")
     redelivery_seconds: float = Field(5.0, ge=0.5, le=600, description="silence after which a worker counts as dead")
     grace_seconds: float = Field(3.0, ge=0, le=600, description="time for running jobs to finish when the worker is stopped")
     janitor_seconds: float = Field(15.0, ge=0.1, le=3600, description="time between two searches for lost and for expired jobs")
+    store_bytes: int = Field(
+        0, ge=0, description="bytes that all jobs' files may take; beyond that those used longest ago go; 0: any number"
+    )
     store_patience_seconds: float = Field(
         600.0, ge=0, le=86_400, description="how long a job waits for a store that fails, before it fails itself"
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for tensors; 0: as many as there are cores")
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="address on which the worker answers /metrics and /healthz")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="port on which the worker answers them; 0: it does not")
     worker_name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         min_length=1,

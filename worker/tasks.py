@@ -11,19 +11,26 @@ from typing import Any
 from docket import CurrentDocket, Docket, Retry, TaskKey
 from docket import Worker as DocketWorker
 from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
 
+from contracts.schema.errors import Code, Failure
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys, turns
 from contracts.state.dockets import JobDocket
-from contracts.state.ledger import Ledger, LostJob
+from contracts.state.ledger import Ledger
+from contracts.state.results import put_aside
+from contracts.state.transitions import LostJob
 from worker import tokens
 from worker.attempts import Attempt, HandedBack
 from worker.failures import failure_of
 from worker.handlers import handle
 from worker.outcomes import Outcome
 from worker.resources import Resources
+from worker.routing import left_to_others
 from worker.settings import WorkerSettings
+from worker.timed_store import TimedStore
 
+RETRIED = (Code.STORE_UNAVAILABLE,)  # Redis' failures and workers' deaths are no outcomes, and always lead to another try
 RETRY_PAUSE = timedelta(seconds=1)
 FORGET_RUNS = timedelta(minutes=1)  # how long a docket remembers what has ended; the ledger knows it anyway
 POLL = timedelta(milliseconds=100)
@@ -34,7 +41,12 @@ log = logging.getLogger(__name__)
 
 def lanes(settings: WorkerSettings) -> dict[str, int]:
     """Return the dockets that a worker takes jobs from, and how many jobs of each it holds at a time."""
-    return {keys.DOCKET: settings.long_jobs, keys.INTERACTIVE: settings.short_jobs}
+    return {
+        keys.INTERACTIVE: settings.short_jobs,
+        keys.URGENT: 1,
+        keys.DOCKET: settings.long_jobs,
+        keys.BULK: settings.long_jobs,
+    }
 
 
 def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:
@@ -62,10 +74,12 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
 
     async def run_job(
         job_id: str = TaskKey(),
-        retry: Retry = Retry.forever(delay=RETRY_PAUSE),  # noqa: ARG001, B008
+        retry: Retry = Retry.forever(delay=RETRY_PAUSE),  # noqa: B008
         docket: Docket = CurrentDocket(),  # noqa: B008
     ) -> None:
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
+        if (pause := await left_to_others(resources, job_id)) is not None:
+            retry.in_(pause)
         with suppress(LostJob):
             most, holder = resources.settings.max_attempts, resources.occupant.holder
             record = await resources.ledger.claim(job_id, max_attempts=most, holder=holder)
@@ -74,9 +88,11 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
             attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
             attempts.add(attempt)
             try:
-                await run_attempt(attempt, resources)
+                with bound_contextvars(**known_by(record)), attempt.timing.of_attempt(record):
+                    await run_attempt(attempt, resources)
             finally:
                 attempts.discard(attempt)
+                resources.metrics.ended(record.kind, attempt.timing)
 
     return run_job
 
@@ -86,7 +102,8 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     label = f"job {attempt.job_id}, attempt {attempt.number}"
     log.info("%s: claimed (%s)", label, attempt.record.kind)
     try:
-        patient = replace(resources, store=resources.store.patiently(resources.settings.store_patience_seconds, attempt.check))
+        store = resources.store.patiently(resources.settings.store_patience_seconds, attempt.check)
+        patient = replace(resources, store=TimedStore(store, resources.metrics))
         async with attempt.followed():
             outcome = await handle(attempt, seen_by(attempt.record.tenant, patient))
         record = await finish(attempt, outcome, patient)
@@ -112,7 +129,25 @@ async def run_attempt(attempt: Attempt, resources: Resources) -> None:
     except Exception as error:
         log.exception("%s: failed", label)
         await clean(attempt, resources)
-        await resources.ledger.fail(attempt.job_id, attempt.number, failure_of(error))
+        attempt.timing.failed(failure := failure_of(error))
+        await give_up(attempt, failure, resources)
+
+
+async def give_up(attempt: Attempt, failure: Failure, resources: Resources) -> None:
+    """Record a failure. Where another try may help, the job waits for one, unless it has been tried enough."""
+    if failure.code in RETRIED:
+        most = resources.settings.max_attempts
+        record = await resources.ledger.put_back(attempt.job_id, attempt.number, failure, max_attempts=most)
+        if record.retry_at and not record.state.final:
+            log.info("job %s is tried again at %s", attempt.job_id, record.retry_at)
+    else:
+        await resources.ledger.fail(attempt.job_id, attempt.number, failure)
+
+
+def known_by(record: JobRecord) -> dict[str, Any]:
+    """What log lines about an attempt say, whoever writes them."""
+    facts = record.model_dump(include={"kind", "attempt", "request_id", "tenant"})
+    return {"job_id": record.id} | {name: value for name, value in facts.items() if value}
 
 
 def seen_by(tenant: str, resources: Resources) -> Resources:
@@ -122,10 +157,13 @@ def seen_by(tenant: str, resources: Resources) -> Resources:
 
 async def finish(attempt: Attempt, outcome: Outcome, resources: Resources) -> JobRecord:
     """Store the tokens of an outcome, and record it. The tokens' files are deleted if the job is no longer this attempt's."""
-    end = resources.ledger.canceled if outcome.canceled else resources.ledger.succeed
+    job_id, number, entries = attempt.job_id, attempt.number, [token.entry for token in outcome.tokens]
     try:
-        await tokens.write(resources.redis, resources.store, outcome.tokens)
-        return await end(attempt.job_id, attempt.number, outcome.result, tokens=[token.entry for token in outcome.tokens])
+        await tokens.write(resources.store, outcome.tokens)
+        if outcome.canceled:
+            return await resources.ledger.canceled(job_id, number, outcome.result, tokens=entries)
+        result, stored = await put_aside(outcome.result, resources.store, job_id, number)
+        return await resources.ledger.succeed(job_id, number, result, stored=stored, tokens=entries)
     except RedisError:  # nobody knows whether the tokens are registered, so their files stay
         raise
     except BaseException:

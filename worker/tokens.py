@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
-from redis.asyncio import Redis
 from torch import Tensor
 
 from contracts.schema.errors import Code, ServiceError
@@ -49,13 +48,8 @@ async def rows_of_token(
         raise ServiceError(Code.TOKEN_FILE_UNREADABLE, detail, field=field, value=reference) from error
 
 
-async def write(redis: Redis, store: ArtifactStore, tokens: Sequence[UnregisteredToken]) -> None:
-    """Store every token in each format that clients can download.
-
-    Until they are registered they are noted as loose, so that the files of a worker that dies in between are found.
-    """
-    if tokens:
-        await redis.sadd(keys.LOOSE, *(token.facts.id for token in tokens))
+async def write(store: ArtifactStore, tokens: Sequence[UnregisteredToken]) -> None:
+    """Store every token in each format that clients can download."""
     for token in tokens:
         facts = token.facts.model_dump(mode="json", exclude={"id"}, exclude_defaults=True)
         learned = LearnedTokens(token.embedding, tuple(token.facts.classes), facts)

@@ -52,8 +52,21 @@ def image_job(options: ImageOptions, upload: Upload, size: Size, card: ModelCard
 
 
 def filled_capture(options: CaptureOptions, card: ModelCard) -> FilledCapture:
-    """What is kept, with the model's default for self-attention."""
-    return FilledCapture.model_validate({"self_attention": card.default_self_attention} | given(options))
+    """What is kept, with the model's and the deployment's defaults.
+
+    Raises settings-contradict for a precision of queries that are not kept.
+    """
+    keep = options.keep or card.default_keep
+    if keep == "replay" and options.precision is not None:
+        detail = (
+            f"`capture.precision` is {options.precision!r}, but no queries are kept; "
+            '`"capture": {"keep": "queries"}` keeps them, or leave the precision out'
+        )
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="capture.precision", value=options.precision)
+    if keep == "replay":
+        return FilledCapture.model_validate(given(options) | {"keep": keep, "self_attention": True})
+    defaults = {"self_attention": card.default_self_attention, "precision": "float16"}
+    return FilledCapture.model_validate(defaults | given(options) | {"keep": keep})
 
 
 def given(request: Schema) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def no_self_attention(job_id: str, refine: str, field: str) -> ServiceError:
     """The problem of a refinement by what was not kept."""
     detail = (
         f"refine {refine!r} needs the image's self-attention, which job {job_id} did not keep; make the image again with "
-        '`"capture": {"self_attention": true}`, or set `"refine": {"kind": "none"}`'
+        '`"capture": {"keep": "replay"}` or `{"self_attention": true}`, or set `"refine": {"kind": "none"}`'
     )
     return ServiceError(Code.NO_SELF_ATTENTION, detail, field=field, value=refine)
 

@@ -29,6 +29,8 @@ class InstanceOptions(Schema):
     """Pixels; smaller regions are left out."""
     connectivity: Literal[4, 8] = 8
     """Whether regions may touch at corners (8) or not (4)."""
+    most: int = Field(100, ge=1, le=250)
+    """Regions of a mask, the largest first; further ones are left out."""
 
 
 class AttributeRequest(Schema):

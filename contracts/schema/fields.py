@@ -22,7 +22,7 @@ from ovam.errors import shown
 LONGEST_WORD = 64  # characters of a word that a known one is sought for: to compare takes the square of its length
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
-TokenRef = Annotated[str, StringConstraints(pattern=rf"^{NAME}(@[1-9]\d{{0,8}})?$")]
+TokenRef = Annotated[str, StringConstraints(pattern=rf"^{NAME}(@[1-9][0-9]{{0,8}})?$")]
 """A learned token: `cat@2` is its version 2, `cat` its newest."""
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{26}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
@@ -32,6 +32,9 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 MAX_WIDTH = 8192  # numbers in a row of an embedding
 Split = Literal["block", "evaluation", "head"]
 Branch = Literal["conditional", "unconditional"]
+Keep = Literal["replay", "queries"]
+"""What is kept of an image's attention: what the UNet was given, or what it computed from that."""
+Precision = Literal["float16", "bfloat16", "int8"]
 
 
 class Schema(BaseModel):

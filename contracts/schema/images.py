@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from contracts.schema.fields import Artifact, Base64, Blocks, Branch, Name, Positions, Result, Schema, Text
+from contracts.schema.fields import Artifact, Base64, Blocks, Branch, Keep, Name, Positions, Precision, Result, Schema, Text
 
 MAX_SEED = 2**63 - 64  # leaves room for the seeds of further images
 TIMESTEPS = 1000  # of the diffusion that Stable Diffusion is trained with
@@ -26,13 +26,21 @@ class CaptureOptions(Schema):
     """UNet evaluations."""
     heads: Positions = "all"
     """Attention heads of every block."""
+    keep: Keep | None = None
+    """`replay`: what the UNet was given (megabytes), from which the worker computes queries again when they are asked for and
+    not in memory, as long as it serves the same weights. `queries`: the queries themselves (hundreds of megabytes), which
+    outlive the weights. The deployment's default without it."""
+    precision: Precision | None = None
+    """Of queries that are kept; `int8` has a scale for each channel, and half the size of `float16`, the default."""
     self_attention: bool | None = None
-    """Keep the self-attention of the largest grid, for refinement; the model's own default without it."""
+    """With `keep: queries`: keep the self-attention of the largest grid too, for refinement; the model's own default without
+    it. A replay has it anyway."""
 
 
 class FilledCapture(CaptureOptions):
     """The same with nothing left to the model."""
 
+    keep: Keep = "queries"
     self_attention: bool
 
 
@@ -147,7 +155,7 @@ class GeneratedImage(Schema):
     seed: int
     image: Artifact
     trace_bytes: int
-    """Size of the pixel queries kept of it."""
+    """Size of what is kept of its attention: its replay, or its queries."""
 
 
 class BlockInfo(Schema):
@@ -174,6 +182,8 @@ class ImagesResult(Result):
     timesteps: list[float]
     """The diffusion timestep of each of them."""
     blocks: list[BlockInfo]
+    keep: Keep = "queries"
+    """What is kept of their attention. `queries` although a replay was asked for: the generation could not be replayed."""
     self_attention: bool
     """Whether masks of these images can be refined by self-attention."""
     images: list[GeneratedImage]

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from contracts.schema.fields import Schema
+from contracts.schema.estimates import ModelSizes
+from contracts.schema.fields import Keep, Schema
 from contracts.schema.images import BlockInfo
 from contracts.schema.methods import Settings
 from ovam.core.methods import MethodName
@@ -42,10 +43,14 @@ class ModelCard(Schema):
     """Whether the UNet takes the guidance scale as an input and has no unconditional branch."""
     blocks: list[BlockInfo] = Field([])
     """Its cross-attentions, as they are at its default size."""
+    default_keep: Keep = "replay"
+    """What is kept of an image's attention when a request does not say."""
     default_self_attention: bool = False
-    """Whether self-attention is kept when a request does not say."""
+    """Whether self-attention is kept beside queries when a request does not say."""
     word_defaults: BestMethod = Field(default_factory=BestMethod)
     """How words are looked for when a request names no method."""
     token_defaults: BestMethod = Field(default_factory=BestMethod)
     """How learned tokens are looked for when a request names no method."""
+    sizes: ModelSizes | None = None
+    """What the cost of a job is estimated from."""
     default: bool = False

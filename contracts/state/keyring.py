@@ -14,7 +14,6 @@ from redis.asyncio.client import Pipeline
 
 from contracts.schema.access import KeyCard
 from contracts.state import keys
-from contracts.state.keys import text
 
 FORM = re.compile(r"ovam_[A-Za-z0-9_-]{43}")  # a prefix that scanners for secrets in public code can look for
 
@@ -88,7 +87,6 @@ class Keyring:
             pipe.multi()
             pipe.hdel(keys.KEY_NAMES, name)
             pipe.hdel(keys.KEYS, digest)
-            pipe.delete(keys.rate(text(digest)))
 
         await self.redis.transaction(remove, keys.KEY_NAMES)
 

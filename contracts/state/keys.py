@@ -10,13 +10,28 @@ QUEUED = "ovam:queued"  # sorted set: ids of jobs that no worker has claimed, by
 MODELS = "ovam:models"  # hash: model name -> ModelCard
 TOKENIZERS = "ovam:tokenizers"  # hash: model name -> tokenizer.json
 TOKENS = "ovam:tokens"  # hash: token name -> number of its newest version ever
-LOOSE = "ovam:loose-tokens"  # set: ids of tokens that have files in the store, or had, and are in no registry
 KEYS = "ovam:keys"  # hash: digest of an API key -> KeyCard
 KEY_NAMES = "ovam:key-names"  # hash: name of an API key -> its digest
+USED = "ovam:used"  # sorted set: ids of jobs that keep files, by the time of their last use (ms); infinity: being collected
+SIZES = "ovam:sizes"  # hash: job id -> bytes of its files
+BYTES_STORED = "ovam:bytes-stored"  # string: the sum of those bytes
 COUNTS = "ovam:counts"  # hash: "<kind>:<final state or submitted>" -> how many jobs ever
-DOCKET = "ovam"  # the docket of long jobs; see `docket_of`
-INTERACTIVE = "ovam-interactive"  # the docket of jobs that a person waits for
-DOCKETS = (DOCKET, INTERACTIVE)  # workers take jobs from each, and run any kind of job from any of them
+PACES = "ovam:paces"  # hash with a life: "<kind>:<model>" -> seconds that a unit of such work took lately
+DEADLINES = "ovam:deadlines"  # sorted set: ids of jobs that are not final, by the time (ms) when they are canceled
+OUTBOX = "ovam:outbox"  # sorted set: ids of deliveries of webhooks, by when they are due (ms)
+FAILED_DELIVERIES = "ovam:failed-deliveries"  # sorted set: ids of those that were given up, by when (s); the newest thousand
+WEBHOOK_SECRETS = "ovam:webhook-secrets"  # hash: tenant -> the secret that its deliveries are signed with
+RATES = "ovam:rates"  # hash: "<docket>:seconds" -> seconds between two claims while jobs wait, ":at" -> the last one (s)
+DEAD = "ovam:dead"  # sorted set: ids of jobs that were given up, by when (s); the newest thousand
+FAILURES = "ovam:failures"  # hash: "<kind>:<code>" -> how many jobs ever failed with it
+INVENTORY = "ovam:inventory"  # string with a short life: what the artifact store holds, as JSON (bytes, objects)
+DOCKET = "ovam"  # the docket of normal jobs; see `docket_of`
+INTERACTIVE = "ovam-interactive"  # the docket of short jobs that a person waits for
+URGENT = "ovam-urgent"  # the docket of long jobs that a person waits for
+BULK = "ovam-bulk"  # the docket of jobs that wait until there are no others
+DOCKETS = (INTERACTIVE, URGENT, DOCKET, BULK)  # workers take jobs from each, and run any kind of job from any of them
+LANES = {INTERACTIVE: "interactive", URGENT: "urgent", DOCKET: "normal", BULK: "bulk"}  # what metrics call the dockets
+SHORT_KINDS = ("attribute", "probe", "import")
 TOKEN_FILES = {  # a token in every downloadable format
     "safetensors": "token.safetensors",
     "textual-inversion": "textual-inversion.safetensors",
@@ -25,9 +40,19 @@ TOKEN_FILES = {  # a token in every downloadable format
 TASK = "run_job"  # every docket's one task; it has no arguments, and the execution's key is a job id
 
 
-def docket_of(kind: str) -> str:
-    """The docket for a kind of job: a docket is first in, first out, so short jobs have one of their own."""
-    return INTERACTIVE if kind in ("attribute", "probe", "import") else DOCKET
+def docket_of(kind: str, priority: str | None = None) -> str:
+    """The docket for a kind of job, by default of the kind's own priority.
+
+    A docket is first in, first out, so each priority has its own, and short jobs need not wait for a worker's long ones.
+    """
+    short = kind in SHORT_KINDS
+    match priority or ("interactive" if short else "normal"):
+        case "bulk":
+            return BULK
+        case "normal":
+            return DOCKET
+        case _:
+            return INTERACTIVE if short else URGENT
 
 
 def of(tenant: str, name: str) -> str:
@@ -40,9 +65,9 @@ def waiting(lane: str, tenant: str = "") -> str:
     return of(tenant, f"{QUEUED}:{lane}")
 
 
-def queues(kind: str, tenant: str) -> set[str]:
+def queues(kind: str, tenant: str, priority: str | None = None) -> set[str]:
     """The sorted sets in which a job is until a worker claims it."""
-    lane = docket_of(kind)
+    lane = docket_of(kind, priority)
     return {QUEUED, waiting(lane), waiting(lane, tenant)}
 
 
@@ -92,8 +117,13 @@ def idempotency(key: str, tenant: str = "") -> str:
 
 
 def worker(name: str) -> str:
-    """String with a short life: a worker's heartbeat, as JSON (name, device, models, since)."""
+    """String with a short life: a worker's heartbeat, a Heartbeat."""
     return f"ovam:worker:{name}"
+
+
+def run(holder: str) -> str:
+    """String with a short life: the Heartbeat of a run of a worker."""
+    return f"ovam:run:{holder}"
 
 
 def holder(job_id: str) -> str:
@@ -104,6 +134,16 @@ def holder(job_id: str) -> str:
 def on_device(holder: str) -> str:
     """String: the id of the job that is on the device of a run of a worker; empty while there is none."""
     return f"ovam:on-device:{holder}"
+
+
+def delivery(delivery_id: str) -> str:
+    """String with a life of days: a Delivery."""
+    return f"ovam:delivery:{delivery_id}"
+
+
+def secret_before(tenant: str) -> str:
+    """String with a life of a day: a tenant's secret for webhooks before it got a new one."""
+    return f"ovam:webhook-secret-before:{tenant}"
 
 
 def attempt_folder(job_id: str, attempt: int) -> str:
@@ -119,6 +159,11 @@ def job_folder(job_id: str) -> str:
 def trace(image: int) -> str:
     """The name of an image's trace among its job's artifacts."""
     return f"trace-{image}.safetensors"
+
+
+def replay(image: int) -> str:
+    """The name of an image's replay among its job's artifacts."""
+    return f"replay-{image}.safetensors"
 
 
 def token(name: str, tenant: str = "") -> str:
@@ -144,6 +189,11 @@ def token_object(token_id: str, form: str) -> str:
 def request(job_id: str) -> str:
     """Object: a job's request, filled in, that is too large for its record."""
     return f"jobs/{job_id}/request"
+
+
+def result(job_id: str, attempt: int) -> str:
+    """Object: the result of an attempt that is too large for its job's record."""
+    return f"{attempt_folder(job_id, attempt)}/result"
 
 
 def upload(job_id: str) -> str:

@@ -11,24 +11,26 @@ A worker's part of a job's life; each call returns the record, and raises `LostJ
     succeed(job_id, attempt, result, tokens=())          one of these
     canceled(job_id, attempt, result=None, tokens=())    four ends it;
     fail(job_id, attempt, failure)                       started or not,
-    hand_back(job_id, attempt)                           a claimed job can end
+    hand_back(job_id, attempt)                           a claimed job can end;
+    put_back(job_id, attempt, failure, max_attempts=...) or this one, to be tried later
 
 All are fenced by the attempt: a worker that was believed dead and wakes up again changes nothing. A job that is claimed but
 not started is canceled at once. `wanted(record, attempt)` is the same check of a record that was read with `find`.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import WatchError
 
 from contracts.schema.errors import Code, Failure, ServiceError
-from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, utc_now
-from contracts.state import keys, usage
+from contracts.schema.jobs import AnyResult, JobRecord, Kind, Progress, State, StoredResult, utc_now
+from contracts.state import dead, keys, outbox, paces, rates, usage
 from contracts.state.keys import text
 from contracts.state.registry import NewToken, enter, numbered
+from contracts.state.transitions import LostJob, finished, held, naming_tokens, running, stopped, wanted
 
 REMEMBERED = timedelta(days=7)  # how long an expired job is still answered with "expired" rather than "unknown"
 MAX_EVENTS = 2000  # per job
@@ -36,14 +38,6 @@ KEPT_EVENTS = 200  # of a job that has ended, about
 INNOCENT_ATTEMPTS = 5  # times the deaths that are allowed: a job that is never to blame ends, too
 PAGE = 100  # records read at once for a listing
 MOST_PAGES = 10  # read for one listing, however few of them it wants
-
-
-class LostJob(Exception):  # noqa: N818  # not an error: the work is simply no longer wanted
-    """The attempt no longer holds the job: it was canceled, deleted, or given to another worker."""
-
-
-class CancelRequested(LostJob):
-    """The attempt still holds the job, but its client wants it to stop."""
 
 
 class Ledger:
@@ -103,15 +97,17 @@ class Ledger:
         Fails the job when too many workers have died at it. One that died with another job on its device does not count,
         unless that has happened very often.
         """
-        blamed = await self._was_on_device(job_id)
+        blamed = await self._was_on_device(job_id, holder)
 
         def take(record: JobRecord) -> JobRecord:
             if record.state.final:
                 raise LostJob(job_id)
-            if record.cancel_requested:
-                return finished(record, State.CANCELED)
+            if record.cancel_requested or record.is_late():
+                return stopped(record)
+            if record.retry_at and record.retry_at > utc_now():
+                raise LostJob(job_id)  # the janitor knows when
             deaths = record.deaths + (record.claimed and blamed)
-            if deaths >= max_attempts or record.attempt >= INNOCENT_ATTEMPTS * max_attempts:
+            if deaths >= max_attempts or record.attempt - record.attempts_before >= INNOCENT_ATTEMPTS * max_attempts:
                 detail = (
                     f"{record.attempt} attempts ended without a result; {deaths} workers died while this job was on their device"
                 )
@@ -123,12 +119,20 @@ class Ledger:
         record = await self.change(job_id, take)
         if record.state.final:
             raise LostJob(job_id)
-        await self.redis.set(keys.holder(job_id), holder, ex=life_of(record))
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.set(keys.holder(job_id), holder, ex=life_of(record))
+            rates.note(pipe, keys.docket_of(record.kind, record.priority))
+            await pipe.execute()
         return record
 
-    async def _was_on_device(self, job_id: str) -> bool:
-        """Whether the job was on the device of the worker that held it last, or nothing else is known to have been."""
+    async def _was_on_device(self, job_id: str, claimant: str) -> bool:
+        """Whether the job was on the device of the worker that held it last, or nothing else is known to have been.
+
+        One that claims it again is alive: it had lost Redis.
+        """
         holder = await self.redis.get(keys.holder(job_id))
+        if claimant and holder and text(holder) == claimant:
+            return False
         there = await self.redis.get(keys.on_device(text(holder))) if holder else None
         return not there or text(there) == job_id
 
@@ -140,30 +144,52 @@ class Ledger:
         """Say how far an attempt is; LostJob, or its CancelRequested, when it should stop."""
         return await self.change(job_id, lambda record: running(wanted(record, attempt)).changed(progress=progress))
 
-    async def succeed(self, job_id: str, attempt: int, result: AnyResult, *, tokens: Sequence[NewToken] = ()) -> JobRecord:
-        """The attempt's result becomes the job's, and its tokens are entered in the registry."""
-        return await self.change(
-            job_id, lambda record: finished(held(record, attempt), State.SUCCEEDED, result=result), tokens=tokens
-        )
+    async def succeed(
+        self,
+        job_id: str,
+        attempt: int,
+        result: AnyResult | None,
+        *,
+        stored: StoredResult | None = None,
+        tokens: Sequence[NewToken] = (),
+    ) -> JobRecord:
+        """The attempt's result, or the one that it stored, becomes the job's, and its tokens are entered in the registry."""
+
+        def succeeded(record: JobRecord) -> JobRecord:
+            return finished(held(record, attempt), State.SUCCEEDED, result=result).changed(stored_result=stored)
+
+        return await self.change(job_id, succeeded, tokens=tokens)
 
     async def fail(self, job_id: str, attempt: int, error: Failure) -> JobRecord:
         """The attempt's failure becomes the job's."""
         return await self.change(job_id, lambda record: finished(held(record, attempt), State.FAILED, error=error))
 
+    async def put_back(self, job_id: str, attempt: int, error: Failure, *, max_attempts: int) -> JobRecord:
+        """The attempt failed by what may pass: the job is tried again after a while, or fails if it has been tried enough."""
+
+        def later(record: JobRecord) -> JobRecord:
+            tries = held(record, attempt).tries + 1
+            if record.cancel_requested or record.is_late():
+                return stopped(record)
+            if tries + record.deaths >= max_attempts:
+                return finished(record, State.FAILED, error=error).changed(tries=tries)
+            waits = utc_now() + dead.pause_after(tries)
+            return record.changed(state=State.QUEUED, claimed=False, started_at=None, progress=None, tries=tries, retry_at=waits)
+
+        return await self.change(job_id, later)
+
     async def canceled(
         self, job_id: str, attempt: int, result: AnyResult | None = None, *, tokens: Sequence[NewToken] = ()
     ) -> JobRecord:
         """The attempt has stopped on request; what it has kept so far, if anything, is its result."""
-        return await self.change(
-            job_id, lambda record: finished(held(record, attempt), State.CANCELED, result=result), tokens=tokens
-        )
+        return await self.change(job_id, lambda record: stopped(held(record, attempt), result), tokens=tokens)
 
     async def hand_back(self, job_id: str, attempt: int) -> JobRecord:
         """The attempt ends before its time, with its worker: the job waits again, unless its client wants it to stop."""
 
         def wait_again(record: JobRecord) -> JobRecord:
-            if held(record, attempt).cancel_requested:
-                return finished(record, State.CANCELED)
+            if held(record, attempt).cancel_requested or record.is_late():
+                return stopped(record)
             return record.changed(state=State.QUEUED, claimed=False, started_at=None, progress=None)
 
         return await self.change(job_id, wait_again)
@@ -183,10 +209,28 @@ class Ledger:
 
         return await self.change(job_id, request)
 
+    async def cancel_late(self, job_id: str) -> JobRecord:
+        """Cancel a job whose deadline has passed, if it waits; one that runs is stopped by its attempt. LostJob if it is gone."""
+        return await self.change(
+            job_id, lambda record: stopped(record) if record.is_late() and record.state is State.QUEUED else record
+        )
+
+    async def expire(self, job_id: str) -> JobRecord:
+        """End a final job's time to live now; returns its record as it was kept. LostJob for one that is not final."""
+
+        def end(record: JobRecord) -> JobRecord:
+            if not record.state.final:
+                raise LostJob(job_id)
+            return record.changed(expires_at=min(record.expires_at, utc_now()))
+
+        return await self.change(job_id, end)
+
     async def forget(self, job_id: str) -> None:
         """Delete a record and its events; an attempt at it is lost at its next report."""
         async with self.redis.pipeline(transaction=True) as pipe:
             pipe.delete(keys.job(job_id), keys.events(job_id), keys.holder(job_id))
+            pipe.zrem(keys.DEADLINES, job_id)
+            pipe.zrem(keys.DEAD, job_id)
             for place in keys.listings(self.tenant or ""):
                 pipe.zrem(place, job_id)
             await pipe.execute()
@@ -210,28 +254,38 @@ class Ledger:
                     cards = await numbered(pipe, tokens, before.tenant)
                     record = naming_tokens(change(before), [card.reference for card in cards])
                     pipe.multi()
-                    write(pipe, record, announced=event_of(record) != event_of(before))
+                    write(pipe, record, announced=event_of(record) != event_of(before), ends=not before.state.final)
                     enter(pipe, cards, before.tenant)
+                    if record.state is not before.state:
+                        outbox.post(pipe, record)
                     await pipe.execute()
                 except WatchError:
                     continue
                 return record
 
 
-def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True) -> None:
-    """Queue the commands that store a record and publish its event."""
+def write(pipe: Pipeline, record: JobRecord, *, announced: bool = True, ends: bool = True) -> None:
+    """Queue the commands that store a record and publish its event; `ends` unless a final record was final before."""
     pipe.set(keys.job(record.id), record.model_dump_json(), ex=life_of(record))
     if announced:
         pipe.xadd(keys.events(record.id), event_of(record), maxlen=KEPT_EVENTS if record.state.final else MAX_EVENTS)
     pipe.expire(keys.events(record.id), life_of(record))
-    for queue in keys.queues(record.kind, record.tenant):
+    for queue in keys.queues(record.kind, record.tenant, record.priority):
         if record.claimed or record.state is not State.QUEUED:
             pipe.zrem(queue, record.id)
-        elif record.attempt:
-            pipe.zadd(queue, {record.id: 0})  # handed back: it has waited longest
-    if record.state.final:
+        elif record.attempt:  # handed back: it has waited longest, or has to wait for some time
+            pipe.zadd(queue, {record.id: record.retry_at.timestamp() * 1000 if record.retry_at else 0})
+    if record.deadline and record.state.final:
+        pipe.zrem(keys.DEADLINES, record.id)
+    if record.state.final and ends:
         usage.charge(pipe, record)
+        paces.learn(pipe, record)
+        dead.bury(pipe, record)
         pipe.hincrby(keys.COUNTS, f"{record.kind}:{record.state}", 1)
+        if record.error:
+            pipe.hincrby(keys.FAILURES, f"{record.kind}:{record.error.code}", 1)
+    elif record.attempts_before and not record.state.final:
+        pipe.zrem(keys.DEAD, record.id)
 
 
 def life_of(record: JobRecord) -> timedelta:
@@ -243,40 +297,3 @@ def event_of(record: JobRecord) -> dict[str, str]:
     """The part of a job's record that its event stream carries."""
     name = "progress" if record.state is State.RUNNING and record.progress else "state"
     return {"event": name, "data": record.model_dump_json(include={"id", "state", "progress", "error"})}
-
-
-def held(record: JobRecord, attempt: int) -> JobRecord:
-    """The record, if the attempt still holds it, started or not."""
-    if record.attempt != attempt or not record.claimed or record.state.final:
-        raise LostJob(record.id)
-    return record
-
-
-def running(record: JobRecord) -> JobRecord:
-    """The record of a job that runs, since now or for a while."""
-    return record if record.state is State.RUNNING else record.changed(state=State.RUNNING, started_at=utc_now())
-
-
-def wanted(record: JobRecord, attempt: int) -> JobRecord:
-    """The record, if the attempt still holds it and should continue."""
-    if held(record, attempt).cancel_requested:
-        raise CancelRequested(record.id)
-    return record
-
-
-def naming_tokens(record: JobRecord, references: Sequence[str]) -> JobRecord:
-    """The record with the versions that its tokens got in its result."""
-    return record if record.result is None or not references else record.changed(result=record.result.named(references))
-
-
-def finished(
-    record: JobRecord,
-    state: State,
-    *,
-    result: AnyResult | None = None,
-    error: Failure | None = None,
-) -> JobRecord:
-    """The record in a final state; its time to live starts now."""
-    now: datetime = utc_now()
-    life = record.expires_at - record.created_at
-    return record.changed(state=state, result=result, error=error, finished_at=now, expires_at=now + life)

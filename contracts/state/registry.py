@@ -69,10 +69,7 @@ class Registry:
         return [listing_of(name, found) for name, found in zip(names, versions, strict=True) if found]
 
     async def remove(self, reference: str, *, field: str | None = None) -> list[TokenCard]:
-        """Take a version away, or with a bare name all of them; returns what is gone. ServiceError: unknown-token.
-
-        Its files are the caller's to delete; a janitor does it if the caller cannot.
-        """
+        """Take a version away, or with a bare name all of them; returns what is gone. ServiceError: unknown-token."""
         name, version = split(reference)
 
         async def take(pipe: Pipeline) -> list[TokenCard]:
@@ -84,9 +81,7 @@ class Registry:
             pipe.hdel(keys.token(name, self.tenant), *map(str, gone))
             if len(gone) == len(found):
                 pipe.hdel(self.names, name)
-            cards = [card_of(name, number, facts) for number, facts in gone.items()]
-            pipe.sadd(keys.LOOSE, *(card.id for card in cards))
-            return cards
+            return [card_of(name, number, facts) for number, facts in gone.items()]
 
         return await self.redis.transaction(take, self.names, keys.token(name, self.tenant), value_from_callable=True)
 
@@ -124,7 +119,6 @@ async def numbered(pipe: Pipeline, tokens: Sequence[NewToken], tenant: str = "")
 def enter(pipe: Pipeline, cards: Sequence[TokenCard], tenant: str = "") -> None:
     """Queue the commands that enter a tenant's numbered tokens."""
     for card in cards:
-        pipe.srem(keys.LOOSE, card.id)
         pipe.hset(keys.of(tenant, keys.TOKENS), card.name, str(card.version))
         pipe.hset(keys.token(card.name, tenant), str(card.version), card.model_dump_json(exclude={"name", "version"}))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import uuid4
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, GenericError
 from obstore.store import ObjectStore, from_url
 from pydantic import TypeAdapter
 
@@ -118,6 +118,34 @@ class ArtifactStore:
             with in_our_words():
                 return bytes(await obstore.get_range_async(self.store, key, start=start, end=end))
 
+    async def get_start(self, key: str, length: int) -> tuple[bytes, int] | None:
+        """An object's first bytes, up to `length`, and how many it has; None if there is none."""
+
+        async def once() -> tuple[bytes, int] | None:
+            with in_our_words(), contextlib.suppress(FileNotFoundError):
+                try:
+                    answer = await obstore.get_async(self.store, key, options={"range": (0, length)})
+                    return bytes(await answer.bytes_async()), answer.meta["size"]
+                except GenericError:  # an empty object has no range
+                    if (await obstore.head_async(self.store, key))["size"]:
+                        raise
+                    return b"", 0
+            return None
+
+        return await self._surely(once)
+
+    async def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        """Several ranges [start, end) of an object, neighbours by one request. None if there is none."""
+
+        async def once() -> list[bytes] | None:
+            with in_our_words(), contextlib.suppress(FileNotFoundError):
+                starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+                found = await obstore.get_ranges_async(self.store, key, starts=starts, ends=ends)
+                return [bytes(each) for each in found]
+            return None
+
+        return await self._surely(once)
+
     async def delete(self, key: str) -> None:
         """Delete an object, if there is one."""
         async with self.slots:
@@ -130,6 +158,13 @@ class ArtifactStore:
             async for chunk in obstore.list(self.store, prefix=folder):
                 for item in chunk:
                     yield item["path"]
+
+    async def folders_in(self, folder: str) -> AsyncIterator[str]:
+        """The folders right below a folder."""
+        with in_our_words():
+            answer = await obstore.list_with_delimiter_async(self.store, prefix=f"{folder}/")
+        for prefix in answer["common_prefixes"]:
+            yield prefix.rstrip("/")
 
     async def delete_folder(self, folder: str) -> int:
         """Delete everything below a folder; returns how many objects went."""

@@ -7,17 +7,20 @@ of other tenants: each tenant has its turn, however many jobs another has submit
 from docket import Docket
 from redis.asyncio import Redis
 
-from contracts.schema.jobs import JobRecord
+from contracts.schema.jobs import JobRecord, utc_now
 from contracts.state import keys
 from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 
+CLOCKS_APART = 10_000  # milliseconds that machines' clocks may differ
 AT_A_TIME = 2  # jobs of a tenant in a docket: a second one is there when a worker dies with the first before it has claimed it
 
 
 async def due(redis: Redis, lane: str, tenant: str) -> list[str]:
     """The jobs of a tenant that should be in a lane's docket."""
-    return [text(each) for each in await redis.zrange(keys.waiting(lane, tenant), 0, AT_A_TIME - 1)]
+    now = utc_now().timestamp() * 1000  # those of later times are tried again then
+    found = await redis.zrangebyscore(keys.waiting(lane, tenant), "-inf", now + CLOCKS_APART, start=0, num=AT_A_TIME)
+    return [text(each) for each in found]
 
 
 async def pass_on(redis: Redis, docket: Docket, record: JobRecord) -> None:

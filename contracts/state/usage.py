@@ -22,10 +22,25 @@ GIVE_BACK = """
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then redis.call('DECRBY', KEYS[2], ARGV[2]) end
 """
 
+FORGET_SIZE = """
+local size = redis.call('HGET', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1])
+if size then
+  redis.call('HDEL', KEYS[2], ARGV[1])
+  redis.call('DECRBY', KEYS[3], size)
+end
+"""
+
 
 def charge(pipe: Pipeline, record: JobRecord) -> None:
-    """Queue the commands that count what a job that has just ended has used."""
-    if not record.tenant or record.finished_at is None:
+    """Queue the commands that count what a job that has just ended has used, and how large its files are."""
+    if record.finished_at is None:
+        return
+    if size := bytes_of(record):
+        pipe.zadd(keys.USED, {record.id: record.finished_at.timestamp() * 1000})
+        pipe.hset(keys.SIZES, record.id, str(size))
+        pipe.incrby(keys.BYTES_STORED, size)
+    if not record.tenant:
         return
     if record.started_at is not None:
         spent = keys.device_seconds(record.tenant, record.finished_at.date())
@@ -41,6 +56,17 @@ async def give_back(redis: Redis, record: JobRecord) -> None:
     if record.tenant and (size := bytes_of(record)):
         names = keys.kept(record.tenant), keys.bytes_kept(record.tenant)
         await redis.eval(GIVE_BACK, len(names), *names, member(record, size), str(size))
+    await forget_size(redis, record.id)
+
+
+async def forget_size(redis: Redis, job_id: str) -> None:
+    """Count a job's files among those of the store no longer."""
+    await redis.eval(FORGET_SIZE, 3, keys.USED, keys.SIZES, keys.BYTES_STORED, job_id)
+
+
+async def bytes_stored(redis: Redis) -> int:
+    """How many bytes the files of all jobs take."""
+    return int(await redis.get(keys.BYTES_STORED) or 0)
 
 
 def member(record: JobRecord, size: int) -> str:
@@ -50,6 +76,8 @@ def member(record: JobRecord, size: int) -> str:
 
 def bytes_of(record: JobRecord) -> int:
     """How large the files are that a job keeps: its artifacts, its traces and its upload."""
+    if record.stored_result is not None:
+        return record.stored_result.size + record.stored_result.files
     if record.result is None:
         return 0
     sizes = {artifact.name: artifact.size for artifact in artifacts_in(record.result)}

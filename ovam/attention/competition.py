@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ovam.attention.targets import Rows, Words, rows_of
+from ovam.attention.targets import Rows, Words, plain_rows, rows_of
 from ovam.core.methods import Method, Softmax
 from ovam.errors import InvalidArgumentError
 from ovam.tracing.keys import differ
@@ -48,13 +48,13 @@ def competing(targets: Sequence[Rows], distractors: Sequence[Rows] = ()) -> list
         raise InvalidArgumentError("targets", widths, "embeddings of one width")
     table: list[Tensor] = []
     for each in everything:
-        first = _plain(each.embedding[0])
+        first = plain_rows(each.embedding[0])
         if all(differ(first, known) for known in table):
             table.append(first)
     places: dict[bytes, int] = {}
     chosen: list[tuple[int, ...]] = []
     for each in everything:
-        rows = [_plain(each.embedding[row]) for row in each.chosen]
+        rows = [plain_rows(each.embedding[row]) for row in each.chosen]
         for row in rows:
             if places.setdefault(row.numpy().tobytes(), len(table)) == len(table):
                 table.append(row)
@@ -63,8 +63,3 @@ def competing(targets: Sequence[Rows], distractors: Sequence[Rows] = ()) -> list
         raise InvalidArgumentError("softmax", "together", "two or more different targets and distractors, or 'each'")
     joint = torch.stack(table)
     return [Rows(joint, rows) for rows in chosen[: len(targets)]]
-
-
-def _plain(row: Tensor) -> Tensor:
-    """Return a row on the CPU, in single precision at least."""
-    return row.detach().to("cpu", torch.promote_types(row.dtype, torch.float32))

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.attention.scores import Selected, Split, attention_sum, largest_grid, parted, resize, select, summed, terms_of
+from ovam.attention.scores import Selected, Split, largest_grid, parted, resize, select, summed, terms_of
+from ovam.attention.sums import attention_sum
 from ovam.attention.text import encode, word_tokens
 from ovam.core.methods import Padding, Reduction
 from ovam.core.selection import Blocks, Positions

@@ -1,6 +1,6 @@
-"""The arithmetic of a heatmap: which attention maps it sums up, and how (Eq. 3 and 5)."""
+"""The arithmetic of a heatmap: which attention maps it sums up, and at which size (Eq. 5)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,9 +16,6 @@ from ovam.tracing.trace import Trace
 
 Split = Literal["block", "evaluation", "head"]
 
-# Scores computed at a time: few enough to stay in a CPU's cache, enough to make a small block one operation.
-_SCORES_AT_A_TIME = 1 << 18
-
 
 @dataclass(frozen=True, eq=False)
 class Selected:
@@ -30,7 +27,7 @@ class Selected:
 
     def queries(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
         """Return the queries of the selected evaluations and heads."""
-        return _taken(_taken(self.block.queries, 0, self.evaluations), 1, self.heads)
+        return _taken(_taken(self.block.queries, 0, self.block.rows(self.evaluations)), 1, self.heads)
 
     def keys(self, embedding: Float[Tensor, "tokens text_width"]) -> Float[Tensor, "heads tokens head_dim"]:
         """Project an embedding to keys, scaled, of the selected heads."""
@@ -94,35 +91,6 @@ def summed(
         maps = attend(one.queries(), one.keys(embedding)).unflatten(-1, grid)
         by_grid[grid] = by_grid[grid] + maps if grid in by_grid else maps
     return _sum(resize(maps, size) for maps in by_grid.values())
-
-
-def attention_sum(
-    queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
-) -> Float[Tensor, "tokens pixels"]:
-    """Sum over evaluations and heads the softmax over tokens of the scores (Eq. 3); `keys` come scaled.
-
-    Tokens come before pixels because a softmax over a short last dimension is many times slower. For two tokens it is
-    the sigmoid of the difference of their scores.
-    """
-    evaluations, heads, _, _ = queries.shape
-    if keys.shape[1] == 2:
-        difference = keys[:, 1:] - keys[:, :1]
-        second = _sum(scores.sigmoid().sum(dim=(0, 1)) for scores in score_parts(queries, difference))
-        return torch.cat([evaluations * heads - second, second])
-    return _sum(scores.softmax(dim=-2).sum(dim=(0, 1)) for scores in score_parts(queries, keys))
-
-
-def score_parts(
-    queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
-) -> Iterator[Float[Tensor, "_ heads tokens pixels"]]:
-    """Multiply every key with every pixel's query, a few evaluations at a time, in single precision or better."""
-    evaluations, heads, pixels, _ = queries.shape
-    if queries.dtype == torch.float16 and queries.device.type == "cpu":  # where fp16 products are slow
-        keys = keys.float()
-    at_a_time = min(evaluations, max(1, _SCORES_AT_A_TIME // (heads * keys.shape[1] * pixels)))
-    for part in queries.split(at_a_time):
-        scores = keys @ part.to(keys.dtype).transpose(-1, -2)
-        yield scores if scores.dtype == torch.float64 else scores.float()
 
 
 def resize(maps: Float[Tensor, "maps height width"], size: tuple[int, int]) -> Float[Tensor, "maps new_height new_width"]:

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ovam.attention.backends import exact_type, fused_for
 from ovam.attention.heatmaps import SplitHeatmaps, require_fitting
-from ovam.attention.scores import Selected, Split, attention_sum, largest_grid, parted, score_parts, select, summed, terms_of
+from ovam.attention.scores import Selected, Split, largest_grid, parted, select, summed, terms_of
+from ovam.attention.sums import target_sums, text_sums
 from ovam.attention.text import Encoded, Token, encode_each, word_tokens
 from ovam.core.methods import Method, Padding
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, WordNotInPromptError
@@ -151,26 +153,41 @@ def _mean_maps(
     """
     rows, firsts, weights = laid
     queries_of_one = selected[0].block.queries
-    weights = weights.to(queries_of_one.device, torch.promote_types(queries_of_one.dtype, torch.float32))
+    weights = weights.to(queries_of_one.device, exact_type(queries_of_one))
     largest: list[Tensor] = []
 
     def attend(queries: Tensor, keys: Tensor) -> Tensor:
-        total = torch.zeros((), device=queries.device)
-        for scores in score_parts(queries, keys - keys[:, firsts]):
-            wanted, whole = (weights @ scores.exp_()).chunk(2, dim=-2)
-            largest.append(whole.amax())
-            total = total + (wanted / whole).sum(dim=(0, 1))
-        return total
+        sums, most = target_sums(queries, keys - keys[:, firsts], weights)
+        largest.append(most)
+        return sums
 
     with torch.no_grad():
-        maps = summed(selected, rows, size, attend)
-        if not torch.stack(largest).isfinite().all():
-            maps = torch.stack([
-                summed(selected, target.embedding, size, attention_sum)[list(target.chosen)].mean(dim=0) for target in targets
-            ])  # fmt: skip
+        if fused_for(queries_of_one, max(len(target.embedding) for target in targets)):
+            maps = _own_maps(targets, selected, size)
+        else:
+            maps = summed(selected, rows, size, attend)
+            if not torch.stack(largest).isfinite().all():
+                maps = _own_maps(targets, selected, size)
     if not maps.isfinite().all():
         raise EmbeddingNotFiniteError("an embedding holds values that are no numbers, or too large for the model's attention")
     return maps
+
+
+def _own_maps(
+    targets: Sequence[Rows], selected: Sequence[Selected], size: tuple[int, int]
+) -> Float[Tensor, "targets height width"]:
+    """Do as `_mean_maps` does with a softmax for each text: no power can overflow, but texts share none."""
+    texts = list({id(target.embedding): target.embedding for target in targets}.values())
+    starts = dict(zip(map(id, texts), np.cumsum([0, *map(len, texts)]).tolist(), strict=False))
+    means = torch.zeros(len(targets), sum(map(len, texts)))
+    for mean, target in zip(means, targets, strict=True):
+        for row in target.chosen:
+            mean[starts[id(target.embedding)] + row] += 1 / len(target.chosen)
+
+    def attend(queries: Tensor, keys: Tensor) -> Tensor:
+        return means.to(queries.device, exact_type(queries)) @ text_sums(queries, keys, [*map(len, texts)])
+
+    return summed(selected, torch.cat([plain_rows(text) for text in texts]), size, attend)
 
 
 def _weighted(targets: Sequence[Rows]) -> _Laid:
@@ -183,7 +200,7 @@ def _weighted(targets: Sequence[Rows]) -> _Laid:
     rows: list[Tensor] = []
     members: list[list[int]] = []
     for target in targets:
-        table = target.embedding.detach().to("cpu", torch.promote_types(target.embedding.dtype, torch.float32))
+        table = plain_rows(target.embedding)
         values = [row.tobytes() for row in table.numpy()]
         for value, row in zip(values, table, strict=True):
             if places.setdefault((values[0], value), len(rows)) == len(rows):
@@ -194,6 +211,11 @@ def _weighted(targets: Sequence[Rows]) -> _Laid:
         np.add.at(weights[0, number], [own[row] for row in target.chosen], 1 / len(target.chosen))
         np.add.at(weights[1, number], own, 1)
     return torch.stack(rows), [places[first, first] for first, _ in places], torch.from_numpy(weights).flatten(0, 1)
+
+
+def plain_rows(embedding: Float[Tensor, "*rows text_width"]) -> Float[Tensor, "*rows text_width"]:
+    """Return an embedding, or a row of one, on the CPU, in single precision at least."""
+    return embedding.detach().to("cpu", torch.promote_types(embedding.dtype, torch.float32))
 
 
 def _rows_of_words(target: Words, embedding: Float[Tensor, "tokens text_width"], tokens: tuple[Token, ...]) -> Rows:

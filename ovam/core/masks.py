@@ -120,14 +120,14 @@ def filled(mask: Bool[np.ndarray, "height width"], maximum_area: int | None = No
 
 
 def instances(
-    mask: Bool[np.ndarray, "height width"], *, minimum_area: int = 1, connectivity: int = 8
+    mask: Bool[np.ndarray, "height width"], *, minimum_area: int = 1, connectivity: int = 8, most: int | None = None
 ) -> list[Bool[np.ndarray, "height width"]]:
-    """Split a mask into its connected regions of at least `minimum_area` pixels, the largest first."""
+    """Split a mask into its connected regions of at least `minimum_area` pixels, the largest first, at most `most`."""
     if connectivity not in (4, 8):
         raise InvalidArgumentError("connectivity", connectivity, "4 or 8")
     labels, areas = regions_of(mask, connectivity)
     order = sorted(range(1, len(areas)), key=lambda label: -int(areas[label]))
-    return [labels == label for label in order if areas[label] >= minimum_area]
+    return [labels == label for label in order[:most] if areas[label] >= minimum_area]
 
 
 def regions_of(mask: Bool[np.ndarray, "height width"], connectivity: int) -> tuple[np.ndarray, np.ndarray]:

@@ -35,5 +35,5 @@ def cross_entropy_minmax(
 
 
 def _mean(values: Float[Tensor, "height width"], counted: Bool[Tensor, "height width"] | None) -> Float[Tensor, ""]:
-    """Average over the pixels that count."""
-    return values.mean() if counted is None else values[counted].mean()
+    """Average over the pixels that count; how many they are stays on the device."""
+    return values.mean() if counted is None else values.where(counted, 0).sum() / counted.sum()

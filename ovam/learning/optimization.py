@@ -1,6 +1,7 @@
 """Learning the tokens whose heatmaps match given masks (section 3.3, Eq. 6 and 7)."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,11 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ovam.attention.backends import exact_type
 from ovam.attention.heatmaps import reduced, require_fitting
 from ovam.attention.scores import select
 from ovam.core.schedules import Schedule, Step, decay
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError, UnsupportedModelError
+from ovam.learning.ahead import Coming, epochs_ahead, recorded
 from ovam.learning.examples import Example, TrainingExample, training_examples
 from ovam.learning.initial import named_initial
 from ovam.learning.losses import bce, cross_entropy_minmax
@@ -104,29 +107,35 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     names, start = named_initial(pipeline, init)
     _check_init(start)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        tokens = start.detach().clone()
-        tokens = (tokens if tokens.dtype == torch.float64 else tokens.float()).requires_grad_()
-        found = training_examples(examples, tokens.shape[0])
+        found = training_examples(examples, start.shape[0])
+        device = found[0].trace.blocks[0].queries.device
+        tokens = start.detach().clone().to(device, torch.promote_types(start.dtype, torch.float32)).requires_grad_()
         for one in found:
             require_fitting(one.trace, tokens)
-
-        def loss_of(one: TrainingExample) -> Tensor:
-            size = (one.target.shape[1], one.target.shape[2])
-            maps = reduced(select(one.trace, blocks, evaluations, "all"), tokens, "mean", size)
-            counted = None if one.counted is None else one.counted.to(maps.device)
-            return (bce if loss == "bce" else cross_entropy_minmax)(maps, one.target.to(maps), counted)
-
+        losses = [_loss_of(one, loss, blocks, evaluations) for one in found]
+        work = recorded(lambda: _loss_and_gradient(losses, tokens), device)
         steps: torch.optim.Optimizer = (
             torch.optim.SGD([tokens], lr=rate) if optimizer == "sgd" else torch.optim.Adam([tokens], lr=rate)
         )
         course = _Course(patience)
+        started: deque[tuple[int, Coming, Tensor]] = deque()
         for epoch in range(epochs):
-            value, tokens.grad = _loss_and_gradient(loss_of, tokens, found)
-            if not course.goes_on(epoch, value, tokens, on_epoch):
+            value, tokens.grad = work()
+            started.append((epoch, Coming(value), tokens.detach().clone()))
+            if len(started) > epochs_ahead(device) and not course.goes_on(*_arrived(started), on_epoch):
                 break
             steps.param_groups[0]["lr"] = rate * decay(schedule, epoch, epochs)
             steps.step()
-    return TokenFit(course.best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate, schedule, names)
+        while started and course.ended == "epochs" and course.goes_on(*_arrived(started), on_epoch):
+            pass
+    best = course.best.to(start.device)
+    return TokenFit(best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate, schedule, names)
+
+
+def _arrived(started: deque[tuple[int, Coming, Tensor]]) -> tuple[int, float, Tensor]:
+    """Take the epoch that was started first: its number, its loss, and the tokens it began with."""
+    epoch, value, tokens = started.popleft()
+    return epoch, float(value), tokens
 
 
 class _Course:
@@ -161,23 +170,37 @@ class _Course:
         return self.ended == "epochs"
 
 
-def _loss_and_gradient(
-    loss_of: Callable[[TrainingExample], Tensor], tokens: Tensor, found: Sequence[TrainingExample]
-) -> tuple[float, Tensor]:
+def _loss_of(
+    example: TrainingExample, loss: Loss, blocks: Blocks, evaluations: Positions | slice
+) -> Callable[[Tensor], Float[Tensor, ""]]:
+    """Return what computes an example's loss of tokens, all that stays the same in every epoch done."""
+    selected = select(example.trace, blocks, evaluations, "all")
+    queries = selected[0].block.queries
+    target = example.target.to(queries.device, exact_type(queries))
+    counted = None if example.counted is None else example.counted.to(queries.device)
+
+    def loss_of(tokens: Tensor) -> Tensor:
+        maps = reduced(selected, tokens, "mean", (target.shape[1], target.shape[2]))
+        return (bce if loss == "bce" else cross_entropy_minmax)(maps, target, counted)
+
+    return loss_of
+
+
+def _loss_and_gradient(losses: Sequence[Callable[[Tensor], Tensor]], tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Average loss and gradient over the examples, one after the other to hold one graph at a time.
 
     Asking for this one gradient leaves none on the model's own parameters.
     """
-    value, gradient = 0.0, torch.zeros_like(tokens)
-    for one in found:
-        loss = loss_of(one)
+    value, gradient = torch.zeros((), dtype=torch.float64, device=tokens.device), torch.zeros_like(tokens)
+    for loss_of in losses:
+        loss = loss_of(tokens)
         slope = torch.autograd.grad(loss, tokens, allow_unused=True)[0] if loss.requires_grad else None
         if slope is None:
             raise UnsupportedModelError(
                 "the key projections give no gradients, as quantised kernels do; learn with float weights"
             )
-        gradient += slope / len(found)
-        value += float(loss.detach()) / len(found)
+        gradient += slope / len(losses)
+        value += loss.detach() / len(losses)
     return value, gradient
 
 

@@ -1,10 +1,12 @@
 """What one attention block left behind: queries, and what is needed to hold keys against them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ovam.errors import SelectionError
 from ovam.tracing.keys import projected
 
 
@@ -25,11 +27,22 @@ class Block:
     """Which of the block's heads were kept; `None` for all."""
     fingerprint: Float[Tensor, " channels"] | None = None
     """Keys of one fixed row at capture; `None` for a block that was not captured."""
+    positions: tuple[int, ...] | None = None
+    """Which of the trace's evaluations `queries` holds; `None` for all."""
 
     @property
     def heads(self) -> int:
         """Number of attention heads that were kept."""
         return self.queries.shape[1]
+
+    def rows(self, evaluations: Sequence[int]) -> tuple[int, ...]:
+        """Return where in `queries` some evaluations of the trace are. Raises `SelectionError` for absent ones."""
+        if self.positions is None:
+            return tuple(evaluations)
+        missing = [each for each in evaluations if each not in self.positions]
+        if missing:
+            raise SelectionError("evaluations", missing, f"those that were read or computed: {self.positions}")
+        return tuple(self.positions.index(each) for each in evaluations)
 
     def keys(self, embedding: Float[Tensor, "tokens text_width"]) -> Float[Tensor, "heads tokens head_dim"]:
         """Project a text embedding to attribution keys, in the queries' type and place (Eq. 4)."""

@@ -1,13 +1,14 @@
 """Keeping the pixel queries of a generation while it runs (Eq. 1)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import get_args
 
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import CaptureError, InvalidArgumentError
 from ovam.tracing.model import Pipeline
-from ovam.tracing.recorder import Choice, Evaluation, Source, recording
+from ovam.tracing.recorder import Choice, Evaluation, Recorder, Source, recording
+from ovam.tracing.replay import Replay
 from ovam.tracing.trace import Half, Trace
 
 
@@ -47,13 +48,49 @@ def capture(
     (2, (64, 64))
 
     """
-    if half not in get_args(Half):
-        raise InvalidArgumentError("half", half, "'conditional' or 'unconditional'")
-    choice = Choice(half, blocks, evaluations, heads, mid_block, self_attention)
     traces: list[Trace] = []
-    with recording(Source(pipeline, lambda caller, rows: _evaluation(caller, half, rows)), choice) as recorder:
+    with _recording(pipeline, Choice(half, blocks, evaluations, heads, mid_block, self_attention)) as recorder:
         yield traces
     traces.extend(recorder.traces())
+
+
+@contextmanager
+def capture_replay(
+    pipeline: Pipeline,
+    *,
+    half: Half = "conditional",
+    blocks: Blocks = "all",
+    evaluations: Positions | slice = "all",
+    heads: Positions | slice = "all",
+    mid_block: bool = False,
+) -> Iterator[list[Replay]]:
+    """Keep what the UNet is given for every image that `pipeline` generates inside the `with`: one `Replay` per image.
+
+    A replay is some hundred times smaller than a trace, and the same UNet computes that trace from it when it is asked for:
+    `Replay.trace`. Self-attentions need not be foreseen. Arguments and all else are as in `capture`, inside of which this may
+    be nested, to have both.
+
+    Raises what `capture` raises, and `NotReplayableError`, before the image is drawn, for what a replay cannot keep: a
+    ControlNet's residuals, arguments of attention processors, weights that are offloaded one by one.
+
+    >>> with ovam.capture_replay(pipeline) as replays:
+    ...     images = pipeline(["a cat", "a dog"], num_inference_steps=2).images
+    >>> trace = replays[1].trace(pipeline)
+    >>> len(replays), trace.image_size
+    (2, (64, 64))
+
+    """
+    replays: list[Replay] = []
+    with _recording(pipeline, Choice(half, blocks, evaluations, heads, mid_block, True, "replay")) as recorder:
+        yield replays
+    replays.extend(recorder.replays())
+
+
+def _recording(pipeline: Pipeline, choice: Choice) -> AbstractContextManager[Recorder]:
+    """Record the generations of a pipeline."""
+    if choice.half not in get_args(Half):
+        raise InvalidArgumentError("half", choice.half, "'conditional' or 'unconditional'")
+    return recording(Source(pipeline, lambda caller, rows: _evaluation(caller, choice.half, rows)), choice)
 
 
 def _evaluation(pipeline: Pipeline, half: Half, rows: int) -> Evaluation:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Lock, get_ident
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.errors import CaptureError
+from ovam.tracing.given import Given
 from ovam.tracing.model import (
     Pipeline,
     Projection,
@@ -24,6 +25,7 @@ from ovam.tracing.model import (
     self_attentions,
 )
 from ovam.tracing.recording import Call, Wanted, grid_of
+from ovam.tracing.replay import Replay
 from ovam.tracing.trace import Half, Trace
 
 
@@ -37,6 +39,8 @@ class Choice:
     heads: Positions | slice = "all"
     mid_block: bool = False
     self_attention: bool = False
+    keep: Literal["queries", "replay"] = "queries"
+    """Keep what the attentions computed, or what the UNet was given, from which it computes that again."""
 
     def wanted(self, unet: nn.Module) -> list[Wanted]:
         """List the projections that may be kept; resolutions are known after the first evaluation only.
@@ -139,11 +143,13 @@ class Recorder:
         if call.started in call.evaluations:
             call.timesteps.append(args[1] if len(args) > 1 else kwargs["timestep"])
             call.rows = evaluation.rows
+            if call.given is not None:
+                call.given.keep(unet, args, kwargs, evaluation.rows)
         call.started += 1
         self._running[get_ident()] = call
 
     @torch.compiler.disable
-    def after(self, _unet: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
+    def after(self, _unet: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tuple or like one
         """Check that a finished evaluation called every projection; after the first, the grids decide what stays."""
         call = self._running.pop(get_ident(), None)
         if call is None:
@@ -153,6 +159,8 @@ class Recorder:
             if call.seen[wanted] != call.finished:
                 message = f"block {wanted.name} gave {call.seen[wanted]} {wanted.projection} in {call.finished} evaluations"
                 raise CaptureError(message)
+        if call.given is not None and call.rows is not None:
+            call.given.witness(output[0][call.rows])
         if call.finished == 1:
             call.settle(self._choice.blocks)
         if call.finished == call.expected:
@@ -180,6 +188,12 @@ class Recorder:
             if call.complete:
                 yield from call.traces(self._choice.half)
 
+    def replays(self) -> Iterator[Replay]:
+        """Return a replay per image of every call whose evaluations are complete."""
+        for call in self._calls:
+            if call.complete:
+                yield from call.replays(self._choice.half)
+
     def _follow(self) -> None:
         """Hook the modules that compute the wanted projections now."""
         for wanted in self._wanted:
@@ -200,7 +214,7 @@ class Recorder:
                 return
             call.seen[wanted] += 1
             call.grids[wanted.name] = grid_of(output.shape[1], call.latent_size)
-            if call.rows is not None:
+            if call.rows is not None and call.given is None:
                 rows = output.detach().unflatten(-1, (parts, -1))[call.rows, :, part]
                 if not wanted.all_heads:
                     rows = rows.unflatten(-1, (wanted.attention.heads, -1))[:, :, list(wanted.heads)].flatten(-2)
@@ -223,6 +237,7 @@ class Recorder:
         evaluations = select_positions(self._choice.evaluations, expected, "evaluations")
         kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}
         clip_skip = getattr(caller, "clip_skip", None) if self.source.generates else None
-        call = Call(caller, thread, schedule, expected, evaluations, latent_size, images, kept, clip_skip)
+        given = Given() if self._choice.keep == "replay" else None
+        call = Call(caller, thread, schedule, expected, evaluations, latent_size, images, kept, clip_skip, given)
         self._calls.append(call)
         return call

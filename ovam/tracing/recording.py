@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from ovam.core.selection import Blocks, select_blocks
 from ovam.errors import CaptureError
 from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.given import Given
 from ovam.tracing.keys import captured, differ, fingerprint, key_projection
 from ovam.tracing.model import Projection
+from ovam.tracing.replay import Layer, Replay
 from ovam.tracing.trace import Half, Trace
 
 
@@ -55,6 +57,7 @@ class Call:
     images: int
     kept: dict[Wanted, list[Float[Tensor, "images pixels channels"]]]
     clip_skip: int | None
+    given: Given | None = None  # what the UNet was given, where a replay is kept instead of queries
     rows: slice | None = None  # which rows of the batch the running evaluation leaves; None: it is not kept
     seen: Counter[Wanted] = field(default_factory=Counter)
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -88,7 +91,6 @@ class Call:
 
     def traces(self, half: Half) -> Iterator[Trace]:
         """Split what the call left into one trace per image."""
-        pixels_per_latent = self.caller.vae_scale_factor
         parts = [(each, self._images_of(each)) for each in list(self.kept)]
         keys = {each.name: images for each, images in parts if each.projection == "keys"}
         for image in range(self.images):
@@ -106,11 +108,43 @@ class Call:
                 evaluations=self.evaluations,
                 timesteps=tuple(float(step) for step in self.timesteps),
                 latent_size=self.latent_size,
-                image_size=(self.latent_size[0] * pixels_per_latent, self.latent_size[1] * pixels_per_latent),
+                image_size=self.image_size,
                 half=half,
                 self_attention=tuple(pixels),
                 clip_skip=self.clip_skip,
             )
+
+    def replays(self, half: Half) -> Iterator[Replay]:
+        """Split what the UNet was given into one replay per image."""
+        if self.given is None:
+            return
+        layers = {
+            each.name: Layer(
+                each.name, self.grids[each.name], each.to_text, len(each.heads), None if each.all_heads else each.heads
+            )
+            for each in self.kept
+        }
+        for image in range(self.images):
+            samples, timesteps, conditions, witnesses = self.given.image(image)
+            yield Replay(
+                samples=samples,
+                timesteps=timesteps,
+                conditions=conditions,
+                witnesses=witnesses,
+                layers=tuple(layers.values()),
+                binding=self.given.binding,
+                evaluations=self.evaluations,
+                image_size=self.image_size,
+                half=half,
+                clip_skip=self.clip_skip,
+                channels_last=self.given.channels_last,
+            )
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        pixels_per_latent = self.caller.vae_scale_factor
+        return self.latent_size[0] * pixels_per_latent, self.latent_size[1] * pixels_per_latent
 
     def _images_of(self, wanted: Wanted) -> list[Float[Tensor, "evaluations heads pixels head_dim"]]:
         """Release what was kept, image by image, outside of inference mode, so that an optimisation can use it."""

@@ -1,18 +1,18 @@
 """A trace: the pixel queries that one image left behind in every cross-attention block (Eq. 1)."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from safetensors import torch as safetensors
 from torch import Tensor
 
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
 from ovam.tracing.blocks import Block, SelfAttention
 from ovam.tracing.keys import CapturedKeys, differ, fingerprint, text_width
 from ovam.tracing.model import Pipeline, cross_attentions, plain_unet
-from ovam.tracing.trace_files import FORMAT, bind, parse, self_attention_of, size_of, written_keys
+from ovam.tracing.quantised import quantised
+from ovam.tracing.trace_files import FORMAT, FORMATS, bind, parse, sealed, self_attention_of, size_of, written_keys
 
 Half = Literal["conditional", "unconditional"]
 
@@ -70,10 +70,14 @@ class Trace:
 
         Keys that adapters had a part in are written whole, so that the file is read into a pipeline without them.
 
-        `dtype` is a floating type to store them in, by default their own; fp16 halves the size.
+        `dtype` is a floating type to store queries in, by default their own; fp16 halves the size. `torch.int8` halves it
+        again: steps of a scale for each channel. Every evaluation of a block has a checksum, and may be read alone:
+        `ovam.tracing.stored`.
         """
-        if dtype is not None and not dtype.is_floating_point:
-            raise InvalidArgumentError("dtype", dtype, "a floating type")
+        if dtype is not None and not dtype.is_floating_point and dtype != torch.int8:
+            raise InvalidArgumentError("dtype", dtype, "a floating type, or torch.int8")
+        if any(block.positions is not None for block in self.blocks):
+            raise InvalidArgumentError("trace", "one with a part of its evaluations in memory", "a whole one")
         header = {
             "format": FORMAT,
             "blocks": [{"name": b.name, "grid": b.grid, "scale": b.scale, "width": text_width(b.to_k),
@@ -87,27 +91,41 @@ class Trace:
             "clip_skip": self.clip_skip,
         }  # fmt: skip
         tensors = {block.name: block.queries for block in self.blocks}
-        for block in self.blocks:
-            tensors |= written_keys(block)
         for block in self.self_attention:
             tensors |= {f"{block.name}.queries": block.queries, f"{block.name}.keys": block.keys}
-        stored = {
-            name: tensor.to(dtype=None if name.endswith(".fingerprint") else dtype).contiguous()
-            for name, tensor in tensors.items()
-        }
-        return safetensors.save(stored, metadata={"trace": json.dumps(header)})
+        stored: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            if dtype == torch.int8:
+                stored[name], stored[f"{name}.scales"] = quantised(tensor)
+            else:
+                stored[name] = tensor.to(dtype=dtype)
+        keys = [written_keys(block) for block in self.blocks]
+        return sealed("trace", header, {name: each for part in (stored, *keys) for name, each in part.items()}, [*stored])
 
     @classmethod
     def from_bytes(cls, data: bytes, pipeline: Pipeline) -> "Trace":
         """Read what `to_bytes` wrote, on the CPU, and bind it to the key projections of `pipeline`.
 
-        Raises `TraceFormatError` for bytes that are not a whole trace, `TraceMismatchError` when the pipeline's UNet lacks a
-        block of the trace, or has another width or other weights there.
+        Raises `TraceFormatError` for bytes that are not a whole trace, with the name of a damaged tensor, `TraceMismatchError`
+        when the pipeline's UNet lacks a block of the trace, or has another width or other weights there.
         """
-        header, tensors = parse(data)
+        header, tensors = parse(data, "trace")
+        return cls.joined(header, tensors, pipeline)
+
+    @classmethod
+    def joined(
+        cls,
+        header: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        pipeline: Pipeline,
+        positions: tuple[int, ...] | None = None,
+    ) -> "Trace":
+        """Join the tensors of a file, of some evaluations or of all, with a pipeline; see `from_bytes`."""
         attentions = cross_attentions(plain_unet(pipeline))
+        if header.get("format") not in FORMATS:
+            raise TraceFormatError(f"the trace's format is {header.get('format')!r}; allowed: {', '.join(FORMATS)}")
         try:
-            blocks = tuple(bind(entry, tensors, header, attentions) for entry in header["blocks"])
+            blocks = tuple(bind(entry, tensors, header, attentions, positions) for entry in header["blocks"])
             trace = cls(
                 blocks=blocks,
                 evaluations=tuple(int(index) for index in header["evaluations"]),

@@ -1,7 +1,7 @@
-"""The parts of a trace's file: a safetensors file whose header names each tensor."""
+"""The parts of a trace's file: a safetensors file whose header names each tensor, with checksums of all its parts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -9,32 +9,54 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from ovam.core.tensor_files import checksums_of, layout_of
 from ovam.errors import TraceFormatError, TraceMismatchError
 from ovam.tracing.blocks import Block, SelfAttention
 from ovam.tracing.keys import CapturedKeys, text_width
+from ovam.tracing.quantised import dequantised
 
-FORMAT: Final = "ovam-trace/3"
-LENGTH_BYTES = 8
+FORMAT: Final = "ovam-trace/4"
+FORMATS: Final = ("ovam-trace/3", FORMAT)
+"""The formats that are read; the third has no checksums."""
 
 
-def parse(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Split a trace file into its header and its tensors."""
+def sealed(kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], by_row: Sequence[str] = ()) -> bytes:
+    """Write a file whose header holds checksums of its tensors: one for each, or one for each row of those that are read so."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    checksums = {
+        name: checksums_of([raw(row) for row in tensor] if name in by_row else [raw(tensor)]) for name, tensor in stored.items()
+    }
+    return safetensors.save(stored, metadata={kind: json.dumps({**header, "checksums": checksums})})
+
+
+def parse(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Split a file into its header and its tensors. Raises `TraceFormatError`, which names a damaged tensor."""
+    layout = layout_of(data)
+    if layout.kind != kind:
+        raise TraceFormatError(f"the file holds a {layout.kind}, not a {kind}")
+    if damaged := layout.damaged(data):
+        raise TraceFormatError(damaged[0])
     try:
-        tensors = safetensors.load(data)
-        length = int.from_bytes(data[:LENGTH_BYTES], "little")
-        metadata = json.loads(data[LENGTH_BYTES : LENGTH_BYTES + length])["__metadata__"]
-        header = json.loads(metadata["trace"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise TraceFormatError(f"{len(data)} bytes that are not a trace: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise TraceFormatError(f"the trace's header is not of the format {FORMAT!r}")
-    return header, tensors
+        return dict(layout.header), safetensors.load(data)
+    except SafetensorError as error:
+        raise TraceFormatError(f"{len(data)} bytes that are not a {kind}: {error}") from error
 
 
-def bind(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any], attentions: dict[str, Any]) -> Block:
-    """Join a block's stored queries with the module of the same name."""
+def raw(tensor: Tensor) -> bytes:
+    """Return a tensor's bytes."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def bind(
+    entry: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, Any],
+    attentions: Mapping[str, Any],
+    positions: tuple[int, ...] | None = None,
+) -> Block:
+    """Join a block's stored queries, of some evaluations or of all, with the module of the same name."""
     name, grid = entry["name"], size_of(entry["grid"])
-    queries = _checked(tensors[name], name, grid, header)
+    queries = _checked(tensors, name, grid, header)
     heads = entry.get("heads")
     if heads is not None and len(heads) != queries.shape[1]:
         raise ValueError(name, queries.shape, heads)
@@ -52,7 +74,7 @@ def bind(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, An
     if known is not None and (known.ndim != 1 or not known.is_floating_point()):
         raise ValueError(name, known.dtype, known.shape)
     kept = None if heads is None else tuple(heads)
-    return Block(name, grid, float(entry["scale"]), queries, to_k, kept, known)
+    return Block(name, grid, float(entry["scale"]), queries, to_k, kept, known, positions)
 
 
 def written_keys(block: Block) -> dict[str, Tensor]:
@@ -65,7 +87,7 @@ def written_keys(block: Block) -> dict[str, Tensor]:
     return found
 
 
-def read_keys(name: str, tensors: dict[str, Tensor], like: Any) -> CapturedKeys | None:  # noqa: ANN401 - a projection
+def read_keys(name: str, tensors: Mapping[str, Tensor], like: Any) -> CapturedKeys | None:  # noqa: ANN401 - a projection
     """Return the key projection that a file holds for a block, if it holds one; it has the shape of the model's."""
     weight, bias = tensors.get(f"{name}.to_k.weight"), tensors.get(f"{name}.to_k.bias")
     if weight is None:
@@ -80,21 +102,22 @@ def read_keys(name: str, tensors: dict[str, Tensor], like: Any) -> CapturedKeys 
     return keys.requires_grad_(requires_grad=False)
 
 
-def self_attention_of(entry: dict[str, Any], tensors: dict[str, Tensor], header: dict[str, Any]) -> SelfAttention:
+def self_attention_of(entry: dict[str, Any], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> SelfAttention:
     """Return a self-attention from its two stored tensors."""
     name, grid = entry["name"], size_of(entry["grid"])
-    queries, keys = (_checked(tensors[f"{name}.{part}"], name, grid, header) for part in ("queries", "keys"))
+    queries, keys = (_checked(tensors, f"{name}.{part}", grid, header) for part in ("queries", "keys"))
     if queries.shape != keys.shape:
         raise ValueError(name, queries.shape, keys.shape)
     return SelfAttention(name, grid, float(entry["scale"]), queries, keys)
 
 
-def _checked(tensor: Tensor, name: str, grid: tuple[int, int], header: dict[str, Any]) -> Tensor:
-    """Return a stored tensor when its shape agrees with the header."""
-    evaluations = len(header["evaluations"])
+def _checked(tensors: Mapping[str, Tensor], name: str, grid: tuple[int, int], header: Mapping[str, Any]) -> Tensor:
+    """Return a stored tensor when its shape agrees with the header; the first dimension holds the evaluations that were read."""
+    tensor = dequantised(tensors[name], tensors.get(f"{name}.scales"))
+    evaluations = header.get("read", len(header["evaluations"]))
     if tensor.ndim != 4 or not tensor.is_floating_point():
         raise ValueError(name, tensor.dtype, tensor.shape)
-    if tensor.shape[0] != evaluations or evaluations != len(header["timesteps"]):
+    if tensor.shape[0] != evaluations or len(header["evaluations"]) != len(header["timesteps"]):
         raise ValueError(name, tensor.shape, evaluations)
     if tensor.shape[2] != grid[0] * grid[1]:
         raise ValueError(name, tensor.shape, grid)

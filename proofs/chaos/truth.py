@@ -16,11 +16,12 @@ from contracts.state import keys
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED, Ledger
 from contracts.state.registry import Registry
+from contracts.state.retention import delete_orphans
 from contracts.state.store import MANIFEST
 from proofs.chaos.clients import TENANTS, Books, Entry
 from proofs.chaos.scene import Scene
 from proofs.claims import Claim, Log, none
-from worker.janitor import delete_expired, delete_loose_tokens
+from worker.janitor import delete_expired
 
 SETTLED_WITHIN = 60.0  # seconds after the last client has gone
 LIFE = 86_400  # seconds, the default
@@ -145,7 +146,8 @@ async def left_after_collection(scene: Scene, log: Log) -> list[str]:
     settings = SimpleNamespace(job_ttl_seconds=LIFE)
     resources = cast("Any", SimpleNamespace(redis=scene.redis, ledger=Ledger(scene.redis), store=patient, settings=settings))
     with patch("worker.janitor.utc_now", lambda: later), patch("contracts.state.ledger.utc_now", lambda: later):
-        log.write("collected", jobs=await delete_expired(resources), tokens=await delete_loose_tokens(resources))
+        orphans = await delete_orphans(scene.redis, patient, age=timedelta(0))
+        log.write("collected", jobs=await delete_expired(resources), orphans=orphans)
     registered = {card.id for cards in await all_tokens(scene) for card in cards}
     found = [key async for key in scene.store.keys_below("")]
     left = [key for key in found if key.split("/")[0] != "tokens" or key.split("/")[1] not in registered]

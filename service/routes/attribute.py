@@ -12,6 +12,7 @@ from service.bodies import BodyRoute
 from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
+from service.terms import TermsOf
 from service.validation import attribute as validation
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
@@ -44,8 +45,9 @@ async def attribute(
     request: Annotated[AttributeRequest, body(examples.ATTRIBUTE, together=examples.ATTRIBUTE_TOGETHER)],
     http: Request,
     resources: With,
+    terms: TermsOf,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Find targets in an image, as heatmaps and masks; the words need not be in the image's own prompt."""
-    return await accept(http, request, validation.filled, resources, key, prefer)
+    return await accept(http, request, validation.filled, resources, terms, key, prefer)

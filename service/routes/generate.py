@@ -12,6 +12,7 @@ from service.bodies import BodyRoute
 from service.openapi import SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
+from service.terms import TermsOf
 from service.validation import generate as validation
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
@@ -41,8 +42,9 @@ async def generate(
     request: Annotated[GenerateRequest, body(examples.GENERATE)],
     http: Request,
     resources: With,
+    terms: TermsOf,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Generate images and keep their attention, so that you can ask later where things are in them."""
-    return await accept(http, request, validation.filled, resources, key, prefer)
+    return await accept(http, request, validation.filled, resources, terms, key, prefer)

@@ -14,6 +14,7 @@ from service.images import decoded
 from service.openapi import SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
+from service.terms import TermsOf
 from service.validation import image as validation
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
@@ -44,9 +45,10 @@ async def image(
     request: Annotated[ImageRequest, body(examples.IMAGE)],
     http: Request,
     resources: With,
+    terms: TermsOf,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Take a real image and keep its attention, so that you can ask where things are in it."""
     file = decoded(request.image, field="image")
-    return await accept(http, request, partial(validation.filled, file=file), resources, key, prefer, upload=file)
+    return await accept(http, request, partial(validation.filled, file=file), resources, terms, key, prefer, upload=file)

@@ -19,7 +19,7 @@ from service.bodies import BodyRoute
 from service.events import START
 from service.openapi import ANY_BODY, example, problems
 from service.resources import With
-from service.routes.submission import written
+from service.routes.submission import whole, written
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=BodyRoute)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -81,9 +81,9 @@ async def list_jobs(
     response_model=JobRecord,
     responses={200: example(examples.SUCCEEDED, "the job"), **problems(Code.UNKNOWN_JOB)},
 )
-async def get_job(record: Record, http: Request) -> Response:
+async def get_job(record: Record, http: Request, resources: With) -> Response:
     """Get a job. Once it has expired, its result is gone."""
-    return written(http, record)
+    return written(http, await whole(record, resources))
 
 
 @router.get(
@@ -98,7 +98,7 @@ async def follow_job(
     record: LiveRecord,
     resources: With,
     last: Annotated[
-        str, Header(alias="Last-Event-ID", pattern=r"^\d{1,15}-\d{1,15}$", description="continue after this event")
+        str, Header(alias="Last-Event-ID", pattern=r"^[0-9]{1,15}-[0-9]{1,15}$", description="continue after this event")
     ] = START,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job: `state` and `progress` events, from the first or from `Last-Event-ID` on, until it is final."""
@@ -135,7 +135,7 @@ async def get_artifact(
     if not record.state.final:
         detail = f"job {record.id} is {record.state}; its files come when it has succeeded"
         raise ServiceError(Code.JOB_NOT_FINISHED, detail, field="job_id", value=record.id, retry_after=1)
-    files = await resources.store.manifest(record.id, record.attempt) if record.result is not None else []
+    files = await resources.store.manifest(record.id, record.attempt) if record.result or record.stored_result else []
     found = next((artifact for artifact in files if artifact.name == name), None)
     if found is None:
         detail = f"job {record.id} has no artifact {name!r}; it has {', '.join(file.name for file in files) or 'none'}"

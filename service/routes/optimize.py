@@ -12,6 +12,7 @@ from service.bodies import BodyRoute
 from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
+from service.terms import TermsOf
 from service.validation import optimize as validation
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
@@ -47,8 +48,9 @@ async def optimize(
     request: Annotated[OptimizeRequest, body(examples.OPTIMIZE)],
     http: Request,
     resources: With,
+    terms: TermsOf,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Learn a token of one or several classes from annotated images; attribute finds them in any image of the model."""
-    return await accept(http, request, validation.filled, resources, key, prefer)
+    return await accept(http, request, validation.filled, resources, terms, key, prefer)

@@ -14,6 +14,7 @@ from service.bodies import BodyRoute
 from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
+from service.terms import TermsOf
 from service.validation import probe as validation
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
@@ -41,8 +42,9 @@ async def probe(
     request: Annotated[ProbeRequest, body(examples.PROBE)],
     http: Request,
     resources: With,
+    terms: TermsOf,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Rank words by how much a pixel or a box of one of the job's images attends to them."""
-    return await accept(http, request, partial(validation.filled, job_id=job_id), resources, key, prefer)
+    return await accept(http, request, partial(validation.filled, job_id=job_id), resources, terms, key, prefer)

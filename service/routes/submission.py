@@ -14,8 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord
+from contracts.state.results import with_result
+from service.admission import admitted
 from service.queue import Once
 from service.resources import Resources
+from service.terms import Terms
 from service.validation.lookups import Lookups
 
 LONGEST_WAIT = 60  # seconds
@@ -49,6 +52,7 @@ async def accept(
     request: R,
     filled: Callable[[R, Lookups], Awaitable[AnyJob]],
     resources: Resources,
+    terms: Terms,
     key: str | None,
     prefer: str | None,
     *,
@@ -60,8 +64,12 @@ async def accept(
         once = await asyncio.to_thread(Once.of, key, request, wait, about=str(http.path_params.get("job_id", "")))
     record, new = (await resources.queue.replay(once) if once else None), False
     if record is None:
-        record, new = await resources.queue.submit(await filled(request, resources.lookups), once, upload)
+        job = await filled(request, resources.lookups)
+        fields = {"estimate": await admitted(job, resources.lookups), **terms.fields()}
+        record, new = await resources.queue.submit(job, once, upload, fields)
     if not wait:
+        if not new:
+            record = await whole(record, resources)
         return answer(http, record, waited=False, replayed=not new)
     return Waiting(HttpRequest(http.scope), record, wait, once, resources, new=new)
 
@@ -88,7 +96,7 @@ class Waiting(Response):
         record, resources = self.record, self.resources
         try:
             await resources.events.finished(record.id, self.wait)
-            record = await resources.ledger.get(record.id)
+            record = await whole(await resources.ledger.get(record.id), resources)
         except RedisError as error:
             log.warning("redis-unavailable", error=type(error).__name__)
         finally:
@@ -96,6 +104,11 @@ class Waiting(Response):
                 with suppress(RedisError):
                     await resources.queue.answered(self.once)
         await answer(self.http, record, waited=True, replayed=not self.new)(scope, receive, send)
+
+
+async def whole(record: JobRecord, resources: Resources) -> JobRecord:
+    """A record with its result, wherever that is kept, or with the time when it is expected to begin."""
+    return await with_result(await resources.queue.with_start(record), resources.store)
 
 
 def answer(http: HttpRequest, record: JobRecord, *, waited: bool, replayed: bool) -> Response:

@@ -18,6 +18,7 @@ from service.openapi import ANY_BODY, BODY, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.jobs import BINARY
 from service.routes.submission import IdempotencyKey, Prefer, accept
+from service.terms import TermsOf
 from service.validation import imports as validation
 
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=BodyRoute)
@@ -69,11 +70,12 @@ async def import_tokens(
     request: Annotated[ImportRequest, body(examples.IMPORT)],
     http: Request,
     resources: With,
+    terms: TermsOf,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
     """Import tokens from a file: ours, a textual inversion, a `.npy`, or the pickled dict of many that was published."""
-    return await accept(http, request, validation.filled, resources, key, prefer)
+    return await accept(http, request, validation.filled, resources, terms, key, prefer)
 
 
 @router.get("/{reference}", responses={200: example(examples.TOKEN, "the token"), **problems(Code.UNKNOWN_TOKEN)})

@@ -1,6 +1,6 @@
 """What checks look things up in, and the checks that several kinds of requests share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contracts.rules.capabilities import check_multiple
 from contracts.rules.sources import images_of
@@ -8,6 +8,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import ImagesResult
 from contracts.schema.models import ModelCard
 from contracts.state.ledger import Ledger
+from contracts.state.paces import Paces
 from service.catalog import Catalog
 from service.decoding import Decoders
 from service.settings import GatewaySettings
@@ -22,10 +23,15 @@ class Lookups:
     ledger: Ledger
     decoders: Decoders
     """Of images and masks: a small file may be a large image."""
+    paces: Paces
+    images: dict[str, ImagesResult] = field(default_factory=dict)
+    """What one request has looked up."""
 
     async def images_of(self, job_id: str, *, field: str) -> ImagesResult:
         """The result of a job that has images, succeeded and is still there."""
-        return images_of(await self.ledger.get(job_id, field=field), field=field)
+        if job_id not in self.images:
+            self.images[job_id] = images_of(await self.ledger.get(job_id, field=field), field=field)
+        return self.images[job_id]
 
 
 def check_side(side: int, card: ModelCard, limit: int, *, field: str) -> None:

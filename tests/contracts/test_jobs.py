@@ -5,7 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import ALPHABET, JobRecord, State, new_job_id, utc_now
+from contracts.state import keys
+from contracts.state.requests import request_of, split
+from contracts.state.store import ArtifactStore
 from service import examples
 
 RECORDS = {name: value for name, value in vars(examples).items() if name.endswith(("QUEUED", "SUCCEEDED", "CANCELED"))}
@@ -52,3 +56,25 @@ def test_a_final_job_is_expired_from_the_end_of_its_time_on_and_not_before(name:
 def test_a_job_that_is_not_final_does_not_expire(state: State) -> None:
     record = JobRecord.model_validate(RECORDS["QUEUED"]).changed(state=state)
     assert record.seen_at(utc_now() + 9000 * HOUR) == record
+
+
+def test_a_request_of_64_kib_stays_in_its_record_and_a_larger_one_goes_to_the_store() -> None:
+    record = JobRecord.model_validate(RECORDS["QUEUED"])
+    missing = 2**16 - len(record.request.model_dump_json())
+    fits, large = (
+        record.changed(request=record.request.model_copy(update={"prompt": record.request.prompt + "x" * more}))
+        for more in (missing, missing + 1)
+    )
+    assert split(fits) == (fits, {})
+    kept, objects = split(large)
+    assert kept == large.changed(request=None)
+    assert objects == {keys.request(large.id): large.request.model_dump_json().encode()}
+
+
+async def test_a_request_that_is_gone_from_the_store_is_an_error_of_the_store() -> None:
+    record = JobRecord.model_validate(RECORDS["QUEUED"])
+    store = ArtifactStore.at("memory:///")
+    assert await request_of(record, store) == record.request
+    with pytest.raises(ServiceError) as caught:
+        await request_of(record.changed(request=None), store)
+    assert caught.value.code is Code.STORE_UNAVAILABLE

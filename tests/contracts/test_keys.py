@@ -1,9 +1,11 @@
 """No two things are at the same place, and people's jobs do not wait behind long ones."""
 
 from datetime import date
+from typing import get_args
 
 import pytest
 
+from contracts.schema.jobs import Priority
 from contracts.state import keys
 
 OF_ONE_NAME = [keys.job, keys.events, keys.idempotency, keys.worker, keys.token, keys.job_folder, keys.token_folder, keys.upload]
@@ -30,9 +32,9 @@ def test_no_tenant_has_a_place_of_anothers() -> None:
     assert len(set(places)) == len(places)
 
 
-def test_a_job_waits_in_all_queues_that_it_may_be_listed_in() -> None:
-    for kind in ("generate", "probe"):
-        assert keys.queues(kind, "a") < keys.listings("a")
+def test_a_job_waits_in_the_whole_queue_its_lanes_and_its_tenants_and_may_be_listed_in_all_of_them() -> None:
+    for kind, lane in (("generate", keys.DOCKET), ("probe", keys.INTERACTIVE)):
+        assert keys.queues(kind, "a") == {keys.QUEUED, keys.waiting(lane), keys.waiting(lane, "a")} < keys.listings("a")
 
 
 def test_what_belongs_to_a_job_or_a_token_is_in_its_folder() -> None:
@@ -58,3 +60,11 @@ def test_no_attempt_gives_a_token_the_id_of_anothers() -> None:
 def test_short_jobs_have_a_docket_of_their_own(kind: str, *, interactive: bool) -> None:
     assert (keys.docket_of(kind) == keys.INTERACTIVE) is interactive
     assert keys.docket_of(kind) in keys.DOCKETS
+
+
+@pytest.mark.parametrize("kind", ["generate", "attribute"])
+def test_every_priority_has_a_docket_of_its_own(kind: str) -> None:
+    found = [keys.docket_of(kind, priority) for priority in get_args(Priority)]
+    assert found == [keys.INTERACTIVE if kind == "attribute" else keys.URGENT, keys.DOCKET, keys.BULK]
+    for priority in get_args(Priority):
+        assert keys.queues(kind, "a", priority) < keys.listings("a")

@@ -15,8 +15,9 @@ from contracts.schema.images import FilledCapture, GenerateJob
 from contracts.schema.jobs import JobRecord, Progress, State
 from contracts.schema.optimize import OptimizeResult
 from contracts.state import keys
-from contracts.state.ledger import INNOCENT_ATTEMPTS, CancelRequested, Ledger, LostJob, write
+from contracts.state.ledger import INNOCENT_ATTEMPTS, Ledger, LostJob, write
 from contracts.state.registry import Registry
+from contracts.state.transitions import CancelRequested
 from tests.contracts.test_registry import new
 
 CURVE = Artifact(name="curve.png", media_type="image/png", size=1, sha256="0" * 64, url="/")
@@ -54,8 +55,8 @@ async def ledger(redis_url: str) -> AsyncIterator[Ledger]:
         yield Ledger(redis)
 
 
-async def queued(ledger: Ledger, life: timedelta = timedelta(hours=1)) -> str:
-    record = JobRecord.filed(JOB, life)
+async def queued(ledger: Ledger, life: timedelta = timedelta(hours=1), tenant: str = "") -> str:
+    record = JobRecord.filed(JOB, life, tenant)
     async with ledger.redis.pipeline(transaction=True) as pipe:
         write(pipe, record)
         pipe.zadd(keys.JOBS, {record.id: 0})
@@ -168,6 +169,19 @@ async def test_a_worker_that_was_believed_dead_changes_nothing(ledger: Ledger) -
             await late
     await ledger.succeed(job, second.attempt, RESULT)
     assert (await ledger.get(job)).state is State.SUCCEEDED
+
+
+async def test_a_tenants_ledger_neither_finds_nor_changes_a_job_of_another(ledger: Ledger) -> None:
+    job = await queued(ledger, tenant="anne")
+    own, other = Ledger(ledger.redis, "anne"), Ledger(ledger.redis, "bert")
+    assert await other.find(job) is None
+    with pytest.raises(ServiceError, match="there is no job"):
+        await other.get(job)
+    for late in (other.claim(job, max_attempts=3), other.cancel(job)):
+        with pytest.raises(LostJob):
+            await late
+    assert await own.find(job) == await ledger.find(job)
+    assert (await own.claim(job, max_attempts=3)).attempt == 1
 
 
 async def test_a_job_that_kills_every_worker_fails_in_the_end(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ import pytest
 from docket import CurrentDocket, Docket, TaskKey, Worker
 from redis.asyncio import Redis
 
-from contracts.schema.images import CaptureOptions, GenerateJob
+from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys
 from contracts.state.dockets import JobDocket
@@ -22,7 +22,7 @@ JOB = GenerateJob(
     height=64,
     width=64,
     scheduler="DDIMScheduler",
-    capture={**CaptureOptions().model_dump(), "self_attention": False},
+    capture={"self_attention": False},
 )
 
 

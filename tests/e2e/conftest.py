@@ -3,11 +3,10 @@
 import os
 from collections.abc import Iterator
 
-import httpx2
 import pytest
 
-from launcher.client import Service
 from launcher.processes import running
+from ovam_client import Client
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +17,7 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def service(service_url: str) -> Iterator[Service]:
+def service(service_url: str) -> Iterator[Client]:
     """A client of it."""
-    with httpx2.Client(base_url=service_url, timeout=60) as http:
-        yield Service(http)
+    with Client(service_url, timeout=60) as client:
+        yield client

@@ -1,9 +1,9 @@
 """The main job over HTTP with the bundled model: what the demo shows, with what must hold."""
 
-import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,92 +13,86 @@ from pycocotools import mask as coco
 from experiments.demo import class_of
 from experiments.world.annotator import Annotator
 from launcher import demo, story
-from launcher.client import JobFailedError, Record, Service, png_base64
 from launcher.demo import overlap
+from ovam_client import Client, Example, InvalidRequestError, Job
+from ovam_client.answers import ImagesResult
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 CLASS = "bus"  # one that the bundled model draws well
 PROMPT = f"a photograph of a {CLASS}"
+Images = Job[ImagesResult]
 
 
 @pytest.fixture(scope="module")
-def generated(service: Service) -> Record:
-    return service.run("generate", {"prompt": PROMPT, "seed": 3, "num_images": 2})
+def generated(service: Client) -> Images:
+    return service.generate(PROMPT, seed=3, num_images=2).wait()
 
 
-def target(record: Record, *targets: Record, **options: object) -> Record:
-    return {"job_id": record["id"], "targets": list(targets), **options}
-
-
-BUS = {"label": CLASS, "prompt": PROMPT, "word": CLASS}
+BUS: Any = {"label": CLASS, "prompt": PROMPT, "word": CLASS}
 RIGHT = 0.6  # IoU from which on a word of the demo is found
-UNREFINED = {"refine": {"kind": "none"}, "crf": None}
+UNREFINED: Any = {"refine": {"kind": "none"}, "crf": None}
 PLAIN = UNREFINED | {"threshold": {"kind": "share", "tau": 0.5, "normalize": "minmax"}}
 
 
-def test_a_generation_reports_every_step_as_it_happens(service: Service) -> None:
+def test_a_generation_reports_every_step_as_it_happens(service: Client) -> None:
     seen: list[int] = []
-    service.run("generate", {"prompt": PROMPT, "num_inference_steps": 12}, lambda progress: seen.append(progress["done"]))
+    service.generate(PROMPT, num_inference_steps=12).wait(lambda progress: seen.append(progress.done))
     assert seen == sorted(seen)
     assert seen[-1] == 12
     assert len(seen) >= 3
 
 
-def test_an_image_is_the_same_alone_and_among_others(service: Service, generated: Record) -> None:
-    second = service.picture(generated["result"]["images"][1]["image"])
-    alone = service.run("generate", {"prompt": PROMPT, "seed": 4})
-    difference = service.picture(alone["result"]["images"][0]["image"]).astype(int) - second
+def test_an_image_is_the_same_alone_and_among_others(service: Client, generated: Images) -> None:
+    second = np.array(generated.image(1))
+    alone = service.generate(PROMPT, seed=4).wait()
+    difference = np.array(alone.image()).astype(int) - second
     assert np.abs(difference).max() <= 2
 
 
-def test_every_form_of_a_mask_is_the_same_mask(service: Service, generated: Record) -> None:
+def test_every_form_of_a_mask_is_the_same_mask(service: Client, generated: Images) -> None:
     settings = UNREFINED | {"threshold": {"kind": "share", "tau": 0.7, "normalize": "max"}}
-    (segment,) = service.run("attribute", target(generated, BUS, settings=settings))["result"]["segments"]
-    mask = service.mask(segment)
-    runs = {"size": segment["rle"]["size"], "counts": segment["rle"]["counts"].encode()}
+    (segment,) = generated.attribute(BUS, settings=settings)
+    mask = np.array(service.picture(segment.data.mask)) > 127
+    runs = {"size": list(segment.data.rle.size), "counts": segment.data.rle.counts.encode()}
     assert np.array_equal(coco.decode(runs).astype(bool), mask)
-    assert int(mask.sum()) == segment["area"]
-    x, y, width, height = segment["bbox"]
+    assert np.array_equal(segment.mask, mask)
+    assert int(mask.sum()) == segment.area
+    x, y, width, height = segment.bbox
     assert mask[y : y + height, x : x + width].sum() == mask.sum()
-    heatmap = np.load(io.BytesIO(service.bytes(segment["heatmap_npy"])))
+    heatmap = segment.heatmap()
     assert heatmap.dtype == np.float32
-    assert np.array_equal(heatmap >= np.float32(segment["settings"]["threshold"]["tau"]) * heatmap.max(), mask)
+    assert np.array_equal(heatmap >= np.float32(segment.settings["threshold"]["tau"]) * heatmap.max(), mask)
 
 
-def test_what_an_answer_says_of_its_settings_makes_the_mask_again(service: Service) -> None:
-    kept = service.run("generate", {"prompt": PROMPT, "seed": 5, "capture": {"self_attention": True}})
-    settings = {"refine": {"kind": "both", "steps": 2}, "evaluations": {"start": 5}}
-    asked = target(kept, BUS, method="ovam", settings=settings, maps=["block"], semantic={})
-    (segment,) = service.run("attribute", asked)["result"]["segments"]
-    repeated = target(kept, BUS, method=segment["method"], settings=segment["settings"])
-    (again,) = service.run("attribute", repeated)["result"]["segments"]
-    assert again["settings"] == segment["settings"]
-    assert service.bytes(again["mask"]) == service.bytes(segment["mask"])
+def test_what_an_answer_says_of_its_settings_makes_the_mask_again(service: Client) -> None:
+    kept = service.generate(PROMPT, seed=5, capture={"self_attention": True}).wait()
+    settings: Any = {"refine": {"kind": "both", "steps": 2}, "evaluations": {"start": 5}}
+    (segment,) = kept.attribute(BUS, method="ovam", settings=settings, maps=["block"], semantic={})
+    same: Any = {"method": segment.data.method, "settings": segment.settings}
+    (again,) = kept.attribute(BUS, **same)
+    assert again.settings == segment.settings
+    assert service.download(again.data.mask) == service.download(segment.data.mask)
 
 
-def test_a_learned_token_finds_the_thing_on_another_image_better_than_the_word(service: Service, generated: Record) -> None:
-    image = service.picture(generated["result"]["images"][0]["image"])
-    truth = Annotator.load().mask(image, CLASS)
-    example = {"job_id": generated["id"], "image": 0, "mask": png_base64(truth)}
-    service.run("optimize", {"name": "learned", "classes": [CLASS], "examples": [example]})
-    token = {"label": "token", "token": "learned"}
-    answer = service.run("attribute", target(generated, BUS, token, image=1, settings=PLAIN))
-    word, learned = (service.mask(segment) for segment in answer["result"]["segments"])
-    other = Annotator.load().mask(service.picture(generated["result"]["images"][1]["image"]), CLASS)
+def test_a_learned_token_finds_the_thing_on_another_image_better_than_the_word(service: Client, generated: Images) -> None:
+    truth = Annotator.load().mask(np.array(generated.image()), CLASS)
+    service.learn("learned", Example(generated, mask=truth), classes=[CLASS]).wait()
+    token: Any = {"label": "token", "token": "learned"}
+    word, learned = (segment.mask for segment in generated.attribute(BUS, token, image=1, settings=PLAIN))
+    other = Annotator.load().mask(np.array(generated.image(1)), CLASS)
     assert overlap(learned, other) > overlap(word, other)
-    assert service.http.get("/v1/tokens/learned").json()["name"] == "learned"
+    assert service.tokens.get("learned").name == "learned"
 
 
-def test_words_that_compete_are_told_apart_better_than_alone(service: Service) -> None:
-    scene = service.run("generate", {"prompt": "a photograph of a brown table to the right of a sofa", "seed": 657_004})
-    image = service.picture(scene["result"]["images"][0]["image"])
-    truths = [Annotator.load().mask(image, name) for name in ("sofa", "diningtable")]
+def test_words_that_compete_are_told_apart_better_than_alone(service: Client) -> None:
+    scene = service.generate("a photograph of a brown table to the right of a sofa", seed=657_004).wait()
+    truths = [Annotator.load().mask(np.array(scene.image()), name) for name in ("sofa", "diningtable")]
 
-    def asked(**options: object) -> tuple[float, list[float | None]]:
+    def asked(**options: Any) -> tuple[float, list[float | None]]:
         """How well the masks fit, and the leakage of each word."""
-        answer = service.run("attribute", target(scene, {"word": "sofa"}, {"word": "table"}, **options))["result"]
-        fit = np.mean([overlap(service.mask(one), truth) for one, truth in zip(answer["segments"], truths, strict=True)])
-        return float(fit), [segment["leakage"] for segment in answer["segments"]]
+        segments = scene.attribute("sofa", "table", **options)
+        fit = np.mean([overlap(one.mask, truth) for one, truth in zip(segments, truths, strict=True)])
+        return float(fit), [segment.leakage for segment in segments]
 
     each, unknown = asked()
     together, leakages = asked(softmax="together", distractors=[{"word": "grass"}])
@@ -107,26 +101,26 @@ def test_words_that_compete_are_told_apart_better_than_alone(service: Service) -
     assert all(leaked is not None and 0 < leaked < 1 for leaked in leakages)
 
 
-def test_words_that_were_not_in_the_prompt_can_be_asked_for(service: Service, generated: Record) -> None:
-    unseen = {"label": "coach", "prompt": "a drawing of a coach", "word": "coach"}
-    (segment,) = service.run("attribute", target(generated, unseen))["result"]["segments"]
-    assert segment["area"] > 0
+def test_words_that_were_not_in_the_prompt_can_be_asked_for(generated: Images) -> None:
+    unseen: Any = {"label": "coach", "prompt": "a drawing of a coach", "word": "coach"}
+    (segment,) = generated.attribute(unseen)
+    assert segment.area > 0
 
 
-def test_jobs_of_many_clients_at_once_all_succeed(service: Service, generated: Record) -> None:
+def test_jobs_of_many_clients_at_once_all_succeed(service: Client, generated: Images) -> None:
     def ask(number: int) -> str:
-        return service.run("attribute", target(generated, BUS, image=number % 2))["state"]
+        return service.attribute(generated, BUS, image=number % 2).wait().state
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(ask, range(16))) == {"succeeded"}
 
 
-def test_a_rejection_says_what_is_wrong(service: Service, generated: Record) -> None:
-    with pytest.raises(JobFailedError, match="zebra"):
-        service.run("attribute", target(generated, {"label": "z", "prompt": PROMPT, "word": "zebra"}))
+def test_a_rejection_says_what_is_wrong(generated: Images) -> None:
+    with pytest.raises(InvalidRequestError, match="zebra"):
+        generated.attribute({"label": "z", "prompt": PROMPT, "word": "zebra"})
 
 
-def test_the_demo_s_masks_are_of_the_images_that_the_bundled_model_draws(service: Service) -> None:
+def test_the_demo_s_masks_are_of_the_images_that_the_bundled_model_draws(service: Client) -> None:
     (row, *_), token_row, annotator = story.ROWS, story.TOKEN_ROW, Annotator.load()
     scene = demo.generate(service, row.prompt, row.seed)
     for word in row.words:

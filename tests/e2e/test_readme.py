@@ -74,9 +74,19 @@ def test_the_mask_of_the_first_screen_is_right(folder: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_the_client_s_example_works_as_printed(service_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVAM_URL", service_url)
+    example, _ = blocks("python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)  # noqa: S102
+    car = Annotator.load().mask(np.array(names["job"].image()), "car")
+    assert overlap(names["automobile"].mask, car) > RIGHT
+
+
+@pytest.mark.e2e
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_the_library_example_works_as_printed() -> None:
-    (example,) = blocks("python")
+    _, example = blocks("python")
     names: dict[str, Any] = {}
     exec(compile(example, "README.md", "exec"), names)  # noqa: S102
     assert overlap(names["segment"].mask, Annotator.load().mask(np.array(names["image"]), "car")) > RIGHT

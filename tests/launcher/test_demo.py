@@ -1,76 +1,13 @@
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from launcher import story
-from launcher.client import JobFailedError, Service
 from launcher.demo import bar, overlap
 from launcher.sheet import FONT_SIZE, SIDE, Cell, fitted, sheet
-
-RECORD = {"id": "j1", "state": "failed", "error": {"detail": "the worker ran out of memory"}, "result": None}
-EVENTS = [
-    {"state": "queued", "progress": None},
-    {"state": "running", "progress": {"done": 1, "total": 2, "unit": "step"}},
-    {"state": "failed", "progress": {"done": 1, "total": 2, "unit": "step"}},
-]
-
-
-@pytest.fixture
-def failing() -> Iterator[Service]:
-    """A service whose one job fails, and which rejects everything but a generation."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self, status: int, body: str, **headers: str) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v1/generate":
-                self.answer(202, "{}", Location="/v1/jobs/j1")
-            else:
-                self.answer(422, json.dumps({"detail": "no such word", "errors": [{"field": "targets.0.word"}]}))
-
-        def do_GET(self) -> None:
-            if self.path == "/v1/jobs/j1/events":
-                self.answer(200, "".join(f"event: job\ndata: {json.dumps(event)}\n\n" for event in EVENTS))
-            else:
-                self.answer(200, json.dumps(RECORD))
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with (
-        HTTPServer(("127.0.0.1", 0), Handler) as server,
-        httpx2.Client(base_url=f"http://127.0.0.1:{server.server_port}") as http,
-    ):
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield Service(http)
-        server.shutdown()
-        thread.join()
-
-
-def test_a_job_that_fails_is_raised_with_its_reason_after_its_progress(failing: Service) -> None:
-    seen = []
-    with pytest.raises(JobFailedError, match="generate job j1 failed: the worker ran out of memory"):
-        failing.run("generate", {"prompt": "a cat"}, seen.append)
-    assert seen == [{"done": 1, "total": 2, "unit": "step"}]
-
-
-def test_a_rejected_request_is_raised_with_the_fields_that_are_wrong(failing: Service) -> None:
-    with pytest.raises(JobFailedError, match=r"attribute was rejected: no such word .*targets\.0\.word"):
-        failing.run("attribute", {})
+from ovam_client import Progress
 
 
 def test_the_overlap_of_masks_is_intersection_over_union() -> None:
@@ -96,7 +33,7 @@ def test_the_demo_brings_a_mask_for_everything_that_it_looks_for_and_the_licence
 def test_progress_in_a_log_is_one_line_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     draw = bar("learn")
     for done in (1, 2):
-        draw({"done": done, "total": 2, "unit": "epoch", "loss": 0.5})
+        draw(Progress(done=done, total=2, unit="epoch", loss=0.5))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.split() == ["learn", f"[{'#' * 30}]", "2/2", "epochs", "loss", "0.5000"]
 

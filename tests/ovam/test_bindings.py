@@ -13,6 +13,7 @@ from peft import LoraConfig
 
 import ovam
 from ovam.errors import CaptureError, TraceMismatchError, UnsupportedModelError
+from ovam.tracing.model import calling_pipeline
 from tests.families import UNCHECKED, generate, left_half, picture, tiny_family
 from tests.pipelines import tiny_pipeline, tiny_scheduler, tiny_tokenizer, tiny_unet
 
@@ -221,6 +222,27 @@ def test_a_second_pipeline_of_an_unknown_kind_is_refused() -> None:
     pipeline = tiny_pipeline()
     with pytest.raises(UnsupportedModelError, match="pipeline OtherPipeline is not known"), ovam.capture(pipeline):
         OtherPipeline(pipeline.unet, pipeline.scheduler)()
+
+
+def test_the_call_of_a_pipeline_is_found_behind_its_own_methods_and_other_callables() -> None:
+    class Sampler:
+        def __call__(self) -> Any:
+            return calling_pipeline()
+
+    class Divided:
+        unet = scheduler = None
+
+        def __call__(self, clip_skip: int) -> Any:
+            return self.sampled(), clip_skip
+
+        def sampled(self) -> Any:
+            return Sampler()()
+
+    pipeline = Divided()
+    (found, variables), _ = pipeline(clip_skip=3)
+    assert found is pipeline
+    assert variables["clip_skip"] == 3
+    assert Sampler()() == (None, {})
 
 
 def test_a_unet_that_is_called_by_no_pipeline_is_refused_in_plain_words() -> None:

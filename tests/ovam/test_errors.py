@@ -17,3 +17,9 @@ def test_an_invalid_argument_names_field_value_and_what_is_allowed() -> None:
     error = errors.InvalidArgumentError("tau", 1.5, "0 to 1")
     assert str(error) == "tau is 1.5; allowed: 0 to 1"
     assert error.field == "tau"
+
+
+def test_a_value_is_quoted_whole_up_to_200_characters_and_a_longer_one_is_cut() -> None:
+    assert errors.shown("x" * 198) == repr("x" * 198)
+    assert errors.shown("x" * 199) == "'" + "x" * 199 + "..."
+    assert len(errors.shown([["x" * 1000] * 1000] * 1000)) == 203

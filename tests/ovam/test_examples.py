@@ -54,6 +54,19 @@ def test_labels_without_255_teach_what_their_masks_teach(trace: ovam.Trace) -> N
     assert fits[0].losses == fits[1].losses == fits[2].losses
 
 
+def test_a_constant_map_pulls_nowhere_when_maps_are_stretched() -> None:
+    maps, target = torch.full((2, 2, 2), 0.3, requires_grad=True), torch.tensor([[[1.0, 0.0]] * 2, [[0.0, 1.0]] * 2])
+    loss = losses.cross_entropy_minmax(maps, target)
+    assert float(loss.detach()) == pytest.approx(np.log(2))
+    assert not torch.autograd.grad(loss, maps)[0].any()
+
+
+def test_a_map_that_is_certain_and_wrong_costs_as_much_as_a_chance_of_one_in_a_million() -> None:
+    maps, target = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
+    assert float(losses.bce(maps, target)) == pytest.approx(-np.log(1e-6), rel=1e-3)
+    assert float(losses.bce(target, target)) == pytest.approx(0, abs=2e-6)
+
+
 def test_what_lies_under_255_does_not_matter(trace: ovam.Trace) -> None:
     init = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
     (one,) = training_examples([(trace, LABELS)], 3)
@@ -79,6 +92,8 @@ def test_a_mask_of_another_size_comes_by_the_nearest_pixel(trace: ovam.Trace, si
 def test_the_nearest_pixel_is_that_of_the_centres() -> None:
     assert nearest(torch.arange(6.0).view(1, 1, 6), (1, 3)).tolist() == [[[1.0, 3.0, 5.0]]]
     assert nearest(torch.tensor([[[True, False]]]), (2, 4)).tolist() == [[[True, True, False, False]] * 2]
+    large = 2**24 + 1  # not in single precision
+    assert nearest(torch.tensor([[[large, 5]]]), (1, 4)).tolist() == [[[large, large, 5, 5]]]
 
 
 def test_labels_that_teach_nothing_are_refused(trace: ovam.Trace) -> None:
@@ -102,8 +117,10 @@ def test_examples_of_different_models_are_refused(trace: ovam.Trace) -> None:
     with pytest.raises(ExamplesOfOtherModelsError, match=r"examples 0 and 1 .*'down_blocks"):
         ovam.optimize_tokens([(trace, LABELS), (traces[0], LABELS)], torch.zeros(3, 32))
     wide = dataclasses.replace(trace.blocks[0], to_k=torch.nn.Linear(40, 16, bias=False))
-    with pytest.raises(ExamplesOfOtherModelsError, match="text width 40, example 0 of 32"):
-        require_one_model([trace, dataclasses.replace(trace, blocks=(wide,))])
+    wider = dataclasses.replace(trace, blocks=(wide,))
+    for pair, widths in (([trace, wider], "40, example 0 of 32"), ([wider, trace], "32, example 0 of 40")):
+        with pytest.raises(ExamplesOfOtherModelsError, match=f"text width {widths}"):
+            require_one_model(pair)
 
 
 def test_examples_of_one_model_may_have_kept_different_blocks_or_be_loaded_twice(trace: ovam.Trace) -> None:

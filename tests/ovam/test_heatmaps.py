@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 from torch.nn.functional import interpolate
 
 import ovam
-from ovam.attention.scores import attention_sum
+from ovam.attention.sums import attention_sum
 from ovam.errors import InvalidArgumentError, SelectionError
 
 
@@ -119,7 +119,12 @@ def test_the_gradient_agrees_with_finite_differences(trace: ovam.Trace) -> None:
 
 
 def test_no_graph_is_kept_for_an_embedding_that_asks_for_none(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
-    assert not ovam.heatmaps(trace, embedding_of(pipeline)).requires_grad
+    embedding = embedding_of(pipeline)
+    assert not ovam.heatmaps(trace, embedding).requires_grad
+    embedding.requires_grad_()
+    assert ovam.heatmaps(trace, embedding).requires_grad
+    with torch.no_grad():
+        assert not ovam.heatmaps(trace, embedding).requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -135,5 +140,7 @@ def test_half_precision_queries_give_nearly_the_same_maps(
 def test_an_embedding_of_another_width_is_refused(trace: ovam.Trace) -> None:
     with pytest.raises(InvalidArgumentError, match=r"embedding is \(2, 31\); allowed: .*32"):
         ovam.heatmaps(trace, torch.zeros(2, 31))
+    with pytest.raises(InvalidArgumentError, match=r"embedding is \(0, 32\); allowed: \(1 or more tokens, 32\)"):
+        ovam.heatmaps(trace, torch.zeros(0, 32))
     with pytest.raises(InvalidArgumentError, match="size"):
         ovam.heatmaps(trace, torch.zeros(2, 32), size=(0, 5))

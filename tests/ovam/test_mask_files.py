@@ -50,6 +50,7 @@ MARKS = {
     "16 bits": png(np.where(INSIDE, 65535, 0).astype(np.uint16)),
     "a whole-number PIL image": Image.fromarray(np.where(INSIDE, 65535, 0).astype(np.int32)),
     "a stray 1 beside white": png(np.where(np.arange(192).reshape(12, 16) == 0, 1, GREY).astype(np.uint8)),
+    "a whole-number PIL image, dim": Image.fromarray(np.where(INSIDE, 40000, 20000).astype(np.int32)),
     "16 bits, dim": png(np.where(INSIDE, 40000, 20000).astype(np.uint16)),
     "a cut-out": png(CUT_OUT),
     "a grey cut-out": png(Image.fromarray(GREY_CUT_OUT, mode="LA")),

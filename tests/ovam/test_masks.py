@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 import ovam
 from ovam.core.crf import CrfParameters
 from ovam.core.masks import filled, instances, resized, score, tidied, without_small_regions
-from ovam.core.thresholds import Absolute, Otsu, Share
+from ovam.core.thresholds import Absolute, Otsu, Share, reaches
 from ovam.errors import InvalidArgumentError, MissingPackageError
 
 HEAT = torch.tensor([[0.2, 0.4, 0.5], [0.39, 0.8, 1.0]])
@@ -24,6 +24,12 @@ def test_a_mask_holds_the_pixels_that_reach_the_share_of_the_hottest() -> None:
     assert ovam.binarize(HEAT, tau=0.4).tolist() == [[False, True, True], [False, True, True]]
     assert np.array_equal(ovam.binarize(HEAT * 7, tau=0.4), ovam.binarize(HEAT, tau=0.4))
     assert ovam.binarize(HEAT, tau=1.0).sum() == 1
+
+
+@pytest.mark.parametrize("number", [float, np.float64])
+def test_heat_is_compared_in_its_own_precision_whatever_the_threshold_is_written_in(number: type[float]) -> None:
+    heat = np.array([[0.7, 0.6]], np.float32)
+    assert reaches(heat, Absolute(number(0.7))).tolist() == [[True, False]]  # 0.7 in single precision is less than 0.7
 
 
 def test_min_max_takes_a_high_floor_away() -> None:

@@ -28,6 +28,8 @@ COLOUR = np.dstack([GREY] * 3)
         (GREY, COLOUR),
         (RED / 255, RED),
         (RED.astype(np.float32) / 255, RED),
+        ((GREY + 0.4) / 255, COLOUR),
+        ((GREY - 0.4).clip(0) / 255, COLOUR),
         (Image.fromarray(RED), RED),
         (Image.fromarray(GREY), COLOUR),
         (Image.fromarray(WIDE), COLOUR),

@@ -117,7 +117,7 @@ def test_targets_together_agree(reduction: str) -> None:
         assert np.allclose(found.numpy(), maps[list(target.chosen)].mean(axis=0), **TOLERANCE)
 
 
-@pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:]], ids=["two grids", "one"])
+@pytest.mark.parametrize("layers", [LAYERS, LAYERS[::-1], LAYERS[1:]], ids=["two grids", "the smaller first", "one"])
 def test_attention_received_agrees(layers: tuple[Layer, ...]) -> None:
     assert np.allclose(attention_received(layers).numpy(), reference.slow_received(layers), **TOLERANCE)
 

@@ -111,6 +111,8 @@ def test_what_a_method_needs_is_asked_for_in_plain_words(
         ovam.segment(trace, pipeline, "cat", image=image)
     with pytest.raises(InvalidArgumentError, match=r"image is None; allowed: .*crf=None"):
         ovam.segment(whole, pipeline, "cat")
+    with pytest.raises(InvalidArgumentError, match=r"image is None; allowed: .*crf=None"):  # one of two needs it
+        ovam.segment(whole, pipeline, ["cat", "cat"], ["daam", Method(crf=CrfParameters())])
     with pytest.raises(InvalidArgumentError, match=r"image is \(96, 64\); allowed: .*\(64, 96\)"):
         ovam.segment(whole, pipeline, "cat", image=image.transpose(Image.Transpose.TRANSPOSE))
     with pytest.raises(WordNotInPromptError, match="'hat' is not in prompt 'a cat'"):

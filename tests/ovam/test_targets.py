@@ -119,8 +119,8 @@ def test_targets_of_any_kind_and_selection_are_what_each_is_alone(pipeline: Stab
     padded = rows_of(pipeline, [ovam.Words("a cat", "cat")], [PADDED])
     several = ovam.Rows(torch.cat([token.embedding[:1], noise(3, 32, seed=3)]))
     targets = [*words, *padded, token, several, ovam.Rows(several.embedding, (0,)), dataclasses.replace(token, rows=(0, 1))]
-    changes = [{}, {"reduction": "sum"}, {"blocks": "up", "evaluations": 0.5}, {"heads": -1, "blocks": [6, 12]}]
-    methods = [ovam.Method(**changes[number % 4]) for number in range(len(targets))]
+    changes = [{}, {"reduction": "sum"}, {"blocks": "up"}, {"evaluations": 0.5}, {"heads": -1}, {"heads": -1, "blocks": [6, 12]}]
+    methods = [ovam.Method(**changes[number % len(changes)]) for number in range(len(targets))]
     assert_same_as_alone(trace, targets, methods)
 
 

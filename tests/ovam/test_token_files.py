@@ -199,8 +199,11 @@ def test_a_hostile_pickle_is_refused_and_not_carried_out(tmp_path: Path) -> None
         pickle.dumps(ARRAYS).replace(b"K\x02K ", b"K\x02K!"),
         saved(ROWS.numpy()),
         saved(np.array([ARRAYS], dtype=object)),
+        pickle.dumps(np.array([ARRAYS], dtype=object)),
+        pickle.dumps(np.array(7, dtype=object), 4).replace(b"]\x94K\x07a", b"]\x94"),
+        pickle.dumps(ARRAYS | {"b": ARRAYS["cat"]}, 4)[:-2] + b"\x8c\x03dogu.",
     ],
-    ids=range(21),
+    ids=range(24),
 )
 def test_a_pickle_that_is_cut_short_or_holds_something_else_is_refused(data: bytes) -> None:
     with pytest.raises(TokenFileError):

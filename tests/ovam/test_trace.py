@@ -10,6 +10,7 @@ from safetensors.torch import load, save
 
 import ovam
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
+from ovam.tracing.blocks import SelfAttention
 
 
 def test_a_trace_comes_back_from_its_bytes_as_it_was(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
@@ -31,9 +32,18 @@ def test_half_the_bytes_are_enough_for_the_same_map(pipeline: StableDiffusionPip
     assert torch.allclose(*maps, atol=1e-3)
 
 
-def test_only_floating_types_can_hold_queries(trace: ovam.Trace) -> None:
-    with pytest.raises(InvalidArgumentError, match="dtype"):
-        trace.to_bytes(dtype=torch.int8)
+def test_a_trace_is_as_large_as_all_of_its_tensors(trace: ovam.Trace) -> None:
+    queries = torch.zeros(3, 2, 96, 8)
+    pixels = SelfAttention("attn1", (8, 12), 1.0, queries, queries.half())
+    more = dataclasses.replace(trace, self_attention=(pixels,))
+    assert trace.nbytes == sum(block.queries.nbytes for block in trace.blocks)
+    assert more.nbytes == trace.nbytes + queries.nbytes * 1.5
+
+
+def test_only_floating_types_and_eight_bits_can_hold_queries(trace: ovam.Trace) -> None:
+    for dtype in (torch.int16, torch.uint8, torch.bool):
+        with pytest.raises(InvalidArgumentError, match="dtype"):
+            trace.to_bytes(dtype=dtype)
 
 
 def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
@@ -54,6 +64,8 @@ def test_bytes_that_are_cut_short_or_foreign_are_refused(pipeline: StableDiffusi
         ("blocks", 5),
         ("grid", [8, 11]),
         ("grid", [96]),
+        ("heads", [0]),
+        ("heads", []),
         ("evaluations", [0]),
         ("timesteps", []),
         ("timesteps", ["now", "then", "later"]),
@@ -70,8 +82,8 @@ def test_a_header_that_contradicts_the_tensors_is_refused(
     length = int.from_bytes(data[:8], "little")
     header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["trace"])
     tensors = {block.name: block.queries for block in trace.blocks}
-    if field == "grid":
-        field, value = "blocks", [header["blocks"][0] | {"grid": value}]
+    if field in ("grid", "heads"):
+        field, value = "blocks", [header["blocks"][0] | {field: value}]
     bad = save(tensors, metadata={"trace": json.dumps(header | {field: value})})
     with pytest.raises(TraceFormatError):
         ovam.Trace.from_bytes(bad, pipeline)
@@ -125,6 +137,7 @@ def test_a_self_attention_without_its_tensors_is_refused(pipeline: StableDiffusi
 
 def test_heads_that_the_pipeline_lacks_are_a_mismatch(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
     block = trace.blocks[0]
-    foreign = dataclasses.replace(block, queries=block.queries[:, :1], head_indices=(7,))
-    with pytest.raises(TraceMismatchError, match=block.name):
-        ovam.Trace.from_bytes(dataclasses.replace(trace, blocks=(foreign,)).to_bytes(), pipeline)
+    for head in (block.heads, 7):
+        foreign = dataclasses.replace(block, queries=block.queries[:, :1], head_indices=(head,))
+        with pytest.raises(TraceMismatchError, match=block.name):
+            ovam.Trace.from_bytes(dataclasses.replace(trace, blocks=(foreign,)).to_bytes(), pipeline)

@@ -12,7 +12,17 @@ HEAVY = ("torch", "diffusers", "transformers")
 
 
 @pytest.mark.parametrize(
-    "module", ["ovam", "ovam.core.methods", "ovam.core.masks", "service.app", "launcher.cli", "launcher.doctor", "launcher.demo"]
+    "module",
+    [
+        "ovam",
+        "ovam.core.methods",
+        "ovam.core.masks",
+        "service.app",
+        "launcher.cli",
+        "launcher.doctor",
+        "launcher.demo",
+        "ovam_client",
+    ],
 )
 def test_what_loads_no_model_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"

@@ -6,6 +6,7 @@ import pytest
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from ovam_client.drivers import KEY
 from tests.packaging.files import ROOT, variables
 
 README = ROOT / "README.md"
@@ -62,4 +63,4 @@ def test_every_setting_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("path", PLACES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_variable_that_is_named_somewhere_is_a_setting(path: Path) -> None:
     named = set(re.findall(r"\bOVAM_[A-Z]+(?:_[A-Z]+)*\b", path.read_text()))
-    assert named <= set(variables())
+    assert named <= {*variables(), KEY}

@@ -11,7 +11,7 @@ import pytest
 import ovam
 from tests.packaging.files import ROOT
 
-PACKAGES = ("contracts", "launcher", "ovam", "service", "worker")
+PACKAGES = ("contracts", "launcher", "ovam", "ovam_client", "service", "worker")
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ def card(name: str = "tiny", *, default: bool = True) -> ModelCard:
     return ModelCard(
         name=name,
         source="nowhere",
+        default_keep="queries",
         family="sd1",
         text_width=8,
         max_tokens=40,
@@ -160,6 +161,7 @@ class InTestWorker:
             evaluations=steps,
             timesteps=[float(step) for step in range(steps)],
             blocks=card().blocks,
+            keep=job.capture.keep,
             self_attention=job.capture.self_attention,
             images=[
                 GeneratedImage(index=index, seed=job.seed + index, image=stored[name], trace_bytes=1)
@@ -169,7 +171,7 @@ class InTestWorker:
 
     async def segments(self, record: JobRecord, job: AttributeJob) -> AttributeResult:
         stored = (await self.store.commit(record.id, record.attempt, [File("mask-0.png", "image/png", IMAGE)]))["mask-0.png"]
-        region = {"area": 1, "bbox": (0, 0, 1, 1), "rle": Rle(size=(64, 48), counts="01_`0"), "polygons": [[0.0] * 6]}
+        region = {"area": 1, "bbox": (0, 0, 1, 1), "rle": Rle(size=(64, 48), counts="01oo2"), "polygons": [[0.0] * 6]}
         files = dict.fromkeys(("heatmap", "heatmap_npy", "mask", "overlay"), stored)
         segments = [Segment(**region, **files, **dict(target), score=1.0) for target in job.targets]
         return AttributeResult(model=job.model, height=64, width=48, segments=segments)

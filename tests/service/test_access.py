@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from openapi_spec_validator import validate
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
@@ -139,7 +141,8 @@ async def test_no_operation_but_the_public_ones_is_open_to_who_has_no_key_or_lac
     assert (await client.get("/metrics", headers=nothing)).status_code == 200
     for path in ("/healthz", "/readyz", "/openapi.json", "/docs", "/problems/scope-missing"):
         assert (await client.get(path)).status_code == 200
-    assert_problem(await client.get("/v2"), 401, "unauthenticated")
+    for path in ("/v2", "/healthz/all", "/docs/elsewhere", "/openapi.json.old"):  # public is what is named, and nothing below it
+        assert_problem(await client.get(path), 401, "unauthenticated")
 
 
 @pytest.mark.usefixtures("worker")
@@ -219,6 +222,7 @@ async def test_what_was_made_with_keys_is_nobodys_without(settings: GatewaySetti
 async def test_requests_beyond_the_rate_are_refused_until_one_is_free(client: httpx2.AsyncClient, ring: Keyring) -> None:
     slow = await authorized(ring, "anne", limits=Limits(requests_per_second=0.01, queued=7))
     first = await client.get("/v1/jobs", headers=slow)
+    assert first.status_code == 200
     assert first.headers["ratelimit-policy"] == '"requests";q=1;w=100, "queued";q=7;qu="concurrent-requests"'
     assert first.headers["ratelimit"] == '"requests";r=0;t=100'
     second = await client.get("/v1/jobs", headers=slow)
@@ -331,3 +335,10 @@ def test_the_description_says_which_scope_each_operation_needs_and_how_it_may_be
 )
 def test_keys_are_required_where_other_machines_reach_the_gateway(host: str, chosen: Any, *, required: bool) -> None:
     assert GatewaySettings(host=host, keys=chosen).keys_required is required
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_line_of_a_request_names_the_tenant(client: httpx2.AsyncClient, anne: dict[str, str]) -> None:
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        await client.post("/v1/generate", json=CAR, headers=anne)
+    assert [line["tenant"] for line in lines if line["event"] == "request"] == ["anne"]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import httpx2
 import pytest
 from tokenizers.processors import TemplateProcessing
@@ -36,6 +38,8 @@ async def test_what_the_client_says_is_kept(client: httpx2.AsyncClient, worker: 
 
 
 CAPTURE = {
+    "keep": "queries",
+    "precision": "int8",
     "branch": "unconditional",
     "blocks": ["mid", 8],
     "mid_block": True,
@@ -53,10 +57,38 @@ async def test_every_choice_of_what_is_kept_is_kept_in_the_record(client: httpx2
     assert said.items() <= answer.json()["request"].items()
 
 
-async def test_a_request_asked_for_again_as_its_record_has_it_is_the_same_job(
-    client: httpx2.AsyncClient, worker: InTestWorker
+KEPT = [
+    ("queries", {}, ("queries", "float16", False)),
+    ("queries", {"precision": "int8", "self_attention": True}, ("queries", "int8", True)),
+    ("queries", {"keep": "replay"}, ("replay", None, True)),
+    ("replay", {}, ("replay", None, True)),
+    ("replay", {"keep": "queries", "precision": "bfloat16"}, ("queries", "bfloat16", False)),
+]
+
+
+@pytest.mark.parametrize(("default", "capture", "expected"), KEPT, ids=str)
+async def test_what_is_kept_is_the_requests_choice_or_else_the_deployments(
+    client: httpx2.AsyncClient, worker: InTestWorker, default: str, capture: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
-    await worker.publish(card().model_copy(update={"default_self_attention": True}))
+    await worker.publish(card().model_copy(update={"default_keep": default}))
+    found = (await client.post("/v1/generate", json={"prompt": "a car", "capture": capture})).json()["request"]["capture"]
+    assert (found["keep"], found["precision"], found["self_attention"]) == expected
+
+
+async def test_a_precision_of_queries_that_are_not_kept_is_refused(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    await worker.publish(card().model_copy(update={"default_keep": "replay"}))
+    for capture in ({"precision": "int8"}, {"keep": "replay", "precision": "float16"}):
+        answer = await client.post("/v1/generate", json={"prompt": "a car", "capture": capture})
+        assert "no queries are kept" in assert_problem(answer, 422, "settings-contradict", "capture.precision")["detail"]
+    answer = await client.post("/v1/generate", json={"prompt": "a car", "capture": {"keep": "everything"}})
+    assert_problem(answer, 422, "invalid-request", "capture.keep")
+
+
+@pytest.mark.parametrize("keep", ["replay", "queries"])
+async def test_a_request_asked_for_again_as_its_record_has_it_is_the_same_job(
+    client: httpx2.AsyncClient, worker: InTestWorker, keep: str
+) -> None:
+    await worker.publish(card().model_copy(update={"default_self_attention": True, "default_keep": keep}))
     first = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["request"]
     again = {name: value for name, value in first.items() if name in GenerateRequest.model_fields}
     second = (await client.post("/v1/generate", json=again)).json()["request"]

@@ -133,7 +133,7 @@ async def test_an_app_that_breaks_in_the_middle_of_its_answer_does_not_begin_ano
 LOGGING = """
 import asyncio, logging
 from service.app import create_app
-from service.observability import configure_logging
+from contracts.logs import configure_logging
 from service.settings import GatewaySettings
 from tests.service.serving import client_of
 

@@ -39,7 +39,7 @@ async def test_metrics_count_jobs_workers_and_requests(client: httpx2.AsyncClien
     await client.post(f"/v1/jobs/{canceled}/cancel")
     await client.get("/v1/jobs/nothing")
     found = await metrics(client)
-    assert found["ovam_queue_depth",] == 2
+    assert found["ovam_queue_depth", "normal"] == 2
     assert found["ovam_workers",] == 1
     assert found["ovam_jobs_total", "generate", "submitted"] == 4
     assert found["ovam_jobs_total", "generate", "succeeded"] == 1

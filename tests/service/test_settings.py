@@ -54,3 +54,10 @@ def test_the_store_is_below_the_data_folder_unless_it_is_chosen(monkeypatch: pyt
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         GatewaySettings().port = 1
+
+
+def test_the_data_folder_is_the_same_wherever_a_process_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/anne")
+    assert GatewaySettings(data_dir="data").data_dir == tmp_path / "data"
+    assert GatewaySettings(data_dir="~/data").data_dir == Path("/home/anne/data")

@@ -5,7 +5,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -17,12 +17,14 @@ from docket import Docket
 from PIL import Image
 from redis.asyncio import Redis
 
+import ovam
 from contracts.schema.images import ImagesResult
 from contracts.schema.jobs import AnyJob, JobRecord, State
 from contracts.schema.models import ModelCard
 from contracts.schema.optimize import MaskExample
 from contracts.schema.targets import Target
 from contracts.state import keys
+from contracts.state.connections import redis_at
 from contracts.state.dockets import JobDocket, enqueue
 from contracts.state.ledger import Ledger, write
 from contracts.state.requests import split
@@ -50,8 +52,9 @@ class Client:
     @asynccontextmanager
     async def connected(cls, settings: WorkerSettings) -> AsyncIterator[Self]:
         dockets = {name: JobDocket(name=name, url=settings.redis_url) for name in keys.DOCKETS}
-        async with Redis.from_url(settings.redis_url) as redis, dockets[keys.DOCKET], dockets[keys.INTERACTIVE]:
+        async with redis_at(settings.redis_url) as redis, AsyncExitStack() as stack:
             for docket in dockets.values():
+                await stack.enter_async_context(docket)
                 docket.register(run_job, names=[keys.TASK])
             yield cls(redis, Ledger(redis), ArtifactStore.at(settings.store), dockets, settings)
 
@@ -77,7 +80,7 @@ class Client:
 
     async def deliver(self, record: JobRecord) -> None:
         """Add a job to its docket."""
-        await enqueue(self.dockets[keys.docket_of(record.kind)], record.id)
+        await enqueue(self.dockets[keys.docket_of(record.kind, record.priority)], record.id)
 
     async def submit(self, job: AnyJob, *, life: float = 3600) -> str:
         record = await self.record(job, life=life)
@@ -88,7 +91,7 @@ class Client:
         """Cancel a job as the gateway does: one that waits is taken from its docket as well."""
         record = await self.ledger.cancel(job_id)
         if record.state.final:
-            await self.dockets[keys.docket_of(record.kind)].cancel(job_id)
+            await self.dockets[keys.docket_of(record.kind, record.priority)].cancel(job_id)
         return record
 
     async def when(self, job_id: str, holds: Callable[[JobRecord], bool]) -> JobRecord:
@@ -146,6 +149,14 @@ class Client:
 
     async def stored(self, folder: str) -> list[str]:
         return [key async for key in self.store.keys_below(folder)]
+
+    async def trace(self, record: JobRecord, pipeline: Any, image: int = 0) -> ovam.Trace:
+        """An image's trace as the store has it, in whichever form."""
+        assert isinstance(record.result, ImagesResult)
+        if record.result.keep == "queries":
+            return ovam.Trace.from_bytes(await self.artifact(record, keys.trace(image)), pipeline)
+        replay = ovam.Replay.from_bytes(await self.artifact(record, keys.replay(image)))
+        return replay.trace(pipeline, self_attention=True)
 
     async def artifact(self, record: JobRecord, name: str) -> bytes:
         data = await self.store.get(f"{keys.attempt_folder(record.id, record.attempt)}/{name}")

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -14,7 +15,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Artifact
 from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.schema.tokens import ImportResult, TokenFacts
-from contracts.state import keys
+from contracts.state import dead, keys
 from contracts.state.ledger import Ledger, LostJob
 from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore, File
@@ -113,7 +114,7 @@ async def test_what_runs_in_the_background_ends_even_if_a_cancellation_is_swallo
 
 def test_long_and_short_jobs_have_lanes_of_their_own(settings: WorkerSettings) -> None:
     changed = settings.model_copy(update={"long_jobs": 3, "short_jobs": 5})
-    assert lanes(changed) == {keys.DOCKET: 3, keys.INTERACTIVE: 5}
+    assert lanes(changed) == {keys.INTERACTIVE: 5, keys.URGENT: 1, keys.DOCKET: 3, keys.BULK: 3}
     assert [keys.docket_of(kind) for kind in ("generate", "image", "optimize")] == [keys.DOCKET] * 3
 
 
@@ -192,12 +193,29 @@ async def test_a_store_that_fails_fails_the_job_and_does_not_hide_how_it_ended(
 ) -> None:
     async with opened(settings) as resources:
         record = await client.record(client.generation(num_inference_steps=1))
-        hasty = settings.model_copy(update={"store_patience_seconds": 0})
+        hasty = settings.model_copy(update={"store_patience_seconds": 0, "max_attempts": 1})
         await run_once(replace(resources, settings=hasty, store=BrokenStore.of(settings)), record.id)
     record = await client.ledger.get(record.id)
     assert (record.state, record.error.code) == (State.FAILED, Code.STORE_UNAVAILABLE)
     assert str(settings.data_dir) not in record.error.detail
     assert f"job {record.id}, attempt 1: failed" in caplog.text
+
+
+async def test_a_job_whose_store_failed_is_run_again_when_its_time_has_come(
+    client: Client, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead, "FIRST_PAUSE", timedelta(seconds=1))
+    record = await client.record(client.generation(num_inference_steps=1))
+    async with opened(settings) as resources:
+        hasty = settings.model_copy(update={"store_patience_seconds": 0})
+        await run_once(replace(resources, settings=hasty, store=BrokenStore.of(settings)), record.id)
+    waiting = await client.ledger.get(record.id)
+    assert (waiting.state, waiting.tries, waiting.error) == (State.QUEUED, 1, None)
+    assert await client.stored("jobs") == []
+    async with running(settings):
+        ended = await client.ended(record.id)
+    assert (ended.state, ended.attempt, ended.tries) == (State.SUCCEEDED, 2, 1)
+    assert ended.started_at >= waiting.retry_at
 
 
 async def test_no_token_is_registered_whose_files_could_not_be_stored(client: Client, settings: WorkerSettings) -> None:

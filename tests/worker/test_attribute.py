@@ -126,7 +126,7 @@ async def test_segments_are_those_of_the_library(client: Client, whole: str, wor
     _, result = await asked(client, whole, CAT, ROW, method="ovam")
     record = await client.ledger.get(whole)
     pipeline = (await worker.models.get("tiny")).pipeline
-    trace = ovam.Trace.from_bytes(await client.artifact(record, keys.trace(0)), pipeline)
+    trace = await client.trace(record, pipeline)
     image = await picture(client, record, "image-0.png")
     targets = [ovam.Words(CAT.prompt, CAT.word), ovam.Rows(torch.tensor(ROWS), (2,))]
     for segment, same in zip(result.segments, ovam.segment(trace, pipeline, targets, "ovam", image), strict=True):

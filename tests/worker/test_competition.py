@@ -14,7 +14,6 @@ from contracts.schema.images import CaptureOptions
 from contracts.schema.jobs import JobRecord, State
 from contracts.schema.methods import Settings
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget
-from contracts.state import keys
 from contracts.state.registry import Registry
 from tests.worker.client import Client, left_half
 from tests.worker.jobs import CAT, DOG, TREE
@@ -56,7 +55,7 @@ async def model(worker: Resources) -> Model:
 
 
 async def traced(client: Client, source: JobRecord, model: Model) -> ovam.Trace:
-    return ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), model.pipeline)
+    return await client.trace(source, model.pipeline)
 
 
 SETTINGS: list[dict[str, Any]] = [

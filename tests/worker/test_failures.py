@@ -57,7 +57,7 @@ async def test_a_model_nobody_configured_is_unknown(client: Client) -> None:
 async def test_a_damaged_trace_is_reported_as_unreadable(client: Client, worker: Resources) -> None:
     source = await client.generated()
     worker.scenes.forget_model("tiny")
-    await client.store.put(f"{keys.attempt_folder(source.id, 1)}/{keys.trace(0)}", b"not a trace")
+    await client.store.put(f"{keys.attempt_folder(source.id, 1)}/{keys.replay(0)}", b"not a trace")
     record = await client.attributed(source)
     assert why(record) is Code.TRACE_UNREADABLE
     assert await client.stored(keys.job_folder(record.id)) == []

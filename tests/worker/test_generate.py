@@ -58,7 +58,7 @@ async def trace_of(client: Client, worker: Resources, record: JobRecord, image: 
     """A trace as the store has it."""
     assert isinstance(record.result, ImagesResult)
     model = await worker.models.get(record.result.model)
-    return ovam.Trace.from_bytes(await client.artifact(record, keys.trace(image)), model.pipeline)
+    return await client.trace(record, model.pipeline, image)
 
 
 async def pixels_of(client: Client, record: JobRecord, image: int = 0) -> np.ndarray:
@@ -208,7 +208,7 @@ async def test_the_picture_holds_all_that_draws_it_again(client: Client) -> None
     assert settings["capture"]["heads"] == 0
     assert settings["seed"] == several.result.images[1].seed == several.result.images[0].seed + 1
     for image in several.result.images:
-        assert image.trace_bytes == len(await client.artifact(several, keys.trace(image.index)))
+        assert image.trace_bytes == len(await client.artifact(several, keys.replay(image.index)))
     assert again.result.model_dump(exclude={"images"}) == several.result.model_dump(exclude={"images"})
 
 
@@ -221,6 +221,8 @@ async def test_an_evaluation_is_counted_as_its_scheduler_makes_them(client: Clie
 
 
 async def test_self_attention_is_kept_as_the_models_card_says_unless_a_request_does(client: Client) -> None:
-    assert (await client.generated(model="lcm")).result.self_attention
-    assert not (await client.generated(model="lcm", capture={"self_attention": False})).result.self_attention
-    assert not (await client.generated(model="sd1")).result.self_attention
+    queries = {"keep": "queries"}
+    assert (await client.generated(model="lcm", capture=queries)).result.self_attention
+    assert not (await client.generated(model="lcm", capture=queries | {"self_attention": False})).result.self_attention
+    assert not (await client.generated(model="sd1", capture=queries)).result.self_attention
+    assert (await client.generated(model="sd1")).result.self_attention  # a replay has it anyway

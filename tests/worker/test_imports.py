@@ -81,7 +81,7 @@ async def test_two_classes_are_learned_together_exported_in_every_form_and_give_
     record = await client.run(client.optimization([example], "pets", classes=["cat", "dog"], epochs=25))
     assert record.state is State.SUCCEEDED, record.error
     pipeline = (await worker.models.get("tiny")).pipeline
-    trace = ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), pipeline)
+    trace = await client.trace(source, pipeline)
 
     async def masks(reference: str) -> list[np.ndarray]:
         card, rows = await rows_of_token(Registry(client.redis), client.store, reference, field="token")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from contracts.schema.jobs import new_job_id, utc_now
+from contracts.schema.jobs import new_job_id, seconds_of, utc_now
 from contracts.state import keys
 from contracts.state.ledger import REMEMBERED
 from tests.worker.client import Client
 from worker.app import opened
-from worker.janitor import TURN, clean_forever, delete_expired, delete_loose_tokens, requeue, seconds_of
+from worker.janitor import TURN, clean_forever, delete_expired, requeue
 from worker.resources import Resources
 from worker.settings import WorkerSettings
 
@@ -155,18 +155,3 @@ async def test_the_janitor_goes_on_after_a_failure(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def test_files_of_tokens_that_nobody_registered_are_deleted_when_their_attempt_is_over(
-    client: Client, resources: Resources
-) -> None:
-    record = await client.record(client.generation())
-    await client.ledger.claim(record.id, max_attempts=9)
-    token = keys.token_id(record.id, 1)
-    await client.redis.sadd(keys.LOOSE, token)
-    await client.store.put(keys.token_object(token, "npy"), b"rows")
-    assert await delete_loose_tokens(resources) == 0  # its worker may be about to register it
-    await client.ledger.claim(record.id, max_attempts=9)
-    assert await delete_loose_tokens(resources) == 1
-    assert await client.stored(keys.token_folder(token)) == []
-    assert await client.redis.scard(keys.LOOSE) == 0

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-import ovam
 from contracts.schema.images import ImagesResult
 from contracts.schema.jobs import State
 from contracts.state import keys
@@ -29,16 +28,16 @@ async def test_a_generate_job_leaves_its_image_and_its_trace(client: Client, wor
         assert image.size == (64, 64)
         assert image.text["prompt"] == "a photograph of a cat"
     model = await worker.models.get("tiny")
-    trace = ovam.Trace.from_bytes(await client.artifact(record, keys.trace(0)), model.pipeline)
+    trace = await client.trace(record, model.pipeline)
     assert len(trace.blocks) == 9
     manifest = await client.store.manifest(record.id, record.attempt)
-    assert {artifact.name for artifact in manifest} == {"image-0.png", keys.trace(0)}
+    assert {artifact.name for artifact in manifest} == {"image-0.png", keys.replay(0)}
 
 
-async def test_a_trace_is_stored_in_half_precision(client: Client, worker: Resources) -> None:
-    record = await client.generated()
+async def test_queries_are_stored_in_half_precision(client: Client, worker: Resources) -> None:
+    record = await client.generated(capture={"keep": "queries"})
     pipeline = (await worker.models.get("tiny")).pipeline
-    trace = ovam.Trace.from_bytes(await client.artifact(record, keys.trace(0)), pipeline)
+    trace = await client.trace(record, pipeline)
     assert {block.queries.dtype for block in trace.blocks} == {torch.float16}
     assert worker.scenes.get((record.id, 1, 0)).trace.blocks[0].queries.dtype == torch.float16
 

@@ -28,8 +28,8 @@ from contracts.schema.optimize import (
     WordInitial,
 )
 from contracts.state import keys
-from contracts.state.ledger import CancelRequested, LostJob
 from contracts.state.registry import Registry
+from contracts.state.transitions import CancelRequested, LostJob
 from ovam.core.label_maps import indexed_png
 from ovam.core.schedules import Step
 from ovam.learning.initial import initial_tokens
@@ -108,7 +108,7 @@ async def test_a_tokens_card_says_how_to_learn_it_again(client: Client) -> None:
 async def test_a_job_learns_as_the_library_does(client: Client, worker: Resources) -> None:
     source = await client.generated()
     pipeline = (await worker.models.get("tiny")).pipeline
-    trace = ovam.Trace.from_bytes(await client.artifact(source, keys.trace(0)), pipeline).to(dtype=torch.float32)
+    trace = (await client.trace(source, pipeline)).to(dtype=torch.float32)
     options = {
         "loss": "cross_entropy_minmax", "optimizer": "sgd", "learning_rate": 30.0, "epochs": 12, "patience": 9,
         "blocks": ["up"], "evaluations": [0, 2],
@@ -209,9 +209,10 @@ async def test_a_class_starts_from_a_word_a_row_or_a_class_of_a_token_whose_back
     initial = [EmbeddingInitial(embedding=[0.5] * 32), TokenInitial(token="first@1", class_name="cat")]
     await client.run(asked(client, source, "mixed", **two, initial=initial))
     assert torch.equal(await rows(client, "mixed"), torch.stack([first[0], torch.full((32,), 0.5), first[1]]))
-    initial = [TokenInitial(token="first", class_name="dog"), TokenInitial(token="mixed", class_name="cat")]
+    initial = [TokenInitial(token="first", class_name="dog"), TokenInitial(token="words", class_name="cat")]
     await client.run(asked(client, source, "both", **two, initial=initial))
-    assert torch.equal(await rows(client, "both"), torch.stack([first[0], first[2], torch.full((32,), 0.5)]))
+    assert torch.equal(await rows(client, "both"), torch.stack([first[0], first[2], words[1]]))
+    assert not torch.equal(first[0], words[0])  # the background is the first token's
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.models import ModelCard
+from contracts.schema.workers import Heartbeat
 from contracts.state import keys
 from tests.worker.client import Client, soon
 from worker import presence
@@ -20,7 +21,9 @@ from worker.settings import WorkerSettings
 @asynccontextmanager
 async def beating(client: Client, settings: WorkerSettings) -> AsyncIterator[None]:
     offers = read_offers(settings.models, settings.default)
-    task = asyncio.create_task(beat_forever(client.redis, "tester", "cpu", offers))
+    task = asyncio.create_task(
+        beat_forever(client.redis, "run", offers, lambda: Heartbeat(name="tester", device="cpu", models=["tiny"]))
+    )
     try:
         yield
     finally:

@@ -66,7 +66,7 @@ async def taken(client: Client, model: str | None = None, **options: Any) -> Job
 
 async def trace_of(client: Client, worker: Resources, record: JobRecord) -> ovam.Trace:
     model = await worker.models.get(record.result.model)
-    return ovam.Trace.from_bytes(await client.artifact(record, keys.trace(0)), model.pipeline)
+    return await client.trace(record, model.pipeline)
 
 
 WAYS: list[dict[str, Any]] = [
@@ -127,7 +127,7 @@ async def test_the_picture_holds_the_request(client: Client) -> None:
 
 async def test_the_same_seed_gives_the_same_trace(client: Client) -> None:
     one, again, other = [await taken(client, seed=seed) for seed in (1, 1, 2)]
-    files = [await client.artifact(record, keys.trace(0)) for record in (one, again, other)]
+    files = [await client.artifact(record, keys.replay(0)) for record in (one, again, other)]
     assert files[0] == files[1] != files[2]
 
 

@@ -48,7 +48,7 @@ def test_scenes_that_fill_the_budget_exactly_are_kept() -> None:
 
 async def test_a_scene_is_as_large_as_its_trace_and_its_image(client: Client, worker: Resources) -> None:
     await client.generated()
-    ((_, scene),) = worker.scenes._scenes.values()
+    ((_, scene),) = worker.scenes.warm._scenes.values()
     queries = sum(block.queries.nbytes for block in scene.trace.blocks)
     assert worker.scenes.nbytes >= queries + 64 * 64 * 3
     assert worker.scenes.nbytes - scene.trace.nbytes == 64 * 64 * 3

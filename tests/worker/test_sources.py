@@ -27,6 +27,12 @@ def test_what_is_neither_a_folder_nor_an_id_is_named(source: str) -> None:
         index_of(source)
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(OSError, match=r"^there is no folder '.*/model.safetensors'"):
+        index_of(str(tmp_path / "model.safetensors"))
+
+
 def test_an_id_that_is_not_cached_cannot_be_had_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match=r"^'no-such/model' is not in the local Hugging Face cache, and .* \(offline\)$"):

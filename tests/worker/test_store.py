@@ -8,13 +8,16 @@ import pytest
 from obstore.store import LocalStore
 
 from contracts.schema.jobs import State
+from contracts.state.dockets import JobDocket
 from contracts.state.store import ArtifactStore
 from tests.worker.client import Client
 from tests.worker.running import running
 from worker import intake
 from worker.app import opened
 from worker.settings import WorkerSettings
-from worker.tasks import job_task
+from worker.tasks import docket_worker, job_task
+
+LANES = (("long", 2), ("short", 4))
 
 
 class Fragile:
@@ -68,6 +71,25 @@ async def test_a_job_that_waits_for_the_store_can_be_canceled(client: Client, se
         await client.cancel(record.id)
         await asyncio.wait_for(task, 20)
     assert (await client.ledger.get(record.id)).state is State.CANCELED
+
+
+def test_a_worker_that_is_about_to_stop_takes_no_job_again_whatever_its_store_does() -> None:
+    takers = [docket_worker(JobDocket(name, "memory://"), concurrency, WorkerSettings()) for name, concurrency in LANES]
+    each = intake.Intake(takers)
+
+    def taken() -> list[int]:
+        return [taker.concurrency for taker in takers]
+
+    assert taken() == [0, 0]
+    each.resume()
+    assert taken() == [2, 4]
+    each.pause()
+    assert taken() == [0, 0]
+    each.resume()
+    each.end()
+    assert taken() == [0, 0]
+    each.resume()
+    assert taken() == [0, 0]
 
 
 async def test_a_worker_whose_store_takes_no_writes_takes_no_jobs(

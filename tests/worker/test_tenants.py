@@ -11,10 +11,11 @@ from contracts.state.usage import bytes_of
 from tests.contracts.test_registry import new
 from tests.worker.client import Client
 from worker.app import opened
+from worker.device import Priority
 from worker.settings import WorkerSettings
 from worker.targets import learned_tokens
 from worker.tasks import seen_by
-from worker.traces import scene_of
+from worker.traces import Traces, Wanted
 
 
 async def test_another_tenants_token_and_image_are_unknown_to_a_job(client: Client, settings: WorkerSettings) -> None:
@@ -31,7 +32,7 @@ async def test_another_tenants_token_and_image_are_unknown_to_a_job(client: Clie
         assert (await own.ledger.get(source)).tenant == "anne"
         for code, work in (
             (Code.UNKNOWN_TOKEN, learned_tokens(job, other)),
-            (Code.UNKNOWN_JOB, scene_of(other, None, source, 0, field="job_id")),
+            (Code.UNKNOWN_JOB, Traces(None, other, None, Priority.OPTIMIZE).scene(source, 0, Wanted([]), field="job_id")),
         ):
             with pytest.raises(ServiceError) as caught:
                 await work

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 
 from contracts.schema.jobs import JobRecord, Progress, State
 from contracts.state import keys
-from contracts.state.ledger import CancelRequested, Ledger, LostJob
+from contracts.state.ledger import Ledger
+from contracts.state.transitions import CancelRequested, LostJob
 from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.attempts import Attempt
@@ -100,7 +101,7 @@ async def test_a_job_deleted_while_it_waits_for_the_device_is_never_begun(client
     async with occupied(worker):
         job_id = await client.submit(client.long_generation())
         record = await claimed(client, job_id)
-        await client.dockets[keys.docket_of(record.kind)].cancel(job_id)
+        await client.dockets[keys.docket_of(record.kind, record.priority)].cancel(job_id)
         await client.ledger.forget(job_id)
         await soon(lambda: idle(client))
     await client.generated()

@@ -11,6 +11,7 @@ from ovam.attention.competition import rows_in_softmax
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
 from ovam.core.crf import dense_crf
+from ovam.core.methods import Method
 from ovam.segmentation import Fit, competitors_leakages, refined
 from worker.attempts import Attempt
 from worker.device import Priority
@@ -20,13 +21,14 @@ from worker.resources import Resources
 from worker.scenes import Scene
 from worker.segments import Heat, SegmentDraft, SemanticDraft, draft_of, semantic_draft_of
 from worker.targets import learned_tokens, library_target, sought
-from worker.traces import scene_of
+from worker.traces import Traces, Wanted
 
 
 async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -> Outcome:
     """Look for every target in the image, and commit the files of all of them."""
     model = await resources.models.get(job.model)
-    scene = await scene_of(resources, model, job.job_id, job.image, field="job_id")
+    traces = Traces(attempt, resources, model, Priority.INTERACTIVE)
+    scene = await traces.scene(job.job_id, job.image, wanted_by([each.settings for each in job.targets]), field="job_id")
     learned = await learned_tokens(job, resources)
     wanted = [library_target(target, learned, field=field) for field, target in sought(job).items()]
     heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
@@ -43,6 +45,12 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
         semantic=semantic.semantic(artifacts) if semantic else None,
     )
     return Outcome(result)
+
+
+def wanted_by(methods: Sequence[Method]) -> Wanted:
+    """Return what some methods take of a trace."""
+    selections = [(method.blocks, method.evaluations) for method in methods]
+    return Wanted(selections, any(method.needs_self_attention for method in methods))
 
 
 @torch.inference_mode()

@@ -3,9 +3,9 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from contracts.rules.capabilities import evaluations_of
@@ -15,15 +15,16 @@ from contracts.schema.images import GeneratedImage, ImageJob, ImagesResult
 from contracts.schema.jobs import Progress
 from contracts.state import keys
 from contracts.state.store import File
-from ovam.real_images import trace_image
+from ovam.real_images import Course, observed
+from ovam.tracing.recorder import Choice
 from worker.attempts import Attempt
 from worker.device import Priority
+from worker.keeping import Taken, in_either_form, needs_self_attention, stored_as
 from worker.models import Model, lent
 from worker.outcomes import Outcome
 from worker.pictures import read_picture
-from worker.rendering import BINARY, png
+from worker.rendering import png
 from worker.resources import Resources
-from worker.scenes import Scene
 from worker.traces import block_infos
 
 NO_GUIDANCE = 1.0
@@ -36,53 +37,51 @@ async def image(attempt: Attempt, job: ImageJob, resources: Resources) -> Outcom
     if data is None:
         raise ServiceError(Code.IMAGE_UNREADABLE, "the image that came with the request is gone from the store", field="image")
     pixels = await asyncio.to_thread(read_picture, data, (job.height, job.width))
-    scene = await attempt.on_device(Priority.GENERATE, lambda: traced(attempt, model, job, pixels))
-    files = await asyncio.to_thread(files_of, scene, job)
+    taken = await attempt.on_device(Priority.GENERATE, lambda: traced(attempt, model, job, pixels))
+    files = await asyncio.to_thread(files_of, taken, job)
     attempt.check()
     artifacts = await resources.store.commit(attempt.job_id, attempt.number, files)
-    resources.scenes.keep((attempt.job_id, attempt.number, 0), model.card.name, scene)
-    return Outcome(result_of(job, model, scene, artifacts))
+    if scene := taken.scene(job.capture.precision):
+        await resources.scenes.keep((attempt.job_id, attempt.number, 0), model.card.name, scene)
+    return Outcome(result_of(job, model, taken, artifacts))
 
 
-def traced(attempt: Attempt, model: Model, job: ImageJob, pixels: UInt8[np.ndarray, "height width 3"]) -> Scene:
-    """Keep the image's trace, and report every evaluation."""
+def traced(attempt: Attempt, model: Model, job: ImageJob, pixels: UInt8[np.ndarray, "height width 3"]) -> Taken:
+    """Keep the image's trace and replay, and report every evaluation."""
 
     def evaluated(done: int, total: int) -> None:
         attempt.report(Progress(done=done, total=total, unit="evaluation"))
         attempt.breathe()
 
     attempt.breathe()
-    with lent(model) as pipeline:
-        trace = trace_image(
-            pipeline,
-            pixels,
-            prompt=job.prompt,
-            timesteps=job.timesteps,
-            inversion=job.inversion,
-            num_inference_steps=evaluations_of(job),
-            seed=job.seed,
-            blocks=job.capture.blocks,
-            evaluations=job.capture.evaluations,
-            heads=job.capture.heads,
-            mid_block=job.capture.mid_block,
-            self_attention=job.capture.self_attention,
-            on_evaluation=evaluated,
-        )
-    return Scene(trace.to(device="cpu", dtype=torch.float16), pixels)
+    options = job.capture
+    course = Course(job.prompt, job.timesteps, job.inversion, evaluations_of(job), job.seed, evaluated)
+    kept = Choice("conditional", options.blocks, options.evaluations, options.heads, options.mid_block, options.self_attention)
+
+    def take(replay: bool) -> Taken:  # noqa: FBT001
+        pixels_too = needs_self_attention(model.card) if replay else options.self_attention
+        choices = [replace(kept, self_attention=pixels_too)]
+        choices += [replace(kept, self_attention=True, keep="replay")] if replay else []
+        with lent(model) as pipeline:
+            recorders = observed(pipeline, pixels, course, *choices)
+        return Taken(pixels, next(recorders[0].traces()), next(recorders[1].replays()) if replay else None)
+
+    return in_either_form(take, replay=options.keep == "replay", label=f"job {attempt.job_id}")
 
 
-def files_of(scene: Scene, job: ImageJob) -> tuple[File, File]:
-    """Encode the image as the UNet saw it, with the request as text chunks, and its trace."""
+def files_of(taken: Taken, job: ImageJob) -> tuple[File, File]:
+    """Encode the image as the UNet saw it, with the request as text chunks, and what is stored of its attention."""
     settings = job.model_dump(mode="json", exclude={"kind", "prompt"})
     notes = {"prompt": job.prompt, "settings": json.dumps(settings)}
     return (
-        File("image-0.png", "image/png", png(scene.image, notes)),
-        File(keys.trace(0), BINARY, scene.trace.to_bytes()),
+        File("image-0.png", "image/png", png(taken.image, notes)),
+        taken.file(0, job.capture.precision),
     )
 
 
-def result_of(job: ImageJob, model: Model, scene: Scene, artifacts: Mapping[str, Artifact]) -> ImagesResult:
+def result_of(job: ImageJob, model: Model, taken: Taken, artifacts: Mapping[str, Artifact]) -> ImagesResult:
     """Describe the image as if it had been generated, in as many steps as there were evaluations."""
+    kept = taken.kept
     return ImagesResult(
         kind="image",
         model=job.model,
@@ -91,11 +90,12 @@ def result_of(job: ImageJob, model: Model, scene: Scene, artifacts: Mapping[str,
         num_inference_steps=evaluations_of(job),
         guidance_scale=NO_GUIDANCE,
         scheduler=model.card.default_scheduler,
-        evaluations=len(scene.trace.evaluations),
-        timesteps=[*scene.trace.timesteps],
-        blocks=block_infos(scene.trace),
-        self_attention=bool(scene.trace.self_attention),
+        evaluations=len(kept.evaluations),
+        timesteps=[float(step) for step in kept.timesteps],
+        blocks=block_infos(kept),
+        keep=taken.keep,
+        self_attention=job.capture.self_attention if taken.replay is None else True,
         images=[
-            GeneratedImage(index=0, seed=job.seed, image=artifacts["image-0.png"], trace_bytes=artifacts[keys.trace(0)].size)
+            GeneratedImage(index=0, seed=job.seed, image=artifacts["image-0.png"], trace_bytes=artifacts[stored_as(kept, 0)].size)
         ],
     )

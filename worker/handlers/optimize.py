@@ -34,7 +34,7 @@ from worker.outcomes import Outcome
 from worker.rendering import png
 from worker.resources import Resources
 from worker.tokens import UnregisteredToken, rows_of_token
-from worker.traces import scene_of
+from worker.traces import Traces, Wanted
 
 CURVE, LOSSES = "curve.png", "losses.json"
 
@@ -55,7 +55,7 @@ class Initial:
 async def optimize(attempt: Attempt, job: OptimizeJob, resources: Resources) -> Outcome:
     """Fit the token, and commit its losses. A job that is canceled meanwhile keeps the best token so far."""
     model = await resources.models.get(job.model)
-    examples = await training_examples(job, model, resources)
+    examples = await training_examples(attempt, job, model, resources)
     initial = await initial_of(job, resources)
     fit, iou = await attempt.on_device(Priority.OPTIMIZE, lambda: learn(attempt, model, job, examples, initial))
     attempt.check()
@@ -66,10 +66,11 @@ async def optimize(attempt: Attempt, job: OptimizeJob, resources: Resources) -> 
     return Outcome(result_of(job, fit, iou, artifacts, canceled=canceled), (token,), canceled=canceled)
 
 
-async def training_examples(job: OptimizeJob, model: Model, resources: Resources) -> list[TrainingExample]:
+async def training_examples(attempt: Attempt, job: OptimizeJob, model: Model, resources: Resources) -> list[TrainingExample]:
     """Read the examples' traces and annotations. ServiceError, naming the example, when one cannot be used."""
+    traces, wanted = Traces(attempt, resources, model, Priority.OPTIMIZE), Wanted([(job.blocks, job.evaluations)])
     scenes = [
-        await scene_of(resources, model, example.job_id, example.image, field=f"examples.{number}.job_id")
+        await traces.scene(example.job_id, example.image, wanted, field=f"examples.{number}.job_id")
         for number, example in enumerate(job.examples)
     ]
     sizes = [scene.trace.image_size for scene in scenes]

@@ -1,15 +1,11 @@
 """What a service is asked for, as the bodies of requests."""
 
-import base64
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from contracts.schema.attribute import MAX_TARGETS
 from experiments.evaluation.backends.backend import Examples, Learned, Words
@@ -18,16 +14,10 @@ from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Setting, as_json
 from experiments.evaluation.targets import WORDINGS
 from experiments.evaluation.world import Picture
-from launcher.client import Record, png_base64
+from ovam_client.pictures import file_of, mask_of
 
+Record = dict[str, Any]  # of JSON
 LETTERS_A_REQUEST = 4 << 20  # half of what a service takes unless it is told otherwise
-
-
-def png(pixels: NDArray[np.uint8]) -> str:
-    """A picture or a map of labels as the API takes it."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def generation(model: str, case: Case) -> Record:
@@ -46,7 +36,7 @@ def real_image(model: str, picture: Picture) -> Record:
     """The request to trace a real image."""
     height, width = picture.shape[:2]
     capture = {"self_attention": True}
-    return {"model": model, "image": png(picture), "height": height, "width": width, "capture": capture}
+    return {"model": model, "image": file_of(picture), "height": height, "width": width, "capture": capture}
 
 
 def optimization(recipe: Recipe, words: Words, examples: Examples, resolutions: tuple[int, ...]) -> Record:
@@ -58,7 +48,7 @@ def optimization(recipe: Recipe, words: Words, examples: Examples, resolutions: 
         "classes": list(words),
         "initial": [{"word": word} for word in words.values()],
         "examples": [
-            {"job_id": subject.job} | ({"mask": png_base64(truth)} if truth.dtype == np.bool_ else {"labels": png(truth)})
+            {"job_id": subject.job} | ({"mask": mask_of(truth)} if truth.dtype == np.bool_ else {"labels": file_of(truth)})
             for subject, truth in examples
         ],
         "optimizer": recipe.optimizer,

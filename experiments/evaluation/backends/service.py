@@ -1,6 +1,5 @@
 """The backend that is a running service: images, tokens and masks are asked for over HTTP."""
 
-import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-import httpx2
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -19,14 +18,14 @@ from experiments.evaluation.backends import requests
 from experiments.evaluation.backends.backend import Examples, Fit, Learned, Words
 from experiments.evaluation.backends.competing import word_against
 from experiments.evaluation.backends.models import resolutions_of, text_part
+from experiments.evaluation.backends.requests import Record
 from experiments.evaluation.datasets import Case
 from experiments.evaluation.recipes import Recipe
 from experiments.evaluation.settings import Setting, Settings
 from experiments.evaluation.subjects import Mask, Seconds, Subject, Truth, annotation, clock
 from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE
 from experiments.evaluation.world import World, world_of
-from launcher.client import Record, Service
-from ovam.core.coco import decode_run_lengths
+from ovam_client import Client, Job, OvamServiceError, Patience, Segment
 
 TIMEOUT = 60.0  # seconds
 
@@ -75,14 +74,14 @@ class ServiceAnswers:
 class ServiceBackend:
     """A service that generates images, learns tokens and finds masks."""
 
-    service: Service
+    client: Client
     name: str
     """By which it calls the model."""
     model: Path
     """Where the model's text encoder is."""
     world: World
     words: Words
-    jobs: list[str] = field(default_factory=list)
+    jobs: list[Job[Any]] = field(default_factory=list)
     """Those whose traces the service keeps."""
 
     def now(self) -> float:
@@ -98,13 +97,12 @@ class ServiceBackend:
 
     def learn(self, recipe: Recipe, words: Words, examples: Examples) -> Fit:
         """Learn the tokens of classes; they stay with the service."""
-        record = self._kept("optimize", requests.optimization(recipe, words, examples, resolutions_of(self.model)))
-        result = record["result"]
+        result = self._kept("optimize", requests.optimization(recipe, words, examples, resolutions_of(self.model))).result
         return {
-            "token": result["token"],
-            "loss": [result["losses"][0], result["best_loss"]],
-            "best epoch": result["best_epoch"],
-            "ended": result["ended"],
+            "token": result.token,
+            "loss": [result.losses[0], result.best_loss],
+            "best epoch": result.best_epoch,
+            "ended": result.ended,
         }
 
     def answers(self, subject: Subject, learned: Learned, *, masks: Settings, heats: Settings) -> ServiceAnswers:
@@ -118,56 +116,50 @@ class ServiceBackend:
         found = ServiceAnswers(targets)
         cut = dict.fromkeys(targets.text(bare(one)) for one in heats)
         for batch in requests.batches([*dict.fromkeys([*cut, *(targets.text(one) for one in masks)])]):
-            for text, segment in zip(batch, self._segments(subject.job, batch, cut), strict=True):
-                found.masks[text] = decode_run_lengths(segment["rle"])
-                if text in cut:
-                    found.heats[text] = segment["heat"]
+            with self._segments(subject.job, batch) as segments:
+                for text, segment in zip(batch, segments, strict=True):
+                    found.masks[text] = segment.mask
+                    if text in cut:
+                        found.heats[text] = segment.refined()
         return found
 
     def forget(self) -> None:
         """Delete what the service keeps of images and training; the tokens stay."""
         while self.jobs:
-            self._delete(self.jobs.pop())
+            self.jobs.pop().delete()
 
-    def _segments(self, job: str, texts: Sequence[str], cut: Mapping[str, None]) -> list[Record]:
-        """The segments of targets, some with what their threshold cuts; nothing of them stays with the service."""
+    @contextmanager
+    def _segments(self, job: str, texts: Sequence[str]) -> Iterator[list[Segment]]:
+        """The segments of targets, until the block is left; then nothing of them stays with the service."""
         targets = [json.loads(text) | {"label": str(number)} for number, text in enumerate(texts)]
-        record = self.service.run("attribute", {"job_id": job, "method": "ovam", "targets": targets})
-        segments = record["result"]["segments"]
-        for text, segment in zip(texts, segments, strict=True):
-            if text in cut:
-                segment["heat"] = np.load(io.BytesIO(self.service.bytes(segment["refined_npy"] or segment["heatmap_npy"])))
-        self._delete(record["id"])
-        return segments
+        answer = self.client.attribute(job, *targets, method="ovam").wait()
+        yield answer.segments
+        answer.delete()
 
     def _generated(self, case: Case) -> Subject:
         """Generate an image, and see what is true."""
         seconds: Seconds = {}
         with clock(seconds, "generation", self.now):
-            record = self._kept("generate", requests.generation(self.name, case))
-            image = self.service.picture(record["result"]["images"][0]["image"])
+            job = self._kept("generate", requests.generation(self.name, case))
+            image = np.array(job.image())
         with clock(seconds, "annotation", self.now):
             truth = annotation(case, image, self.world)
-        return Subject(case, image, truth, seconds, job=record["id"])
+        return Subject(case, image, truth, seconds, job=job.id)
 
     def _traced(self, case: Case) -> Subject:
         """Let the service trace a real image, whose truth is exact."""
         seconds: Seconds = {}
         real = self.world.real_image(case.class_name, case.seed, case.things)
         with clock(seconds, "generation", self.now):
-            job = self._kept("images", requests.real_image(self.name, real.image))["id"]
+            job = self._kept("images", requests.real_image(self.name, real.image)).id
         truth = Truth(real.labels, real.labels == self.world.label(case.class_name))
         return Subject(replace(case, others=real.others), real.image, truth, seconds, job=job)
 
-    def _kept(self, operation: str, body: Record) -> Record:
+    def _kept(self, operation: str, body: Record) -> Job[Any]:
         """A job whose files are still needed."""
-        record = self.service.run(operation, body)
-        self.jobs.append(record["id"])
-        return record
-
-    def _delete(self, job: str) -> None:
-        """Delete a job with all its files."""
-        self.service.http.delete(f"/v1/jobs/{job}").raise_for_status()
+        job = self.client.submit(operation, body).wait()
+        self.jobs.append(job)
+        return job
 
     def _competing(self, case: Case, target: str) -> Record:
         """A class's word with those it competes with, as rows."""
@@ -184,8 +176,8 @@ def rows_against(model: Path, word: str, others: tuple[str, ...]) -> Record:
 @contextmanager
 def connected(url: str, model: Path, source: str, words: Words) -> Iterator[ServiceBackend]:
     """A backend at an address, until the block is left; then nothing but tokens is left there."""
-    with httpx2.Client(base_url=url, timeout=TIMEOUT) as http:
-        backend = ServiceBackend(Service(http), served_as(http, model, source), model, world_of(model), words)
+    with Client(url, timeout=TIMEOUT) as client:
+        backend = ServiceBackend(client, served_as(client, model, source), model, world_of(model), words)
         try:
             yield backend
         finally:
@@ -195,17 +187,17 @@ def connected(url: str, model: Path, source: str, words: Words) -> Iterator[Serv
 def check_served(url: str, model: Path, source: str) -> None:
     """Raise NotServedError unless a service is there and has a model."""
     try:
-        with httpx2.Client(base_url=url, timeout=TIMEOUT) as http:
-            served_as(http, model, source)
-    except httpx2.HTTPError as error:
+        with Client(url, timeout=TIMEOUT, patience=Patience(away=0)) as client:
+            served_as(client, model, source)
+    except OvamServiceError as error:
         raise NotServedError(f"no service answers at {url!r}: {error}") from error
 
 
-def served_as(http: httpx2.Client, model: Path, source: str) -> str:
+def served_as(client: Client, model: Path, source: str) -> str:
     """What a service calls a model: it is loaded from the same source, or called as the folder. NotServedError if it has none."""
-    cards = http.get("/v1/models").raise_for_status().json()["models"]
-    name = next((card["name"] for card in cards if card["source"] == source or card["name"] == model.name), None)
+    cards = client.models()
+    name = next((card.name for card in cards if card.source == source or card.name == model.name), None)
     if name is None:
-        served = ", ".join(f"{card['name']} ({card['source']})" for card in cards)
-        raise NotServedError(f"the service at {http.base_url} does not have the model {source!r}; it has: {served}")
+        served = ", ".join(f"{card.name} ({card.source})" for card in cards)
+        raise NotServedError(f"the service at {client.address.url} does not have the model {source!r}; it has: {served}")
     return name

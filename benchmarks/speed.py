@@ -1,0 +1,111 @@
+"""How fast the library is beside a plain reference: heatmaps and the learning of tokens."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+import ovam
+from benchmarks import plain
+from benchmarks.result import Result, Setup, median
+from benchmarks.shapes import BUNDLED, SD15, Shapes, disc, random_rows, random_trace
+from benchmarks.timing import in_turn, peak_bytes
+from ovam.attention.targets import target_heatmaps
+
+TOKENS, EVALUATIONS, TARGETS = (8, 20, 77), (10, 30), (1, 20)
+EPOCHS = 4
+GOALS = {("SD 1.5", 77): 3.0}
+
+
+def attribution(setup: Setup, shapes: Sequence[Shapes] = (BUNDLED, SD15)) -> Iterator[Result]:
+    """Heatmaps of targets, each the second row of a text of its own, beside the plain reference."""
+    for shape, evaluations in product(shapes, EVALUATIONS):
+        trace = random_trace(shape, evaluations, device=setup.device)
+        for tokens, targets in product(TOKENS, TARGETS):
+            yield attributed(setup, shape, trace, tokens, targets)
+
+
+def attributed(setup: Setup, shapes: Shapes, trace: ovam.Trace, tokens: int, targets: int) -> Result:
+    """One row: so many targets of texts of so many tokens.
+
+    The plain reference takes one text after the other, so that it is measured with one and counted as often as there are.
+    """
+    texts = [random_rows(shapes, tokens, seed, setup.device) for seed in range(targets)]
+    rows, methods = [ovam.Rows(text, (1,)) for text in texts], [ovam.Method()] * targets
+    terms = sum(block.queries.shape[0] * block.heads for block in trace.blocks)
+
+    def reference() -> Tensor:
+        return plain.heatmaps(trace, texts[0])[1] / terms
+
+    def ours() -> list[Tensor]:
+        return target_heatmaps(trace, rows, methods)
+
+    with torch.inference_mode():
+        (plain_bytes, exact), (our_bytes, found) = peak_bytes(reference), peak_bytes(ours)
+        away = float((found[0] - exact).abs().max() / exact.abs().max())
+        pairs = in_turn(reference, ours, setup.times(9), setup.seconds / 4, warm=False, clock=setup.clock)
+    evaluations = len(trace.evaluations)
+    return compared(
+        f"attribute/{shapes.name}/{tokens} tokens/{evaluations} evaluations/{targets} targets",
+        f"heatmaps of {targets} targets of {tokens} tokens, {shapes.name}, {evaluations} evaluations",
+        [(one * targets, other) for one, other in pairs],
+        goal=GOALS.get((shapes.name, tokens)) if targets == 1 else None,
+        relative_error=away,
+        peak_bytes_plain=plain_bytes,
+        peak_bytes=our_bytes,
+        bytes_read=trace.nbytes,
+        operations=2 * tokens * targets * evaluations * shapes.values(),
+        exponentials=tokens * targets * evaluations * shapes.scores(),
+    )
+
+
+def learning(setup: Setup, shapes: Sequence[Shapes] = (BUNDLED, SD15)) -> Iterator[Result]:
+    """An epoch of learning one class beside the plain reference."""
+    for shape, evaluations in product(shapes, EVALUATIONS):
+        trace = random_trace(shape, evaluations, device=setup.device)
+        mask, init = disc(shape, setup.device), random_rows(shape, 2, device=setup.device)
+        target = torch.stack([~mask, mask]).float()
+
+        def ours(trace: ovam.Trace = trace, mask: Tensor = mask, init: Tensor = init) -> Tensor:
+            return ovam.optimize_tokens([(trace, mask.cpu())], init, epochs=EPOCHS, patience=None).embedding
+
+        def reference(trace: ovam.Trace = trace, target: Tensor = target, init: Tensor = init) -> Tensor:
+            for _ in range(EPOCHS):
+                init = plain.epoch(trace, init, target, 100.0)
+            return init
+
+        (plain_bytes, exact), (our_bytes, found) = peak_bytes(reference), peak_bytes(ours)
+        pairs = in_turn(reference, ours, setup.times(9), setup.seconds / 4, warm=False, clock=setup.clock)
+        yield compared(
+            f"learn/{shape.name}/{evaluations} evaluations",
+            f"{EPOCHS} epochs of learning one class, {shape.name}, {evaluations} evaluations",
+            pairs,
+            goal=2.0 if shape is SD15 else None,
+            relative_error=float((found - exact).abs().max() / (exact - init).abs().max()),
+            peak_bytes_plain=plain_bytes,
+            peak_bytes=our_bytes,
+            bytes_read=2 * EPOCHS * trace.nbytes,
+        )
+
+
+def compared(
+    name: str, says: str, pairs: Sequence[tuple[float, float]], goal: float | None = None, **details: float | str
+) -> Result:
+    """A row of the plain reference's time over the library's: of the shortest of both, which other programs delay least."""
+    theirs, ours = min(one for one, _ in pairs), min(other for _, other in pairs)
+    return Result(
+        name=name,
+        says=f"{says}: times as fast as the plain reference",
+        value=theirs / ours,
+        unit="x",
+        least=goal,
+        samples=[one / other for one, other in pairs],
+        details={
+            "seconds_plain": theirs,
+            "seconds": ours,
+            "ratio_of_medians": median([one for one, _ in pairs]) / median([other for _, other in pairs]),
+            "torch_threads": torch.get_num_threads(),
+            **details,
+        },
+    )

@@ -1,0 +1,115 @@
+"""Sums of attention over evaluations and heads, for which the queries are read once (Eq. 3 and 5).
+
+One of three ways computes them: a kernel on a GPU (`fused`), tiles that stay in the processor's cache, or plain operations that
+can be differentiated.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ovam.attention.backends import exact_type, fused_for, multiply, product_type
+from ovam.attention.sigmoids import sigmoid_sum
+
+# Scores held at a time. On a CPU: few enough for its last cache, and memory that is used again needs no new pages; enough that
+# threads seldom wait for each other, which takes long where other programs run.
+_SCORES_AT_A_TIME = {"cpu": 1 << 20}
+_SCORES_ELSEWHERE = 1 << 26
+_LEAST_PIXELS = 64  # of a tile: shorter products are slow
+
+
+def attention_sum(
+    queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
+) -> Float[Tensor, "tokens pixels"]:
+    """Sum over evaluations and heads the softmax over tokens of the scores (Eq. 3); `keys` come scaled.
+
+    Tokens come before pixels because a softmax over a short last dimension is many times slower. For two tokens it is
+    the sigmoid of the difference of their scores, and has a gradient that is written out. In single precision or better.
+    """
+    if keys.shape[1] == 2:
+        second = sigmoid_sum(queries, keys[:, 1] - keys[:, 0])
+        return torch.stack([queries.shape[0] * queries.shape[1] - second, second])
+    if keys.requires_grad and torch.is_grad_enabled():
+        return _differentiable_sum(queries, keys)
+    if fused := fused_for(queries, keys.shape[1]):
+        return fused.attention_sums(queries, keys, [keys.shape[1]])
+    total = _zeros(queries, keys.shape[1])
+    for pixels, scores in tiles(queries, keys):
+        total[:, pixels] += torch.softmax(scores, dim=-2, out=scores).sum(dim=0)
+    return total
+
+
+def text_sums(
+    queries: Float[Tensor, "evaluations heads pixels head_dim"],
+    keys: Float[Tensor, "heads rows head_dim"],
+    lengths: Sequence[int],
+) -> Float[Tensor, "rows pixels"]:
+    """Do as `attention_sum` does for several texts whose keys lie one after the other, each with a softmax of its own."""
+    if fused := fused_for(queries, max(lengths)):
+        return fused.attention_sums(queries, keys, lengths)
+    return torch.cat([attention_sum(queries, text) for text in keys.split(list(lengths), dim=1)])
+
+
+def target_sums(
+    queries: Float[Tensor, "evaluations heads pixels head_dim"],
+    keys: Float[Tensor, "heads rows head_dim"],
+    weights: Float[Tensor, "sums rows"],
+) -> tuple[Float[Tensor, "targets pixels"], Float[Tensor, ""]]:
+    """Sum over evaluations and heads, for each target, the ratio of two weighted sums of the scores' exponentials.
+
+    The first half of `weights` are those of the numerators, the second half of the denominators. Returns the largest
+    denominator, too: it is infinite where an exponential overflowed, and then the sums are wrong.
+    """
+    total = _zeros(queries, len(weights) // 2)
+    largest = total.new_zeros(())
+    for pixels, scores in tiles(queries, keys):
+        wanted, whole = (weights @ scores.exp_()).chunk(2, dim=-2)
+        largest = torch.maximum(largest, whole.amax())
+        total[:, pixels] += wanted.div_(whole).sum(dim=0)
+    return total, largest
+
+
+def tiles(
+    queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
+) -> Iterator[tuple[slice, Float[Tensor, "maps tokens some_pixels"]]]:
+    """Multiply every key with every pixel's query, tile by tile: of some evaluations and pixels, with their pixels' place.
+
+    A tile may be written to. The next one takes its memory.
+    """
+    evaluations, heads, pixels, _ = queries.shape
+    kind, exact = product_type(queries), exact_type(queries)
+    keys = keys.to(kind)
+    steps, width = _tile(evaluations, heads * keys.shape[1], pixels, queries.device.type)
+    memory = torch.empty(steps * heads * keys.shape[1] * width, dtype=exact, device=queries.device)
+    for left in range(0, pixels, width):
+        place = slice(left, min(left + width, pixels))
+        for part in queries[:, :, place].split(steps):
+            shape = (part.shape[0], heads, keys.shape[1], part.shape[2])
+            scores = memory[: shape[0] * shape[1] * shape[2] * shape[3]].view(shape)
+            multiply(keys[None], part.to(kind).transpose(-1, -2), scores)
+            yield place, scores.flatten(0, 1)
+
+
+def _differentiable_sum(queries: Tensor, keys: Tensor) -> Float[Tensor, "tokens pixels"]:
+    """Do as `attention_sum` does, with new memory for each step, from which the gradient is computed."""
+    kind, exact = product_type(queries), exact_type(queries)
+    steps, _ = _tile(queries.shape[0], keys.shape[0] * keys.shape[1], queries.shape[2], queries.device.type)
+    total = _zeros(queries, keys.shape[1])
+    for part in queries.split(steps):
+        scores = (keys.to(kind) @ part.to(kind).transpose(-1, -2)).to(exact)
+        total = total + scores.softmax(dim=-2).sum(dim=(0, 1))
+    return total
+
+
+def _tile(evaluations: int, scores_of_pixel: int, pixels: int, device: str) -> tuple[int, int]:
+    """Return how many evaluations, and how many pixels of them, to take at a time."""
+    most = _SCORES_AT_A_TIME.get(device, _SCORES_ELSEWHERE)
+    if scores_of_pixel * pixels <= most:
+        return min(evaluations, most // (scores_of_pixel * pixels)), pixels
+    return 1, min(pixels, max(most // scores_of_pixel // _LEAST_PIXELS, 1) * _LEAST_PIXELS)
+
+
+def _zeros(queries: Tensor, maps: int) -> Float[Tensor, "maps pixels"]:
+    return torch.zeros(maps, queries.shape[2], dtype=exact_type(queries), device=queries.device)

@@ -1,0 +1,1 @@
+"""Fitting masks to their image's edges with torch, many at a time."""

@@ -1,0 +1,217 @@
+"""A replay: what the UNet was given while an image was generated, from which it computes the queries again."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from ovam.core.selection import Blocks, Grid, Positions, select_blocks, select_positions
+from ovam.errors import TraceFormatError, TraceMismatchError
+from ovam.tracing.binding import Binding, require_bound
+from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.keys import captured, fingerprint, place_of
+from ovam.tracing.model import Pipeline, cross_attentions, plain_unet, self_attentions
+from ovam.tracing.passes import Evaluated, Projected, evaluated
+from ovam.tracing.trace import Half, Trace
+from ovam.tracing.trace_files import parse, sealed, size_of
+
+FORMAT: Final = "ovam-replay/1"
+MEMORY: Final = 2 << 30  # bytes that a pass may take besides the queries, about
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An attention whose queries were to be kept."""
+
+    name: str
+    grid: Grid
+    """(height, width) of the pixels."""
+    to_text: bool
+    """Whether it attends to the text, not to the pixels themselves."""
+    heads: int
+    """How many of its heads were to be kept."""
+    head_indices: tuple[int, ...] | None
+    """Which of them; `None` for all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What a UNet was given while an image was generated: some hundred times smaller than the queries that it computed from it.
+
+    >>> with ovam.capture_replay(pipeline) as replays:
+    ...     image = pipeline("a cat", num_inference_steps=2).images[0]
+    >>> again = ovam.Replay.from_bytes(replays[0].to_bytes())
+    >>> trace = again.trace(pipeline, self_attention=True)
+    >>> again.nbytes < trace.nbytes, len(trace.evaluations)
+    (True, 2)
+    """
+
+    samples: Float[Tensor, "evaluations channels latent_height latent_width"]
+    """The UNet's input as the scheduler scaled it."""
+    timesteps: Shaped[Tensor, " evaluations"]
+    """In the type that the scheduler gave them."""
+    conditions: Mapping[str, Tensor]
+    """All other inputs by name: one row, or one for each evaluation."""
+    witnesses: Float[Tensor, "evaluations predicted latent_width"]
+    """A line of what the UNet predicted; a replay that predicts another computes other queries, too."""
+    layers: tuple[Layer, ...]
+    binding: Binding
+    """What the UNet computed by: weights, adapters, type."""
+    evaluations: tuple[int, ...]
+    """Which UNet evaluations were kept, counted from 0 within the image's own generation."""
+    image_size: tuple[int, int]
+    """(height, width) of the image."""
+    half: Half
+    """Which half of the guidance batch it is."""
+    clip_skip: int | None = None
+    """See `Trace.clip_skip`."""
+    channels_last: bool = False
+    """Whether the samples lay in memory channel by channel: kernels, and so the last bits, go by it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes in bytes."""
+        return sum(tensor.nbytes for tensor in self._tensors().values())
+
+    def trace(
+        self,
+        pipeline: Pipeline,
+        *,
+        blocks: Blocks = "all",
+        evaluations: Positions | slice = "all",
+        self_attention: bool = False,
+        memory: int = MEMORY,
+        between: Callable[[], None] = lambda: None,
+    ) -> Trace:
+        """Compute the image's trace again: the queries of some blocks and evaluations, or of all that were to be kept.
+
+        Evaluations are batched, as many as fit in `memory` bytes by an estimate, and fewer when the device's memory runs out.
+        In a batch of the size of the capture's the queries are bitwise the same; in another they differ as much as kernels of
+        other shapes do (docs/method.md). What the UNet predicts is compared with what it predicted then.
+
+        Args:
+            pipeline: The pipeline of the capture, or one with the same weights, adapters and type.
+            blocks: Cross-attention blocks; the trace has no others.
+            evaluations: Positions among the kept ones; the trace knows of all, but only these can be asked for.
+            self_attention: Compute the self-attentions on the largest grid, too.
+            memory: Bytes.
+            between: Called between two passes.
+
+        Raises `TraceMismatchError`, which says what differs from what; `SelectionError`.
+
+        """
+        unet = plain_unet(pipeline)
+        require_bound(self.binding, unet)
+        positions = select_positions(evaluations, len(self.evaluations), "evaluations")
+        names = set(select_blocks(blocks, {layer.name: layer.grid for layer in self.layers if layer.to_text}))
+        chosen = [layer for layer in self.layers if (layer.name in names if layer.to_text else self_attention)]
+        found = cross_attentions(unet) | self_attentions(unet)
+        if missing := [layer.name for layer in chosen if layer.name not in found]:
+            raise TraceMismatchError(f"the replay has a block {missing[0]!r}, the pipeline's UNet has not")
+        wanted = [
+            each for layer in chosen for each in Projected.of(layer.name, found[layer.name], layer.head_indices, layer.to_text)
+        ]
+        with torch.inference_mode(mode=False), torch.no_grad():
+            given = self._given(positions, place_of(unet))
+            kept = evaluated(unet, given, wanted, memory, between)
+            return self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
+
+    def to_bytes(self) -> bytes:
+        """Write one safetensors file, with a checksum for every tensor."""
+        header = {
+            "format": FORMAT,
+            "layers": [vars(layer) for layer in self.layers],
+            "binding": dict(self.binding),
+            "evaluations": self.evaluations,
+            "image_size": self.image_size,
+            "half": self.half,
+            "clip_skip": self.clip_skip,
+            "channels_last": self.channels_last,
+        }
+        return sealed("replay", header, self._tensors())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Replay":
+        """Read what `to_bytes` wrote, on the CPU. Raises `TraceFormatError`, which names a damaged tensor."""
+        header, tensors = parse(data, "replay")
+        if header.get("format") != FORMAT:
+            raise TraceFormatError(f"the replay's format is {header.get('format')!r}; allowed: {FORMAT!r}")
+        try:
+            replay = cls(
+                samples=tensors.pop("sample"),
+                timesteps=tensors.pop("timestep"),
+                witnesses=tensors.pop("witness"),
+                conditions=tensors,
+                layers=tuple(_layer(entry) for entry in header["layers"]),
+                binding={str(name): str(value) for name, value in header["binding"].items()},
+                evaluations=tuple(int(index) for index in header["evaluations"]),
+                image_size=size_of(header["image_size"]),
+                half=header["half"],
+                clip_skip=None if header["clip_skip"] is None else int(header["clip_skip"]),
+                channels_last=bool(header["channels_last"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TraceFormatError(f"the replay's header lacks or garbles a field: {error!r}") from error
+        replay._require_whole()
+        return replay
+
+    def _tensors(self) -> dict[str, Tensor]:
+        own = {"sample": self.samples, "timestep": self.timesteps, "witness": self.witnesses}
+        return own | dict(self.conditions)
+
+    def _require_whole(self) -> None:
+        """Raise `TraceFormatError` unless the tensors agree with each other."""
+        count = len(self.evaluations)
+        rows = {name: tensor.shape[0] if tensor.ndim else 0 for name, tensor in self._tensors().items()}
+        wrong = [name for name, found in rows.items() if found != count and (found != 1 or name not in self.conditions)]
+        if not count or wrong or self.samples.ndim != 4 or self.witnesses.ndim != 3 or self.half not in get_args(Half):
+            raise TraceFormatError(f"the replay's tensors have {rows} rows for {count} evaluations of half {self.half!r}")
+
+    def _given(self, positions: tuple[int, ...], place: torch.device) -> Evaluated:
+        """Return the inputs of some evaluations on a device."""
+        at = torch.tensor(positions)
+
+        def some(tensor: Tensor) -> Tensor:
+            return (tensor if len(tensor) == 1 < len(self.samples) else tensor[at.to(tensor.device)]).to(place)
+
+        conditions = {name: some(tensor) for name, tensor in self.conditions.items()}
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        samples = some(self.samples).contiguous(memory_format=layout)
+        return Evaluated(samples, some(self.timesteps), conditions, some(self.witnesses))
+
+    def _trace(
+        self, layers: list[Layer], found: Mapping[str, Any], kept: Mapping[Projected, Tensor], positions: tuple[int, ...] | None
+    ) -> Trace:
+        """Join the queries with the projections of the keys."""
+        parts = {(each.name, each.projection): tensor for each, tensor in kept.items()}
+        blocks, pixels = [], []
+        for layer in layers:
+            attention, queries = found[layer.name], parts[layer.name, "queries"]
+            scale = float(attention.scale)
+            if layer.to_text:
+                to_k = captured(attention)
+                blocks.append(
+                    Block(layer.name, layer.grid, scale, queries, to_k, layer.head_indices, fingerprint(to_k), positions)
+                )
+            else:
+                keys = parts[layer.name, "keys"]
+                pixels.append(SelfAttention(layer.name, layer.grid, scale, queries, keys))
+        return Trace(
+            blocks=tuple(blocks),
+            evaluations=self.evaluations,
+            timesteps=tuple(float(step) for step in self.timesteps),
+            latent_size=(self.samples.shape[2], self.samples.shape[3]),
+            image_size=self.image_size,
+            half=self.half,
+            self_attention=tuple(pixels),
+            clip_skip=self.clip_skip,
+        )
+
+
+def _layer(entry: Mapping[str, Any]) -> Layer:
+    chosen = entry["head_indices"]
+    indices = None if chosen is None else tuple(int(head) for head in chosen)
+    return Layer(str(entry["name"]), size_of(entry["grid"]), bool(entry["to_text"]), int(entry["heads"]), indices)

@@ -1,0 +1,536 @@
+"""What the service answers.
+
+Written by `python -m tests.client.schemas`; do not edit.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+
+class Answer(BaseModel):
+    """Base of all answers. Fields that a later service adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+
+class Progress(Answer):
+    """How far a running job is: UNet steps or optimisation epochs."""
+
+    done: int
+    total: int
+    unit: Literal["step", "evaluation", "epoch"] | str
+    loss: float | None = None
+
+
+class BlockInfo(Answer):
+    """A cross-attention block whose queries are kept."""
+
+    name: str
+    grid: tuple[int, int]
+    """(height, width)."""
+    heads: int
+
+
+class Artifact(Answer):
+    """A file of a job."""
+
+    name: str
+    media_type: str
+    size: int
+    """Bytes."""
+    sha256: str
+    url: str
+    """Where to fetch it."""
+
+
+class GeneratedImage(Answer):
+    """One image of a job."""
+
+    index: int
+    seed: int
+    image: Artifact
+    trace_bytes: int
+    """Size of the pixel queries kept of it."""
+
+
+class ImagesResult(Answer):
+    """Images, generated or real, and the settings as they were used."""
+
+    kind: Literal["generate", "image"]
+    model: str
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    evaluations: int
+    """UNet evaluations whose queries are kept."""
+    timesteps: list[float]
+    """The diffusion timestep of each of them."""
+    blocks: list[BlockInfo]
+    self_attention: bool
+    """Whether masks of these images can be refined by self-attention."""
+    images: list[GeneratedImage]
+
+
+class Rle(Answer):
+    """A mask in COCO's compressed run-length encoding."""
+
+    size: tuple[int, int]
+    """(height, width)."""
+    counts: str
+
+
+class SplitMaps(Answer):
+    """A target's heatmaps, part by part."""
+
+    by: Literal["block", "evaluation", "head"] | str
+    parts: list[str]
+    """What the maps along the first axis are of: blocks by name, the others by position."""
+    terms: list[int]
+    """How many attention maps each sums up."""
+    file: Artifact
+    """`.npy` of (parts, height, width), float32. Their mean weighted by `terms` (for reduction `sum`: their sum) is the heatmap
+    before it is resized to the image."""
+
+
+class Region(Answer):
+    """A connected region of a mask."""
+
+    area: int
+    """Pixels."""
+    bbox: tuple[int, int, int, int]
+    """x, y, width, height; zeros if it is empty."""
+    rle: Rle
+    polygons: list[list[float]]
+    """Outlines as x0, y0, x1, y1, ..."""
+
+
+class Segment(Answer):
+    """Where one target is."""
+
+    area: int
+    """Pixels."""
+    bbox: tuple[int, int, int, int]
+    """x, y, width, height; zeros if it is empty."""
+    rle: Rle
+    polygons: list[list[float]]
+    """Outlines as x0, y0, x1, y1, ..."""
+    label: str
+    target: dict[str, Any]
+    method: str
+    """The published method whose settings were taken."""
+    settings: dict[str, Any]
+    """All settings, as used: sent again, they give the same mask."""
+    score: float
+    """How sure the mask is: the mean refined heat inside it as a fraction of the hottest pixel's, 0..1."""
+    leakage: float | None = None
+    """Estimate of how far its heat leaks to the targets that it competes with: 0 told apart, 1 as hot on their places in a map of
+    labels as on its own. Null if it competes with no other target, or one of these places is empty."""
+    heatmap: Artifact
+    heatmap_npy: Artifact
+    refined_npy: Artifact | None = None
+    """What the threshold cuts, where that is not the heatmap itself but stretched, spread or weighted heat."""
+    mask: Artifact
+    overlay: Artifact
+    maps: list[SplitMaps] = []
+    instances: list[Region] | None = None
+
+
+class SemanticMap(Answer):
+    """Labels of all targets in one picture."""
+
+    map: Artifact
+    labels: dict[str, str]
+    """The meaning of each label: 0 the background, 255 ambiguous."""
+    areas: dict[str, int]
+    """Pixels of each label that occurs."""
+
+
+class AttributeResult(Answer):
+    """A segment for every target, in the order of the request."""
+
+    kind: Literal["attribute"] = "attribute"
+    model: str
+    height: int
+    width: int
+    segments: list[Segment]
+    semantic: SemanticMap | None = None
+
+
+class RankedWord(Answer):
+    """How much a place attends to a word."""
+
+    word: str
+    attention: float
+    """Mean attention of the place to the word, 0..1."""
+    fraction: float
+    """Of the attention that all the words get there."""
+    gain: float
+    """Its attention there less its attention in the whole image; the order is by it."""
+    lift: float
+    """Its attention there over its attention in the whole image."""
+
+
+class ProbeResult(Answer):
+    """The words, the best first."""
+
+    kind: Literal["probe"] = "probe"
+    model: str
+    prompt: str
+    """The attribution prompt that was used."""
+    words: list[RankedWord]
+
+
+class OptimizeResult(Answer):
+    """The token that was learned."""
+
+    kind: Literal["optimize"] = "optimize"
+    token: str
+    """Name and version, as they were then."""
+    model: str
+    width: int
+    """Of the embedding."""
+    classes: list[str]
+    epochs: int
+    """Epochs run."""
+    best_epoch: int
+    best_loss: float
+    ended: Literal["epochs", "plateau", "canceled", "diverged"] | str
+    """Why it ended."""
+    example_iou: float
+    """Mean IoU of the token's masks on its own examples."""
+    losses: list[float]
+    curve: Artifact
+    """The loss curve as PNG."""
+    curve_json: Artifact
+    """Loss and learning rate of every epoch."""
+
+
+class ImportResult(Answer):
+    """The tokens that were read from the file."""
+
+    kind: Literal["import"] = "import"
+    model: str
+    width: int
+    tokens: list[str]
+    """Names with versions, as they were then."""
+
+
+class Code(StrEnum):
+    """The codes of every problem a client can meet."""
+
+    UNAUTHENTICATED = "unauthenticated"
+    SCOPE_MISSING = "scope-missing"
+    RATE_LIMITED = "rate-limited"
+    QUEUE_LIMIT_REACHED = "queue-limit-reached"
+    DEVICE_LIMIT_REACHED = "device-limit-reached"
+    STORAGE_LIMIT_REACHED = "storage-limit-reached"
+    INVALID_JSON = "invalid-json"
+    INVALID_REQUEST = "invalid-request"
+    BODY_TOO_LARGE = "body-too-large"
+    BODY_TOO_SLOW = "body-too-slow"
+    NOT_FOUND = "not-found"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    HOST_NOT_ALLOWED = "host-not-allowed"
+    ORIGIN_NOT_ALLOWED = "origin-not-allowed"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    RANGE_NOT_SATISFIABLE = "range-not-satisfiable"
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
+    IDEMPOTENCY_KEY_IN_FLIGHT = "idempotency-key-in-flight"
+    INVALID_ARGUMENT = "invalid-argument"
+    UNKNOWN_MODEL = "unknown-model"
+    UNKNOWN_METHOD = "unknown-method"
+    UNKNOWN_TOKEN = "unknown-token"
+    UNKNOWN_JOB = "unknown-job"
+    UNKNOWN_ARTIFACT = "unknown-artifact"
+    JOB_EXPIRED = "job-expired"
+    JOB_NOT_FINISHED = "job-not-finished"
+    JOB_NOT_SUCCESSFUL = "job-not-successful"
+    JOB_FINISHED = "job-finished"
+    WRONG_JOB_KIND = "wrong-job-kind"
+    IMAGE_INDEX_OUT_OF_RANGE = "image-index-out-of-range"
+    UNKNOWN_SCHEDULER = "unknown-scheduler"
+    UNKNOWN_CLASS = "unknown-class"
+    TOKEN_EXISTS = "token-exists"
+    TOKEN_OF_OTHER_MODEL = "token-of-other-model"
+    EXAMPLES_OF_OTHER_MODELS = "examples-of-other-models"
+    WORD_NOT_IN_PROMPT = "word-not-in-prompt"
+    PROMPT_TOO_LONG = "prompt-too-long"
+    SIZE_NOT_DIVISIBLE = "size-not-divisible"
+    SIZE_TOO_LARGE = "size-too-large"
+    TOO_MANY_STEPS = "too-many-steps"
+    TOO_MANY_IMAGES = "too-many-images"
+    MASK_NOT_AN_IMAGE = "mask-not-an-image"
+    MASK_UNREADABLE = "mask-unreadable"
+    MASK_EMPTY = "mask-empty"
+    MASK_FULL = "mask-full"
+    MASK_UNUSABLE = "mask-unusable"
+    SELECTION_INVALID = "selection-invalid"
+    SETTINGS_CONTRADICT = "settings-contradict"
+    NO_SELF_ATTENTION = "no-self-attention"
+    EMBEDDING_OF_OTHER_WIDTH = "embedding-of-other-width"
+    EMBEDDING_NOT_FINITE = "embedding-not-finite"
+    OPTIMIZATION_FAILED = "optimization-failed"
+    REGION_OUTSIDE_IMAGE = "region-outside-image"
+    IMAGE_UNREADABLE = "image-unreadable"
+    IMAGE_TOO_LARGE = "image-too-large"
+    IMAGE_UNSUPPORTED = "image-unsupported"
+    TOKEN_FILE_UNREADABLE = "token-file-unreadable"
+    TOKEN_FILE_UNSAFE = "token-file-unsafe"
+    QUEUE_FULL = "queue-full"
+    GATEWAY_BUSY = "gateway-busy"
+    NO_WORKER = "no-worker"
+    REDIS_UNAVAILABLE = "redis-unavailable"
+    STORE_UNAVAILABLE = "store-unavailable"
+    WORKER_DIED = "worker-died"
+    OUT_OF_MEMORY = "out-of-memory"
+    PACKAGE_MISSING = "package-missing"
+    MODEL_FAILED_TO_LOAD = "model-failed-to-load"
+    MODEL_UNSUPPORTED = "model-unsupported"
+    MODEL_COMPILED = "model-compiled"
+    CAPTURE_FAILED = "capture-failed"
+    TRACE_UNREADABLE = "trace-unreadable"
+    TRACE_MISMATCH = "trace-mismatch"
+    INTERNAL_ERROR = "internal-error"
+
+
+class Failure(Answer):
+    """Why a job failed, as kept in its record."""
+
+    code: Code | str
+    detail: str
+    field: str | None = None
+    value: JsonValue = None
+
+
+class JobRecord(Answer):
+    """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something."""
+
+    id: str
+    tenant: str = ""
+    """Whose it is; empty without API keys."""
+    kind: Literal["generate", "image", "attribute", "probe", "optimize", "import"] | str
+    state: State | str
+    request: dict[str, Any] | None
+    """What is done: the request with everything filled in that it left open. `null` when it is larger than 64 KiB, as with many
+    masks or a token's file: it is then kept in the artifact store, for as long as the job's files."""
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime
+    attempt: int = 0
+    """How many workers have taken it."""
+    deaths: int = 0
+    """How many of them died while it was on their device."""
+    claimed: bool = False
+    """Whether a worker has taken it; a job that waits for its worker's device is still `queued`."""
+    cancel_requested: bool = False
+    progress: Progress | None = None
+    result: ImagesResult | AttributeResult | ProbeResult | OptimizeResult | ImportResult | dict[str, Any] | None = None
+    error: Failure | None = None
+
+
+class JobSummary(Answer):
+    """A job without its request and its result."""
+
+    id: str
+    kind: Literal["generate", "image", "attribute", "probe", "optimize", "import"] | str
+    state: State | str
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime
+    attempt: int
+    progress: Progress | None = None
+    error: Failure | None = None
+
+
+class JobList(Answer):
+    """A page of jobs, newest first. With `kind` or `state` it may have fewer than `limit` although there is a `next` one."""
+
+    jobs: list[JobSummary]
+    next: str | None
+    """`cursor` of the next page; null on the last"""
+
+
+class TokenExample(Answer):
+    """Where a token was learned."""
+
+    job_id: str
+    image: int
+
+
+class TokenListing(Answer):
+    """The newest version of a name."""
+
+    id: str
+    """The same for ever, whatever the token is called."""
+    model: str
+    width: int
+    classes: list[str]
+    """What its rows stand for; a row of their own for the background comes before them."""
+    origin: Literal["optimize", "import"] | str
+    examples: list[TokenExample] = []
+    settings: dict[str, Any] = {}
+    """How it was learned, as the request can say it again."""
+    epochs: int | None = None
+    best_epoch: int | None = None
+    best_loss: float | None = None
+    example_iou: float | None = None
+    """Mean IoU of the token's masks on its own examples."""
+    job_id: str
+    created_at: datetime
+    name: str
+    version: int
+    versions: int
+    """How many versions the name has."""
+
+
+class TokenList(Answer):
+    """A page of learned tokens: the newest version of every name."""
+
+    tokens: list[TokenListing]
+    next: str | None
+    """`cursor` of the next page; null on the last"""
+
+
+class TokenCard(Answer):
+    """A version of a token: class rows with their own background row, valid together only."""
+
+    id: str
+    """The same for ever, whatever the token is called."""
+    model: str
+    width: int
+    classes: list[str]
+    """What its rows stand for; a row of their own for the background comes before them."""
+    origin: Literal["optimize", "import"] | str
+    examples: list[TokenExample] = []
+    settings: dict[str, Any] = {}
+    """How it was learned, as the request can say it again."""
+    epochs: int | None = None
+    best_epoch: int | None = None
+    best_loss: float | None = None
+    example_iou: float | None = None
+    """Mean IoU of the token's masks on its own examples."""
+    job_id: str
+    created_at: datetime
+    name: str
+    version: int
+
+
+class VersionList(Answer):
+    """Every version of a token, the newest first."""
+
+    versions: list[TokenCard]
+
+
+class BestMethod(Answer):
+    """A method and what is changed of its settings."""
+
+    method: Literal["ovam", "daam", "attn2mask"] | str = "ovam"
+    settings: dict[str, Any] = {}
+
+
+class ModelCard(Answer):
+    """A model that workers serve, with what is needed to check a request for it."""
+
+    name: str
+    source: str
+    """Hub id or path."""
+    family: Literal["sd1", "sd2", "sdxl"] | str
+    text_width: int
+    """Width of a token's embedding."""
+    max_tokens: int
+    """Tokens of a prompt, start and end marks included."""
+    default_height: int
+    default_width: int
+    size_multiple: int
+    """Height and width are multiples of it."""
+    default_guidance_scale: float
+    default_scheduler: str = ""
+    schedulers: list[str] = []
+    """Diffusers classes that `scheduler` of a generation may name."""
+    guidance_embedded: bool = False
+    """Whether the UNet takes the guidance scale as an input and has no unconditional branch."""
+    blocks: list[BlockInfo] = []
+    """Its cross-attentions, as they are at its default size."""
+    default_self_attention: bool = False
+    """Whether self-attention is kept when a request does not say."""
+    word_defaults: BestMethod = BestMethod()
+    """How words are looked for when a request names no method."""
+    token_defaults: BestMethod = BestMethod()
+    """How learned tokens are looked for when a request names no method."""
+    default: bool = False
+
+
+class ModelList(Answer):
+    """The models that are served."""
+
+    models: list[ModelCard]
+
+
+class MethodCard(Answer):
+    """A published method: its settings for words and for learned tokens."""
+
+    name: str
+    source: str
+    """Where it was published."""
+    words: dict[str, Any]
+    tokens: dict[str, Any]
+
+
+class MethodList(Answer):
+    """The published methods."""
+
+    methods: list[MethodCard]
+
+
+class FieldError(Answer):
+    """One field that is wrong: where, why, and what was there."""
+
+    field: str
+    """path of the field, e.g. `targets.0.word`"""
+    detail: str
+    value: JsonValue = None
+
+
+class Problem(Answer):
+    """An RFC 9457 problem. Branch on `code`; read `detail`."""
+
+    type: str
+    """where the code is explained: /problems/{code}"""
+    title: str
+    status: int
+    detail: str
+    code: Code | str
+    instance: str | None = None
+    """the path of the request"""
+    errors: list[FieldError] = []
+    message: str | None = None
+    """`detail` as OpenAI's clients look for it; at their address alone"""
+    param: str | None = None
+    """the first field at fault, likewise"""
+
+
+class Readiness(Answer):
+    """Whether jobs can be taken and run, and what is missing."""
+
+    status: Literal["ready", "not ready"] | str
+    checks: dict[str, str]

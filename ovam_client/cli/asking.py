@@ -1,0 +1,93 @@
+"""`ovam attribute`: where things are in an image."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ovam_client.cli.making import given
+from ovam_client.cli.session import AsJson, JobId, Out, completing, note, printed, service, slug, token_names, waited, write
+from ovam_client.sync import Client, Segment
+
+VERSION = re.compile(r"[a-z0-9][a-z0-9._-]*@[1-9]\d*")
+FILES = ("mask", "heatmap", "heatmap_npy", "overlay")
+Token = Annotated[list[str] | None, typer.Option(help="A learned token.", autocompletion=completing(token_names))]
+
+
+def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    job: JobId,
+    targets: Annotated[list[str] | None, typer.Argument(help="Words, in the prompt or not; `name@version` is a token.")] = None,
+    out: Out = None,
+    token: Token = None,
+    image: Annotated[int, typer.Option(help="Which image of the job.")] = 0,
+    prompt: Annotated[str | None, typer.Option(help="A sentence with the words; each has its own without it.")] = None,
+    method: Annotated[str | None, typer.Option(help="ovam, daam or attn2mask; the model's best settings without it.")] = None,
+    tau: Annotated[float | None, typer.Option(help="Inside is what reaches this share of the hottest pixel.")] = None,
+    settings: Annotated[str | None, typer.Option(help="Further settings, as JSON.")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="A word that competes and gets no mask.")] = None,
+    *,
+    together: Annotated[bool, typer.Option("--together", help="The targets compete for each pixel.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find words and learned tokens in an image. Prints a line for each; `--out` is a folder for their files."""
+    wanted = [target(each, prompt) for each in targets or ()] + [{"token": name} for name in token or ()]
+    if not wanted:
+        raise typer.BadParameter("name a word, or a --token", param_hint="TARGETS")
+    changes = changed(settings, tau)
+    options = given(
+        method=method,
+        settings=changes or None,
+        softmax="together" if together or against else None,
+        distractors=against or None,
+    )
+    with service() as client:
+        answer = waited(client.attribute(job, *wanted, image=image, **options), "attribute")
+        segments: list[Segment] = answer.segments
+        if out is not None:
+            save(client, segments, out)
+        if as_json:
+            printed(answer.record)
+        else:
+            for segment in segments:
+                typer.echo(line(segment))
+
+
+def target(word: str, prompt: str | None) -> Any:  # noqa: ANN401  # a target
+    """A target of the command line."""
+    if VERSION.fullmatch(word):
+        return {"token": word}
+    return given(word=word, prompt=prompt)
+
+
+def changed(settings: str | None, tau: float | None) -> dict[str, Any]:
+    """The settings that are changed."""
+    try:
+        found = json.loads(settings) if settings else {}
+    except ValueError as error:
+        raise typer.BadParameter(f"it is no JSON: {error}", param_hint="--settings") from error
+    if not isinstance(found, dict):
+        raise typer.BadParameter('it is no object; allowed: {"crf": null}, for example', param_hint="--settings")
+    if tau is not None and "threshold" in found:
+        raise typer.BadParameter("--settings has a threshold, too", param_hint="--tau")
+    return found | ({} if tau is None else {"threshold": {"kind": "share", "tau": tau}})
+
+
+def save(client: Client, segments: list[Segment], folder: Path) -> None:
+    """Write the files of segments."""
+    taken: set[str] = set()
+    for segment in segments:
+        name = slug(segment.label, taken)
+        for kind in FILES:
+            file = getattr(segment.data, kind)
+            write(folder / f"{name}-{kind.removesuffix('_npy')}{Path(file.name).suffix}", client.download(file))
+    if not segments:
+        note("there is nothing to write")
+
+
+def line(segment: Segment) -> str:
+    """A segment in a line."""
+    x, y, width, height = segment.bbox
+    leakage = "" if segment.leakage is None else f"\tleakage {segment.leakage:.2f}"
+    return f"{segment.label}\tscore {segment.score:.2f}\tarea {segment.area}\tbox {x},{y},{width},{height}{leakage}"

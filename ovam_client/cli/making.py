@@ -1,0 +1,92 @@
+"""`ovam generate` and `ovam image`: images whose attention is kept."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ovam_client.cli.session import AsJson, Out, note, numbered, printed, service, waited, write
+from ovam_client.sync import Client, Job
+
+Model = Annotated[str | None, typer.Option(help="A model's name; the service's default without it.")]
+Side = Annotated[int | None, typer.Option(help="Pixels; the model's own size without it.")]
+SelfAttention = Annotated[bool | None, typer.Option(help="Keep what refinement needs; as the model does without it.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and leave; see `ovam jobs wait`.")]
+
+
+def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
+    prompt: Annotated[str, typer.Argument(help="What to generate.")],
+    out: Out = None,
+    seed: Annotated[int | None, typer.Option(help="Image k has seed + k; random without it.")] = None,
+    images: Annotated[int | None, typer.Option("--images", "-n", help="How many images.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the scheduler.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What to avoid.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="A diffusers class.")] = None,
+    model: Model = None,
+    height: Side = None,
+    width: Side = None,
+    *,
+    self_attention: SelfAttention = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Generate images and keep their attention. Prints the job's id, which `ovam attribute` asks."""
+    options = given(
+        seed=seed,
+        num_images=images,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        negative_prompt=negative,
+        scheduler=scheduler,
+        model=model,
+        height=height,
+        width=width,
+        capture=captured(self_attention),
+    )
+    with service() as client:
+        finish(client, client.generate(prompt, **options), "generate", out, no_wait=no_wait, as_json=as_json)
+
+
+def image(  # noqa: PLR0913  # each is an option of the command
+    picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP.", exists=True, dir_okay=False, readable=True)],
+    out: Out = None,
+    prompt: Annotated[str | None, typer.Option(help="A caption of the image.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
+    model: Model = None,
+    height: Side = None,
+    width: Side = None,
+    *,
+    self_attention: SelfAttention = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let the model look at a real image and keep its attention. Prints the job's id, which `ovam attribute` asks."""
+    options = given(prompt=prompt, seed=seed, model=model, height=height, width=width, capture=captured(self_attention))
+    with service() as client:
+        finish(client, client.images.upload(picture, **options), "look", out, no_wait=no_wait, as_json=as_json)
+
+
+def given(**options: Any) -> Any:  # noqa: ANN401  # options of requests
+    """The options that are given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def captured(self_attention: bool | None) -> dict[str, bool] | None:  # noqa: FBT001  # an option as it comes
+    """What is kept of the attention, if that is said."""
+    return None if self_attention is None else {"self_attention": self_attention}
+
+
+def finish(client: Client, job: Job[Any], title: str, out: Path | None, *, no_wait: bool, as_json: bool) -> None:
+    """Wait for images and write them."""
+    if not no_wait:
+        waited(job, title)
+        files = [each.image for each in job.result.images]
+        for path, file in zip(numbered(out, len(files)) if out else [], files, strict=False):
+            write(path, client.download(file))
+    elif out is not None:
+        note(f"--out has no effect with --no-wait; later: ovam jobs download {job.id} --out {out.parent}")
+    if as_json:
+        printed(job.record)
+    else:
+        typer.echo(job.id)

@@ -1,0 +1,153 @@
+"""What carries out the steps of flows over HTTP: one driver that blocks, one that awaits."""
+
+import asyncio
+import os
+import time
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx2
+
+from ovam_client.errors import OvamServiceError
+from ovam_client.flows import Call, Flow, Listen, NextLine, Pause, Step
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+URL, KEY = "OVAM_URL", "OVAM_API_KEY"
+DEFAULT_URL = "http://127.0.0.1:8000"
+T = TypeVar("T")
+
+
+class AddressError(OvamServiceError, ValueError):
+    """The address or the key of a service cannot be used; the message says which, and what is allowed."""
+
+    code = "bad-address"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service is, and as whom it is asked."""
+
+    url: str
+    key: str | None
+    timeout: float
+    """Seconds without an answer that are an error."""
+
+    @staticmethod
+    def of(url: str | None, key: str | None, timeout: float) -> "Address":
+        """The address that is given, else that of OVAM_URL and OVAM_API_KEY. Raises AddressError."""
+        url = (url or os.environ.get(URL) or DEFAULT_URL).rstrip("/")
+        key = os.environ.get(KEY) if key is None else key
+        try:
+            parsed = httpx2.URL(url)
+        except httpx2.InvalidURL as error:
+            raise AddressError(f"the service's address is {url!r}: {error}") from error
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise AddressError(f"the service's address is {url!r}; allowed: http://host:port or https://host, see {URL}")
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            raise AddressError(f"the API key has characters that no key has; see {KEY}")
+        return Address(url, key or None, timeout)
+
+    def options(self, version: str) -> dict[str, Any]:
+        """What an HTTP client is made with."""
+        headers = {"User-Agent": f"ovam-client/{version}"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        return {"base_url": self.url, "headers": headers, "timeout": self.timeout}
+
+    def __repr__(self) -> str:
+        """The address without the key."""
+        return f"Address({self.url!r})"
+
+
+def request_of(step: Call) -> dict[str, Any]:
+    """The arguments of a request."""
+    body = {} if step.json is None else {"json": step.json}
+    return {"method": step.method, "url": step.path, "params": dict(step.params), "headers": dict(step.headers), **body}
+
+
+def stream_of(step: Listen, timeout: float) -> dict[str, Any]:
+    """The arguments of a request for a stream."""
+    return {"method": "GET", "url": step.path, "headers": step.headers, "timeout": httpx2.Timeout(timeout, read=step.silence)}
+
+
+class Driver:
+    """Carries out steps one after the other."""
+
+    def __init__(self, address: Address, version: str) -> None:
+        self.timeout = address.timeout
+        self.http = httpx2.Client(**address.options(version))
+
+    def run(self, flow: Flow[T]) -> T:
+        """Carry out a flow. Whatever happens during a step is told to the flow, which may ask for more before it ends."""
+        outcome, failure = None, None
+        lines: Iterator[str] = iter(())
+        with ExitStack() as stream:
+            while True:
+                try:
+                    step: Step = flow.send(outcome) if failure is None else flow.throw(failure)
+                except StopIteration as end:
+                    return end.value
+                outcome = failure = None
+                try:
+                    match step:
+                        case Call():
+                            outcome = self.http.request(**request_of(step))
+                        case Listen():
+                            stream.close()
+                            outcome = stream.enter_context(self.http.stream(**stream_of(step, self.timeout)))
+                            lines = outcome.iter_lines()
+                            if not outcome.is_success:
+                                outcome.read()
+                        case NextLine():
+                            outcome = next(lines, None)
+                        case Pause():
+                            time.sleep(step.seconds)
+                except BaseException as error:  # noqa: BLE001  # also Ctrl-C, after which a flow may cancel its job
+                    failure = error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.http.close()
+
+
+class AsyncDriver:
+    """Awaits steps."""
+
+    def __init__(self, address: Address, version: str) -> None:
+        self.timeout = address.timeout
+        self.http = httpx2.AsyncClient(**address.options(version))
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Carry out a flow. Whatever happens during a step is told to the flow, which may ask for more before it ends."""
+        outcome, failure = None, None
+        lines: AsyncIterator[str] | None = None
+        async with AsyncExitStack() as stream:
+            while True:
+                try:
+                    step: Step = flow.send(outcome) if failure is None else flow.throw(failure)
+                except StopIteration as end:
+                    return end.value
+                outcome = failure = None
+                try:
+                    match step:
+                        case Call():
+                            outcome = await self.http.request(**request_of(step))
+                        case Listen():
+                            await stream.aclose()
+                            outcome = await stream.enter_async_context(self.http.stream(**stream_of(step, self.timeout)))
+                            lines = outcome.aiter_lines()
+                            if not outcome.is_success:
+                                await outcome.aread()
+                        case NextLine():
+                            outcome = await anext(lines, None) if lines is not None else None
+                        case Pause():
+                            await asyncio.sleep(step.seconds)
+                except BaseException as error:  # noqa: BLE001  # also a cancelled task, after which a flow may cancel its job
+                    failure = error
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.http.aclose()

@@ -1,0 +1,276 @@
+"""The client for programs that do not await.
+
+Written from `aio.py` by `python -m tests.client.sync`; do not edit.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Self, TypeVar, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ovam_client import answers, flows, pictures
+from ovam_client.drivers import Address, Driver
+from ovam_client.flows import Call, Patience
+from ovam_client.inputs import Example, JobLike, TargetLike, attribution, escaped, file_path, id_of, lesson
+from ovam_client.pictures import PictureLike, file_of
+from ovam_client.requests import (
+    AttributeOptions,
+    GenerateOptions,
+    ImageOptions,
+    ImportOptions,
+    LearnOptions,
+    ProbeOptions,
+)
+from ovam_client.version import __version__
+from ovam_client.views import JobView, SegmentView
+
+SHORT = 10  # seconds that the answer of a question may take before the job's events are followed
+R = TypeVar("R")
+Progress = Callable[[answers.Progress], object]
+
+
+class Client:
+    """A client of an OVAM service.
+
+    `url` is its address, by default that of OVAM_URL, else http://127.0.0.1:8000. `key` is an API key, by default that of
+    OVAM_API_KEY. `timeout` (seconds) is for one answer, `patience` for how long requests are repeated that may succeed later.
+    Raises AddressError for an address or a key that cannot be one; every method raises OvamServiceErrors.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, key: str | None = None, timeout: float = 30.0, patience: Patience | None = None
+    ) -> None:
+        self.address = Address.of(url, key, timeout)
+        self.patience = patience or Patience()
+        self.driver = Driver(self.address, __version__)
+        self.jobs = Jobs(self)
+        self.images = Images(self)
+        self.tokens = Tokens(self)
+
+    def __enter__(self) -> Self:
+        """Leave the block to close the client."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.driver.close()
+
+    def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> "Job[answers.ImagesResult]":
+        """Generate images and keep their attention, so that you can ask later where things are in them."""
+        return self.submit("generate", {"prompt": prompt, **options})
+
+    def attribute(
+        self, job: JobLike, *targets: TargetLike, image: int = 0, **options: Unpack[AttributeOptions]
+    ) -> "Job[answers.AttributeResult]":
+        """Ask where targets are in an image of a job. `job.attribute(...)` does the same and waits for the segments."""
+        return self.submit("attribute", attribution(job, targets, image, options), wait=SHORT)
+
+    def probe(self, job: JobLike, **options: Unpack[ProbeOptions]) -> "Job[answers.ProbeResult]":
+        """Ask to which words a `point` or a `box` of an image attends."""
+        return self.submit(f"jobs/{escaped(id_of(job))}/probe", options, wait=SHORT)
+
+    def learn(
+        self, name: str, *examples: Example, classes: Sequence[str] | None = None, **options: Unpack[LearnOptions]
+    ) -> "Job[answers.OptimizeResult]":
+        """Learn a token from annotated images. Its classes are by default those of the masks, else its name alone."""
+        return self.submit("optimize", lesson(name, examples, classes, options))
+
+    def models(self) -> list[answers.ModelCard]:
+        """The models that are served, with what a request for each must keep to."""
+        return (self.driver.run(flows.parsed(answers.ModelList, Call("GET", "/v1/models"), self.patience))).models
+
+    def methods(self) -> list[answers.MethodCard]:
+        """The published methods with all their settings."""
+        return (self.driver.run(flows.parsed(answers.MethodList, Call("GET", "/v1/methods"), self.patience))).methods
+
+    def submit(self, operation: str, body: Mapping[str, Any], *, wait: int = 0, key: str | None = None) -> "Job[Any]":
+        """File a job of any kind: `operation` is the path after `/v1/`, `body` the request's JSON.
+
+        Waits up to `wait` seconds for its end. `key` is an idempotency key: the same key and body give the same job.
+        """
+        return Job(self, self.driver.run(flows.submitted(operation, body, self.patience, wait=wait, key=key)))
+
+    def download(self, file: answers.Artifact) -> bytes:
+        """The bytes of a file."""
+        return (self.driver.run(flows.answered(Call("GET", file_path(file.url)), self.patience))).content
+
+    def picture(self, file: answers.Artifact) -> Image.Image:
+        """A file that is a picture."""
+        return pictures.opened(self.download(file))
+
+    def array(self, file: answers.Artifact) -> NDArray[np.float32]:
+        """A file that is an array (`.npy`)."""
+        return pictures.array_of(self.download(file))
+
+    def __repr__(self) -> str:
+        """The address."""
+        return f"{type(self).__name__}({self.address.url!r})"
+
+
+class Job(JobView[R], Generic[R]):
+    """A job: what the service said of it last, and what can be asked of it. Methods that ask bring it up to date."""
+
+    def __init__(self, client: Client, record: answers.JobRecord) -> None:
+        self.client = client
+        self.record = record
+
+    def refresh(self) -> Self:
+        """Ask how the job stands."""
+        self.record = self.client.driver.run(flows.fetched(self.id, self.client.patience))
+        return self
+
+    def wait(self, progress: Progress | None = None, *, timeout: float | None = None, cancel: bool = True) -> Self:
+        """Wait for the job's end, and return it. `progress` is called with every step or epoch that is reported.
+
+        When the wait is interrupted (Ctrl-C, a task that is cancelled), the job is canceled, unless `cancel` is false. Raises
+        JobFailedError, JobCanceledError or JobExpiredError, and WaitTimeoutError after `timeout` seconds.
+        """
+        flow = flows.waited(self.record, self.client.patience, progress, timeout, cancel=cancel)
+        self.record = self.client.driver.run(flow)
+        return self
+
+    def cancel(self) -> Self:
+        """Stop the job: at once while it waits, at its next step while it runs. One that learns keeps its best token so far."""
+        self.record = self.client.driver.run(flows.canceled(self.id, self.client.patience))
+        return self
+
+    def delete(self) -> None:
+        """Delete the job with its files."""
+        self.client.driver.run(flows.answered(Call("DELETE", f"/v1/jobs/{self.id}"), self.client.patience))
+
+    def attribute(self, *targets: TargetLike, image: int = 0, **options: Unpack[AttributeOptions]) -> "list[Segment]":
+        """Find targets in an image of this job, once it has ended: words, learned tokens, or targets with options.
+
+        `client.attribute` returns the job instead, whose result has the semantic map, too.
+        """
+        self.wait()
+        job = self.client.attribute(self, *targets, image=image, **options)
+        return (job.wait()).segments
+
+    def probe(self, **options: Unpack[ProbeOptions]) -> list[answers.RankedWord]:
+        """Rank words by how much a `point` or a `box` of an image of this job attends to them, once it has ended."""
+        self.wait()
+        return ((self.client.probe(self, **options)).wait()).result.words
+
+    def image(self, index: int = 0) -> Image.Image:
+        """An image of a job that has images. Raises IndexError."""
+        result: Any = self.result
+        return self.client.picture(result.images[index].image)
+
+    @property
+    def segments(self) -> "list[Segment]":
+        """The segments of an attribute job, in the order of the targets."""
+        result: Any = self.result
+        return [Segment(self.client, each) for each in result.segments]
+
+
+class Segment(SegmentView):
+    """Where one target is: its mask came with the answer, heatmap and overlay are downloaded when they are asked for."""
+
+    def __init__(self, client: Client, data: answers.Segment) -> None:
+        self.client = client
+        self.data = data
+
+    def heatmap(self) -> NDArray[np.float32]:
+        """The mean attention to the target, (height, width)."""
+        return self.client.array(self.data.heatmap_npy)
+
+    def refined(self) -> NDArray[np.float32]:
+        """What the threshold cuts, (height, width): the heatmap, or what refinement and stretching made of it."""
+        return self.client.array(self.data.refined_npy or self.data.heatmap_npy)
+
+    def overlay(self) -> Image.Image:
+        """A picture of the image with heatmap and mask."""
+        return self.client.picture(self.data.overlay)
+
+
+class Images:
+    """Real images: `client.images`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def upload(self, picture: PictureLike, **options: Unpack[ImageOptions]) -> Job[answers.ImagesResult]:
+        """Let the model look at a real image, given as a path, bytes, a PIL image or an array, and keep its attention."""
+        return self.client.submit("images", {"image": file_of(picture), **options})
+
+
+class Jobs:
+    """Jobs: `client.jobs`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def get(self, job_id: str) -> Job[Any]:
+        """A job by its id."""
+        return Job(self.client, self.client.driver.run(flows.fetched(job_id, self.client.patience)))
+
+    def list(self, *, kind: str | None = None, state: str | None = None) -> Iterator[answers.JobSummary]:
+        """All jobs, newest first, page by page as they are read."""
+        wanted = {name: value for name, value in (("kind", kind), ("state", state)) if value is not None}
+        cursor: dict[str, str] = {}
+        while True:
+            call = Call("GET", "/v1/jobs", params={"limit": 100, **wanted, **cursor})
+            page = self.client.driver.run(flows.parsed(answers.JobList, call, self.client.patience))
+            yield from page.jobs
+            if page.next is None:
+                return
+            cursor = {"cursor": page.next}
+
+
+class Tokens:
+    """Learned tokens: `client.tokens`. A reference is `name@version`, or `name` for the newest version."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def list(self) -> Iterator[answers.TokenListing]:
+        """All tokens by name, the newest version of each."""
+        cursor: dict[str, str] = {}
+        while True:
+            call = Call("GET", "/v1/tokens", params={"limit": 100, **cursor})
+            page = self.client.driver.run(flows.parsed(answers.TokenList, call, self.client.patience))
+            yield from page.tokens
+            if page.next is None:
+                return
+            cursor = {"cursor": page.next}
+
+    def get(self, reference: str) -> answers.TokenCard:
+        """A token: its model, where it was learned, and how well."""
+        return self._card(Call("GET", f"/v1/tokens/{escaped(reference)}"))
+
+    def versions(self, name: str) -> Sequence[answers.TokenCard]:
+        """The versions of a name, newest first."""
+        call = Call("GET", f"/v1/tokens/{escaped(name)}/versions")
+        return (self.client.driver.run(flows.parsed(answers.VersionList, call, self.client.patience))).versions
+
+    def rename(self, name: str, to: str) -> answers.TokenCard:
+        """Give a token another name; its versions keep their numbers."""
+        return self._card(Call("PATCH", f"/v1/tokens/{escaped(name)}", json={"name": to}, repeatable=False))
+
+    def delete(self, reference: str) -> None:
+        """Delete a version, or all versions of a bare name."""
+        self.client.driver.run(flows.answered(Call("DELETE", f"/v1/tokens/{escaped(reference)}"), self.client.patience))
+
+    def download(self, reference: str, format: str = "safetensors") -> bytes:  # noqa: A002  # the API's name
+        """A token's file: `safetensors`, `textual-inversion` or `npy`."""
+        call = Call("GET", f"/v1/tokens/{escaped(reference)}/file", params={"format": format})
+        return (self.client.driver.run(flows.answered(call, self.client.patience))).content
+
+    def upload(
+        self,
+        file: str | bytes,
+        format: str = "safetensors",  # noqa: A002  # the API's name
+        **options: Unpack[ImportOptions],
+    ) -> Job[answers.ImportResult]:
+        """Import tokens from a file, given as its path or its bytes."""
+        return self.client.submit("tokens", {"file": file_of(file), "format": format, **options})
+
+    def _card(self, call: Call) -> answers.TokenCard:
+        return self.client.driver.run(flows.parsed(answers.TokenCard, call, self.client.patience))

@@ -1,0 +1,1 @@
+"""The service in the shapes that other programs expect."""

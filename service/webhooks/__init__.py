@@ -1,0 +1,1 @@
+"""Webhooks: clients are told of their jobs by requests of ours."""

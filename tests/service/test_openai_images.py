@@ -1,0 +1,129 @@
+"""OpenAI's own client asks for images."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+
+import httpx2
+import openai
+import pytest
+
+from contracts.schema.errors import Code, Failure
+from contracts.schema.jobs import State
+from service.integrations import openai_images
+from tests.service.in_test_worker import IMAGE, InTestWorker
+from tests.service.serving import Json, Traces, assert_problem
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+@pytest.fixture
+async def theirs(online: httpx2.AsyncClient) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{online.base_url}/v1", api_key="none") as client:
+        yield client
+
+
+async def next_job(worker: InTestWorker) -> str:
+    """The id of the job that waits."""
+    while True:
+        records, _ = await worker.ledger.newest(None, 1)
+        if records and records[0].state is State.QUEUED:
+            return records[0].id
+        await asyncio.sleep(0.02)
+
+
+async def test_images_come_as_bytes_with_the_job_s_id(theirs: openai.AsyncOpenAI, worker: InTestWorker) -> None:
+    asking = asyncio.create_task(
+        theirs.images.generate(prompt="a red car", n=2, size="48x64", response_format="b64_json", extra_body={"seed": 3})  # type: ignore[no-matching-overload]
+    )
+    job = await next_job(worker)
+    await worker.end(job)
+    answer = await asking
+    assert [base64.b64decode(image.b64_json or "") for image in answer.data or []] == [IMAGE, IMAGE]
+    assert (answer.model_extra or {})["ovam"] == {"job_id": job, "seeds": [3, 4]}
+    assert answer.size == "48x64"
+    record = await worker.ledger.get(job)
+    assert record.request is not None
+    assert (record.request.kind, record.request.height, record.request.width) == ("generate", 64, 48)  # type: ignore[missing-attribute]
+
+
+async def test_images_come_as_addresses_that_lead_to_them(
+    theirs: openai.AsyncOpenAI, worker: InTestWorker, online: httpx2.AsyncClient
+) -> None:
+    asking = asyncio.create_task(theirs.images.generate(prompt="a red car"))
+    await worker.end(await next_job(worker))
+    (image,) = (await asking).data or []
+    assert image.url is not None
+    assert image.url.startswith(str(online.base_url))
+    assert (await online.get(image.url)).content == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "field"),
+    [
+        ({"size": "50x64"}, "size-not-divisible", "size"),
+        ({"size": "big"}, "invalid-request", "size"),
+        ({"n": 9}, "too-many-images", "n"),
+        ({"model": "dall-e-3"}, "unknown-model", "model"),
+        ({"stream": True}, "invalid-request", "stream"),
+        ({"style": "vivid"}, "invalid-request", "style"),
+        ({"quality": "hd"}, "invalid-request", "quality"),
+        ({"prompt": ""}, "invalid-request", "prompt"),
+    ],
+)
+async def test_a_refusal_names_the_field_as_openai_calls_it(
+    client: httpx2.AsyncClient, options: Json, code: str, field: str
+) -> None:
+    answer = await client.post("/v1/images/generations", json={"prompt": "a red car"} | options)
+    assert_problem(answer, answer.status_code, code, field)
+
+
+async def test_their_client_reads_our_codes(theirs: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        await theirs.images.generate(prompt="a red car", model="dall-e-3")
+    assert (refused.value.code, refused.value.param) == (Code.UNKNOWN_MODEL, "model")
+    assert "there is no model 'dall-e-3'; served: tiny" in str(refused.value)
+
+
+async def test_a_job_that_fails_is_told_once_and_not_tried_again(
+    theirs: openai.AsyncOpenAI, worker: InTestWorker, traces: Traces
+) -> None:
+    asking = asyncio.create_task(theirs.images.generate(prompt="a red car"))
+    record = await worker.begin(await next_job(worker))
+    await worker.ledger.fail(record.id, record.attempt, Failure(code=Code.OUT_OF_MEMORY, detail="too large"))
+    with pytest.raises(openai.InternalServerError, match="too large") as failed:
+        await asking
+    assert failed.value.code == Code.OUT_OF_MEMORY
+    assert (await traces())[0] == 1
+
+
+async def test_a_client_that_leaves_takes_its_job_with_it(theirs: openai.AsyncOpenAI, worker: InTestWorker) -> None:
+    asking = asyncio.create_task(theirs.images.generate(prompt="a red car"))
+    job = await next_job(worker)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    async with asyncio.timeout(5):
+        while (await worker.ledger.get(job)).state is not State.CANCELED:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_job_that_takes_too_long_goes_on(
+    client: httpx2.AsyncClient, worker: InTestWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_images, "LONGEST_WAIT", 0.1)
+    answer = await client.post("/v1/images/generations", json={"prompt": "a red car"})
+    assert_problem(answer, 409, "job-not-finished")
+    assert answer.headers["x-should-retry"] == "false"
+    assert (await worker.ledger.get(await next_job(worker))).state is State.QUEUED
+
+
+async def test_the_same_key_gives_the_same_images(theirs: openai.AsyncOpenAI, worker: InTestWorker, traces: Traces) -> None:
+    headers = {"Idempotency-Key": "mine"}
+    several = [asyncio.create_task(theirs.images.generate(prompt="a red car", extra_headers=headers)) for _ in range(2)]
+    job = await next_job(worker)
+    await asyncio.sleep(0.3)
+    await worker.end(job)
+    one, other = await asyncio.gather(*several)
+    assert one.data == other.data
+    assert (await traces())[0] == 1
