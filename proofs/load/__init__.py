@@ -139,11 +139,9 @@ async def ready_to_submit(ours: httpx2.AsyncClient, bare: httpx2.AsyncClient, se
 async def forget_jobs(service: Stage) -> None:
     """Take the jobs that nobody will run out of the queues."""
     async with Redis.from_url(service.redis_url) as redis:
-        names = [
-            name
-            async for pattern in ("ovam:queued*", "ovam:job:*", "ovam*:stream*", "ovam:jobs*")
-            for name in redis.scan_iter(pattern)
-        ]
+        names = []
+        for place in ("ovam:queued*", "ovam:job:*", "ovam*:stream*", "ovam:jobs*"):
+            names += [name async for name in redis.scan_iter(place, count=1000)]
         for start in range(0, len(names), 1000):
             await redis.delete(*names[start : start + 1000])
 
