@@ -1,6 +1,7 @@
 """`make chaos`: jobs of all kinds from several tenants, while everything that they need fails now and then."""
 
 import asyncio
+import os
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from proofs.claims import Claim, Log, Proof, none, quantile
 from proofs.stage import memory, new_key, tiny_models
 
 ACTS = ("disk", "s3")
-JOBS, FAULTS, PACE = 500, 55, 1.5  # of an act; jobs a second
-SHORT_JOBS, SHORT_FAULTS, SHORT_PACE = 24, 5, 1.0
+FAULTS, SHORT_FAULTS = int(os.environ.get("FAULTS", "110")), 10  # of both acts
+JOBS = 9  # for each fault
+PACE = 1.5  # jobs a second, while there are faults
 MIB = 1 << 20
 
 
@@ -62,14 +64,14 @@ async def run(*, short: bool, seed: int, log: Log) -> Proof:
 
 async def act(kind: str, folder: Path, models: str, seed: int, *, short: bool, log: Log, total: Total) -> None:
     """One act, added to the total."""
-    count, faults, pace = (SHORT_JOBS, SHORT_FAULTS, SHORT_PACE) if short else (JOBS, FAULTS, PACE)
+    faults = (SHORT_FAULTS if short else FAULTS) // len(ACTS)
     books, over = Books(), asyncio.Event()
     log.write("act", kind=kind, seed=seed)
     async with scene(kind, folder, models, seed) as there:
         keys = {tenant: await new_key(there.stage.redis_url, tenant, queued=32) for tenant in TENANTS}
         redelivery = Redelivery(there.redis, books.unfinished, log)
         urls = [gateway.url for gateway in there.gateways]
-        working = asyncio.create_task(work(urls, keys, count, pace, books, Random(seed), log, over))
+        working = asyncio.create_task(work(urls, keys, JOBS * faults, PACE, books, Random(seed), log, over))
         total.faults += await break_things(there, faults, log, redelivery)
         over.set()
         await working

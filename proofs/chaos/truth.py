@@ -12,10 +12,11 @@ from unittest.mock import patch
 
 from contracts.schema.jobs import JobRecord, State
 from contracts.schema.tokens import TokenCard
-from contracts.state import keys, retention
+from contracts.state import keys
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED, Ledger
 from contracts.state.registry import Registry
+from contracts.state.retention import delete_orphans
 from contracts.state.store import MANIFEST
 from proofs.chaos.clients import TENANTS, Books, Entry
 from proofs.chaos.scene import Scene
@@ -145,9 +146,8 @@ async def left_after_collection(scene: Scene, log: Log) -> list[str]:
     settings = SimpleNamespace(job_ttl_seconds=LIFE)
     resources = cast("Any", SimpleNamespace(redis=scene.redis, ledger=Ledger(scene.redis), store=patient, settings=settings))
     with patch("worker.janitor.utc_now", lambda: later), patch("contracts.state.ledger.utc_now", lambda: later):
-        jobs = await delete_expired(resources)
-    orphans = await retention.delete_orphans(scene.redis, patient, age=timedelta(0))
-    log.write("collected", jobs=jobs, orphans=orphans)
+        orphans = await delete_orphans(scene.redis, patient, age=timedelta(0))
+        log.write("collected", jobs=await delete_expired(resources), orphans=orphans)
     registered = {card.id for cards in await all_tokens(scene) for card in cards}
     found = [key async for key in scene.store.keys_below("")]
     left = [key for key in found if key.split("/")[0] != "tokens" or key.split("/")[1] not in registered]

@@ -99,7 +99,7 @@ async def submissions(load: Load, service: Stage) -> None:
     key = await new_key(service.redis_url, "submitter")
     with child("bare", command, inherited(), service.logs):
         _, url = service.gateway("roomy", OVAM_MAX_QUEUED="1000000")
-        async with client_of(f"http://127.0.0.1:{port}", "", 60) as bare, client_of(url, key, 60) as ours:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as bare, client_of(url, key, 60) as ours:
             await ready_to_submit(ours, bare, service)
             for at_once in (1, 16):
                 pairs = []
@@ -124,7 +124,7 @@ async def ready_to_submit(ours: httpx2.AsyncClient, bare: httpx2.AsyncClient, se
     """Wait until both take a job; a worker has told the gateway of its models, and has gone."""
     worker = service.worker("herald", COMMAND)
     for client in (ours, bare):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 path, body = jobs.generate(0)
                 try:
@@ -139,11 +139,9 @@ async def ready_to_submit(ours: httpx2.AsyncClient, bare: httpx2.AsyncClient, se
 async def forget_jobs(service: Stage) -> None:
     """Take the jobs that nobody will run out of the queues."""
     async with Redis.from_url(service.redis_url) as redis:
-        names = [
-            name
-            async for pattern in ("ovam:queued*", "ovam:job:*", "ovam*:stream*", "ovam:jobs*")
-            for name in redis.scan_iter(pattern)
-        ]
+        names = []
+        for place in ("ovam:queued*", "ovam:job:*", "ovam*:stream*", "ovam:jobs*"):
+            names += [name async for name in redis.scan_iter(place, count=1000)]
         for start in range(0, len(names), 1000):
             await redis.delete(*names[start : start + 1000])
 
