@@ -29,6 +29,27 @@ class State(StrEnum):
     EXPIRED = "expired"
 
 
+class Webhook(Answer):
+    """Whom to tell of a job."""
+
+    url: str
+    events: list[Literal["running", "succeeded", "failed", "canceled"] | str]
+    """Of which states."""
+
+
+class Estimate(Answer):
+    """What a job was expected to take when it was submitted."""
+
+    memory_bytes: int
+    """On the worker's device, at the worst moment."""
+    kept_bytes: int
+    """Size of its files, which are kept until it expires."""
+    work: float
+    """How much there is to do, in a unit of the job's kind: two jobs of a kind and a model compare by it."""
+    seconds: float | None = None
+    """How long it runs, by what such work took lately; null while nobody knows."""
+
+
 class Progress(Answer):
     """How far a running job is: UNet steps or optimisation epochs."""
 
@@ -66,7 +87,7 @@ class GeneratedImage(Answer):
     seed: int
     image: Artifact
     trace_bytes: int
-    """Size of the pixel queries kept of it."""
+    """Size of what is kept of its attention: its replay, or its queries."""
 
 
 class ImagesResult(Answer):
@@ -84,6 +105,8 @@ class ImagesResult(Answer):
     timesteps: list[float]
     """The diffusion timestep of each of them."""
     blocks: list[BlockInfo]
+    keep: Literal["replay", "queries"] | str = "queries"
+    """What is kept of their attention. `queries` although a replay was asked for: the generation could not be replayed."""
     self_attention: bool
     """Whether masks of these images can be refined by self-attention."""
     images: list[GeneratedImage]
@@ -233,6 +256,15 @@ class ImportResult(Answer):
     """Names with versions, as they were then."""
 
 
+class StoredResult(Answer):
+    """A result that is too large for a record."""
+
+    size: int
+    """Bytes of its JSON."""
+    files: int
+    """Bytes of the files that it names."""
+
+
 class Code(StrEnum):
     """The codes of every problem a client can meet."""
 
@@ -277,6 +309,7 @@ class Code(StrEnum):
     SIZE_TOO_LARGE = "size-too-large"
     TOO_MANY_STEPS = "too-many-steps"
     TOO_MANY_IMAGES = "too-many-images"
+    JOB_TOO_LARGE = "job-too-large"
     MASK_NOT_AN_IMAGE = "mask-not-an-image"
     MASK_UNREADABLE = "mask-unreadable"
     MASK_EMPTY = "mask-empty"
@@ -300,12 +333,15 @@ class Code(StrEnum):
     REDIS_UNAVAILABLE = "redis-unavailable"
     STORE_UNAVAILABLE = "store-unavailable"
     WORKER_DIED = "worker-died"
+    DEADLINE_PASSED = "deadline-passed"
+    RESULT_TOO_LARGE = "result-too-large"
     OUT_OF_MEMORY = "out-of-memory"
     PACKAGE_MISSING = "package-missing"
     MODEL_FAILED_TO_LOAD = "model-failed-to-load"
     MODEL_UNSUPPORTED = "model-unsupported"
     MODEL_COMPILED = "model-compiled"
     CAPTURE_FAILED = "capture-failed"
+    NOT_REPLAYABLE = "not-replayable"
     TRACE_UNREADABLE = "trace-unreadable"
     TRACE_MISMATCH = "trace-mismatch"
     INTERNAL_ERROR = "internal-error"
@@ -321,17 +357,30 @@ class Failure(Answer):
 
 
 class JobRecord(Answer):
-    """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something."""
+    """A job. Once it is final there is an `error` or a `result`, never both; a canceled one has a result if it kept something.
+
+    One that was canceled by its deadline, and kept nothing, has the error `deadline-passed`.
+    """
 
     id: str
     tenant: str = ""
     """Whose it is; empty without API keys."""
     kind: Literal["generate", "image", "attribute", "probe", "optimize", "import"] | str
     state: State | str
+    priority: Literal["interactive", "normal", "bulk"] | str = "normal"
+    deadline: datetime | None = None
+    """When it is canceled, if it has not ended by then; null: never."""
+    webhook: Webhook | None = None
+    """Whom to tell when it comes into a state."""
     request: dict[str, Any] | None
     """What is done: the request with everything filled in that it left open. `null` when it is larger than 64 KiB, as with many
     masks or a token's file: it is then kept in the artifact store, for as long as the job's files."""
+    estimate: Estimate | None = None
+    """What it was expected to take; null when its model says too little of itself."""
     created_at: datetime
+    estimated_start: datetime | None = None
+    """When a worker takes it, by how many wait before it and how fast its lane moves; null if it does not wait, or nobody
+    knows."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime
@@ -339,11 +388,23 @@ class JobRecord(Answer):
     """How many workers have taken it."""
     deaths: int = 0
     """How many of them died while it was on their device."""
+    tries: int = 0
+    """How often it was put back because its store failed."""
+    retry_at: datetime | None = None
+    """When it is tried again, after that; until then it waits."""
+    attempts_before: int = 0
+    """How many of its attempts do not count any more, since it was requeued after it had been given up."""
     claimed: bool = False
     """Whether a worker has taken it; a job that waits for its worker's device is still `queued`."""
     cancel_requested: bool = False
+    request_id: str | None = None
+    """The `X-Request-Id` of the request that filed it, which logs of gateway and worker name."""
+    traceparent: str | None = None
+    """The span that filed it (W3C Trace Context): the worker's spans are its children."""
     progress: Progress | None = None
     result: ImagesResult | AttributeResult | ProbeResult | OptimizeResult | ImportResult | dict[str, Any] | None = None
+    stored_result: StoredResult | None = None
+    """Of a result of more than 64 KiB, which is kept with the job's files and put into the record when it is read."""
     error: Failure | None = None
 
 
@@ -448,6 +509,35 @@ class BestMethod(Answer):
     settings: dict[str, Any] = {}
 
 
+class ModelSizes(Answer):
+    """How large a model is, and how workers run it: what estimates are made from."""
+
+    parameters: int
+    """Of all its parts."""
+    latent_factor: int
+    """Pixels of an image's side for one of its latent."""
+    unet_channels: int
+    """Of the UNet on its largest grid."""
+    vae_channels: int
+    """Of the decoder at the image's size."""
+    channels: dict[str, int]
+    """Of every cross-attention block's queries, all heads together."""
+    self_attention: dict[str, int]
+    """The same of the self-attention blocks on the largest grid."""
+    self_attention_level: int = 0
+    """How often the latent is halved on that grid."""
+    scheduler_evaluations: dict[str, tuple[int, int]] = {}
+    """Of schedulers that do not evaluate the UNet once a step: how often a step, and how often besides."""
+    number_bytes: int = 4
+    """Of a number on the workers' devices."""
+    batch_images: int = 1
+    """Images that are drawn at a time."""
+    on_cpu: bool = True
+    """Whether the device's memory is the machine's own."""
+    device_bytes: int | None = None
+    """Memory of the device; null if it is not known."""
+
+
 class ModelCard(Answer):
     """A model that workers serve, with what is needed to check a request for it."""
 
@@ -471,12 +561,16 @@ class ModelCard(Answer):
     """Whether the UNet takes the guidance scale as an input and has no unconditional branch."""
     blocks: list[BlockInfo] = []
     """Its cross-attentions, as they are at its default size."""
+    default_keep: Literal["replay", "queries"] | str = "replay"
+    """What is kept of an image's attention when a request does not say."""
     default_self_attention: bool = False
-    """Whether self-attention is kept when a request does not say."""
+    """Whether self-attention is kept beside queries when a request does not say."""
     word_defaults: BestMethod = BestMethod()
     """How words are looked for when a request names no method."""
     token_defaults: BestMethod = BestMethod()
     """How learned tokens are looked for when a request names no method."""
+    sizes: ModelSizes | None = None
+    """What the cost of a job is estimated from."""
     default: bool = False
 
 
@@ -523,6 +617,8 @@ class Problem(Answer):
     instance: str | None = None
     """the path of the request"""
     errors: list[FieldError] = []
+    estimate: Estimate | None = None
+    """of `job-too-large`: what the job would take"""
     message: str | None = None
     """`detail` as OpenAI's clients look for it; at their address alone"""
     param: str | None = None

@@ -10,11 +10,14 @@ from typing import Literal, Required, TypedDict
 
 
 class Span(TypedDict, total=False):
-    """A range of positions as Python's slices count them: `stop` is left out, negative numbers count from the end."""
+    """A range of positions as Python's slices count them: `stop` is left out, negative numbers count from the end.
 
-    start: int | None
+    A number from 0 to below 1 that is not whole is a fraction of the way: `Span(0.5)` is the second half.
+    """
+
+    start: int | float | None
     """First position; 0 without it."""
-    stop: int | None
+    stop: int | float | None
     """Position after the last; to the end without it."""
     step: int | None
     """Distance between positions; 1 without it."""
@@ -33,8 +36,15 @@ class CaptureOptions(TypedDict, total=False):
     """UNet evaluations."""
     heads: Literal["all"] | int | float | Sequence[int] | Span
     """Attention heads of every block."""
+    keep: Literal["replay", "queries"] | None
+    """`replay`: what the UNet was given (megabytes), from which the worker computes queries again when they are asked for and
+    not in memory, as long as it serves the same weights. `queries`: the queries themselves (hundreds of megabytes), which
+    outlive the weights. The deployment's default without it."""
+    precision: Literal["float16", "bfloat16", "int8"] | None
+    """Of queries that are kept; `int8` has a scale for each channel, and half the size of `float16`, the default."""
     self_attention: bool | None
-    """Keep the self-attention of the largest grid, for refinement; the model's own default without it."""
+    """With `keep: queries`: keep the self-attention of the largest grid too, for refinement; the model's own default without
+    it. A replay has it anyway."""
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -245,6 +255,8 @@ class InstanceOptions(TypedDict, total=False):
     """Pixels; smaller regions are left out."""
     connectivity: Literal[4, 8]
     """Whether regions may touch at corners (8) or not (4)."""
+    most: int
+    """Regions of a mask, the largest first; further ones are left out."""
 
 
 class AttributeOptions(TypedDict, total=False):
