@@ -1,3 +1,4 @@
+import asyncio
 import json
 import shutil
 import subprocess
@@ -9,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from contracts.settings import BadSettingsError, load
+from contracts.state.connections import check_server
 from launcher import doctor
 from launcher.doctor import device, examine, packages, probed, store
 from launcher.models import model
 from launcher.variables import EverySetting
 from service.settings import GatewaySettings
-from worker.__main__ import require_redis
 from worker.settings import BUNDLED, WorkerSettings
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -194,7 +195,7 @@ def test_no_message_shows_a_password(monkeypatch: pytest.MonkeyPatch, name: str,
     said = [f"{finding.detail} {finding.remedy}" for finding in examine()]
     for kind in (GatewaySettings, WorkerSettings):
         try:
-            require_redis(load(kind).redis_url)
+            asyncio.run(check_server(load(kind).redis_url))
         except BadSettingsError as error:
             said.append(str(error))
     assert len(said) > 5
