@@ -51,7 +51,7 @@ async def run(*, short: bool, seed: int, log: Log) -> Proof:
         Claim("redelivery after a worker's kill -9, p95", quantile(total.seconds, 0.95), "s", at_most=10),
         Claim("largest gateway", total.gateway_bytes / MIB, "MiB", at_most=250),
     ]
-    done = {
+    done: dict[str, float | int | str] = {
         "jobs": sum(total.jobs.values()),
         **total.jobs,
         "faults": sum(total.faults.values()),
