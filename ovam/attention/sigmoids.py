@@ -46,7 +46,8 @@ class _SigmoidSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]  # noqa: ANN401 - the same
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:  # type: ignore[bad-override]  # noqa: ANN401 - the same
+        (slope,) = grad_outputs
         queries, odds = ctx.saved_tensors
         if fused := fused_for(queries, 2):
             return None, fused.sigmoid_slope(queries, odds, slope).to(ctx.type)

@@ -1,14 +1,16 @@
 """Sums of attention over evaluations and heads, for which the queries are read once (Eq. 3 and 5).
 
-One of three ways computes them: a kernel on a GPU (`fused`), tiles that stay in the processor's cache, or plain operations that
-can be differentiated.
+They are computed by a kernel on a GPU (`fused`), else in tiles that stay in the processor's cache. Gradients with respect to the
+keys are written out, for two tokens in `sigmoids`.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ovam.attention.backends import exact_type, fused_for, multiply, product_type
 from ovam.attention.sigmoids import sigmoid_sum
@@ -26,19 +28,16 @@ def attention_sum(
     """Sum over evaluations and heads the softmax over tokens of the scores (Eq. 3); `keys` come scaled.
 
     Tokens come before pixels because a softmax over a short last dimension is many times slower. For two tokens it is
-    the sigmoid of the difference of their scores, and has a gradient that is written out. In single precision or better.
+    the sigmoid of the difference of their scores. Differentiable once, with respect to `keys`. In single precision or better.
     """
     if keys.shape[1] == 2:
         second = sigmoid_sum(queries, keys[:, 1] - keys[:, 0])
         return torch.stack([queries.shape[0] * queries.shape[1] - second, second])
     if keys.requires_grad and torch.is_grad_enabled():
-        return _differentiable_sum(queries, keys)
+        return _SoftmaxSum.apply(queries, keys)
     if fused := fused_for(queries, keys.shape[1]):
         return fused.attention_sums(queries, keys, [keys.shape[1]])
-    total = _zeros(queries, keys.shape[1])
-    for pixels, scores in tiles(queries, keys):
-        total[:, pixels] += torch.softmax(scores, dim=-2, out=scores).sum(dim=0)
-    return total
+    return _softmax_sum(queries, keys)
 
 
 def text_sums(
@@ -64,7 +63,7 @@ def target_sums(
     """
     total = _zeros(queries, len(weights) // 2)
     largest = total.new_zeros(())
-    for pixels, scores in tiles(queries, keys):
+    for pixels, _, scores in tiles(queries, keys):
         wanted, whole = (weights @ scores.exp_()).chunk(2, dim=-2)
         largest = torch.maximum(largest, whole.amax())
         total[:, pixels] += wanted.div_(whole).sum(dim=0)
@@ -73,10 +72,11 @@ def target_sums(
 
 def tiles(
     queries: Float[Tensor, "evaluations heads pixels head_dim"], keys: Float[Tensor, "heads tokens head_dim"]
-) -> Iterator[tuple[slice, Float[Tensor, "maps tokens some_pixels"]]]:
-    """Multiply every key with every pixel's query, tile by tile: of some evaluations and pixels, with their pixels' place.
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Multiply every key with every pixel's query, tile by tile: of some evaluations and pixels.
 
-    A tile may be written to. The next one takes its memory.
+    Yields the pixels' place, their queries (evaluations, heads, pixels, head_dim), and their scores (maps, tokens, pixels), a map
+    for each evaluation and head. Scores may be written to; the next ones take their memory.
     """
     evaluations, heads, pixels, _ = queries.shape
     kind, exact = product_type(queries), exact_type(queries)
@@ -88,18 +88,42 @@ def tiles(
         for part in queries[:, :, place].split(steps):
             shape = (part.shape[0], heads, keys.shape[1], part.shape[2])
             scores = memory[: shape[0] * shape[1] * shape[2] * shape[3]].view(shape)
-            multiply(keys[None], part.to(kind).transpose(-1, -2), scores)
-            yield place, scores.flatten(0, 1)
+            query = part.to(kind)
+            multiply(keys[None], query.transpose(-1, -2), scores)
+            yield place, query, scores.flatten(0, 1)
 
 
-def _differentiable_sum(queries: Tensor, keys: Tensor) -> Float[Tensor, "tokens pixels"]:
-    """Do as `attention_sum` does, with new memory for each step, from which the gradient is computed."""
-    kind, exact = product_type(queries), exact_type(queries)
-    steps, _ = _tile(queries.shape[0], keys.shape[0] * keys.shape[1], queries.shape[2], queries.device.type)
+class _SoftmaxSum(torch.autograd.Function):
+    """With p the softmax and g the gradient of its sum, that of the keys is the sum of (p g - p (sum of p g over tokens)) q.
+
+    The softmax is computed again for the gradient, so that nothing of its size is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
+        ctx.save_for_backward(queries, keys)
+        return _softmax_sum(queries, keys)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:  # type: ignore[bad-override]  # noqa: ANN401 - the same
+        queries, keys = ctx.saved_tensors
+        total = torch.zeros(keys.shape, dtype=exact_type(queries), device=keys.device)
+        for pixels, part, scores in tiles(queries, keys):
+            odds = torch.softmax(scores, dim=-2, out=scores)
+            slope = odds * grad_outputs[0][:, pixels]
+            slope -= odds * slope.sum(dim=-2, keepdim=True)
+            product = total.new_empty(len(part), *total.shape)
+            multiply(slope.unflatten(0, part.shape[:2]).to(part.dtype), part, product)
+            total += product.sum(dim=0)
+        return None, total.to(keys.dtype)
+
+
+def _softmax_sum(queries: Tensor, keys: Tensor) -> Float[Tensor, "tokens pixels"]:
+    """Do as `attention_sum` does, tile by tile."""
     total = _zeros(queries, keys.shape[1])
-    for part in queries.split(steps):
-        scores = (keys.to(kind) @ part.to(kind).transpose(-1, -2)).to(exact)
-        total = total + scores.softmax(dim=-2).sum(dim=(0, 1))
+    for pixels, _, scores in tiles(queries, keys):
+        total[:, pixels] += torch.softmax(scores, dim=-2, out=scores).sum(dim=0)
     return total
 
 

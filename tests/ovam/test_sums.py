@@ -48,8 +48,9 @@ def test_tiles_cover_every_pixel_of_every_evaluation_once(width: int, evaluation
     counted = torch.zeros(3, width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sums._SCORES_AT_A_TIME, "cpu", at_a_time)
-        for pixels, scores in tiles(torch.ones(evaluations, 2, width, 4), torch.ones(2, 3, 4)):
+        for pixels, part, scores in tiles(torch.ones(evaluations, 2, width, 4), torch.ones(2, 3, 4)):
             assert scores.numel() <= max(at_a_time, 2 * 3 * 64)
+            assert part.shape[:2].numel() == len(scores)
             counted[:, pixels] += scores.sum(dim=0)
     assert torch.equal(counted, torch.full_like(counted, evaluations * 2 * 4.0))
 
@@ -74,6 +75,13 @@ def test_the_gradient_of_two_tokens_is_that_of_finite_differences(at_a_time: int
     monkeypatch.setattr(sigmoids, "_VALUES_AT_A_TIME", at_a_time)
     queries, difference = noise(3, 2, 7, 4).double(), noise(2, 4, seed=1).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda row: sigmoid_sum(queries, row), (difference,))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 600, 1 << 20])
+def test_the_gradient_of_more_tokens_is_that_of_finite_differences(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sums._SCORES_AT_A_TIME, "cpu", at_a_time)
+    queries, keys = noise(2, 2, 70, 3).double(), noise(2, 3, 3, seed=1).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda rows: attention_sum(queries, rows), (keys,))
 
 
 @pytest.mark.parametrize("dtype", [*TOLERANCE])
