@@ -12,6 +12,7 @@ from PIL import Image
 
 from experiments.world.annotator import Annotator
 from launcher.demo import overlap
+from ovam_client import Client
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 FIRST_SCREEN = README.partition("\n## ")[0]
@@ -79,7 +80,8 @@ def test_the_client_s_example_works_as_printed(service_url: str, monkeypatch: py
     example, _ = blocks("python")
     names: dict[str, Any] = {}
     exec(compile(example, "README.md", "exec"), names)  # noqa: S102
-    car = Annotator.load().mask(np.array(names["job"].image()), "car")
+    with Client(service_url) as client:  # the example's own is closed
+        car = Annotator.load().mask(np.array(client.jobs.get(names["job"].id).image()), "car")
     assert overlap(names["automobile"].mask, car) > RIGHT
 
 
