@@ -80,8 +80,8 @@ async def finished(client: httpx2.AsyncClient, request: Request, wait: int = 60)
 def artifacts(value: object) -> dict[str, Json]:
     """The artifacts that a record names, by URL."""
     match value:
-        case {"url": str(url), "sha256": _}:
-            return {url: value}
+        case {"url": str(url), "sha256": str(digest)}:
+            return {url: {"url": url, "sha256": digest}}
         case dict():
             parts = value.values()
         case list():

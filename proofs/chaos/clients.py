@@ -27,6 +27,7 @@ KINDS = {"generate": 5, "image": 2, "attribute": 5, "probe": 3, "optimize": 2, "
 """Each with its share of the jobs."""
 
 Fate = Literal["end", "cancel", "delete"]
+FATES: tuple[Fate, ...] = ("end", "cancel", "delete")
 
 
 class StuckError(Exception):
@@ -175,7 +176,7 @@ def entry(number: int, tenant: str, sources: list[str], random: Random, run: str
             request = jobs.optimize(number, source, epochs=random.randint(3, 20))
         case _:
             request = jobs.imports(number)
-    fate: Fate = random.choices(("end", "cancel", "delete"), (92, 5, 3))[0]
+    fate = random.choices(FATES, (92, 5, 3))[0]
     return Entry(tenant, kind, request, f"{run}-{number}", fate)
 
 
