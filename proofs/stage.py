@@ -120,7 +120,7 @@ async def ready(url: str, within: float = READY_WITHIN) -> float:
 async def new_key(redis_url: str, tenant: str, *scopes: Scope, **limits: float) -> str:
     """Create an API key of a tenant; its own limits are those given."""
     async with AsyncRedis.from_url(redis_url) as redis:
-        scopes_of: list[Scope] = list(scopes) or ["generate", "read"]
+        scopes_of: list[Scope] = [*scopes] or ["generate", "read"]
         card = KeyCard(name=tenant, tenant=tenant, scopes=scopes_of, limits=Limits.model_validate(limits), created_at=utc_now())
         return await Keyring(redis).create(card)
 

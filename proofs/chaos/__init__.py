@@ -18,7 +18,7 @@ from proofs.stage import memory, new_key, tiny_models
 
 ACTS = ("disk", "s3")
 FAULTS, SHORT_FAULTS = int(os.environ.get("FAULTS", "110")), 10  # of both acts
-JOBS = 9  # for each fault
+JOBS = 10  # for each fault
 PACE = 1.5  # jobs a second, while there are faults
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import httpx2
 
@@ -27,7 +27,7 @@ KINDS = {"generate": 5, "image": 2, "attribute": 5, "probe": 3, "optimize": 2, "
 """Each with its share of the jobs."""
 
 Fate = Literal["end", "cancel", "delete"]
-FATES: tuple[Fate, ...] = get_args(Fate)
+FATES: tuple[Fate, ...] = ("end", "cancel", "delete")
 
 
 class StuckError(Exception):

@@ -58,6 +58,10 @@ class Load:
     claims: list[Claim] = field(default_factory=list)
     done: dict[str, float | int | str] = field(default_factory=dict)
 
+    def tell(self, log: Log) -> None:
+        """Write down what is known so far."""
+        log.write("claims", so_far=[str(claim) for claim in self.claims])
+
     def probe(self, number: int) -> Request:
         """A question about the source."""
         return jobs.probe(number, self.source)
@@ -73,16 +77,22 @@ async def run(*, short: bool, seed: int, log: Log) -> Proof:
             load = Load(url, await new_key(service.redis_url, "steady"), SHORT if short else FULL, Random(seed))
             async with probed(url) as waits:
                 await submissions(load, service)
+                load.tell(log)
                 worker = service.worker("worker", COMMAND)
                 await ready(url)
                 async with client_of(url, load.key, WAIT + 10) as client:
                     load.source = (await finished(client, jobs.generate(1)))["id"]
                     rate = await latencies(load, client)
+                    load.tell(log)
                     await streams(load, client)
+                    load.tell(log)
                     await refusals(load, service)
+                    load.tell(log)
                     await fairness(load, service, client, rate)
+                    load.tell(log)
                 await asyncio.to_thread(worker.stop)
                 await flat_memory(load, service, gateway)
+                load.tell(log)
             await crf(load, service, models)
         log.write("health", worst=sorted(waits)[-20:])
     load.claims += [
