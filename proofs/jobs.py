@@ -79,13 +79,7 @@ async def finished(client: httpx2.AsyncClient, request: Request, wait: int = 60)
 
 def artifacts(value: object) -> dict[str, Json]:
     """The artifacts that a record names, by URL."""
-    match value:
-        case {"url": str(url), "sha256": str(digest)}:
-            return {url: {"url": url, "sha256": digest}}
-        case dict():
-            parts = value.values()
-        case list():
-            parts = value
-        case _:
-            return {}
+    if isinstance(value, dict) and {"url", "sha256"} <= value.keys():
+        return {value["url"]: value}
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return {url: found for part in parts for url, found in artifacts(part).items()}
