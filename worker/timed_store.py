@@ -34,6 +34,20 @@ class TimedStore(ArtifactStore):
         with self._operation("read", end - start):
             return await self._inner.get_range(key, start, end)
 
+    async def get_start(self, key: str, length: int) -> tuple[bytes, int] | None:
+        """Read the beginning of an object."""
+        with self._operation("read"):
+            found = await self._inner.get_start(key, length)
+        self._metrics.store_bytes.labels("read").inc(len(found[0]) if found else 0)
+        return found
+
+    async def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        """Read parts of an object."""
+        with self._operation("read"):
+            found = await self._inner.get_ranges(key, ranges)
+        self._metrics.store_bytes.labels("read").inc(sum(map(len, found or ())))
+        return found
+
     async def delete(self, key: str) -> None:
         """Delete an object."""
         with self._operation("delete"):

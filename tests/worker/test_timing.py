@@ -1,5 +1,6 @@
 """Where the time of an attempt goes, and the spans that say so."""
 
+import inspect
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,7 +13,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from contracts.schema.errors import Code, Failure
 from contracts.schema.jobs import JobRecord
 from contracts.schema.probe import ProbeJob
+from contracts.state.store import ArtifactStore
 from worker import timing
+from worker.timed_store import TimedStore
 from worker.timing import Stopwatch, Timing, phase
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -97,3 +100,8 @@ def test_a_record_without_a_usable_parent_begins_a_trace(parent: str | None, spa
     with Timing(record).of_attempt(record):
         pass
     assert by_name(spans)["job probe"].parent is None
+
+
+def test_whatever_a_job_reads_or_writes_is_timed() -> None:
+    work = {name for name, member in vars(ArtifactStore).items() if inspect.iscoroutinefunction(member) and name[0] != "_"}
+    assert work - vars(TimedStore).keys() == {"probe", "remove_empty", "manifest"}, "nothing that a job does"
