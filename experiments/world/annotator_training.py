@@ -211,10 +211,15 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
     start: Annotated[float, typer.Option(help="share of scenes of the START recipe")] = 0.5,
     work: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("runs/annotator"),
     out: Annotated[Path, typer.Option(help="folder to write to")] = MODELS,
+    *,
+    measure: Annotated[bool, typer.Option("--measure", help="train none, write the report again")] = False,
 ) -> None:
     """Train an annotator, or go on, and write its weights and its report."""
     torch.set_num_threads(1)
     autoencoder = None if vae is None else AutoencoderKL.from_pretrained(vae, dtype=torch.float32).eval().to(device())
+    if measure:
+        report(kind, out, autoencoder, json.loads((out / f"{kind}.json").read_text())["trained on"])
+        return
     course = Course(list(NETS).index(kind) + 1, start, batch, round(small * steps))
     training = Training(kind, course, work / f"{kind}.pt", steps, autoencoder, painters)
     for loss in training.losses():
@@ -224,11 +229,16 @@ def main(  # noqa: PLR0913, PLR0917 - every choice of the command is an option
         if training.step % CHECKPOINT_STEPS == 0 or training.step == steps:
             training.save()
     Annotator(training.net).save(out / f"{kind}.safetensors", kind)
+    report(kind, out, autoencoder, f"{steps * batch} renders")
+
+
+def report(kind: str, out: Path, autoencoder: AutoencoderKL | None, trained_on: str) -> None:
+    """Measure an annotator and write its report."""
     others = [name for name in NETS if name != kind and (out / f"{name}.safetensors").exists()]
-    report = measured([Annotator.load(name, out) for name in (kind, *others)], autoencoder)
-    report |= {"trained on": f"{steps * batch} renders", "through the autoencoder": vae is not None}
-    (out / f"{kind}.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps({name: value["mIoU"] for name, value in report.items() if isinstance(value, dict)}))
+    found = measured([Annotator.load(name, out) for name in (kind, *others)], autoencoder)
+    found |= {"trained on": trained_on, "through the autoencoder": autoencoder is not None}
+    (out / f"{kind}.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps({name: value["mIoU"] for name, value in found.items() if isinstance(value, dict)}))
 
 
 if __name__ == "__main__":
