@@ -75,14 +75,14 @@ eval: $(DEV) ## run the whole evaluation, write experiments/results/ and docs/re
 eval-quick: $(RUNTIME) ## evaluate the published methods on a few images, print rows of JSON (ARGS="...")
 	@$(RUN) $(PY) -m experiments quick --processes $(WORKERS) $(ARGS)
 
-chaos: $(DEV) ## jobs of all kinds while processes, network, disk and S3 fail; write docs/reliability.md (ARGS="--seed 2")
+chaos: $(DEV) ## jobs of all kinds while processes, network, disk and S3 fail; write docs/reliability.md (FAULTS=110 ARGS="--seed 2")
 	@$(RUN) $(PY) -m proofs chaos $(ARGS)
 
 chaos-short: $(DEV) ## the same in two minutes; docs/reliability.md stays as it is
 	@$(RUN) $(PY) -m proofs chaos --short $(ARGS)
 
 fuzz: $(DEV) ## hostile requests of every kind; write docs/reliability.md (FUZZ=100000 for as many)
-	@$(RUN) $(PY) -m proofs fuzz $(if $(FUZZ),--requests $(FUZZ)) $(ARGS)
+	@$(RUN) $(PY) -m proofs fuzz $(ARGS)
 
 load: $(DEV) ## rates, latencies and memory under load; write docs/reliability.md
 	@$(RUN) $(PY) -m proofs load $(ARGS)

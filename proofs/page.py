@@ -67,6 +67,8 @@ keys are in the snapshot as digests. For a Redis or a bucket of your own, use th
     ),
 }
 
+MISSING = "No full run is recorded yet.\n"
+
 
 def write(results: Path = RESULTS, path: Path = PAGE) -> Path:
     """Write the page."""
@@ -79,8 +81,8 @@ def text(results: Path = RESULTS) -> str:
     parts = [HEAD]
     for name, (title, about) in ABOUT.items():
         summary = results / f"{name}.json"
-        if summary.exists():
-            parts += [f"## {title}\n", about, section(json.loads(summary.read_text()))]
+        measured = section(json.loads(summary.read_text())) if summary.exists() else MISSING
+        parts += [f"## {title}\n", about, measured]
     return "\n".join(parts)
 
 

@@ -46,7 +46,7 @@ def test_the_commands_of_the_documents_are_there() -> None:
 def test_ci_ends_with_the_tests_and_runs_everything_before() -> None:
     script = (ROOT / ".ci/run").read_text()
     steps = re.findall(r"^step \"[^\"]*\" .*make ([a-z]+)", script, flags=re.MULTILINE)
-    assert steps == ["dev", "clients", "lint", "types", "imports", "demo", "test"]
+    assert steps == ["dev", "clients", "lint", "types", "imports", "demo", "chaos", "fuzz", "test"]
     assert script.rstrip().endswith("make test")
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
 

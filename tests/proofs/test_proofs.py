@@ -33,7 +33,7 @@ def test_a_summary_becomes_a_section_that_says_what_does_not_hold(tmp_path: Path
     text = page.text(tmp_path)
     assert "| jobs lost | 2  | at most 0 | **no** |" in text
     assert "Done: jobs 10. Faults: disk full 3." in text
-    assert "## Load" not in text
+    assert text.count(page.MISSING) == len(page.ABOUT) - 1
 
 
 def test_faults_are_drawn_by_their_shares_and_again_by_the_same_seed() -> None:
