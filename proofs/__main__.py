@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from launcher.signals import signals_interrupt
 from proofs import page
 from proofs.claims import Log, Proof, keep, told
 
@@ -29,7 +30,8 @@ def prove(name: str, *, short: bool, seed: int) -> Proof:
     module = importlib.import_module(f"proofs.{name}")
     log, begin = Log(name), time.monotonic()
     try:
-        proof: Proof = asyncio.run(module.run(short=short, seed=seed, log=log))
+        with signals_interrupt():  # a proof that is stopped stops what it has started
+            proof: Proof = asyncio.run(module.run(short=short, seed=seed, log=log))
     finally:
         log.close()
     return Proof(

@@ -86,6 +86,7 @@ def circumstances() -> dict[str, object]:
         "commit": commit(),
         "cpu": cpu(),
         "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[2], 1),
         "python": platform.python_version(),
     }
 

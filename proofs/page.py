@@ -92,7 +92,8 @@ def section(result: Json) -> str:
     rows = [row(each) for each in result["claims"]]
     done = f"Done: {told(result['done'])}."
     faults = f" Faults: {told(result['faults'])}." if result["faults"] else ""
-    machine = f"{around['cores']} cores of {around['cpu']}, Python {around['python']}"
+    load = f" (load {around['load']} afterwards)" if "load" in around else ""
+    machine = f"{around['cores']} cores of {around['cpu']}{load}, Python {around['python']}"
     when = f"Measured {around['when'][:10]} on commit {around['commit']}, {machine}."
     return "\n".join(["| what | measured | bound | holds |", "|---|---|---|---|", *rows, "", f"{done}{faults} {when}", ""])
 
