@@ -97,7 +97,7 @@ def best_map(mask: Mask, side: int) -> np.ndarray:
         optimizer.zero_grad()
         binary_cross_entropy_with_logits(resize(logits, size), inside).backward()
         optimizer.step()
-    return resize(logits.detach().sigmoid(), size)[0].numpy()
+    return resize(logits.detach(), size).sigmoid()[0].numpy()
 
 
 def measured(subject: Subject, rows: Mapping[str, Rows], side: int) -> Line:
