@@ -54,10 +54,8 @@ IMAGES, LEARNED = 4, 2
 SOME, SOME_LATE = Span(2, step=5), Span(0.5, step=3)
 """Evaluations that are learned from: a few give the same tokens in a fraction of the time."""
 WAYS: dict[str, Method] = {"min-max": MIN_MAX, "affinity 1": AFFINITY}
-TARGETS: dict[str, Positions] = {
-    **dict.fromkeys((WORDS, ONE), "all"),
-    **dict.fromkeys((LATE_WORDS, LATE_AGAINST_ALL, ONE_LATE, SCENES_TOKEN, MIXED, CLASS, ITSELF), LATE),
-}
+LOOKED_FOR = (WORDS, LATE_WORDS, LATE_AGAINST_ALL, ONE, ONE_LATE, SCENES_TOKEN, MIXED, CLASS, ITSELF)
+TARGETS: dict[str, Positions] = {name: "all" if name in {WORDS, ONE} else LATE for name in LOOKED_FOR}
 """What is looked for, and in which evaluations."""
 
 
