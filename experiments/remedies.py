@@ -54,8 +54,8 @@ IMAGES, LEARNED = 4, 2
 SOME, SOME_LATE = Span(2, step=5), Span(0.5, step=3)
 """Evaluations that are learned from: a few give the same tokens in a fraction of the time."""
 WAYS: dict[str, Method] = {"min-max": MIN_MAX, "affinity 1": AFFINITY}
-LATE_ONES = (LATE_WORDS, LATE_AGAINST_ALL, ONE_LATE, SCENES_TOKEN, MIXED, CLASS, ITSELF)
-TARGETS: dict[str, Positions] = {target: LATE if target in LATE_ONES else "all" for target in (WORDS, ONE, *LATE_ONES)}
+LOOKED_FOR = (WORDS, LATE_WORDS, LATE_AGAINST_ALL, ONE, ONE_LATE, SCENES_TOKEN, MIXED, CLASS, ITSELF)
+TARGETS: dict[str, Positions] = {name: "all" if name in {WORDS, ONE} else LATE for name in LOOKED_FOR}
 """What is looked for, and in which evaluations."""
 
 
@@ -95,7 +95,7 @@ def best_map(mask: Mask, side: int) -> np.ndarray:
         optimizer.zero_grad()
         binary_cross_entropy_with_logits(resize(logits, size), inside).backward()
         optimizer.step()
-    return resize(logits.detach().sigmoid(), size)[0].numpy()
+    return resize(logits.detach(), size).sigmoid()[0].numpy()
 
 
 def measured(subject: Subject, rows: Mapping[str, Rows], side: int) -> Line:

@@ -13,7 +13,7 @@ from service.settings import GatewaySettings
 from service.shared_metrics import shared_metrics
 from worker.metrics import Memory
 from worker.metrics import Metrics as WorkerMetrics
-from worker.scenes import SceneCache
+from worker.scenes import Tiers
 
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",), "gauge": ("",)}
 
@@ -39,7 +39,7 @@ async def exported(redis_url: str, folder: Path) -> dict[str, Exported]:
     async with opened(GatewaySettings(redis_url=redis_url, data_dir=folder)) as resources:
         families = await shared_metrics(resources)
     gateway, worker = GatewayMetrics().registry, WorkerMetrics().registry
-    worker.register(Memory(SceneCache(1), torch.device("cpu")))
+    worker.register(Memory(Tiers(torch.device("cpu"), hot=0, warm=1), torch.device("cpu")))
     found = [*map(of_family, families), *of_registry(gateway), *of_registry(worker)]
     return {each.name: each for each in found}
 
