@@ -25,7 +25,7 @@ from ovam.errors import SelectionError
 
 STORED = {"float16": 2, "bfloat16": 2, "int8": 1}  # bytes of a number of stored queries
 LATENT_CHANNELS = 4  # of what the UNet is given, and of what it predicts
-REPLAY_HEAD = 10_000  # bytes of a replay's header: layers and checksums
+REPLAY_HEAD = 5_000  # bytes of a replay's header: layers and checksums
 FLOAT = 4  # bytes of a number in a heatmap, and in an optimisation
 PNG_PIXEL = 2  # bytes of a coloured pixel, about: three before compression
 UNET_TENSORS = 24  # skip connections, the feed-forward's inner rows (8), what an up block concatenates and convolves

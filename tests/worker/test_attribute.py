@@ -287,9 +287,10 @@ async def test_instances_are_the_regions_of_the_mask(client: Client, source: str
     assert (result.segments[0].instances, result.segments[0].maps, result.semantic) == (None, [], None)
 
 
-async def test_refining_by_what_was_not_kept_is_refused(client: Client, source: str, whole: str) -> None:
+async def test_refining_by_what_was_not_kept_is_refused(client: Client, whole: str) -> None:
     job = await client.attribution(whole, method="ovam")
-    assert await refused(client, job.model_copy(update={"job_id": source})) is Code.NO_SELF_ATTENTION
+    without = (await client.generated(capture={"keep": "queries"})).id
+    assert await refused(client, job.model_copy(update={"job_id": without})) is Code.NO_SELF_ATTENTION
 
 
 @pytest.mark.parametrize("selection", [{"blocks": [64]}, {"blocks": ["side"]}, {"evaluations": 3}, {"heads": [9]}])

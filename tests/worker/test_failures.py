@@ -48,12 +48,6 @@ async def test_a_model_that_cannot_be_read_is_not_offered(client: Client) -> Non
     assert set(await client.redis.hkeys(keys.MODELS)) == {b"tiny"}
 
 
-async def test_a_model_nobody_configured_is_unknown(client: Client) -> None:
-    record = await client.run(of_model(client, "sdxl"))
-    assert why(record) is Code.UNKNOWN_MODEL
-    assert "served: tiny, broken" in record.error.detail
-
-
 async def test_a_damaged_trace_is_reported_as_unreadable(client: Client, worker: Resources) -> None:
     source = await client.generated()
     worker.scenes.forget_model("tiny")
@@ -63,7 +57,7 @@ async def test_a_damaged_trace_is_reported_as_unreadable(client: Client, worker:
     assert await client.stored(keys.job_folder(record.id)) == []
 
 
-@pytest.mark.parametrize("name", ["trace-0.safetensors", "image-0.png"])
+@pytest.mark.parametrize("name", [keys.replay(0), "image-0.png"])
 async def test_a_trace_or_an_image_that_is_gone_is_reported_as_unreadable(client: Client, worker: Resources, name: str) -> None:
     source = await client.generated()
     worker.scenes.forget_model("tiny")

@@ -79,6 +79,7 @@ def drafts_of(
     attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat], fit: Fit = one_by_one
 ) -> tuple[list[SegmentDraft], SemanticDraft | None]:
     """Cut every target's mask, and lay all targets into one map of labels if requested."""
+    attempt.check()
     drafts = []
     masks = cuts([target.settings for target in job.targets], [heat.refined for heat in heats], scene.image, fit)
     for number, (target, heat, mask) in enumerate(zip(job.targets, heats, masks, strict=True)):
