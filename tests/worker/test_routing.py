@@ -14,7 +14,7 @@ from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker import routing
 from worker.resources import Resources
-from worker.routing import LATEST_LOOK, SOONEST_LOOK, left_to_others
+from worker.routing import LATEST_LOOK, READ_BYTES_PER_SECOND, SOONEST_LOOK, left_to_others, time_without_it
 from worker.settings import WorkerSettings
 
 
@@ -77,7 +77,7 @@ async def test_questions_go_to_the_worker_that_has_the_trace_and_to_another_when
     monkeypatch.setattr(routing, "READ_BYTES_PER_SECOND", 1.0)  # as if the trace were of many gigabytes
     async with AsyncExitStack() as owner:
         one = await owner.enter_async_context(running(settings))
-        source = await client.generated()
+        source = await client.generated(capture={"keep": "queries"})
         await soon(lambda: told(client, one))
         async with running(second) as two:
             for _ in range(4):
@@ -98,7 +98,7 @@ async def told(client: Client, owner: Resources) -> bool:
 async def test_a_question_waits_for_nobody_longer_than_reading_takes_nor_for_who_is_paused_full_or_forgot(
     client: Client, worker: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = await client.generated()
+    source = await client.generated(capture={"keep": "queries"})
     worker.scenes.forget_model("tiny")
     await client.redis.set(keys.holder(source.id), "ghost")
     ready = Heartbeat(name="ghost", trace_cache_bytes=2**40)
@@ -120,3 +120,12 @@ async def test_a_question_waits_for_nobody_longer_than_reading_takes_nor_for_who
     await client.redis.delete(keys.run("ghost"))
     record = await client.record(await client.attribution(source))
     assert await left_to_others(worker, record.id) is None
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_replay_takes_as_long_as_its_image_took_and_queries_as_long_as_it_takes_to_read_them(client: Client) -> None:
+    replay = await client.generated(num_images=2)
+    assert time_without_it(replay, replay.result, 1) == (replay.finished_at - replay.started_at) / 2
+    queries = await client.generated(capture={"keep": "queries"})
+    size = queries.result.images[0].trace_bytes
+    assert time_without_it(queries, queries.result, 0).total_seconds() == pytest.approx(size / READ_BYTES_PER_SECOND, abs=1e-6)
