@@ -156,8 +156,10 @@ async def ended(
             while attempts:  # noqa: ASYNC110  # a set that tasks empty; docket renews their leases meanwhile
                 await asyncio.sleep(LOOK_SECONDS)
     intake.left.set()
-    for attempt in list(attempts):
-        attempt.stop(HandedBack())
+    while not all(taker.done() for taker in takers):
+        for attempt in list(attempts):  # one more may begin while its docket is left
+            attempt.stop(HandedBack())
+        await asyncio.wait(takers, timeout=LOOK_SECONDS)
     await asyncio.gather(*takers)
 
 
