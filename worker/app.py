@@ -89,11 +89,12 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     dtype = chosen_dtype(settings.dtype, resources.device)
     offers = [replace(offer, card=run_here(offer.card, settings, resources.device, dtype)) for offer in offers]
     attempts: set[Attempt] = set()
-    task = job_task(resources, attempts)
+    left = asyncio.Event()
+    task = job_task(resources, attempts, left.is_set)
     async with AsyncExitStack() as stack:
         dockets = {name: await stack.enter_async_context(open_docket(name, settings, task)) for name in lanes(settings)}
         workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in lanes(settings).items()]
-        intake = Intake(workers)
+        intake = Intake(workers, left)
         now = beats_of(resources, offers, intake, attempts)
         await stack.enter_async_context(in_background(beat_forever(resources.redis, resources.occupant.holder, offers, now)))
         await stack.enter_async_context(in_background(clean_forever(resources, dockets)))
@@ -157,7 +158,7 @@ async def ended(
                 await asyncio.sleep(LOOK_SECONDS)
     intake.left.set()
     while not all(taker.done() for taker in takers):
-        for attempt in list(attempts):  # one more may begin while its docket is left
+        for attempt in list(attempts):  # one may have been about to begin
             attempt.stop(HandedBack())
         await asyncio.wait(takers, timeout=LOOK_SECONDS)
     await asyncio.gather(*takers)

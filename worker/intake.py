@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 class Intake:
     """Several dockets' workers, which take jobs or do not. Jobs that are at hand go on, and their leases are renewed."""
 
-    def __init__(self, workers: Sequence[DocketWorker]) -> None:
+    def __init__(self, workers: Sequence[DocketWorker], left: asyncio.Event | None = None) -> None:
         self._workers = {worker: worker.concurrency for worker in workers}
         self._ended = self._taking = False
-        self.left = asyncio.Event()
+        self.left = left or asyncio.Event()
         """Set when the dockets are to be left."""
         self._set(taking=False)
 

@@ -69,8 +69,8 @@ def docket_worker(docket: Docket, concurrency: int, settings: WorkerSettings) ->
     )
 
 
-def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
-    """Return the task; `attempts` holds those under way."""
+def job_task(resources: Resources, attempts: set[Attempt], leaving: Callable[[], bool] = lambda: False) -> Task:
+    """Return the task; `attempts` holds those under way, and none begins while the worker is `leaving` its dockets."""
 
     async def run_job(
         job_id: str = TaskKey(),
@@ -78,6 +78,8 @@ def job_task(resources: Resources, attempts: set[Attempt]) -> Task:
         docket: Docket = CurrentDocket(),  # noqa: B008
     ) -> None:
         """Run a job. Only the loss of Redis is raised: the docket then tries again, and the ledger counts the attempts."""
+        if leaving():  # a docket may have asked for a job before it was told to take no more
+            raise asyncio.CancelledError
         if (pause := await left_to_others(resources, job_id)) is not None:
             retry.in_(pause)
         with suppress(LostJob):

@@ -74,6 +74,14 @@ async def test_a_taker_that_breaks_stops_the_others_and_its_error_is_raised() ->
     assert stopping.is_set()
 
 
+async def test_a_worker_that_leaves_its_dockets_begins_no_job(client: Client, settings: WorkerSettings) -> None:
+    record = await client.record(client.generation())
+    async with opened(settings) as resources:
+        with pytest.raises(asyncio.CancelledError):
+            await job_task(resources, set(), lambda: True)(record.id)
+    assert await client.ledger.get(record.id) == record
+
+
 async def test_attempts_are_handed_back_after_their_grace(client: Client, settings: WorkerSettings) -> None:
     async with opened(settings) as resources:
         stopping = asyncio.Event()
