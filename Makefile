@@ -78,7 +78,7 @@ eval-quick: $(RUNTIME) ## evaluate the published methods on a few images, print 
 chaos: $(DEV) ## jobs of all kinds while processes, network, disk and S3 fail; write docs/reliability.md (FAULTS=110 ARGS="--seed 2")
 	@$(RUN) $(PY) -m proofs chaos $(ARGS)
 
-chaos-short: $(DEV) ## the same in two minutes; docs/reliability.md stays as it is
+chaos-short: $(DEV) ## the same in four minutes; docs/reliability.md stays as it is
 	@$(RUN) $(PY) -m proofs chaos --short $(ARGS)
 
 fuzz: $(DEV) ## hostile requests of every kind; write docs/reliability.md (FUZZ=100000 for as many)
