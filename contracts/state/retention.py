@@ -18,8 +18,9 @@ from redis.asyncio import Redis
 from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.state import keys, usage
 from contracts.state.keys import text
-from contracts.state.ledger import Ledger, LostJob
+from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
+from contracts.state.transitions import LostJob
 
 IN_USE = timedelta(minutes=15)
 """What was used so recently is not collected: longer than a job takes to read what it asked for."""

@@ -20,6 +20,7 @@ from ovam_client.answers import Rle
 from ovam_client.pictures import decoded, file_of, mask_of
 from tests.packaging.files import ROOT
 from tests.service.in_test_worker import InTestWorker
+from tests.wheels import wheel_of
 
 WAITS = """
 import sys, ovam_client
@@ -99,21 +100,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target = source / path.relative_to(ROOT / "ovam_client")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(out),
-        str(source),
-    ]
-    subprocess.run(pip, check=True, capture_output=True, timeout=120)
-    (found,) = out.glob("ovam_client-*.whl")
-    with zipfile.ZipFile(found) as archive:
+    with zipfile.ZipFile(wheel_of(source, out)) as archive:
         archive.extractall(out / "site")
     return out / "site"
 

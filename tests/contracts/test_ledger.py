@@ -15,9 +15,9 @@ from contracts.schema.images import FilledCapture, GenerateJob
 from contracts.schema.jobs import JobRecord, Progress, State
 from contracts.schema.optimize import OptimizeResult
 from contracts.state import keys
-from contracts.state.ledger import INNOCENT_ATTEMPTS, Ledger, LostJob, write
+from contracts.state.ledger import INNOCENT_ATTEMPTS, Ledger, write
 from contracts.state.registry import Registry
-from contracts.state.transitions import CancelRequested
+from contracts.state.transitions import CancelRequested, LostJob
 from tests.contracts.test_registry import new
 
 CURVE = Artifact(name="curve.png", media_type="image/png", size=1, sha256="0" * 64, url="/")

@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from contracts.schema.errors import Code, Failure
 from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.state import dead, keys
-from contracts.state.ledger import Ledger, LostJob, write
+from contracts.state.ledger import Ledger, write
+from contracts.state.transitions import LostJob
 from contracts.state.turns import due
 from tests.contracts.test_ledger import JOB
 

@@ -10,6 +10,7 @@ import pytest
 
 import ovam
 from tests.packaging.files import ROOT
+from tests.wheels import wheel_of
 
 PACKAGES = ("contracts", "launcher", "ovam", "ovam_client", "service", "worker")
 
@@ -22,21 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(out),
-        str(source),
-    ]
-    subprocess.run(pip, check=True, capture_output=True, timeout=120)
-    (found,) = out.glob("*.whl")
-    return found
+    return wheel_of(source, out)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts.state import keys, ledger
-from contracts.state.ledger import LostJob
+from contracts.state.transitions import LostJob
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import Json, Traces, assert_problem

@@ -16,9 +16,10 @@ from contracts.schema.fields import Artifact
 from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.schema.tokens import ImportResult, TokenFacts
 from contracts.state import dead, keys
-from contracts.state.ledger import Ledger, LostJob
+from contracts.state.ledger import Ledger
 from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore, File
+from contracts.state.transitions import LostJob
 from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.app import ended, in_background, opened, serve

@@ -19,7 +19,7 @@ from contracts.schema.methods import Settings
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget
 from contracts.schema.tokens import TokenCard
 from contracts.state import keys
-from contracts.state.ledger import LostJob
+from contracts.state.transitions import LostJob
 from ovam.core.label_maps import voc_palette
 from ovam.core.methods import METHODS
 from ovam.core.pictures import overlay

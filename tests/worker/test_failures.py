@@ -10,7 +10,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import JobRecord, State
 from contracts.schema.targets import TokenTarget, WordsTarget
 from contracts.state import keys
-from contracts.state.ledger import LostJob
+from contracts.state.transitions import LostJob
 from ovam.errors import InvalidArgumentError, OvamError, SelectionError, TraceMismatchError
 from tests.worker.client import Client
 from tests.worker.jobs import CAT

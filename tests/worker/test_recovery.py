@@ -17,7 +17,7 @@ from contracts.schema.errors import Code
 from contracts.schema.jobs import Progress, State
 from contracts.settings import BadSettingsError
 from contracts.state import keys
-from contracts.state.ledger import LostJob
+from contracts.state.transitions import LostJob
 from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.app import opened, prepare, serve
