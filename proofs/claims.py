@@ -1,6 +1,7 @@
 """What a proof claims, what it measured, and under which circumstances."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -65,8 +66,8 @@ class Proof:
 
 
 def quantile(samples: list[float], share: float) -> float:
-    """The smallest sample that a share of all does not exceed; 0 without samples."""
-    return percentile(samples, share) if samples else 0.0
+    """The smallest sample that a share of all does not exceed; infinite without samples, so that no bound holds of them."""
+    return percentile(samples, share) if samples else math.inf
 
 
 def keep(proof: Proof, folder: Path = RESULTS) -> Path:
