@@ -19,7 +19,7 @@ from launcher.processes import available, inherited, running
 from launcher.variables import EverySetting, unknown_variables
 from ovam import __version__
 from ovam_client.cli import add_commands
-from ovam_client.drivers import KEY
+from ovam_client.drivers import KEY, URL
 from service.settings import GatewaySettings
 
 FAILED = 1
@@ -160,20 +160,20 @@ def workers(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
 
 @app.command()
 def top(
-    url: Annotated[str, typer.Option(help="The gateway; without it, the one of OVAM_HOST and OVAM_PORT.")] = "",
+    url: Annotated[str, typer.Option(help="The gateway; by default OVAM_URL, or else OVAM_HOST and OVAM_PORT.")] = "",
     every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
     *,
     once: Annotated[bool, typer.Option("--once", help="Print one table and leave.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each look instead.")] = False,
 ) -> None:
-    """Show lanes, jobs and workers, live, from a gateway's /metrics. If it needs keys: OVAM_API_KEY, one with the scope admin."""
+    """Show lanes, jobs and workers, live, from a gateway's /metrics. With keys on, OVAM_API_KEY needs the scope admin."""
     from rich.console import Console  # noqa: PLC0415  # other commands need not wait for them
 
     from launcher.top import UnreachableError, watch  # noqa: PLC0415
 
     settings = usable(GatewaySettings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    place, key = url or f"http://{host}:{settings.port}", os.environ.get(KEY, "")
+    place, key = url or os.environ.get(URL) or f"http://{host}:{settings.port}", os.environ.get(KEY, "")
     try:
         watch(place, key, every=every, once=once, as_json=as_json, console=Console())
     except UnreachableError as error:

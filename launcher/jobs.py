@@ -1,4 +1,4 @@
-"""`ovam jobs dead` and `requeue`: look at jobs that were given up, and let them run again."""
+"""`ovam jobs dead` and `requeue`: jobs that failed for their workers or the store, and running them again."""
 
 import json
 from typing import Annotated
@@ -14,7 +14,7 @@ from contracts.state.transitions import LostJob
 from launcher.reach import FAILED, AsJson, end, with_redis
 from ovam_client.cli.jobs import jobs
 
-PANEL = "Jobs that were given up (OVAM_REDIS_URL)"
+PANEL = "The dead letter queue (OVAM_REDIS_URL)"
 
 
 def dead_jobs(
@@ -22,12 +22,12 @@ def dead_jobs(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the jobs that were given up: their workers died too often, or the store took nothing."""
+    """List dead jobs: those whose workers died too often, or whose files the store did not take."""
     records = with_redis(dead)
     if job_id is not None:
         found = next((record for record in records if record.id == job_id), None)
         if found is None:
-            end(f"{job_id!r} is no job that was given up; `ovam jobs dead` lists them", FAILED)
+            end(f"{job_id!r} is not a dead job; `ovam jobs dead` lists them", FAILED)
         typer.echo(found.model_dump_json(indent=None if as_json else 2))
     elif as_json:
         typer.echo(json.dumps([record.model_dump(mode="json") for record in records]))
@@ -35,11 +35,11 @@ def dead_jobs(
         for record in records:
             typer.echo(described(record))
         if not records:
-            typer.echo("no job was given up", err=True)
+            typer.echo("there are no dead jobs", err=True)
 
 
 def requeue(job_id: Annotated[str, typer.Argument(metavar="ID")], *, as_json: AsJson = False) -> None:
-    """Let a job that was given up run again, as if it were new. A worker takes it within half a minute."""
+    """Run a dead job again, as if it were new. A worker takes it within half a minute."""
 
     async def work(redis: Redis) -> JobRecord:
         return await Ledger(redis).change(job_id, revived)

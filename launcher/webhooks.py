@@ -1,4 +1,4 @@
-"""`ovam webhooks`: what is still to be told, what could not be, again; and the secrets that it is signed with."""
+"""`ovam webhooks`: deliveries that failed or are due, sent again on request, and the secrets that sign them."""
 
 import json
 from typing import Annotated
@@ -8,16 +8,15 @@ from redis.asyncio import Redis
 
 from contracts.schema.webhooks import Delivery
 from contracts.state.outbox import Outbox
-from launcher.reach import FAILED, end, with_redis
+from launcher.reach import FAILED, AsJson, end, with_redis
 
-app = typer.Typer(help="See what webhooks could not tell, send it again, read and change secrets.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Tenant = Annotated[str, typer.Option(help="Whose; without API keys there is one tenant, whose name is empty.")]
+app = typer.Typer(help="List webhook deliveries, send failed ones again, show and rotate signing secrets.", no_args_is_help=True)
+Tenant = Annotated[str, typer.Option(help="The tenant; without API keys there is only one, with an empty name.")]
 
 
 @app.command("list")
 def list_deliveries(*, as_json: AsJson = False) -> None:
-    """List what could not be told, the newest first, then what is still to be told."""
+    """List deliveries: failed ones, the newest first, then those still to be sent."""
 
     async def work(redis: Redis) -> tuple[list[Delivery], list[Delivery]]:
         outbox = Outbox(redis)
@@ -32,16 +31,18 @@ def list_deliveries(*, as_json: AsJson = False) -> None:
         for each in some:
             typer.echo(f"{name}  {each.id}  {each.url}  {each.tries} tries{', ' if each.problem else ''}{each.problem}")
     if not lost and not waiting:
-        typer.echo("everything was told", err=True)
+        typer.echo("no delivery has failed, and none is due", err=True)
 
 
 @app.command()
 def replay(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="What to send; all that failed without any.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Deliveries to send again; without any, all failed ones.")
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Send again what could not be told, or what was told within the last days. Receivers see the same `webhook-id`."""
+    """Send deliveries again: failed ones, or any of the last four days. Receivers see the same `webhook-id`."""
 
     async def work(redis: Redis) -> list[Delivery]:
         outbox = Outbox(redis)
@@ -54,8 +55,8 @@ def replay(
 
 
 @app.command()
-def secret(tenant: Tenant = "", *, rotate: Annotated[bool, typer.Option(help="Make a new one.")] = False) -> None:
-    """Print the secret that a tenant's webhooks are signed with. After --rotate the old one signs them, too, for a day."""
+def secret(tenant: Tenant = "", *, rotate: Annotated[bool, typer.Option(help="Replace it with a new one.")] = False) -> None:
+    """Print the secret that signs a tenant's webhooks. After --rotate, the old secret signs them as well for a day."""
 
     async def work(redis: Redis) -> str:
         outbox = Outbox(redis)

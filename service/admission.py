@@ -59,10 +59,9 @@ async def admitted(job: AnyJob, lookups: Lookups) -> Estimate | None:
     if exceeded:
         detail = "; ".join(bound.sentence for bound in exceeded)
         errors = [
-            FieldError(field=field, detail=f"{sentence}; less of it takes less", value=value)
-            for field, sentence, value in deciding(job)
+            FieldError(field=field, detail=f"{sentence}; reduce it", value=value) for field, sentence, value in deciding(job)
         ]
-        raise JobTooLargeError(f"the job {detail}. Ask for less: {named(errors)}", errors, found)
+        raise JobTooLargeError(f"the job {detail}. Reduce {named(errors)}", errors, found)
     return found
 
 
@@ -86,9 +85,9 @@ def bounds(found: Estimate, card: ModelCard, settings: GatewaySettings) -> Itera
     )
     most, source = settings.max_job_memory_bytes, "OVAM_MAX_JOB_MEMORY_BYTES"
     if not most and card.sizes and card.sizes.device_bytes:
-        most, source = card.sizes.device_bytes, "what the device has"
+        most, source = card.sizes.device_bytes, "the device has no more"
     if most:
-        yield Bound("would need", found.memory_bytes / GIB, most / GIB, "GiB of memory on the device", source)
+        yield Bound("would need", found.memory_bytes / GIB, most / GIB, "GiB of device memory", source)
     if found.seconds is not None:
         yield Bound("would run for", found.seconds, settings.max_job_seconds, "s", "OVAM_MAX_JOB_SECONDS")
 

@@ -64,6 +64,15 @@ def test_a_variable_that_is_no_setting_is_named(ovam: Run, command: str) -> None
     assert "there is no setting OVAM_JANITOR_SECOND: did you mean OVAM_JANITOR_SECONDS?" in done.stderr
 
 
+@pytest.mark.parametrize("command", [("top", "--once"), ("jobs",)])
+def test_commands_that_ask_a_gateway_ask_the_one_of_ovam_url(ovam: Run, command: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    done = ovam(*command, OVAM_URL=url)
+    assert done.returncode != 0
+    assert url in done.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "up"])
 def test_a_port_that_is_taken_stops_the_start_with_a_sentence(ovam: Run, command: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

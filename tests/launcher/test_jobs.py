@@ -1,4 +1,4 @@
-"""`ovam jobs`: jobs that were given up are listed, shown, and let run again."""
+"""`ovam jobs`: dead jobs are listed, shown, and requeued."""
 
 import asyncio
 import json
@@ -87,7 +87,7 @@ def test_what_cannot_be_requeued_is_said_in_a_sentence(ovam: CliRunner, redis_ur
     for job_id, sentence in ((queued, "is queued; allowed"), (failed, "is failed; allowed"), ("0" * 26, "there is no job")):
         done = ovam.invoke(app, ["jobs", "requeue", job_id])
         assert (done.exit_code, sentence in done.stderr) == (1, True), done.output
-    assert "no job was given up" in ovam.invoke(app, ["jobs", "dead"]).stderr
+    assert "there are no dead jobs" in ovam.invoke(app, ["jobs", "dead"]).stderr
     assert ovam.invoke(app, ["jobs", "dead", failed]).exit_code == 1
 
 

@@ -71,12 +71,12 @@ async def test_memory_is_bounded_by_the_device_or_by_a_setting(settings: Gateway
     request = {"prompt": "a car", "height": 1024, "width": 1024, "num_images": 4}
     async with client_of(create_app(settings)) as client:
         problem = assert_problem(await client.post("/v1/generate", json=request), 422, "job-too-large", "height")
-        assert "allowed: 4 GiB of memory on the device (what the device has)" in problem["detail"]
+        assert "allowed: 4 GiB of device memory (the device has no more)" in problem["detail"]
         assert (await client.post("/v1/generate", json={"prompt": "a car"})).status_code == 202
     bounded = settings.model_copy(update={"max_job_memory_bytes": GIB})
     async with client_of(create_app(bounded)) as client:
         problem = assert_problem(await client.post("/v1/generate", json={"prompt": "a car"}), 422, "job-too-large")
-        assert "allowed: 1 GiB of memory on the device (OVAM_MAX_JOB_MEMORY_BYTES)" in problem["detail"]
+        assert "allowed: 1 GiB of device memory (OVAM_MAX_JOB_MEMORY_BYTES)" in problem["detail"]
 
 
 async def test_time_is_learned_from_jobs_that_ended(settings: GatewaySettings, worker: InTestWorker, redis: Redis) -> None:
