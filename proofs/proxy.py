@@ -25,10 +25,12 @@ class Proxy:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, target: tuple[str, int] | str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+    async def open(
+        cls, target: tuple[str, int] | str, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[Self]:
         """Listen on a free port; with a context, for TLS."""
         proxy = cls(target)
-        server = await asyncio.start_server(proxy._begin, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(proxy._begin, host, 0, ssl=tls)
         proxy.port = server.sockets[0].getsockname()[1]
         try:
             yield proxy

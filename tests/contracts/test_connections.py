@@ -80,7 +80,7 @@ async def encrypted(redis_url: str, tmp_path: Path) -> AsyncIterator[str]:
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(tls)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    async with Proxy.open(("127.0.0.1", urlsplit(redis_url).port or 0), tls) as proxy:
+    async with Proxy.open(("127.0.0.1", urlsplit(redis_url).port or 0), tls=tls) as proxy:
         yield f"rediss://localhost:{proxy.port}/0"
 
 
