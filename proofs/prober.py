@@ -14,7 +14,7 @@ LONGEST = 30.0  # seconds; also what a bad answer counts as
 
 @asynccontextmanager
 async def probed(url: str) -> AsyncIterator[list[float]]:
-    """Probe a gateway during the block; afterwards the list holds how long each answer took (s)."""
+    """Probe a gateway during the block, from its first answer on; afterwards the list holds how long each took (s)."""
     address, waits = urlsplit(url), list[float]()
     command = [sys.executable, "-m", "proofs.prober", str(address.hostname), str(address.port)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -41,7 +41,9 @@ def probe(host: str, port: int) -> float:
 
 
 def main(host: str, port: int) -> None:
-    """Print the seconds of each answer, a line each, until somebody ends the process."""
+    """Print the seconds of each answer after the first, a line each, until somebody ends the process."""
+    while probe(host, port) == LONGEST:
+        time.sleep(EVERY)
     while True:
         seconds = probe(host, port)
         print(seconds, flush=True)

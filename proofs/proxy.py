@@ -1,6 +1,7 @@
 """A network that fails on command: a TCP proxy that can cut, hang, slow down, or answer like an overloaded S3."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal, Self
@@ -24,10 +25,12 @@ class Proxy:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, target: tuple[str, int] | str) -> AsyncIterator[Self]:
-        """Listen on a free port."""
+    async def open(
+        cls, target: tuple[str, int] | str, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[Self]:
+        """Listen on a free port; with a context, for TLS."""
         proxy = cls(target)
-        server = await asyncio.start_server(proxy._begin, "127.0.0.1", 0)
+        server = await asyncio.start_server(proxy._begin, host, 0, ssl=tls)
         proxy.port = server.sockets[0].getsockname()[1]
         try:
             yield proxy

@@ -75,6 +75,8 @@ class Queue:
         self.script = redis.register_script(SUBMIT)
         self.rates = Rates(redis)
         self.client = Client()
+        self.delivering = set[asyncio.Task[None]]()
+        self.in_order = asyncio.Lock()
 
     def used_by(self, client: Client, ledger: Ledger) -> Self:
         """The same for the jobs of a client, which are in its ledger."""
@@ -119,9 +121,15 @@ class Queue:
             detail = f"{self.max_queued} jobs are waiting already; try again later"
             raise ServiceError(Code.QUEUE_FULL, detail, retry_after=await self.retry_after(lane))
         if outcome == "created":
-            await self._deliver(record)
+            task = asyncio.create_task(self._deliver(record))  # the job is filed: its client need not wait for the rest
+            self.delivering.add(task)
+            task.add_done_callback(self.delivering.discard)
             return await self._with_start(record, ahead), True
         return await self.ledger.get(job_id), False
+
+    async def delivered(self) -> None:
+        """Wait until every job that was filed here has been handed to its docket, or left to a janitor."""
+        await asyncio.gather(*self.delivering)
 
     async def replay(self, once: Once) -> JobRecord | None:
         """The job that an earlier copy of this request created, if it still exists."""
@@ -177,7 +185,7 @@ class Queue:
     async def _deliver(self, record: JobRecord) -> None:
         """Hand a job to its docket, or what is due before it. It is filed: should this fail, a worker's janitor does it later."""
         try:
-            async with asyncio.timeout(DELIVERED_WITHIN):
+            async with self.in_order, asyncio.timeout(DELIVERED_WITHIN):
                 if record.tenant:
                     await self._pass_on(record)
                 else:
@@ -191,6 +199,7 @@ class Queue:
 
     async def _withdraw(self, record: JobRecord) -> None:
         """Take a job from its docket. A worker that gets it all the same finds that it is over, or gone from the ledger."""
+        await self.delivered()
         with suppress(RedisError, TimeoutError):
             async with asyncio.timeout(DELIVERED_WITHIN):
                 await self.dockets[keys.docket_of(record.kind, record.priority)].cancel(record.id)

@@ -58,7 +58,7 @@ class Resources:
         return replace(self, ledger=ledger, catalog=catalog, lookups=lookups, queue=self.queue.used_by(client, ledger))
 
 
-def resources_of(request: Request) -> Resources:
+async def resources_of(request: Request) -> Resources:
     """The app's resources as the request's client sees them: the one place that separates tenants."""
     return request.state.resources.seen_by(request.state.client)
 
@@ -81,6 +81,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[Resources]:
         life = timedelta(seconds=settings.job_ttl_seconds)
         store = PromptStore(ArtifactStore.at(settings.store).store)
         queue = Queue(redis, dockets, store, max_queued=settings.max_queued, job_ttl=life)
+        stack.push_async_callback(queue.delivered)
         yield Resources(
             settings=settings,
             redis=redis,

@@ -45,7 +45,7 @@ class Terms:
         return found
 
 
-def terms_of(
+async def terms_of(
     http: Request,
     priority: Annotated[
         Priority | None,

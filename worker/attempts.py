@@ -113,7 +113,7 @@ class Attempt:
             with self._occupant.on_device(self.job_id, surely=self.number > 1), self.timing.measured("device"):
                 return work()
 
-        outcome = self._outcome = self._gate.submit(turn(self.record.priority, priority), started)
+        outcome = self._outcome = self._gate.submit(turn(self.record.priority, priority), started, self.record.tenant)
         try:
             return await asyncio.wrap_future(outcome)
         except asyncio.CancelledError:

@@ -42,6 +42,7 @@ class _Ticket:
     """Work that waits for the device."""
 
     priority: int
+    turn: int
     number: int
     work: Callable[[], Any] = field(compare=False)
     outcome: "Future[Any]" = field(compare=False)
@@ -64,6 +65,8 @@ class DeviceGate:
     def __init__(self) -> None:
         self._waiting: list[_Ticket] = []
         self._numbers = count()
+        self._turn = 0
+        self._last_turns: dict[str, int] = {}  # of the tenants that have work here
         self._changed = Condition()
         self._running: list[int] = []  # priorities of the works under way, innermost last; only the thread touches it
 
@@ -85,19 +88,32 @@ class DeviceGate:
         while ticket := self._next(more_urgent_than=self._running[-1]):
             self._do(ticket)
 
-    def submit(self, priority: int, work: Callable[[], T]) -> "Future[T]":
-        """Put work in the queue; its outcome can be canceled until it starts."""
+    def submit(self, priority: int, work: Callable[[], T], tenant: str = "") -> "Future[T]":
+        """Put work in the queue; its outcome can be canceled until it starts.
+
+        Among work of one priority, tenants take turns: a tenant's next work is one turn after its last, and one that had
+        nothing here begins at the turn which the device has come to (start-time fair queueing, each work of cost 1).
+        """
         outcome: Future[T] = Future()
         with self._changed:
-            heapq.heappush(self._waiting, _Ticket(priority, next(self._numbers), work, outcome))
+            mine = self._last_turns[tenant] = max(self._turn, self._last_turns.get(tenant, -1) + 1)
+            heapq.heappush(self._waiting, _Ticket(priority, mine, next(self._numbers), work, outcome))
             self._changed.notify()
         return outcome
+
+    def _pop(self) -> _Ticket:
+        """The work whose turn it is. Only with the lock."""
+        ticket = heapq.heappop(self._waiting)
+        self._turn = max(self._turn, ticket.turn)
+        if not self._waiting:
+            self._last_turns.clear()
+        return ticket
 
     def _next(self, *, more_urgent_than: int) -> _Ticket | None:
         """The most urgent work that waits, if it is urgent enough to interrupt; a stop never interrupts."""
         with self._changed:
             if self._waiting and STOP < self._waiting[0].priority < more_urgent_than:
-                return heapq.heappop(self._waiting)
+                return self._pop()
         return None
 
     def _serve(self) -> None:
@@ -105,7 +121,7 @@ class DeviceGate:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
-                ticket = heapq.heappop(self._waiting)
+                ticket = self._pop()
             if ticket.priority == STOP:
                 break
             self._do(ticket)

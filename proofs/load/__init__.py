@@ -23,7 +23,7 @@ from proofs.prober import probed
 from proofs.stage import Stage, client_of, memory, new_key, ready, stage, tiny_models
 from proofs.stub import COMMAND, SECONDS
 
-DEVICE = 0.05  # seconds of each job, until memory is measured
+DEVICE = 0.2  # seconds of each job, until memory is measured, long beside what two cores add
 WAIT = 30  # seconds that a client waits for its job
 LOADS = (0.5, 0.8, 0.95)  # of the rate that is possible
 STREAMS = 500

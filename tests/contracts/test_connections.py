@@ -1,12 +1,15 @@
 """Redis by every URL: a failover is followed, and a cluster is refused by name."""
 
 import asyncio
-from collections.abc import Iterator
+import ssl
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import trustme
 from docket import TaskKey, Worker
 from redis import Redis as PlainRedis
 from redis.exceptions import RedisError
@@ -16,6 +19,7 @@ from contracts.settings import BadSettingsError, CommonSettings, load
 from contracts.state import keys
 from contracts.state.connections import check_server, redis_at
 from contracts.state.dockets import JobDocket, enqueue
+from proofs.proxy import Proxy
 from tests.conftest import free_port
 from tests.sentinels import Sentinels, sentinels, until, valkey
 
@@ -68,6 +72,42 @@ async def test_a_docket_goes_on_with_the_next_master(watched: Sentinels) -> None
             await surely(after)
         await running
     assert {before, after} == set(ran)
+
+
+@pytest.fixture
+async def encrypted(redis_url: str, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of a Valkey behind TLS, whose authority only `ca.pem` names."""
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with Proxy.open(("127.0.0.1", urlsplit(redis_url).port or 0), tls=tls) as proxy:
+        yield f"rediss://localhost:{proxy.port}/0"
+
+
+async def test_jobs_run_over_tls(encrypted: str, tmp_path: Path) -> None:
+    url = f"{encrypted}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+    await check_server(url)
+    ran = list[str]()
+
+    async def run_job(job_id: str = TaskKey()) -> None:
+        ran.append(job_id)
+
+    async with JobDocket("ovam", url) as docket:
+        docket.register(run_job, names=[keys.TASK])
+        await enqueue(docket, job_id := new_job_id())
+        async with Worker(docket) as worker:
+            await worker.run_until_finished()
+    assert ran == [job_id]
+
+
+async def test_a_server_that_another_authority_vouches_for_is_refused(encrypted: str, tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    for url in (encrypted, f"{encrypted}?ssl_ca_certs={tmp_path / 'other.pem'}"):
+        with pytest.raises(BadSettingsError, match=r"OVAM_REDIS_URL: no Redis answers at rediss://.*CERTIFICATE_VERIFY_FAILED"):
+            await check_server(url)
+    elsewhere = encrypted.replace("localhost", "127.0.0.1")
+    with pytest.raises(BadSettingsError, match=r"OVAM_REDIS_URL: no Redis answers at rediss://.*IP address mismatch"):
+        await check_server(f"{elsewhere}?ssl_ca_certs={tmp_path / 'ca.pem'}")
 
 
 async def test_a_master_that_no_sentinel_knows_is_named(watched: Sentinels) -> None:

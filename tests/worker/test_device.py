@@ -4,7 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from functools import partial
 
 import pytest
@@ -34,6 +34,22 @@ def test_waiting_work_is_done_by_priority_then_in_order(gate: DeviceGate) -> Non
     for outcome in outcomes:
         outcome.result(10)
     assert done == ["a", "b", "o", "g"]
+
+
+def test_tenants_take_turns_and_one_that_comes_later_has_not_saved_any_up(gate: DeviceGate) -> None:
+    release, done = occupied(gate), []
+    asked = [("a1", "anne"), ("a2", "anne"), ("a3", "anne"), ("b1", "bert"), ("b2", "bert"), ("c1", "carl")]
+
+    def ask(name: str, tenant: str) -> Future[None]:
+        return gate.submit(Priority.GENERATE, lambda: done.append(name), tenant)
+
+    outcomes = [ask(*each) for each in asked]
+    outcomes.append(gate.submit(Priority.INTERACTIVE, lambda: done.append("urgent"), "anne"))
+    outcomes.append(gate.submit(Priority.GENERATE, lambda: outcomes.extend([ask("d1", "dora"), ask("d2", "dora")]), "bert"))
+    release.set()
+    for outcome in outcomes:
+        outcome.result(10)
+    assert done == ["urgent", "a1", "b1", "c1", "a2", "b2", "a3", "d1", "d2"]
 
 
 def test_urgent_work_runs_when_longer_work_breathes_and_nothing_else_does(gate: DeviceGate) -> None:
