@@ -1,7 +1,7 @@
 """Programs that nobody here wrote read what was exported, and find the very images and masks.
 
-pycocotools, datasets and webdataset are among the requirements of the checks. Datumaro, supervision and labelme need older packages
-than the service: `make readers` installs them in an environment of their own, whose folder DATASET_READERS names.
+pycocotools, datasets and webdataset are among the requirements of the checks. Datumaro, supervision and labelme need older
+packages than the service: `make readers` installs them in an environment of their own, whose folder DATASET_READERS names.
 """
 
 import os
@@ -184,7 +184,8 @@ if form == "labelme":
         assert page.image_data
         keep(path.stem, path.parent.name, "", np.zeros((8, 10)))
         for shape in page.shapes:
-            keep(path.stem, path.parent.name, shape["label"], labelme.utils.shapes_to_label((8, 10), [shape], {shape["label"]: 1})[0])
+            labels, _ = labelme.utils.shapes_to_label((8, 10), [shape], {shape["label"]: 1})
+            keep(path.stem, path.parent.name, shape["label"], labels)
 np.savez(sys.argv[3], **found)
 """
 
