@@ -36,7 +36,7 @@ class InstanceOptions(Schema):
 class AppraisalOptions(Schema):
     """What to say of the image as a whole."""
 
-    clip: Annotated[list[Text], Field(max_length=2 * MAX_TARGETS)] = []
+    clip: list[Text] = Field([], max_length=2 * MAX_TARGETS)
     """Texts that CLIP compares to the image; the model's workers need one (`clip` of its card)."""
 
 

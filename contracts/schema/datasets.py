@@ -13,13 +13,15 @@ from contracts.schema.fields import Label, Name, Rle, Schema, Text, by_kind
 from contracts.schema.images import MAX_SEED, TIMESTEPS, GenerateRequest
 from contracts.schema.methods import KnownMethod, Settings
 from contracts.schema.targets import TOKEN, WORDS, Target, TokenTarget, WordsTarget, tag_of
-from ovam.core.methods import Softmax
+from ovam.core.methods import Method, Softmax
 
 MAX_ENTRIES = 1_000_000
 MAX_CLASSES = 254  # labels 1 to 254: 0 is the background, 255 is unsure
 PLACEHOLDER = "{class}"
 CustomId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """The caller's own name for a prompt, from which names of files are made."""
+ClassName = Annotated[Label, StringConstraints(pattern=r"^[^\x00-\x1f\x7f\u2028\u2029:]+$")]
+"""What every form of an export can hold."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Dropped = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 WithClass = Annotated[Text, StringConstraints(pattern=r"\{class\}")]
@@ -53,7 +55,7 @@ class DatasetState(StrEnum):
 class DatasetClass(Schema):
     """A class: what it is called, and what is looked for to find it."""
 
-    name: Label
+    name: ClassName
     """As prompts and exports name it."""
     target: ClassTarget | None = None
     """Words, or a learned token; the name as a word without it."""
@@ -253,6 +255,10 @@ class DatasetJob(DatasetOptions):
     filters: FilledFilters
     prompts: int
     """How many there are."""
+    method: str
+    """The published method whose settings were taken."""
+    settings: Method
+    """All settings with which the first class is looked for: others differ from it by their own, and by those for tokens."""
 
     @property
     def entries(self) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from contracts.schema.access import Limits
 from contracts.schema.datasets import Counts, DatasetRecord, DatasetState, DatasetSummary, Entry
@@ -23,6 +24,7 @@ from contracts.state.keys import text
 
 SEGMENT = 128  # entries that are stored together
 LEASE = timedelta(seconds=10)
+REPLAYED_FOR = timedelta(hours=24)
 MAX_EVENTS = 1000  # of a data set
 REJECTED = "rejected:"
 ACTIVE = (DatasetState.QUEUED, DatasetState.RUNNING)
@@ -61,14 +63,19 @@ redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
 redis.call('HSET', KEYS[1], 'sealed', ARGV[2] + 1)
 return 1
 """
-# KEYS: hash, due. ARGV: id, fence or '', due at (ms) or '', old states, fields and values... What it was before; nothing: it is gone.
+# KEYS: hash, due. ARGV: id, fence or '', due in (ms) or '', old states, fields and values... The state before; nothing: it is gone.
 MOVE = """
 local before, fence = unpack(redis.call('HMGET', KEYS[1], 'state', 'fence'))
 if not before then return false end
 if ARGV[2] ~= '' and fence ~= ARGV[2] then return {'lost'} end
 if not string.find(ARGV[4], '|' .. before .. '|', 1, true) then return {before} end
 redis.call('HSET', KEYS[1], unpack(ARGV, 5))
-if ARGV[3] == '' then redis.call('ZREM', KEYS[2], ARGV[1]) else redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1]) end
+if ARGV[3] == '' then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+else
+  local clock = redis.call('TIME')
+  redis.call('ZADD', KEYS[2], clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[3], ARGV[1])
+end
 return {before, 'moved'}
 """
 # KEYS: hash, open entries, events, listing, due, bytes that the tenant keeps. ARGV: id.
@@ -96,15 +103,38 @@ class Datasets:
         self.enter_script = redis.register_script(ENTER)
         self.seal_script = redis.register_script(SEAL)
 
-    async def file(self, record: DatasetRecord, limits: Limits) -> None:
-        """Enter a new data set, whose prompts are in the store already; its jobs count against the limits of its client's key."""
+    async def file(self, record: DatasetRecord, limits: Limits, once: tuple[str, str] | None = None) -> str:
+        """Enter a new data set, whose prompts are in the store already; its jobs count against the limits of its client's key.
+
+        Returns its id, or that of the one that was filed `once` before: by an idempotency key, with the request's fingerprint.
+        """
         fields = {"record": record.model_dump_json(), "state": record.state, "fence": 0, "limits": limits.model_dump_json()}
-        async with self.redis.pipeline(transaction=True) as pipe:
+
+        async def enter(pipe: Pipeline) -> str:
+            if once and (before := await self.filed(*once)):
+                return before
+            pipe.multi()
+            if once:
+                pipe.set(keys.dataset_once(once[0], record.tenant), f"{once[1]} {record.id}", ex=REPLAYED_FOR)
             pipe.hset(keys.dataset(record.id), mapping=fields)
             pipe.zadd(keys.of(record.tenant, keys.DATASETS), {record.id: 0})
             pipe.zadd(keys.DATASETS_DUE, {record.id: 0})
             announce(pipe, record)
-            await pipe.execute()
+            return record.id
+
+        watched = [keys.dataset_once(once[0], record.tenant)] if once else []
+        return await self.redis.transaction(enter, *watched, value_from_callable=True)
+
+    async def filed(self, key: str, fingerprint: str) -> str | None:
+        """The data set that an earlier copy of a request created, if it is still there. ServiceError: idempotency-key-reused."""
+        found = await self.redis.get(keys.dataset_once(key, self.tenant or ""))
+        before, dataset_id = text(found).split(" ") if found else ("", "")
+        if not dataset_id or not await self.redis.exists(keys.dataset(dataset_id)):
+            return None
+        if before != fingerprint:
+            detail = f"`Idempotency-Key` {key!r} was used for another request (data set {dataset_id})"
+            raise ServiceError(Code.IDEMPOTENCY_KEY_REUSED, detail, field="Idempotency-Key")
+        return dataset_id
 
     async def find(self, dataset_id: str) -> DatasetRecord | None:
         """A record as it stands now; None if there is none."""
@@ -144,17 +174,27 @@ class Datasets:
         return await self._moved(record, DatasetState.PAUSED, (*ACTIVE, DatasetState.PAUSED))
 
     async def resume(self, record: DatasetRecord) -> DatasetRecord:
-        """Go on with it. ServiceError (job-finished) for a final one."""
+        """Go on with it, paused or failed. ServiceError (job-finished) for one that is done or canceled."""
         if record.state in ACTIVE:
             return record
-        return await self._moved(record, DatasetState.QUEUED, (DatasetState.PAUSED,), due=True)
+        if record.state is DatasetState.FAILED:
+            await self.redis.delete(keys.events(record.id))  # who follows it reads from the start, and not that it ended
+        return await self._moved(
+            record, DatasetState.QUEUED, (DatasetState.PAUSED, DatasetState.FAILED), due=timedelta(), error="", finished_at=""
+        )
 
     async def cancel(self, record: DatasetRecord) -> DatasetRecord:
         """End it; what was accepted so far can be exported. ServiceError (job-finished) for a final one."""
         return await self._moved(record, DatasetState.CANCELED, (*ACTIVE, DatasetState.PAUSED), finished_at=utc_now().isoformat())
 
     async def _moved(
-        self, record: DatasetRecord, state: DatasetState, allowed: tuple[DatasetState, ...], *, due: bool = False, **fields: str
+        self,
+        record: DatasetRecord,
+        state: DatasetState,
+        allowed: tuple[DatasetState, ...],
+        *,
+        due: timedelta | None = None,
+        **fields: str,
     ) -> DatasetRecord:
         before = await self.move(record.id, state, allowed, due=due, **fields)
         if before is not None and before not in allowed:
@@ -169,14 +209,15 @@ class Datasets:
         allowed: tuple[DatasetState, ...],
         *,
         fence: int | None = None,
-        due: bool = False,
+        due: timedelta | None = None,
         **fields: str,
     ) -> DatasetState | None:
         """Bring a data set that is in one of the `allowed` states into another; returns the state before, None if it is gone.
 
+        It is `due` to be driven after a while, or not at all.
         LostDataset when the fence is another's.
         """
-        at = int(utc_now().timestamp() * 1000) if due else ""
+        at = "" if due is None else milliseconds(due)
         pairs = [part for pair in {"state": state, **fields}.items() for part in pair]
         states = f"|{'|'.join(allowed)}|"
         answer = await self.move_script(
@@ -240,7 +281,7 @@ class Datasets:
                 await pipe.execute()
 
 
-def announce(pipe: Redis, record: DatasetRecord) -> None:
+def announce(pipe: Pipeline, record: DatasetRecord) -> None:
     """Queue the command that appends a data set's event."""
     data = record.model_dump_json(include={"id", "state", "counts", "estimate", "waits", "error"})
     pipe.xadd(keys.events(record.id), {"event": "progress" if record.counts.done else "state", "data": data}, maxlen=MAX_EVENTS)

@@ -25,7 +25,9 @@ RATES = "ovam:rates"  # hash: "<docket>:seconds" -> seconds between two claims w
 DEAD = "ovam:dead"  # sorted set: ids of jobs that were given up, by when (s); the newest thousand
 FAILURES = "ovam:failures"  # hash: "<kind>:<code>" -> how many jobs ever failed with it
 DATASETS = "ovam:datasets"  # sorted set, every score 0: ids of data sets, whose order is that of creation
-DATASETS_DUE = "ovam:datasets-due"  # sorted set: ids of data sets that are not final nor paused, by when (ms) a gateway may drive them
+DATASETS_DUE = (
+    "ovam:datasets-due"  # sorted set: ids of data sets that are not final nor paused, by when (ms) a gateway may drive them
+)
 INVENTORY = "ovam:inventory"  # string with a short life: what the artifact store holds, as JSON (bytes, objects)
 DOCKET = "ovam"  # the docket of normal jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of short jobs that a person waits for
@@ -111,6 +113,11 @@ def events(job_id: str) -> str:
 def dataset(dataset_id: str) -> str:
     """Hash: a data set's record as it was filed, its state, its counts, and how far its outcomes are in the store."""
     return f"ovam:dataset:{dataset_id}"
+
+
+def dataset_once(key: str, tenant: str = "") -> str:
+    """String: the fingerprint of a request for a data set, and the id of that, by an idempotency key."""
+    return f"ovam:dataset-once:{tenant}:{key}"
 
 
 def dataset_open(dataset_id: str) -> str:

@@ -95,11 +95,14 @@ class ArtifactStore:
         await self._surely(once)
 
     async def copy(self, source: str, target: str) -> None:
-        """Copy an object, inside of the store. ServiceError (store-unavailable) if there is none."""
+        """Copy an object, inside of the store. ServiceError (unknown-artifact) if there is none."""
 
         async def once() -> None:
             with in_our_words():
-                await obstore.copy_async(self.store, source, target, overwrite=True)
+                try:
+                    await obstore.copy_async(self.store, source, target, overwrite=True)
+                except FileNotFoundError as error:
+                    raise ServiceError(Code.UNKNOWN_ARTIFACT, f"{source} is gone from the artifact store") from error
 
         await self._surely(once)
 
@@ -213,8 +216,8 @@ class ArtifactStore:
             try:
                 async with self.slots:
                     return await once()
-            except ServiceError:
-                if time.monotonic() + pause > deadline:
+            except ServiceError as error:
+                if error.code is not Code.STORE_UNAVAILABLE or time.monotonic() + pause > deadline:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

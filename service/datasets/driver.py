@@ -1,22 +1,23 @@
-"""Drives data sets: each gateway leases some that nobody drives, and works on their images through generate and attribute jobs.
+"""Drives data sets: each gateway leases some that nobody drives, and has their images made by generate and attribute jobs.
 
-Nothing of a data set is in a gateway's memory but the images under way and the entries of the segments that are not complete. What
-a gateway leaves behind when it is killed, another goes on with: each image's jobs are filed under an idempotency key of their own,
-so they are found again and not done twice.
+Nothing of a data set is in a gateway's memory but the images under way and the entries of segments that are not complete. What a
+gateway leaves behind when it is killed, another goes on with: each image's jobs are filed under an idempotency key of their own, so
+they are found again and not done twice.
 """
 
 import asyncio
 from contextlib import suppress
+from itertools import count
 from time import monotonic
 
 import structlog
 from redis.exceptions import RedisError
 
-from contracts.schema.datasets import DatasetRecord, DatasetState, Entry
+from contracts.schema.datasets import DatasetPrompt, DatasetRecord, DatasetState, Entry
 from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.jobs import utc_now
 from contracts.state import keys
-from contracts.state.datasets import ACTIVE, REJECTED, SEGMENT, Datasets, LostDataset
+from contracts.state.datasets import ACTIVE, LEASE, REJECTED, SEGMENT, Datasets, LostDataset
 from contracts.state.presence import heartbeats
 from service.access import Client
 from service.datasets.comparing import compare
@@ -25,6 +26,7 @@ from service.datasets.images import Image, Jobs
 from service.resources import Resources
 
 LOOK = 1.0  # seconds between two looks for data sets, and between two renewals of a lease
+COUNTED_EVERY = 10  # looks: how many workers there are
 AT_A_TIME = 32  # data sets that one gateway drives
 AHEAD = 2  # segments, of which entries are in Redis, that are begun before the first of them is complete
 FOR_EACH_WORKER = 3  # images under way: one on the device, one that waits for it, one on its way
@@ -62,8 +64,21 @@ async def drive(resources: Resources, dataset_id: str, fence: int) -> None:
         raise
     except LostDataset:
         log.info("dataset-lost", dataset_id=dataset_id)
-    except Exception:
+    except Exception as error:
         log.exception("dataset-interrupted", dataset_id=dataset_id)
+        with suppress(RedisError, LostDataset):
+            await failed(datasets, dataset_id, fence, error)
+
+
+async def failed(datasets: Datasets, dataset_id: str, fence: int, error: Exception) -> None:
+    """End a data set that cannot go on, until its client resumes it. What lies in Redis or the store passes by itself."""
+    if isinstance(error, RedisError) or (isinstance(error, ServiceError) and error.retry_after is not None):
+        return
+    failure = Failure(code=Code.INTERNAL, detail=f"the gateway met an unexpected {type(error).__name__}; its log has the details")
+    if isinstance(error, ServiceError):
+        failure = Failure.of(error)
+    fields = {"error": failure.model_dump_json(), "finished_at": utc_now().isoformat()}
+    await datasets.move(dataset_id, DatasetState.FAILED, ACTIVE, fence=fence, **fields)
 
 
 class Drive:
@@ -75,21 +90,21 @@ class Drive:
         self.datasets = datasets
         self.record = record
         self.fence = fence
-        self.jobs = Jobs(resources, client, record, lambda why: self.note(why))
+        self.jobs = Jobs(resources, client, record, self.note)
         self.state = record.state
         self.limit = 1
         self.waits: Failure | None = None
         self.tasks: dict[asyncio.Task[Entry], int] = {}
         self.open: dict[int, str] = {}
         self.sealed = 0
-        self.prompts: tuple[int, list] = (-1, [])
+        self.prompts: tuple[int, list[DatasetPrompt]] = (-1, [])
         self.done = record.counts.done
         self.begun = monotonic(), self.done
 
     async def run(self) -> None:
         """Work on all images, with the lease renewed beside it; then compare them. LostDataset."""
         started = {} if self.record.started_at else {"started_at": utc_now().isoformat()}
-        before = await self.datasets.move(self.record.id, DatasetState.RUNNING, ACTIVE, fence=self.fence, due=True, **started)
+        before = await self.datasets.move(self.record.id, DatasetState.RUNNING, ACTIVE, fence=self.fence, due=LEASE, **started)
         if before not in ACTIVE:
             return
         self.state = await self.datasets.renew(self.record.id, self.fence)
@@ -108,12 +123,15 @@ class Drive:
 
     async def keep(self) -> None:
         """Renew the lease, say how far it is, and see what the client wants. Raises LostDataset; returns once it is canceled."""
-        while True:
+        for look in count():
             with suppress(RedisError):
                 self.state = await self.datasets.renew(self.record.id, self.fence)
                 if self.state is DatasetState.CANCELED:
                     return
-                self.limit = self.record.request.concurrency or FOR_EACH_WORKER * max(1, len(await heartbeats(self.resources.redis)))
+                if look % COUNTED_EVERY == 0:
+                    self.limit = self.record.request.concurrency or FOR_EACH_WORKER * max(
+                        1, len(await heartbeats(self.resources.redis))
+                    )
                 await self.tell()
             await asyncio.sleep(LOOK)
 
@@ -144,8 +162,9 @@ class Drive:
                     number += 1
                 await self.wait()
                 await self.seal()
-        except asyncio.CancelledError:
-            await self.drop()
+        except BaseException:
+            with suppress(RedisError, ServiceError):
+                await self.drop()
             raise
         if self.state in ACTIVE:
             await self.finish()
@@ -162,15 +181,18 @@ class Drive:
         """What is to be made."""
         each = self.record.request.images_per_prompt
         place, repeat = divmod(number, each)
-        segment = place // PROMPTS
-        if self.prompts[0] != segment:
-            self.prompts = segment, await read_prompts(self.store, self.record.id, segment)
-        prompt = self.prompts[1][place % PROMPTS] if self.prompts[0] == segment else (await read_prompts(self.store, self.record.id, segment))[place % PROMPTS]
-        return Image.of(self.record.request, prompt, number, repeat)
+        segment, at = divmod(place, PROMPTS)
+        known, prompts = self.prompts
+        if known != segment:
+            prompts = await read_prompts(self.store, self.record.id, segment)
+            self.prompts = segment, prompts
+        return Image.of(self.record.request, prompts[at], number, repeat)
 
     async def wait(self) -> None:
         """Wait for an image, but not long; what broke one breaks all."""
-        done, _ = await asyncio.wait(self.tasks, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED) if self.tasks else (set(), None)
+        done, _ = (
+            await asyncio.wait(self.tasks, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED) if self.tasks else (set(), None)
+        )
         for task in done:
             entry = task.result()
             self.open[self.tasks.pop(task)] = entry.model_dump_json(exclude_defaults=True)
@@ -201,12 +223,7 @@ class Drive:
 
     async def finish(self) -> None:
         """Compare all images, and end."""
-        try:
-            counts = await compare(self.store, self.record)
-        except ServiceError as error:
-            if error.code is not Code.STORE_UNAVAILABLE:
-                raise
-            raise
+        counts = await compare(self.store, self.record)
         fields = {name: str(counts.get(name, 0)) for name in ("accepted", "failed")}
         fields |= {name: str(count) for name, count in counts.items() if name.startswith(REJECTED)}
         fields |= {"finished_at": utc_now().isoformat(), "waits": "", "seconds": "0"}

@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
+import structlog
 from redis.exceptions import RedisError
 
-from contracts.schema.attribute import AttributeRequest, AttributeResult
+from contracts.schema.attribute import AttributeResult
 from contracts.schema.datasets import DatasetJob, DatasetPrompt, DatasetRecord, Entry, KeptMasks
 from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.fields import Schema
@@ -31,6 +33,11 @@ BULK = Terms("bulk", None, None)
 LONGEST_PAUSE = 30.0  # seconds until a submission that was refused is tried again
 PAUSE = 1.0  # seconds, while Redis is away
 LONGEST_WAIT = 60.0  # seconds for events, until the job is looked at
+TRIES = 3  # for an image whose jobs are deleted, or lost by Redis
+GONE = (Code.UNKNOWN_JOB, Code.JOB_EXPIRED, Code.UNKNOWN_ARTIFACT)
+
+T = TypeVar("T")
+log = structlog.get_logger("ovam.gateway")
 
 
 @dataclass(frozen=True)
@@ -77,25 +84,45 @@ class Jobs:
     async def made(self, image: Image, fence: int, datasets: Datasets) -> Entry:
         """Make an image and its masks, keep them, and count the entry; only then are its jobs deleted. LostDataset."""
         mine: list[str] = []
-        try:
-            entry = await self.kept(image, mine)
-        except FailedJobError as error:
-            entry = image.entry().model_copy(update={"state": "failed", "error": error.failure})
+        entry = await self.tried(image, mine)
         await self.surely(lambda: datasets.enter(self.record, fence, entry))
         await self.discard(mine)
         return entry
 
+    async def tried(self, image: Image, mine: list[str]) -> Entry:
+        """What became of an image. One whose jobs are gone is made again."""
+        failure = Failure(code=Code.INTERNAL, detail="the image could not be made")
+        for _ in range(TRIES):
+            try:
+                return await self.kept(image, mine)
+            except FailedJobError as error:
+                failure = error.failure
+                if failure.code not in GONE:
+                    break
+            except Exception as error:  # whatever is wrong with one image, the others are made
+                log.exception("dataset-image-failed", dataset_id=self.record.id, number=image.number)
+                failure = Failure(code=Code.INTERNAL, detail=f"the gateway met an unexpected {type(error).__name__}; see its log")
+                break
+        return image.entry().model_copy(update={"state": "failed", "error": failure})
+
     async def kept(self, image: Image, mine: list[str]) -> Entry:
         """Have an image drawn and looked at, and keep it unless it is rejected. FailedJobError."""
         job = self.record.request
-        drawing = await self.done(image, "generate", job.generation.request(image.prompt.prompt, image.seed), generate.filled, mine)
+        drawing = await self.done(
+            image, "generate", job.generation.request(image.prompt.prompt, image.seed), generate.filled, mine
+        )
         asked = question(job, image.prompt.classes, drawing.id)
         looking = await self.done(image, "attribute", asked, attribute.filled, mine)
         drawn, seen = drawing.result, looking.result
         if not isinstance(drawn, ImagesResult) or not isinstance(seen, AttributeResult):
             raise FailedJobError(Failure(code=Code.JOB_EXPIRED, detail="the result of a job was gone before it was kept"))
         file = drawn.images[0].image
-        facts = {"height": seen.height, "width": seen.width, "found": found_in(seen, job.filters), "sha256": file.sha256}
+        facts: dict[str, Any] = {
+            "height": seen.height,
+            "width": seen.width,
+            "found": found_in(seen, job.filters),
+            "sha256": file.sha256,
+        }
         if seen.appraisal and job.filters.duplicates == "perceptual":
             facts["looks"] = seen.appraisal.looks
         entry = judged(image.entry().model_copy(update=facts), seen.appraisal, job.filters)
@@ -104,8 +131,11 @@ class Jobs:
         masks = KeptMasks(masks={segment.label: segment.rle for segment in seen.segments}).model_dump_json().encode()
         source = f"{keys.attempt_folder(drawing.id, drawing.attempt)}/{file.name}"
         store = self.resources.store
-        await self.surely(lambda: store.copy(source, keys.dataset_image(self.record.id, image.number)))
-        await self.surely(lambda: store.put(keys.dataset_masks(self.record.id, image.number), masks))
+        try:
+            await self.surely(lambda: store.copy(source, keys.dataset_image(self.record.id, image.number)))
+            await self.surely(lambda: store.put(keys.dataset_masks(self.record.id, image.number), masks))
+        except ServiceError as error:
+            raise FailedJobError(Failure.of(error)) from error
         return entry.model_copy(update={"kept_bytes": file.size + len(masks)})
 
     async def done(
@@ -136,7 +166,7 @@ class Jobs:
         record, _ = await submitted(request, filled, self.resources.seen_by(self.client), BULK, once)
         return record
 
-    async def surely[T](self, do: Callable[[], Awaitable[T]]) -> T:
+    async def surely(self, do: Callable[[], Awaitable[T]]) -> T:
         """Do something, again and again while it is refused for a time, or Redis or the store is away."""
         while True:
             try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from contracts.rules.capabilities import kept_blocks
-from contracts.schema.attribute import AppraisalOptions, AttributeRequest
+from contracts.schema.attribute import AppraisalOptions, AttributeRequest, TargetJob
 from contracts.schema.datasets import (
     MAX_ENTRIES,
     PLACEHOLDER,
@@ -58,14 +58,15 @@ async def filled(request: DatasetRequest, lookups: Lookups) -> Dataset:
     with named_in("generation"):
         drawn = await generate.filled(request.generation.request("image", request.seed), lookups)
     lookups = replace(lookups, images={IMAGE: image_of(drawn, card)})
-    classes = [await filled_class(number, request, lookups) for number in range(len(request.classes))]
+    found = [await filled_class(number, request, lookups) for number in range(len(request.classes))]
     tokenizer = await lookups.catalog.tokenizer(card)
     prompts = await asyncio.to_thread(checked, request, tokenizer, card.max_tokens)
     check_count(len(prompts), request.images_per_prompt)
     job = DatasetJob.model_validate(
         {name: getattr(request, name) for name in DatasetOptions.model_fields}
         | {"generation": request.generation.model_copy(update={name: getattr(drawn, name) for name in FILLED})}
-        | {"classes": classes, "filters": filters, "prompts": len(prompts)}
+        | {"classes": [each for each, _ in found], "filters": filters, "prompts": len(prompts)}
+        | {"method": found[0][1].method, "settings": found[0][1].settings}
     )
     most = max(prompts, key=lambda each: len(each.classes))
     with named_in("attribution"):
@@ -124,16 +125,17 @@ def image_of(job: GenerateJob, card: ModelCard) -> ImagesResult:
     )
 
 
-async def filled_class(number: int, request: DatasetRequest, lookups: Lookups) -> FilledClass:
+async def filled_class(number: int, request: DatasetRequest, lookups: Lookups) -> tuple[FilledClass, TargetJob]:
     """A class with its label and its target, if that can be looked for: a word that is in its prompt, a token of the model."""
     given = request.classes[number]
     target: ClassTarget = given.target or WordsTarget(word=given.name)
     asked = request.attribution
+    target = target.model_copy(update={"label": given.name})
     alone = AttributeRequest(job_id=IMAGE, targets=[target], method=asked.method, settings=asked.settings)
     with named_in(f"classes.{number}.target", "targets.0."):
         job = await attribute.filled(alone, lookups)
     found = job.targets[0].target.model_copy(update={"label": given.name, "settings": target.settings})
-    return FilledClass(name=given.name, target=found, label=request.labels()[number])
+    return FilledClass(name=given.name, target=found, label=request.labels()[number]), job.targets[0]
 
 
 def question(job: DatasetJob, names: Sequence[str], job_id: str) -> AttributeRequest:

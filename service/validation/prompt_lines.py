@@ -111,7 +111,9 @@ def check_length(tokenizer: Tokenizer, prompt: str, most: int, place: Place, rep
 def classes_of(line: PromptLine, names: Mapping[str, str], mentioned: re.Pattern[str], place: Place, report: Report) -> list[str]:
     """The classes that an image of a prompt is searched for."""
     if line.classes is None:
-        found = [names[each] for each in mentioned.findall(line.prompt.casefold())] or ([*names.values()] if len(names) == 1 else [])
+        found = [names[each] for each in mentioned.findall(line.prompt.casefold())] or (
+            [*names.values()] if len(names) == 1 else []
+        )
         if not found:
             report.add(place, "classes", f"the prompt {shown(line.prompt)} names none of the classes; say which in `classes`")
     else:
