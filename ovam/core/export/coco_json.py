@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -12,28 +13,27 @@ from ovam.core.coco import area, bounding_box, encode_run_lengths, polygons
 from ovam.core.export.entries import Entry
 from ovam.core.export.files import File, Spool
 from ovam.core.export.forms import Coco
+from ovam.core.export.samples import Annotation
 from ovam.core.masks import instances
 
 Mask = Bool[np.ndarray, "height width"]
 
 
 def coco_files(entries: Iterable[Entry], numbers: Mapping[str, int], form: Coco) -> Iterator[File]:
-    """Write images as they come, then what is known of them. Image and annotation ids count from 1 over both splits."""
+    """Write images as they come, then what is known of them. Image and instance ids count from 1 over both splits."""
     with ExitStack() as stack:
         pages: dict[str, Page] = {}
-        instance = 0
-        for image_id, entry in enumerate(entries, start=1):
+        images, ids = count(1), count(1)
+        for entry in entries:
             if entry.split not in pages:
                 pages[entry.split] = Page(stack)
             page = pages[entry.split]
-            page.images.append(image_of(entry, image_id))
+            image = image_of(entry, next(images))
+            page.images.append(image)
             for each in entry.annotations:
+                known = {"image_id": image["id"], "category_id": numbers[each.label]} | scored(each)
                 for mask in instances(each.mask) if form.regions else [each.mask]:
-                    instance += 1
-                    ids = {"id": instance, "image_id": image_id, "category_id": numbers[each.label]}
-                    page.annotations.append(
-                        {**ids, **outlined(mask, form), **({} if each.score is None else {"score": each.score})}
-                    )
+                    page.instances.append({"id": next(ids)} | known | outlined(mask, form))
             yield File(f"images/{entry.split}/{entry.file_name}", entry.image.data)
         for split, page in pages.items():
             yield File(f"annotations/instances_{split}.json", page.joined(numbers, stack))
@@ -43,7 +43,7 @@ class Page:
     """The images and annotations of a split, collected."""
 
     def __init__(self, stack: ExitStack) -> None:
-        self.images, self.annotations = JsonList(stack), JsonList(stack)
+        self.images, self.instances = JsonList(stack), JsonList(stack)
 
     def joined(self, numbers: Mapping[str, int], stack: ExitStack) -> Spool:
         """Return all of it as COCO's JSON."""
@@ -52,7 +52,7 @@ class Page:
         whole.write(f'{{"info": {{}}, "licenses": [], "categories": {json.dumps(categories)}, "images": ['.encode())
         whole.writelines(self.images.items.chunks())
         whole.write(b'\n], "annotations": [')
-        whole.writelines(self.annotations.items.chunks())
+        whole.writelines(self.instances.items.chunks())
         whole.write(b"\n]}\n")
         return whole
 
@@ -74,6 +74,11 @@ def image_of(entry: Entry, number: int) -> dict[str, Any]:
     sample = entry.sample
     known = {"id": number, "file_name": entry.file_name, "height": height, "width": width}
     return {**known, "prompt": sample.prompt, "seed": sample.seed}
+
+
+def scored(annotation: Annotation) -> dict[str, float]:
+    """Return an annotation's score, as results have it that are to be compared with the truth; none where there is none."""
+    return {} if annotation.score is None else {"score": float(annotation.score)}
 
 
 def outlined(mask: Mask, form: Coco) -> dict[str, Any]:

@@ -4,12 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from ovam.core.coco import area
 from ovam.core.export.contact_sheet import ContactSheet
 from ovam.core.export.entries import Entry, Split
 from ovam.core.export.files import File, Spool
+from ovam.core.export.samples import Annotation
 
 PROMPTS_SHOWN: Final = 20
 
@@ -43,7 +44,7 @@ class Seen:
 
 
 class Records:
-    """Collects, while entries pass by, what the files of every form say about them. Used with `with`."""
+    """Collects, while entries pass by, what the files of every form say about them."""
 
     def __init__(self, numbers: Mapping[str, int], split: Split) -> None:
         self.numbers, self.split = numbers, split
@@ -54,14 +55,6 @@ class Records:
         self.seeds: tuple[int, int] | None = None
         self.lines = Spool()
         self.sheet = ContactSheet(numbers, split.seed)
-
-    def __enter__(self) -> Self:
-        """Hold a temporary file open."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Delete the temporary file."""
-        self.lines.close()
 
     def seen(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Pass entries on, and note them."""
@@ -76,6 +69,10 @@ class Records:
         yield File("contact-sheet.png", self.sheet.png())
         yield File("DATASHEET.md", markdown(facts).encode())
         yield File("datasheet.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def close(self) -> None:
+        """Delete what was collected."""
+        self.lines.close()
 
     def facts(self, about: Datasheet) -> dict[str, Any]:
         """Return everything known, as JSON has it."""
@@ -109,9 +106,14 @@ class Records:
 def line_of(entry: Entry) -> dict[str, Any]:
     """Return what is known of an image beside its pixels."""
     sample = entry.sample
-    found = [{"label": each.label, "score": each.score, "area": area(each.mask)} for each in entry.annotations]
+    found = [{"label": each.label, "score": score_of(each), "area": area(each.mask)} for each in entry.annotations]
     known = {"name": sample.name, "file": entry.file_name, "split": entry.split, "prompt": sample.prompt, "seed": sample.seed}
     return {**known, "annotations": found, "metadata": dict(sample.metadata)}
+
+
+def score_of(annotation: Annotation) -> float | None:
+    """Return a score as JSON takes it, whichever kind of number it is."""
+    return None if annotation.score is None else float(annotation.score)
 
 
 def markdown(facts: Mapping[str, Any]) -> str:

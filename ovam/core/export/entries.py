@@ -1,6 +1,7 @@
 """Samples made ready to be written: names that are safe and unique, a split, an image as bytes, numbers for classes."""
 
 import hashlib
+import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,12 +15,13 @@ from jaxtyping import UInt8
 
 from ovam.core.export.samples import Annotation, Encoded, Sample, check_masks, encoded
 from ovam.core.label_maps import BACKGROUND, IGNORE, MOST_TARGETS
-from ovam.core.settings import Checked
+from ovam.core.settings import Checked, check_bounds
 from ovam.errors import InvalidArgumentError
 
 LONGEST_NAME: Final = 100  # characters of a file's name, without its suffix
 UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")  # no dots: WebDataset takes what follows the first one for the suffix
 RESERVED: Final = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)|-.*")  # names of devices on Windows; options of commands
+SHARE: Final = Interval(ge=0, le=1)
 CLASS_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029:]{1,100}")
 
 
@@ -119,9 +121,15 @@ def entries_of(
 
 def checked_image(sample: Sample, numbers: Mapping[str, int]) -> Encoded:
     """Return a sample's image as a file, once all of the sample is found to be sound."""
-    unknown = [each.label for each in sample.annotations if each.label not in numbers]
-    if unknown:
-        raise InvalidArgumentError(f"label of {sample.name!r}", unknown[0], f"the classes {', '.join(numbers)}")
+    for number, each in enumerate(sample.annotations):
+        if each.label not in numbers:
+            raise InvalidArgumentError(f"label of {sample.name!r}", each.label, f"the classes {', '.join(numbers)}")
+        if each.score is not None:
+            check_bounds(f"annotations[{number}].score of {sample.name!r}", each.score, SHARE)
+    try:
+        json.dumps(dict(sample.metadata), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"metadata of {sample.name!r}", sample.metadata, f"what JSON holds; {error}") from error
     image = encoded(sample)
     check_masks(sample, image.size)
     return image

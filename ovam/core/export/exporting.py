@@ -1,6 +1,7 @@
 """From samples to the files of a form."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 
 from ovam.core.export.coco_json import coco_files
 from ovam.core.export.datasheet import Datasheet, Records, markdown
@@ -48,7 +49,7 @@ def files_of(
     samples: Iterable[Sample], form: Form, numbers: Mapping[str, int], split: Split, about: Datasheet, *, lenient: bool
 ) -> Iterator[File]:
     """Write the files of a form, then those of every form."""
-    with Records(numbers, split) as records:
+    with closing(Records(numbers, split)) as records:
         entries = entries_of(samples, numbers, split, records.left_out if lenient else None)
         yield from written(records.seen(entries), form, numbers)
         if isinstance(form, HuggingFace):
