@@ -63,7 +63,7 @@ redis.call('HDEL', KEYS[2], unpack(ARGV, 3))
 redis.call('HSET', KEYS[1], 'sealed', ARGV[2] + 1)
 return 1
 """
-# KEYS: hash, due. ARGV: id, fence or '', due in (ms) or '', old states, fields and values... The state before; nothing: it is gone.
+# KEYS: hash, due. ARGV: id, fence or '', due in (ms) or '', old states, fields and values... The state before, if any.
 MOVE = """
 local before, fence = unpack(redis.call('HMGET', KEYS[1], 'state', 'fence'))
 if not before then return false end

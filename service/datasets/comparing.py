@@ -1,8 +1,8 @@
 """What becomes of images beside all others: duplicates, and of each class the lowest scores, the smallest and largest masks.
 
-All of it is exact, and takes the same memory for a million images as for a thousand (but for a byte of each image): the entries
-are read from the store again and again. Duplicates are sought among a part of all hashes at a time. The value below which a share of
-all values lies is found digit by digit, from the highest: each read counts, for each class, how many values have which next digit.
+All of it is exact, and takes the same memory for a million images as for a thousand, but for a byte of each: the entries are
+read from the store again and again. Duplicates are sought among a part of all hashes at a time. The value below which a share of
+all values lies is found digit by digit, from the highest: each read counts, for each class, how many values have which digit.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Drives data sets: each gateway leases some that nobody drives, and has their images made by generate and attribute jobs.
 
 Nothing of a data set is in a gateway's memory but the images under way and the entries of segments that are not complete. What a
-gateway leaves behind when it is killed, another goes on with: each image's jobs are filed under an idempotency key of their own, so
-they are found again and not done twice.
+gateway leaves behind when it is killed, another goes on with: each image's jobs are filed under idempotency keys of their own, so
+that they are found again and not done twice.
 """
 
 import asyncio
