@@ -88,7 +88,7 @@ class AreaPercentiles(Schema):
     """Percentile above which a mask is too large."""
 
 
-class Cosine(Schema):
+class ClipCosine(Schema):
     """CLIP's cosine between the image and a text."""
 
     kind: Literal["cosine"] = "cosine"
@@ -97,7 +97,7 @@ class Cosine(Schema):
     """Of each class, the share of images with the lowest scores that is rejected."""
 
 
-class Contrast(Schema):
+class ClipContrast(Schema):
     """CLIP's probability of one text against another."""
 
     kind: Literal["contrast"] = "contrast"
@@ -108,7 +108,7 @@ class Contrast(Schema):
 
 
 AreaFilter = Annotated[AreaShare | AreaPercentiles, Field(discriminator="kind"), by_kind(AreaShare, AreaPercentiles)]
-ClipFilter = Annotated[Cosine | Contrast, Field(discriminator="kind"), by_kind(Cosine, Contrast)]
+ClipFilter = Annotated[ClipCosine | ClipContrast, Field(discriminator="kind"), by_kind(ClipCosine, ClipContrast)]
 
 
 class FilledFilters(Schema):
@@ -136,8 +136,8 @@ class Filters(FilledFilters):
 
 
 PRESETS: dict[str, dict[str, object]] = {
-    "paper": {"area": AreaShare(), "clip": Cosine()},
-    "published-code": {"area": AreaPercentiles(), "clip": Contrast(), "single_colour": True},
+    "paper": {"area": AreaShare(), "clip": ClipCosine()},
+    "published-code": {"area": AreaPercentiles(), "clip": ClipContrast(), "single_colour": True},
 }
 
 

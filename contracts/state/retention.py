@@ -78,7 +78,7 @@ async def let_go(redis: Redis, store: ArtifactStore, job_id: str) -> None:
 
 
 async def delete_orphans(redis: Redis, store: ArtifactStore, *, age: timedelta = timedelta(hours=1)) -> list[str]:
-    """Delete what no record names: attempts that do not count, files of tokens and data sets that are not there, probes of the store.
+    """Delete what no record names: attempts that do not count, files of tokens and of data sets that are not there, probes.
 
     Nothing younger than `age` goes, nor anything of a job that still runs. Returns the folders.
     """

@@ -3,7 +3,7 @@
 import math
 
 from contracts.schema.attribute import Appraisal, AttributeResult
-from contracts.schema.datasets import AreaShare, Contrast, Entry, FilledFilters, Found
+from contracts.schema.datasets import AreaShare, ClipContrast, Entry, FilledFilters, Found
 
 AREA, CLIP, SINGLE_COLOUR, DUPLICATE = "area", "clip", "single-colour", "duplicate"  # reasons
 
@@ -19,7 +19,7 @@ def found_in(result: AttributeResult, filters: FilledFilters) -> dict[str, Found
 
 def clip_scores(appraisal: Appraisal, filters: FilledFilters) -> list[float]:
     """A score for each class: the cosine of its text, or its probability against the other text (a softmax over the two)."""
-    if not isinstance(filters.clip, Contrast):
+    if not isinstance(filters.clip, ClipContrast):
         return appraisal.clip
     pairs = zip(appraisal.clip[::2], appraisal.clip[1::2], strict=True)
     return [probability((appraisal.clip_scale or 1) * (own - other)) for own, other in pairs]

@@ -204,7 +204,7 @@ async def export_dataset(
     split: Annotated[float, Query(ge=0, lt=1, description="the share of images that are for validation")] = 0.1,
     split_seed: Annotated[int, Query(ge=0, lt=2**63, description="which ones")] = 0,
     rest: Annotated[
-        Literal[0, 255] | None,
+        Literal["0", "255"] | None,
         Query(description="label of what is no class, in `voc`, `webdataset` and `huggingface`: background, or unsure"),
     ] = None,
     outlines: Annotated[
@@ -219,18 +219,19 @@ async def export_dataset(
     return StreamingResponse(tar, media_type="application/x-tar", headers=headers)
 
 
-def form_of(name: FormName, rest: Literal[0, 255] | None, outlines: Literal["rle", "polygons"] | None) -> Form:
+def form_of(name: FormName, rest: Literal["0", "255"] | None, outlines: Literal["rle", "polygons"] | None) -> Form:
     """A form with the settings that were given; those that it does not have change nothing."""
+    unlabelled: Literal[0, 255] = 255 if rest == "255" else 0
     match name:
         case "coco":
             return Coco(outlines=outlines or "rle")
         case "labelme":
             return Labelme(shapes="mask" if outlines == "rle" else "polygon")
         case "voc":
-            return Voc(rest=rest or 0)
+            return Voc(rest=unlabelled)
         case "webdataset":
-            return WebDataset(rest=rest or 0)
+            return WebDataset(rest=unlabelled)
         case "huggingface":
-            return HuggingFace(rest=rest or 0)
+            return HuggingFace(rest=unlabelled)
         case _:
             return FORMS[name]

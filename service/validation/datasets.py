@@ -16,7 +16,7 @@ from contracts.schema.datasets import (
     MAX_ENTRIES,
     PLACEHOLDER,
     ClassTarget,
-    Contrast,
+    ClipContrast,
     DatasetEstimate,
     DatasetJob,
     DatasetOptions,
@@ -159,7 +159,7 @@ def clip_texts(filters: FilledFilters, name: str) -> list[str]:
     """The texts that CLIP compares to an image for a class."""
     if filters.clip is None:
         return []
-    texts = [filters.clip.prompt, *([filters.clip.against] if isinstance(filters.clip, Contrast) else ())]
+    texts = [filters.clip.prompt, *([filters.clip.against] if isinstance(filters.clip, ClipContrast) else ())]
     return [text.replace(PLACEHOLDER, name) for text in texts]
 
 

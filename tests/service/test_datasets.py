@@ -193,7 +193,7 @@ async def test_what_is_wrong_with_lines_is_said_with_the_line_before_anything_st
 @pytest.mark.parametrize(
     ("change", "status", "code", "field"),
     [
-        ({"classes": [{"name": "car", "target": {"token": "cat"}}]}, 404, "unknown-token", "classes.0.target.token"),  # noqa: S105
+        ({"classes": [{"name": "car", "target": {"token": "cat"}}]}, 404, "unknown-token", "classes.0.target.token"),
         ({"classes": [{"name": "car", "target": {"prompt": "a dog", "word": "car"}}]}, 422, "word-not-in-prompt", None),
         ({"classes": [{"name": "a:b"}]}, 422, "invalid-request", "classes.0.name"),
         ({"classes": [{"name": "car"}, {"name": "dog", "label": 1}]}, 422, "invalid-request", None),
@@ -227,7 +227,12 @@ async def test_a_token_is_fixed_to_its_version_and_an_idempotency_key_gives_the_
     await worker.publish_token(token("dog", classes=("dog",)))
     request = {"classes": [{"name": "dog", "target": {"token": "dog"}}], "prompts": ["a dog"]}
     first = await client.post("/v1/datasets", json=request, headers={"Idempotency-Key": "k"})
-    assert first.json()["request"]["classes"][0]["target"]["token"] == "dog@1"
+    assert first.json()["request"]["classes"][0]["target"] == {
+        "settings": None,
+        "label": "dog",
+        "token": "dog@1",
+        "class_name": "dog",
+    }
     again = await client.post("/v1/datasets", json=request, headers={"Idempotency-Key": "k"})
     assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first.json()["id"], "true")
     other = await client.post("/v1/datasets", json=request | {"seed": 1}, headers={"Idempotency-Key": "k"})
