@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -83,7 +82,12 @@ async def test_an_export_that_breaks_is_fetched_again(line: tuple[Line, str], tm
         path = await found.__class__(client, found.record).export(tmp_path / "cars.tar")
     with tarfile.open(path) as tar:
         assert tar.getnames()[-1] == "datasheet.json"
-    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    assert hidden(tmp_path) == []
+
+
+def hidden(folder: Path) -> list[Path]:
+    """What is left of files that were not finished."""
+    return [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_an_archive_without_its_end_is_refused(tmp_path: Path) -> None:

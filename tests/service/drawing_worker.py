@@ -9,7 +9,7 @@ from PIL import Image
 
 from contracts.schema.attribute import Appraisal, AttributeJob, AttributeResult, Segment
 from contracts.schema.fields import Rle
-from contracts.schema.images import GeneratedImage, GenerateJob, ImageJob, ImagesResult
+from contracts.schema.images import GenerateJob, ImageJob, ImagesResult
 from contracts.schema.jobs import JobRecord
 from contracts.state.store import File
 from ovam.core import coco
@@ -46,6 +46,12 @@ def picture(seed: int, height: int, width: int) -> UInt8[np.ndarray, "height wid
     return image
 
 
+def png(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def score(text: str, seed: int) -> float:
     """What CLIP would say: the larger the square, the better."""
     return side(seed) / 100 * (-1 if text.startswith("not") else 1)
@@ -55,17 +61,16 @@ def score(text: str, seed: int) -> float:
 class DrawingWorker(InTestWorker):
     async def images(self, record: JobRecord, job: GenerateJob | ImageJob) -> ImagesResult:
         result = await super().images(record, job)
-        buffer = BytesIO()
-        Image.fromarray(picture(job.seed, job.height, job.width)).save(buffer, format="PNG")
-        stored = await self.store.commit(record.id, record.attempt, [File("image-0.png", "image/png", buffer.getvalue())])
-        drawn = GeneratedImage(index=0, seed=job.seed, image=stored["image-0.png"], trace_bytes=1)
-        return result.model_copy(update={"images": [drawn]})
+        files = [File(each.image.name, "image/png", png(picture(each.seed, job.height, job.width))) for each in result.images]
+        stored = await self.store.commit(record.id, record.attempt, files)
+        drawn = [each.model_copy(update={"image": stored[each.image.name]}) for each in result.images]
+        return result.model_copy(update={"images": drawn})
 
     async def segments(self, record: JobRecord, job: AttributeJob) -> AttributeResult:
         result = await super().segments(record, job)
         source = await self.ledger.get(job.job_id)
-        assert isinstance(source.request, GenerateJob)
-        seed, size = source.request.seed, (source.request.height, source.request.width)
+        assert isinstance(source.request, GenerateJob | ImageJob)
+        seed, size = source.request.seed + job.image, (source.request.height, source.request.width)
         mask, image = square(seed, *size), picture(seed, *size)
         runs = coco.encode_run_lengths(mask)
         found = {"area": int(mask.sum()), "rle": Rle(size=size, counts=str(runs["counts"])), "score": 0.5}
