@@ -10,12 +10,14 @@
 
 from ovam_client import answers, requests
 from ovam_client.aio import AsyncClient, AsyncJob, AsyncSegment
+from ovam_client.aio_datasets import AsyncDataset
 from ovam_client.answers import Code, Progress
 from ovam_client.drivers import AddressError
 from ovam_client.errors import (
     AccessError,
     BusyError,
     ConflictError,
+    DatasetError,
     InvalidRequestError,
     JobCanceledError,
     JobError,
@@ -32,6 +34,7 @@ from ovam_client.errors import (
 from ovam_client.flows import Patience
 from ovam_client.inputs import Example
 from ovam_client.sync import Client, Job, Segment
+from ovam_client.sync_datasets import Dataset
 from ovam_client.version import __version__
 from ovam_client.views import NotFinishedError
 
@@ -45,6 +48,8 @@ __all__ = [  # noqa: RUF022 - by topic
     "AsyncJob",
     "Segment",
     "AsyncSegment",
+    "Dataset",
+    "AsyncDataset",
     "Progress",
     "Example",
     "answers",
@@ -66,6 +71,7 @@ __all__ = [  # noqa: RUF022 - by topic
     "JobCanceledError",
     "JobExpiredError",
     "NotFinishedError",
+    "DatasetError",
     "WaitTimeoutError",
     "Code",
     # the rest

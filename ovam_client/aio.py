@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovam_client import answers, flows, pictures
+from ovam_client.aio_datasets import AsyncDatasets
 from ovam_client.drivers import Address, AsyncDriver
 from ovam_client.flows import Call, Patience
 from ovam_client.inputs import Example, JobLike, TargetLike, attribution, escaped, file_path, id_of, lesson
@@ -45,6 +46,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self)
         self.images = AsyncImages(self)
         self.tokens = AsyncTokens(self)
+        self.datasets = AsyncDatasets(self)
 
     async def __aenter__(self) -> Self:
         """Leave the block to close the client."""

@@ -186,6 +186,19 @@ class SemanticMap(Answer):
     """Pixels of each label that occurs."""
 
 
+class Appraisal(Answer):
+    """What an image as a whole is like."""
+
+    single_colour: bool
+    """Whether all its pixels have the same colour."""
+    looks: str
+    """A difference hash of 64 bits, in hexadecimal digits: images that look the same have the same."""
+    clip: list[float] = []
+    """CLIP's cosine of the image with each text, -1..1."""
+    clip_scale: float | None = None
+    """CLIP's own factor of these cosines, before a softmax over texts."""
+
+
 class AttributeResult(Answer):
     """A segment for every target, in the order of the request."""
 
@@ -195,6 +208,7 @@ class AttributeResult(Answer):
     width: int
     segments: list[Segment]
     semantic: SemanticMap | None = None
+    appraisal: Appraisal | None = None
 
 
 class RankedWord(Answer):
@@ -292,6 +306,7 @@ class Code(StrEnum):
     UNKNOWN_TOKEN = "unknown-token"
     UNKNOWN_JOB = "unknown-job"
     UNKNOWN_ARTIFACT = "unknown-artifact"
+    UNKNOWN_DATASET = "unknown-dataset"
     JOB_EXPIRED = "job-expired"
     JOB_NOT_FINISHED = "job-not-finished"
     JOB_NOT_SUCCESSFUL = "job-not-successful"
@@ -318,6 +333,7 @@ class Code(StrEnum):
     SELECTION_INVALID = "selection-invalid"
     SETTINGS_CONTRADICT = "settings-contradict"
     NO_SELF_ATTENTION = "no-self-attention"
+    NO_CLIP = "no-clip"
     EMBEDDING_OF_OTHER_WIDTH = "embedding-of-other-width"
     EMBEDDING_NOT_FINITE = "embedding-not-finite"
     OPTIMIZATION_FAILED = "optimization-failed"
@@ -569,6 +585,8 @@ class ModelCard(Answer):
     """How words are looked for when a request names no method."""
     token_defaults: BestMethod = BestMethod()
     """How learned tokens are looked for when a request names no method."""
+    clip: str | None = None
+    """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     sizes: ModelSizes | None = None
     """What the cost of a job is estimated from."""
     default: bool = False
@@ -594,6 +612,92 @@ class MethodList(Answer):
     """The published methods."""
 
     methods: list[MethodCard]
+
+
+class DatasetState(StrEnum):
+    """Where a data set stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class Counts(Answer):
+    """How far a data set is, in images. `accepted`, `failed` and those that were rejected add up to `done`.
+
+    Images are rejected for what they compare to others (a share with the lowest scores, percentiles, duplicates) when all are
+    done: until then they count as accepted.
+    """
+
+    entries: int
+    done: int = 0
+    accepted: int = 0
+    failed: int = 0
+    rejected: dict[str, int] = {}
+    """By reason: `area`, `clip`, `single-colour`, `duplicate`."""
+
+
+class DatasetEstimate(Answer):
+    """What a data set is expected to take."""
+
+    seconds: float | None = None
+    """Until it is done, by how long the jobs of an image took lately and how many workers there are, or by how fast it was so
+    far; null while nobody knows."""
+    kept_bytes: int | None = None
+    """Size of its images and masks, if none were rejected."""
+
+
+class DatasetRecord(Answer):
+    """A data set. It is kept until you delete it."""
+
+    id: str
+    tenant: str = ""
+    name: str | None = None
+    state: DatasetState | str
+    counts: Counts
+    estimate: DatasetEstimate | None = None
+    kept_bytes: int = 0
+    """Size of the images and masks that are kept."""
+    waits: Failure | None = None
+    """Why nothing is started at the moment, such as a limit that is reached; it goes on by itself."""
+    error: Failure | None = None
+    """Why it failed."""
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    request: dict[str, Any]
+    """What is done: the request with everything filled in that it left open."""
+
+
+class DatasetSummary(Answer):
+    """A data set without its request."""
+
+    id: str
+    tenant: str = ""
+    name: str | None = None
+    state: DatasetState | str
+    counts: Counts
+    estimate: DatasetEstimate | None = None
+    kept_bytes: int = 0
+    """Size of the images and masks that are kept."""
+    waits: Failure | None = None
+    """Why nothing is started at the moment, such as a limit that is reached; it goes on by itself."""
+    error: Failure | None = None
+    """Why it failed."""
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class DatasetList(Answer):
+    """A page of data sets, newest first."""
+
+    datasets: list[DatasetSummary]
+    next: str | None
+    """`cursor` of the next page; null on the last"""
 
 
 class FieldError(Answer):

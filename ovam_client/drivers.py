@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx2
 
 from ovam_client.errors import OvamServiceError
-from ovam_client.flows import Call, Flow, Listen, NextLine, Pause, Step
+from ovam_client.flows import Call, Fetch, Flow, Listen, NextLine, Pause, Step
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -80,7 +80,7 @@ class Driver:
         self.timeout = address.timeout
         self.http = httpx2.Client(**address.options(version))
 
-    def run(self, flow: Flow[T]) -> T:
+    def run(self, flow: Flow[T]) -> T:  # a case each
         """Carry out a flow. Whatever happens during a step is told to the flow, which may ask for more before it ends."""
         outcome, failure = None, None
         lines: Iterator[str] = iter(())
@@ -105,8 +105,18 @@ class Driver:
                             outcome = next(lines, None)
                         case Pause():
                             time.sleep(step.seconds)
+                        case Fetch():
+                            outcome = self._fetched(step)
                 except BaseException as error:  # noqa: BLE001  # also Ctrl-C, after which a flow may cancel its job
                     failure = error
+
+    def _fetched(self, step: Fetch) -> httpx2.Response:
+        with self.http.stream("GET", step.path, params=dict(step.params)) as answer:
+            if answer.is_success:
+                step.file.writelines(answer.iter_bytes())
+            else:
+                answer.read()
+        return answer
 
     def close(self) -> None:
         """Close all connections."""
@@ -120,7 +130,7 @@ class AsyncDriver:
         self.timeout = address.timeout
         self.http = httpx2.AsyncClient(**address.options(version))
 
-    async def run(self, flow: Flow[T]) -> T:
+    async def run(self, flow: Flow[T]) -> T:  # a case each
         """Carry out a flow. Whatever happens during a step is told to the flow, which may ask for more before it ends."""
         outcome, failure = None, None
         lines: AsyncIterator[str] | None = None
@@ -145,8 +155,19 @@ class AsyncDriver:
                             outcome = await anext(lines, None) if lines is not None else None
                         case Pause():
                             await asyncio.sleep(step.seconds)
+                        case Fetch():
+                            outcome = await self._fetched(step)
                 except BaseException as error:  # noqa: BLE001  # also a cancelled task, after which a flow may cancel its job
                     failure = error
+
+    async def _fetched(self, step: Fetch) -> httpx2.Response:
+        async with self.http.stream("GET", step.path, params=dict(step.params)) as answer:
+            if answer.is_success:
+                async for piece in answer.aiter_bytes():
+                    step.file.write(piece)
+            else:
+                await answer.aread()
+        return answer
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 import httpx2
 from pydantic import ValidationError
 
-from ovam_client.answers import Code, FieldError, JobRecord, Problem
+from ovam_client.answers import Code, DatasetRecord, FieldError, JobRecord, Problem
 
 
 class OvamServiceError(Exception):
@@ -87,6 +87,16 @@ class JobError(OvamServiceError):
         super().__init__(f"{record.kind} job {record.id} {record.state}{f': {record.error.detail}' if record.error else ''}")
         self.record = record
         self.code = str(record.error.code) if record.error else f"job-{record.state}"
+
+
+class DatasetError(OvamServiceError):
+    """A data set ended without success: it failed, or was canceled."""
+
+    def __init__(self, record: DatasetRecord) -> None:
+        why = record.error.detail if record.error else "a client stopped it"
+        super().__init__(f"data set {record.id} is {record.state}: {why}")
+        self.record = record
+        self.code = str(record.error.code) if record.error else f"dataset-{record.state}"
 
 
 class JobFailedError(JobError):

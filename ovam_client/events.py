@@ -4,19 +4,21 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
-from ovam_client.answers import Failure, Progress
+from ovam_client.answers import Counts, Failure, Progress
 
 FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 
 class Event(BaseModel):
-    """Something that happened to a job."""
+    """Something that happened to a job, or to a data set."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
     state: str
     progress: Progress | None = None
+    counts: Counts | None = None
+    """Of a data set."""
     error: Failure | None = None
 
     @property

@@ -12,14 +12,15 @@ from asyncio import CancelledError
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
 from uuid import uuid4
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from ovam_client.answers import JobRecord, Progress
+from ovam_client.answers import Counts, DatasetRecord, JobRecord, Progress
 from ovam_client.errors import (
+    DatasetError,
     OvamServiceError,
     RefusedError,
     UnexpectedAnswerError,
@@ -74,7 +75,16 @@ class Pause:
     seconds: float
 
 
-Step = Call | Listen | NextLine | Pause
+@dataclass(frozen=True)
+class Fetch:
+    """A step: send a request, write the body of its answer into a file, get the answer; with its body if it is an error."""
+
+    path: str
+    params: Mapping[str, str | int | float]
+    file: IO[bytes]
+
+
+Step = Call | Listen | NextLine | Pause | Fetch
 Flow = Generator[Step, Any, T]
 
 
@@ -206,14 +216,16 @@ def waited(
     return record
 
 
-def followed(job_id: str, patience: Patience, heard: Callable[[Event], object], timeout: float | None) -> Flow[None]:
-    """Hear every event of a job until the last one. A stream that breaks is opened again after the last event that was heard."""
+def followed(
+    job_id: str, patience: Patience, heard: Callable[[Event], object], timeout: float | None, *, kind: str = "job"
+) -> Flow[None]:
+    """Hear every event of a job (or data set) until the last one. A stream that breaks is opened again where it was."""
     tries, events = Tries(patience), Events()
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0:
         try:
-            outcome = yield from one_stream(job_id, events, heard, deadline, min(SILENCE, left), tries)
-            failure: OvamServiceError = UnreachableError(f"the events of job {job_id} ended before the job did")
+            outcome = yield from one_stream(f"/v1/{kind}s/{job_id}/events", events, heard, deadline, min(SILENCE, left), tries)
+            failure: OvamServiceError = UnreachableError(f"the events of {kind} {job_id} ended before the {kind} did")
         except httpx2.TransportError as error:
             outcome, failure = "broken", unreachable(error)
             failure.__cause__ = error
@@ -225,15 +237,53 @@ def followed(job_id: str, patience: Patience, heard: Callable[[Event], object], 
             return
         if outcome == "broken" and time.monotonic() < deadline:
             yield tries.again(failure)
-    raise WaitTimeoutError(f"job {job_id} did not end within {timeout:g} s; it goes on")
+    raise WaitTimeoutError(f"{kind} {job_id} did not end within {timeout:g} s; it goes on")
+
+
+def followed_dataset(
+    record: DatasetRecord, patience: Patience, progress: Callable[[Counts], object] | None, timeout: float | None
+) -> Flow[DatasetRecord]:
+    """Follow a data set to its end. Raises DatasetError unless it succeeds."""
+
+    def heard(event: Event) -> None:
+        if progress is not None and event.counts is not None:
+            progress(event.counts)
+
+    if str(record.state) not in FINAL:
+        yield from followed(record.id, patience, heard, timeout, kind="dataset")
+        record = yield from parsed(DatasetRecord, Call("GET", f"/v1/datasets/{record.id}"), patience)
+    if record.state != "succeeded":
+        raise DatasetError(record)
+    return record
+
+
+def fetched_whole(fetch: Fetch, patience: Patience) -> Flow[None]:
+    """Write the body of an answer into a file, from the start again if the connection breaks."""
+    tries = Tries(patience)
+    while True:
+        fetch.file.seek(0)
+        fetch.file.truncate()
+        try:
+            response: httpx2.Response = yield fetch
+        except httpx2.TransportError as error:
+            failure: OvamServiceError = unreachable(error)
+            failure.__cause__ = error
+        else:
+            if response.is_success:
+                fetch.file.flush()
+                return
+            failure = refusal(response)
+            if not temporary(failure):
+                raise failure
+        yield tries.again(failure)
 
 
 def one_stream(
-    job_id: str, events: Events, heard: Callable[[Event], object], deadline: float, silence: float, tries: Tries
+    path: str, events: Events, heard: Callable[[Event], object], deadline: float, silence: float, tries: Tries
 ) -> Flow[Literal["ended", "broken", "due"]]:
     """Hear the events of one stream, and say why there are no more: the job ended, the stream broke, or the deadline is near."""
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": events.last} if events.last else {})
-    response: httpx2.Response = yield Listen(f"/v1/jobs/{job_id}/events", headers, silence)
+    response: httpx2.Response = yield Listen(path, headers, silence)
     if not response.is_success:
         raise refusal(response)
     events.begin()

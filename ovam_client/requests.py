@@ -259,6 +259,13 @@ class InstanceOptions(TypedDict, total=False):
     """Regions of a mask, the largest first; further ones are left out."""
 
 
+class AppraisalOptions(TypedDict, total=False):
+    """What to say of the image as a whole."""
+
+    clip: Sequence[str]
+    """Texts that CLIP compares to the image; the model's workers need one (`clip` of its card)."""
+
+
 class AttributeOptions(TypedDict, total=False):
     """Ask where in an image some targets are."""
 
@@ -277,6 +284,8 @@ class AttributeOptions(TypedDict, total=False):
     """Also one map of labels over all targets, an indexed PNG in Pascal VOC's palette."""
     instances: InstanceOptions | None
     """Also the connected regions of every mask."""
+    appraisal: AppraisalOptions | None
+    """Also what the image as a whole is like: what data sets are filtered by."""
 
 
 class ProbeOptions(TypedDict, total=False):
@@ -373,6 +382,105 @@ class LearnOptions(TypedDict, total=False):
     """Evaluations of the traces."""
 
 
+class Generation(TypedDict, total=False):
+    """How the images are generated, as in a generate request."""
+
+    model: str | None
+    """A name from GET /v1/models; the deployment's default without it."""
+    negative_prompt: str
+    num_inference_steps: int
+    guidance_scale: float | None
+    height: int | None
+    width: int | None
+    scheduler: str | None
+
+
+class Attribution(TypedDict, total=False):
+    """How the classes are looked for, as in an attribute request."""
+
+    method: Literal["ovam", "daam", "attn2mask"] | None
+    """A published method, see GET /v1/methods; the model's own best settings without it."""
+    settings: Settings | None
+    """Changes of the method's settings, for every class."""
+    softmax: Literal["each", "together"]
+    """Over each class's own prompt (`each`), or over all classes of the image and the distractors (`together`)."""
+    distractors: Sequence[EmbeddingTarget | TokenTarget | WordsTarget]
+    """Further targets that compete and get no mask, with `softmax` `together`."""
+
+
+class AreaShare(TypedDict, total=False):
+    """Masks that cover less or more of the image are rejected."""
+
+    kind: Literal["share"]
+    least: float
+    most: float
+
+
+class AreaPercentiles(TypedDict, total=False):
+    """Of each class, the smallest and the largest masks are rejected."""
+
+    kind: Literal["percentiles"]
+    least: float
+    """Percentile below which a mask is too small."""
+    most: float
+    """Percentile above which a mask is too large."""
+
+
+class ClipCosine(TypedDict, total=False):
+    """CLIP's cosine between the image and a text."""
+
+    kind: Literal["cosine"]
+    prompt: str
+    drop: float
+    """Of each class, the share of images with the lowest scores that is rejected."""
+
+
+class ClipContrast(TypedDict, total=False):
+    """CLIP's probability of one text against another."""
+
+    kind: Literal["contrast"]
+    prompt: str
+    against: str
+    drop: float
+    """Of each class, the share of images with the lowest scores that is rejected."""
+
+
+class Filters(TypedDict, total=False):
+    """Which images are rejected."""
+
+    area: AreaShare | AreaPercentiles | None
+    clip: ClipCosine | ClipContrast | None
+    single_colour: bool
+    """Images all of whose pixels have one colour."""
+    duplicates: Literal["exact", "perceptual"] | None
+    """Images that are, byte for byte or by a hash of how they look, the same as an earlier one."""
+    preset: Literal["paper", "published-code"] | None
+    """The filters of the paper (CLIP's cosine, the lowest 30 % dropped; masks of 5 to 95 % of the image), or of its published
+    code (CLIP's contrast, 25 %; percentiles 5 to 95; single-coloured images). Fields given beside it win."""
+
+
+class DatasetOptions(TypedDict, total=False):
+    """Generate images, find the classes in them, and keep what passes the filters.
+
+    Prompts come in one of three ways: `prompts`, `jsonl`, or `templates`.
+    """
+
+    name: str | None
+    """What you call it."""
+    images_per_prompt: int
+    """Images of each prompt, with a seed each."""
+    seed: int
+    """Image n of the data set has seed + n; image k of a prompt with its own seed has that seed + k."""
+    generation: Generation
+    attribution: Attribution
+    concurrency: int | None
+    """Images that are worked on at a time; three for each worker that is there without it."""
+    templates: Sequence[str] | None
+    """Prompts with `{class}` in them, each of which is filled in with each class."""
+    filters: Filters
+    """Which images are rejected; none without it."""
+
+
 class ImportOptions(TypedDict, total=False):
     """Import tokens from a file: one of ours, a textual inversion, a `.npy`, or a published dict of many."""
 
@@ -382,6 +490,17 @@ class ImportOptions(TypedDict, total=False):
     """The model it was learned on; the deployment's default without it."""
     classes: Sequence[str] | None
     """names of the rows of a `.npy`, the background's left out"""
+
+
+class DatasetClass(TypedDict, total=False):
+    """A class: what it is called, and what is looked for to find it."""
+
+    name: Required[str]
+    """As prompts and exports name it."""
+    target: TokenTarget | WordsTarget | None
+    """Words, or a learned token; the name as a word without it."""
+    label: int | None
+    """Of its pixels, such as Pascal VOC's 7 for a car; its place among the classes, from 1, without it."""
 
 
 Target = EmbeddingTarget | TokenTarget | WordsTarget

@@ -23,6 +23,7 @@ from ovam_client.requests import (
     LearnOptions,
     ProbeOptions,
 )
+from ovam_client.sync_datasets import Datasets
 from ovam_client.version import __version__
 from ovam_client.views import JobView, SegmentView
 
@@ -48,6 +49,7 @@ class Client:
         self.jobs = Jobs(self)
         self.images = Images(self)
         self.tokens = Tokens(self)
+        self.datasets = Datasets(self)
 
     def __enter__(self) -> Self:
         """Leave the block to close the client."""

@@ -12,7 +12,7 @@ from launcher.signals import signals_interrupt
 from proofs import page
 from proofs.claims import Log, Proof, keep, told
 
-NAMES = ("restore", "chaos", "fuzz", "load")
+NAMES = ("restore", "chaos", "fuzz", "load", "datasets")
 
 
 def options(words: Sequence[str]) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from contracts.schema.jobs import Progress
 from contracts.schema.optimize import OptimizeJob
 from contracts.schema.tokens import ImportJob
 from contracts.state.requests import request_of
-from tests.service.in_test_worker import InTestWorker
+from tests.service.drawing_worker import DrawingWorker
 from worker import tasks
 from worker.__main__ import main
 from worker.attempts import Attempt
@@ -44,7 +44,7 @@ async def pretend(attempt: Attempt, resources: Resources) -> Outcome:
 
     await attempt.on_device(Priority.GENERATE if long else Priority.INTERACTIVE, occupy)
     record = attempt.record.changed(request=job)
-    return Outcome(await InTestWorker(resources.redis, resources.store).result(record))
+    return Outcome(await DrawingWorker(resources.redis, resources.store).result(record))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ from fastapi.routing import APIRoute
 from ovam import __version__
 from service import docs, openapi, problems, tracing
 from service.access import Access
+from service.datasets.driver import drive_forever
 from service.guard import Guard
 from service.integrations import openai_images
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
-from service.resources import Resources, opened
-from service.routes import attribute, generate, health, image, jobs, methods, models, optimize, probe, tokens, webhooks
+from service.resources import Resources, beside, opened
+from service.routes import attribute, datasets, generate, health, image, jobs, methods, models, optimize, probe, tokens, webhooks
 from service.settings import GatewaySettings
 
 DESCRIPTION = """Generate images with Stable Diffusion, then ask where in them anything is: words, in the prompt or not, and
@@ -34,6 +35,7 @@ ROUTERS = [
         optimize,
         jobs,
         tokens,
+        datasets,
         webhooks,
         models,
         methods,
@@ -71,7 +73,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        async with opened(settings) as resources:
+        async with opened(settings) as resources, beside(drive_forever(resources)):
             yield {"resources": resources, "metrics": metrics}
 
     app = FastAPI(

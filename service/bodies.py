@@ -1,8 +1,9 @@
 """Bodies of requests: read within bounds of size, time and memory, and validated without holding up other requests.
 
 A body is bounded before it is parsed: in bytes, and in values and fields, which the characters between them count at a
-gigabyte a second. What is left to validate takes some ten milliseconds, and more than a small body is validated in a thread,
-one body at a time, so that other requests are answered in between.
+gigabyte a second (where there seem to be too many, they are counted again without texts). What is left to validate takes some ten
+milliseconds, and more than a small body is validated in a thread, one body at a time, so that other requests are answered in
+between.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from contracts.schema.attribute import AttributeRequest
+from contracts.schema.datasets import DatasetRequest
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.images import ImageRequest
@@ -33,6 +35,7 @@ LARGE_AT_A_TIME = 4  # bodies that are more than small: each takes several times
 BUSY_FOR = 20.0  # seconds that one more waits for its turn
 RETRY_AFTER = 5  # seconds
 MOST_FIELDS = 4096  # of all objects in a body
+TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
 JSON = re.compile(r"application/([a-z0-9.-]+\+)?json")
 
 
@@ -43,6 +46,7 @@ class Bounds:
     bytes: int
     """Or the deployment's limit, whichever is less."""
     values: int = 10_000
+    """And fields, no more than `MOST_FIELDS`; those that a text only seems to have do not count."""
 
 
 BODILESS = Bounds(2**14)
@@ -52,6 +56,7 @@ UNUSUAL: dict[type, Bounds] = {
     OptimizeRequest: Bounds(UNBOUNDED, 400_000),  # run lengths, polygons
     ImageRequest: Bounds(UNBOUNDED),
     ImportRequest: Bounds(UNBOUNDED),
+    DatasetRequest: Bounds(UNBOUNDED, 400_000),  # prompts
 }
 
 
@@ -173,7 +178,7 @@ async def validated(schema: type[Schema], body: bytearray, bounds: Bounds, turns
 def parsed(schema: type[Schema], body: bytearray, bounds: Bounds) -> Schema:
     """What a body says. Raises body-too-large for too many values, invalid-json, and FastAPI's RequestValidationError."""
     for kind, marks, most in (("values", b",[{", bounds.values), ("fields", b":", MOST_FIELDS)):
-        if sum(body.count(mark) for mark in marks) > most:
+        if count(body, marks) > most and count(TEXT.sub(b"", body), marks) > most:
             raise ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {most:,} {kind}, which no request needs")
     try:
         content = from_json(body, cache_strings="keys")
@@ -184,6 +189,11 @@ def parsed(schema: type[Schema], body: bytearray, bounds: Bounds) -> Schema:
     except ValidationError as error:
         found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
         raise RequestValidationError(found, body=content) from error
+
+
+def count(body: bytes | bytearray, marks: bytes) -> int:
+    """How many of some characters there are."""
+    return sum(body.count(mark) for mark in marks)
 
 
 def too_large(limit: int) -> ServiceError:

@@ -17,12 +17,14 @@ from redis.exceptions import RedisError
 
 from contracts.schema.jobs import State
 from contracts.state import keys
+from contracts.state.datasets import Datasets
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger
 
 BLOCK = 5.0  # seconds that one read waits, and after which jobs are looked up again: they may be gone
 RETRY = 0.5  # seconds until Redis is asked again
 START = "0-0"
+FINAL = frozenset(state.value for state in State if state.final)  # a data set's are among them
 log = structlog.get_logger("ovam.gateway")
 
 
@@ -37,7 +39,7 @@ class Event:
     @property
     def final(self) -> bool:
         """Whether nothing comes after it."""
-        return State(json.loads(self.data)["state"]).final
+        return json.loads(self.data)["state"] in FINAL
 
 
 Listener = asyncio.Queue[Event | None]
@@ -64,11 +66,11 @@ class Events:
         self.followed = asyncio.Event()
         self.stopped = False
 
-    async def follow(self, job_id: str, after: str = START) -> AsyncGenerator[Event]:
-        """Events after `after`, until the job is final or gone, or the gateway stops."""
+    async def follow(self, job_id: str, after: str = START, records: Ledger | Datasets | None = None) -> AsyncGenerator[Event]:
+        """Events after `after`, until the job (or data set, by its `records`) is final or gone, or the gateway stops."""
         over = False
         while not over and not self.stopped:
-            record = await Ledger(self.redis).find(job_id)
+            record = await (records or Ledger(self.redis)).find(job_id)
             over = record is None or record.state.final  # looked up first: its last event is there then
             for event in await self.read(job_id, after):
                 yield event
@@ -165,7 +167,7 @@ class Events:
         jobs = [*self.channels]
         async with self.redis.pipeline(transaction=False) as pipe:
             for job_id in jobs:
-                pipe.exists(keys.job(job_id))
+                pipe.exists(keys.job(job_id), keys.dataset(job_id))
             there = await pipe.execute()
         for job_id, exists in zip(jobs, there, strict=True):
             if not exists:

@@ -165,6 +165,7 @@ ATTRIBUTE_JOB: Json = {
     "maps": [],
     "semantic": {"least_gap": 0.05, "labels": [7]},
     "instances": None,
+    "appraisal": None,
 }
 ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "priority": "interactive", "request": ATTRIBUTE_JOB}
 SEGMENT: Json = {
@@ -205,6 +206,7 @@ ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
         "width": 128,
         "segments": [SEGMENT],
         "semantic": SEMANTIC,
+        "appraisal": None,
     },
 }
 IMAGE: Json = {"image": PNG, "prompt": "a car on the grass"}
@@ -406,5 +408,79 @@ id: 1795341600512-0
 event: state
 data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"succeeded","progress":{"done":30,"total":30,"unit":"step"},"error":null}
 id: 1795341603100-0
+
+"""
+DATASET_ID = "01ksy0r7m4d6f8h0k2n4q6s8va"
+DATASET_REQUEST: Json = {
+    "name": "cars and dogs",
+    "classes": [{"name": "car", "label": 7}, {"name": "dog", "target": {"token": "dog@1"}, "label": 12}],
+    "templates": ["a photograph of a {class}", "a {class} on the grass"],
+    "images_per_prompt": 50,
+    "filters": {"area": {"kind": "share", "least": 0.05, "most": 0.95}, "duplicates": "exact"},
+}
+DATASET_JSONL: Json = {
+    "classes": [{"name": "car"}, {"name": "dog"}],
+    "jsonl": '{"custom_id": "street-1", "prompt": "a car in front of a house"}\n'
+    '{"custom_id": "street-2", "prompt": "a puppy runs after a taxi", "classes": ["car", "dog"], "seed": 7}\n',
+}
+DATASET: Json = {
+    "id": DATASET_ID,
+    "tenant": "",
+    "name": "cars and dogs",
+    "state": "queued",
+    "counts": {"entries": 200, "done": 0, "accepted": 0, "failed": 0, "rejected": {}},
+    "estimate": {"seconds": 370.0, "kept_bytes": 6_553_600},
+    "kept_bytes": 0,
+    "waits": None,
+    "error": None,
+    "created_at": "2026-11-22T11:00:00Z",
+    "started_at": None,
+    "finished_at": None,
+    "request": {
+        "name": "cars and dogs",
+        "images_per_prompt": 50,
+        "seed": 0,
+        "generation": {
+            "model": "world",
+            "negative_prompt": "",
+            "num_inference_steps": 30,
+            "guidance_scale": 3.0,
+            "height": 128,
+            "width": 128,
+            "scheduler": "DDIMScheduler",
+        },
+        "attribution": {"method": None, "settings": None, "softmax": "each", "distractors": []},
+        "concurrency": None,
+        "classes": [
+            {"name": "car", "target": CAR | {"label": "car"}, "label": 7},
+            {"name": "dog", "target": {"settings": None, "label": "dog", "token": "dog@1", "class_name": "dog"}, "label": 12},
+        ],
+        "filters": {
+            "area": {"kind": "share", "least": 0.05, "most": 0.95},
+            "clip": None,
+            "single_colour": False,
+            "duplicates": "exact",
+        },
+        "prompts": 4,
+        "method": "ovam",
+        "settings": METHOD,
+    },
+}
+DATASET_DONE: Json = DATASET | {
+    "state": "succeeded",
+    "counts": {"entries": 200, "done": 200, "accepted": 181, "failed": 1, "rejected": {"area": 17, "duplicate": 1}},
+    "estimate": {"seconds": 0.0, "kept_bytes": 6_553_600},
+    "kept_bytes": 4_210_688,
+    "started_at": "2026-11-22T11:00:00.400000Z",
+    "finished_at": "2026-11-22T11:06:02.100000Z",
+}
+DATASETS: Json = {"datasets": [{key: value for key, value in DATASET_DONE.items() if key != "request"}], "next": None}
+DATASET_EVENTS = f"""event: progress
+data: {{"id":"{DATASET_ID}","state":"running","counts":{{"entries":200,"done":3,"accepted":3,"failed":0}}}}
+id: 1795344002512-0
+
+event: progress
+data: {{"id":"{DATASET_ID}","state":"succeeded","counts":{{"entries":200,"done":200,"accepted":199,"failed":1}}}}
+id: 1795344362100-0
 
 """

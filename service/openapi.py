@@ -49,6 +49,7 @@ TAGS = [
         "description": "Submit jobs for images, attribution and tokens; follow, list, cancel and delete them.",
     },
     {"name": "tokens", "description": "Learned tokens."},
+    {"name": "datasets", "description": "Images with masks by the thousand: prompts in, filters, exports for other tools."},
     {"name": "webhooks", "description": "What webhooks are signed with; a submission's headers say who is told what."},
     {"name": "models", "description": "What the workers serve."},
     {"name": "service", "description": "Is it alive, and what do its codes mean?"},

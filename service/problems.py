@@ -20,7 +20,7 @@ from contracts.schema.errors import Code, FieldError, ServiceError
 from contracts.schema.estimates import Estimate
 from service.artifacts import UnsatisfiableError
 from service.invalid import field_error, printable, shown
-from service.refusals import JobTooLargeError, RefusalError
+from service.refusals import InvalidLinesError, JobTooLargeError, RefusalError
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -64,6 +64,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.UNKNOWN_TOKEN: Answer(404, "Unknown token"),
         Code.UNKNOWN_JOB: Answer(404, "Unknown job"),
         Code.UNKNOWN_ARTIFACT: Answer(404, "Unknown artifact"),
+        Code.UNKNOWN_DATASET: Answer(404, "Unknown data set"),
         Code.JOB_EXPIRED: Answer(410, "The job has expired"),
         Code.JOB_NOT_FINISHED: Answer(409, "The job has not finished"),
         Code.JOB_NOT_SUCCESSFUL: Answer(409, "The job did not succeed"),
@@ -90,6 +91,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.SELECTION_INVALID: Answer(422, "The selection names something that is not there"),
         Code.SETTINGS_CONTRADICT: Answer(422, "The settings contradict each other"),
         Code.NO_SELF_ATTENTION: Answer(422, "The job kept no self-attention"),
+        Code.NO_CLIP: Answer(422, "The model's workers have no CLIP model"),
         Code.EMBEDDING_OF_OTHER_WIDTH: Answer(422, "The embedding's width is not the model's"),
         Code.EMBEDDING_NOT_FINITE: Answer(422, "The embedding has values that are not finite numbers"),
         Code.OPTIMIZATION_FAILED: Answer(422, "The optimisation failed"),
@@ -185,6 +187,8 @@ def answer_to(error: ServiceError, at: Address) -> Response:
     found = problem(error.code, error.detail, at=at, errors=errors)
     if isinstance(error, JobTooLargeError):
         found = found.model_copy(update={"errors": error.errors, "estimate": error.estimate})
+    if isinstance(error, InvalidLinesError):
+        found = found.model_copy(update={"errors": error.errors})
     return response(found, headers)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from contracts.schema.errors import Code, FieldError, ServiceError
 from contracts.schema.estimates import Estimate
 
+SHOWN = 5  # lines that the sentence tells of
+
 
 class RefusalError(ServiceError):
     """A failure whose answer says something in headers of its own."""
@@ -29,3 +31,15 @@ class JobTooLargeError(ServiceError):
         super().__init__(Code.JOB_TOO_LARGE, detail)
         self.errors = errors
         self.estimate = estimate
+
+
+class InvalidLinesError(ServiceError):
+    """Several lines of a request that are wrong, each with a code of its own; `errors` name them."""
+
+    def __init__(self, found: Sequence[tuple[Code, FieldError]], *, more: bool) -> None:
+        codes = {code for code, _ in found}
+        sentences = [error.detail for _, error in found[:SHOWN]]
+        if more or len(found) > len(sentences):
+            sentences.append("and more")
+        super().__init__(codes.pop() if len(codes) == 1 else Code.INVALID_REQUEST, "; ".join(sentences))
+        self.errors = [error for _, error in found]

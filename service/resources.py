@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from contracts.state import keys
 from contracts.state.connections import redis_at
+from contracts.state.datasets import Datasets
 from contracts.state.dockets import JobDocket
 from contracts.state.ledger import Ledger
 from contracts.state.outbox import Outbox
@@ -50,6 +51,11 @@ class Resources:
     queue: Queue
     lookups: Lookups
     turns: Turns
+
+    @property
+    def datasets(self) -> Datasets:
+        """The data sets of the tenant whose jobs the ledger shows."""
+        return Datasets(self.redis, self.ledger.tenant)
 
     def seen_by(self, client: Client) -> Self:
         """The same, where other tenants' jobs and tokens do not exist."""

@@ -22,6 +22,7 @@ from contracts.state.connections import redis_at
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
+from worker.clip import Clip
 from worker.crf import CrfOnDevice, CrfProcesses
 from worker.deadlines import watch_deadlines
 from worker.device import DeviceGate, Priority
@@ -70,6 +71,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
                 scenes=scenes,
                 crf=CrfOnDevice(device) if settings.crf_backend == "torch" else processes,
                 device=device,
+                clip=Clip(settings.clip, device) if settings.clip else None,
             )
 
 
@@ -85,7 +87,7 @@ async def prepare(resources: Resources) -> None:
 async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
     settings = resources.settings
-    offers = await asyncio.to_thread(read_offers, settings.models, settings.default, settings.keep)
+    offers = await asyncio.to_thread(read_offers, settings.models, settings.default, settings.keep, settings.clip or None)
     dtype = chosen_dtype(settings.dtype, resources.device)
     offers = [replace(offer, card=run_here(offer.card, settings, resources.device, dtype)) for offer in offers]
     attempts: set[Attempt] = set()

@@ -30,15 +30,15 @@ class Offer:
     vocabulary: str
 
 
-def read_offers(sources: Mapping[str, str], default: str, keep: Keep = "replay") -> list[Offer]:
-    """Describe every model whose configuration can be read, and what is kept of its images by default.
+def read_offers(sources: Mapping[str, str], default: str, keep: Keep = "replay", clip: str | None = None) -> list[Offer]:
+    """Describe every model whose configuration can be read, what is kept of its images by default, and the CLIP beside it.
 
     BadSettingsError when the default model's cannot.
     """
     offers = []
     for name, source in sources.items():
         try:
-            card = read_card(name, source, default=name == default).model_copy(update={"default_keep": keep})
+            card = read_card(name, source, default=name == default).model_copy(update={"default_keep": keep, "clip": clip})
             offers.append(Offer(card, read_vocabulary(source)))
         except Exception as error:  # whatever is wrong with one model, the others are offered
             reason = str(error) if isinstance(error, ServiceError) else f"model {name!r}: {error}"

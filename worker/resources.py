@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from contracts.state.ledger import Ledger
 from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore
+from worker.clip import Clip
 from worker.crf import CrfOnDevice, CrfProcesses
 from worker.device import DeviceGate
 from worker.metrics import Metrics
@@ -31,6 +32,7 @@ class Resources:
     scenes: Tiers
     crf: CrfProcesses | CrfOnDevice
     device: torch.device
+    clip: Clip | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
     @property

@@ -55,6 +55,7 @@ class WorkerSettings(CommonSettings):
     store_patience_seconds: float = Field(
         600.0, ge=0, le=86_400, description="how long a job waits for a store that fails, before it fails itself"
     )
+    clip: str = Field("", description="CLIP model by which data sets are filtered: hub id or path; none without it")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for tensors; 0: as many as there are cores")
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address on which the worker answers /metrics and /healthz")
     metrics_port: int = Field(0, ge=0, le=65_535, description="port on which the worker answers them; 0: it does not")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contracts.schema.fields import Artifact, JobId, Name, Result, Rle, Schema, Split
+from contracts.schema.fields import Artifact, JobId, Name, Result, Rle, Schema, Split, Text
 from contracts.schema.methods import KnownMethod, Settings
 from contracts.schema.targets import Target
 from ovam.core.methods import Method, Softmax
@@ -33,6 +33,13 @@ class InstanceOptions(Schema):
     """Regions of a mask, the largest first; further ones are left out."""
 
 
+class AppraisalOptions(Schema):
+    """What to say of the image as a whole."""
+
+    clip: list[Text] = Field([], max_length=2 * MAX_TARGETS)
+    """Texts that CLIP compares to the image; the model's workers need one (`clip` of its card)."""
+
+
 class AttributeRequest(Schema):
     """Ask where in an image some targets are."""
 
@@ -57,6 +64,8 @@ class AttributeRequest(Schema):
     """Also one map of labels over all targets, an indexed PNG in Pascal VOC's palette."""
     instances: InstanceOptions | None = None
     """Also the connected regions of every mask."""
+    appraisal: AppraisalOptions | None = None
+    """Also what the image as a whole is like: what data sets are filtered by."""
 
     @model_validator(mode="after")
     def lists_agree(self) -> Self:
@@ -95,6 +104,7 @@ class AttributeJob(Schema):
     maps: list[Split]
     semantic: SemanticOptions | None
     instances: InstanceOptions | None
+    appraisal: AppraisalOptions | None = None
 
 
 class Region(Schema):
@@ -156,6 +166,19 @@ class SemanticMap(Schema):
     """Pixels of each label that occurs."""
 
 
+class Appraisal(Schema):
+    """What an image as a whole is like."""
+
+    single_colour: bool
+    """Whether all its pixels have the same colour."""
+    looks: str
+    """A difference hash of 64 bits, in hexadecimal digits: images that look the same have the same."""
+    clip: list[float] = Field([])
+    """CLIP's cosine of the image with each text, -1..1."""
+    clip_scale: float | None = None
+    """CLIP's own factor of these cosines, before a softmax over texts."""
+
+
 class AttributeResult(Result):
     """A segment for every target, in the order of the request."""
 
@@ -165,3 +188,4 @@ class AttributeResult(Result):
     width: int
     segments: list[Segment]
     semantic: SemanticMap | None = None
+    appraisal: Appraisal | None = None

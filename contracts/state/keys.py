@@ -24,6 +24,10 @@ WEBHOOK_SECRETS = "ovam:webhook-secrets"  # hash: tenant -> the secret that its 
 RATES = "ovam:rates"  # hash: "<docket>:seconds" -> seconds between two claims while jobs wait, ":at" -> the last one (s)
 DEAD = "ovam:dead"  # sorted set: ids of jobs that were given up, by when (s); the newest thousand
 FAILURES = "ovam:failures"  # hash: "<kind>:<code>" -> how many jobs ever failed with it
+DATASETS = "ovam:datasets"  # sorted set, every score 0: ids of data sets, whose order is that of creation
+DATASETS_DUE = (
+    "ovam:datasets-due"  # sorted set: ids of data sets that are not final nor paused, by when (ms) a gateway may drive them
+)
 INVENTORY = "ovam:inventory"  # string with a short life: what the artifact store holds, as JSON (bytes, objects)
 DOCKET = "ovam"  # the docket of normal jobs; see `docket_of`
 INTERACTIVE = "ovam-interactive"  # the docket of short jobs that a person waits for
@@ -56,7 +60,7 @@ def docket_of(kind: str, priority: str | None = None) -> str:
 
 
 def of(tenant: str, name: str) -> str:
-    """A tenant's own JOBS or TOKENS."""
+    """A tenant's own JOBS, TOKENS or DATASETS."""
     return f"{name}:{tenant}" if tenant else name
 
 
@@ -104,6 +108,21 @@ def job(job_id: str) -> str:
 def events(job_id: str) -> str:
     """Stream: what happened to the job."""
     return f"ovam:events:{job_id}"
+
+
+def dataset(dataset_id: str) -> str:
+    """Hash: a data set's record as it was filed, its state, its counts, and how far its outcomes are in the store."""
+    return f"ovam:dataset:{dataset_id}"
+
+
+def dataset_once(key: str, tenant: str = "") -> str:
+    """String: the fingerprint of a request for a data set, and the id of that, by an idempotency key."""
+    return f"ovam:dataset-once:{tenant}:{key}"
+
+
+def dataset_open(dataset_id: str) -> str:
+    """Hash: number of an image -> its Entry, until the segment that it belongs to is in the store."""
+    return f"ovam:dataset-open:{dataset_id}"
 
 
 def wake(gateway: str) -> str:
@@ -199,6 +218,31 @@ def result(job_id: str, attempt: int) -> str:
 def upload(job_id: str) -> str:
     """Object: the image that came with a job's request, as it came."""
     return f"jobs/{job_id}/upload"
+
+
+def dataset_folder(dataset_id: str) -> str:
+    """Objects of a data set."""
+    return f"datasets/{dataset_id}"
+
+
+def dataset_prompts(dataset_id: str, segment: int) -> str:
+    """Object: some of a data set's prompts, a DatasetPrompt in each line."""
+    return f"{dataset_folder(dataset_id)}/prompts/{segment:06d}.jsonl"
+
+
+def dataset_entries(dataset_id: str, segment: int, *, final: bool = False) -> str:
+    """Object: what became of some of its images, an Entry in each line; `final` once they were compared to all others."""
+    return f"{dataset_folder(dataset_id)}/{'final' if final else 'entries'}/{segment:06d}.jsonl"
+
+
+def dataset_image(dataset_id: str, number: int) -> str:
+    """Object: one of a data set's images."""
+    return f"{dataset_folder(dataset_id)}/images/{number:06d}.png"
+
+
+def dataset_masks(dataset_id: str, number: int) -> str:
+    """Object: the masks of an image, KeptMasks."""
+    return f"{dataset_folder(dataset_id)}/masks/{number:06d}.json"
 
 
 def text(value: bytes | str) -> str:

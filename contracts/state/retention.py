@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.state import keys, usage
+from contracts.state.datasets import Datasets
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
@@ -77,7 +78,7 @@ async def let_go(redis: Redis, store: ArtifactStore, job_id: str) -> None:
 
 
 async def delete_orphans(redis: Redis, store: ArtifactStore, *, age: timedelta = timedelta(hours=1)) -> list[str]:
-    """Delete what no record names: attempts that do not count, files of tokens that nobody registered, probes of the store.
+    """Delete what no record names: attempts that do not count, files of tokens and of data sets that are not there, probes.
 
     Nothing younger than `age` goes, nor anything of a job that still runs. Returns the folders.
     """
@@ -103,6 +104,10 @@ async def _orphans(redis: Redis, store: ArtifactStore, age: timedelta) -> AsyncI
         record = await ledger.find(token_id.partition("-")[0])
         over = record is None or record.state.final
         if token_id not in registered and over and await _is_older(store, folder, age):
+            yield folder
+    datasets = Datasets(redis)
+    async for folder in store.folders_in("datasets"):
+        if await datasets.find(folder.rpartition("/")[2]) is None and await _is_older(store, folder, age):
             yield folder
     if await _is_older(store, "probe", age):
         yield "probe"

@@ -42,6 +42,7 @@ READ_TIMEOUT = "10s"
 PROBE_WITHIN = 5.0  # seconds
 PROBE_BYTES = 2**16  # enough to fail on a disk that is almost full
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds between two tries
+DELETED_AT_A_TIME = 10_000  # objects, whose names are in memory
 MANIFEST = "manifest.json"
 MANIFEST_TYPE = TypeAdapter(list[Artifact])
 
@@ -90,6 +91,18 @@ class ArtifactStore:
         async def once() -> None:
             with in_our_words():
                 await obstore.put_async(self.store, key, data, max_concurrency=PARTS)
+
+        await self._surely(once)
+
+    async def copy(self, source: str, target: str) -> None:
+        """Copy an object, inside of the store. ServiceError (unknown-artifact) if there is none."""
+
+        async def once() -> None:
+            with in_our_words():
+                try:
+                    await obstore.copy_async(self.store, source, target, overwrite=True)
+                except FileNotFoundError as error:
+                    raise ServiceError(Code.UNKNOWN_ARTIFACT, f"{source} is gone from the artifact store") from error
 
         await self._surely(once)
 
@@ -168,12 +181,24 @@ class ArtifactStore:
 
     async def delete_folder(self, folder: str) -> int:
         """Delete everything below a folder; returns how many objects went."""
-        keys = [key async for key in self.keys_below(folder)]
-        if keys:
+        gone = 0
+        while some := await self._some_below(folder):
             async with self.slots:
                 with in_our_words():
-                    await obstore.delete_async(self.store, keys)
-        return len(keys)
+                    await obstore.delete_async(self.store, some)
+            gone += len(some)
+            if len(some) < DELETED_AT_A_TIME:
+                break
+        return gone
+
+    async def _some_below(self, folder: str) -> list[str]:
+        """The first keys below a folder: of a data set's there may be millions."""
+        found = list[str]()
+        async for key in self.keys_below(folder):
+            found.append(key)
+            if len(found) == DELETED_AT_A_TIME:
+                break
+        return found
 
     async def remove_empty(self, folder: str) -> None:
         """Remove a folder without files, which an interrupted write has left, and those in it: each goes with its last file."""
@@ -191,8 +216,8 @@ class ArtifactStore:
             try:
                 async with self.slots:
                     return await once()
-            except ServiceError:
-                if time.monotonic() + pause > deadline:
+            except ServiceError as error:
+                if error.code is not Code.STORE_UNAVAILABLE or time.monotonic() + pause > deadline:
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -62,16 +62,30 @@ async def accept(
     wait, once = asked_wait(prefer), None
     if key:
         once = await asyncio.to_thread(Once.of, key, request, wait, about=str(http.path_params.get("job_id", "")))
-    record, new = (await resources.queue.replay(once) if once else None), False
-    if record is None:
-        job = await filled(request, resources.lookups)
-        fields = {"estimate": await admitted(job, resources.lookups), **terms.fields()}
-        record, new = await resources.queue.submit(job, once, upload, fields)
+    record, new = await submitted(request, filled, resources, terms, once, upload=upload)
     if not wait:
         if not new:
             record = await whole(record, resources)
         return answer(http, record, waited=False, replayed=not new)
     return Waiting(HttpRequest(http.scope), record, wait, once, resources, new=new)
+
+
+async def submitted(
+    request: R,
+    filled: Callable[[R, Lookups], Awaitable[AnyJob]],
+    resources: Resources,
+    terms: Terms,
+    once: Once | None,
+    *,
+    upload: bytes | None = None,
+) -> tuple[JobRecord, bool]:
+    """Fill in, check and file a request, unless its idempotency key has a job; returns the record and whether it is new."""
+    record = await resources.queue.replay(once) if once else None
+    if record is not None:
+        return record, False
+    job = await filled(request, resources.lookups)
+    fields = {"estimate": await admitted(job, resources.lookups), **terms.fields()}
+    return await resources.queue.submit(job, once, upload, fields)
 
 
 class Waiting(Response):

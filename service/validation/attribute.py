@@ -37,6 +37,7 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     if request.softmax == "together":
         check_competitors([each.target for each in targets], distractors)
     check_crf(request, [each.settings for each in targets], images)
+    check_clip(request, card)
     return AttributeJob(
         job_id=request.job_id,
         image=request.image,
@@ -47,6 +48,7 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
         maps=request.maps,
         semantic=request.semantic,
         instances=request.instances,
+        appraisal=request.appraisal,
     )
 
 
@@ -74,6 +76,13 @@ async def filled_target(
             return target.label, target.model_copy(update={"rows": rows, "settings": None})
         case _:
             assert_never(target)
+
+
+def check_clip(request: AttributeRequest, card: ModelCard) -> None:
+    """Raise no-clip for texts to compare the image to where the model's workers have no CLIP model."""
+    if request.appraisal and request.appraisal.clip and card.clip is None:
+        detail = f"`appraisal.clip` needs a CLIP model, and the workers of model {card.name!r} have none (OVAM_CLIP)"
+        raise ServiceError(Code.NO_CLIP, detail, field="appraisal.clip", value=request.appraisal.clip[0])
 
 
 def check_softmax(request: AttributeRequest) -> None:

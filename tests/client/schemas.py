@@ -16,13 +16,25 @@ from service.settings import GatewaySettings
 
 Json = dict[str, Any]
 FOLDER: Final = Path(__file__).resolve().parents[2] / "ovam_client"
-ANSWERS: Final = ("JobRecord", "JobList", "TokenList", "VersionList", "ModelList", "MethodList", "Problem", "Readiness")
+ANSWERS: Final = (
+    "JobRecord",
+    "JobList",
+    "TokenList",
+    "VersionList",
+    "ModelList",
+    "MethodList",
+    "DatasetRecord",
+    "DatasetList",
+    "Problem",
+    "Readiness",
+)
 OPTIONS: Final = {  # requests without what the client's functions take by position
     "GenerateRequest": ("GenerateOptions", {"prompt"}),
     "ImageRequest": ("ImageOptions", {"image"}),
     "AttributeRequest": ("AttributeOptions", {"job_id", "targets", "image"}),
     "ProbeRequest": ("ProbeOptions", set[str]()),
     "OptimizeRequest": ("LearnOptions", {"name", "classes", "examples"}),
+    "DatasetRequest": ("DatasetOptions", {"classes", "prompts", "jsonl"}),
     "ImportRequest": ("ImportOptions", {"file", "format"}),
 }
 REPEATED: Final = re.compile(r"^(\w+Job|\w+Target|Method|Settings)$")  # parts of answers that say what was asked for
@@ -176,7 +188,7 @@ class Answers(Module):
             return "dict[str, Any]"
         if "discriminator" in schema:  # further kinds may come
             return f"{super().kind(schema)} | dict[str, Any]"
-        return f"{name} | str" if name in ("State", "Code") else super().kind(schema)
+        return f"{name} | str" if name in ("State", "DatasetState", "Code") else super().kind(schema)
 
     def choice(self, schema: Json) -> str:
         """The kind of a result is what it is told by; every other set may grow."""
@@ -200,7 +212,7 @@ class Requests(Module):
             for other in dict.fromkeys(self.references(fields)):
                 yield from self.needed(other)
             yield self.typed(name, schema["description"], fields, set(schema.get("required", ())))
-        for name in ("EmbeddingTarget", "TokenTarget", "WordsTarget"):
+        for name in ("DatasetClass", "EmbeddingTarget", "TokenTarget", "WordsTarget"):
             yield from self.needed(name)
         yield "\n\nTarget = EmbeddingTarget | TokenTarget | WordsTarget\n"
 

@@ -1,4 +1,5 @@
-"""The client that blocks, written from the one that awaits: `python -m tests.client.sync` after a change of `aio.py`."""
+"""The client that blocks, written from the one that awaits: `python -m tests.client.sync` after a change of `aio.py` (or
+`aio_datasets.py`)."""
 
 import re
 import subprocess
@@ -6,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import Final
 
+FILES: Final = {"sync.py": "aio.py", "sync_datasets.py": "aio_datasets.py"}
 FOLDER: Final = Path(__file__).resolve().parents[2] / "ovam_client"
 HEAD: Final = '''"""The client for programs that do not await.
 
-Written from `aio.py` by `python -m tests.client.sync`; do not edit.
+Written from `{source}` by `python -m tests.client.sync`; do not edit.
 """'''
 WORDS: Final = (
-    (r'^""".*?"""', HEAD),
+    (r"\baio_datasets\b", "sync_datasets"),
+    (r"\bovam_client\.aio\b", "ovam_client.sync"),
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\basync ", ""),
@@ -25,19 +28,22 @@ WORDS: Final = (
 )
 
 
-def written() -> str:
-    """The text of the module."""
-    text = (FOLDER / "aio.py").read_text()
+def written(name: str = "sync.py") -> str:
+    """The text of a module."""
+    source = FILES[name]
+    text = (FOLDER / source).read_text()
     for pattern, replacement in WORDS:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
+    text = re.sub(r'^""".*?"""', HEAD.format(source=source), text, count=1)
     for command in (
         ["check", "--fix", "--quiet", "--select", "I,UP034", "--exit-zero"],
         ["format", "--quiet"],
     ):
-        run = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(FOLDER / "sync.py"), "-"]
+        run = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(FOLDER / name), "-"]
         text = subprocess.run(run, input=text, capture_output=True, text=True, check=True).stdout
     return text
 
 
 if __name__ == "__main__":
-    (FOLDER / "sync.py").write_text(written())
+    for name in FILES:
+        (FOLDER / name).write_text(written(name))

@@ -16,8 +16,9 @@ def test_the_types_are_those_of_the_gateway_s_description() -> None:
         assert path.read_text() == text, f"{path.name} is out of date: python -m tests.client.schemas"
 
 
-def test_the_client_that_blocks_is_the_one_that_awaits() -> None:
-    assert (sync.FOLDER / "sync.py").read_text() == sync.written(), "out of date: python -m tests.client.sync"
+@pytest.mark.parametrize("name", sync.FILES)
+def test_the_client_that_blocks_is_the_one_that_awaits(name: str) -> None:
+    assert (sync.FOLDER / name).read_text() == sync.written(name), "out of date: python -m tests.client.sync"
 
 
 def test_client_and_service_have_one_version() -> None:

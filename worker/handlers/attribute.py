@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from contracts.schema.attribute import AttributeJob, AttributeResult
+from contracts.schema.attribute import Appraisal, AttributeJob, AttributeResult
+from contracts.schema.errors import Code, ServiceError
 from ovam.attention.competition import rows_in_softmax
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
+from ovam.core.looks import difference_hash, is_single_coloured
 from ovam.core.methods import Method
 from ovam.segmentation import Fit, competitors_leakages, cuts, one_by_one, refined
 from worker.attempts import Attempt
@@ -32,6 +34,7 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     wanted = [library_target(target, learned, field=field) for field, target in sought(job).items()]
     heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
     drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats, resources.crf.fit)
+    appraisal = await appraised(attempt, job, scene, resources)
     attempt.check()
     files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
     artifacts = await resources.store.commit(attempt.job_id, attempt.number, files)
@@ -42,8 +45,24 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
         width=width,
         segments=[draft.segment(artifacts) for draft in drafts],
         semantic=semantic.semantic(artifacts) if semantic else None,
+        appraisal=appraisal,
     )
     return Outcome(result)
+
+
+async def appraised(attempt: Attempt, job: AttributeJob, scene: Scene, resources: Resources) -> Appraisal | None:
+    """Say what the image as a whole is like. ServiceError (no-clip) for texts to compare it to without a CLIP model."""
+    if job.appraisal is None:
+        return None
+    clip, texts, image = resources.clip, job.appraisal.clip, scene.image
+    found = Appraisal(single_colour=is_single_coloured(image), looks=difference_hash(image))
+    if not texts:
+        return found
+    if clip is None:
+        detail = "`appraisal.clip` needs a CLIP model, and this worker has none (OVAM_CLIP)"
+        raise ServiceError(Code.NO_CLIP, detail, field="appraisal.clip", value=texts[0])
+    cosines, scale = await attempt.on_device(Priority.INTERACTIVE, lambda: clip.cosines(image, texts))
+    return found.model_copy(update={"clip": cosines, "clip_scale": scale})
 
 
 def wanted_by(methods: Sequence[Method]) -> Wanted:

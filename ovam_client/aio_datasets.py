@@ -1,0 +1,120 @@
+"""Data sets, for programs that await. `sync_datasets.py` is the same for programs that do not, and is written from this file."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, Unpack
+
+from ovam_client import answers, flows
+from ovam_client.datasets import DatasetView, ExportOptions, PromptLike, dataset_of, exporting, unpacked
+from ovam_client.flows import Call
+from ovam_client.inputs import escaped
+from ovam_client.requests import DatasetClass, DatasetOptions
+
+if TYPE_CHECKING:
+    from ovam_client.aio import AsyncClient
+
+Progress = Callable[[answers.Counts], object]
+
+
+class AsyncDatasets:
+    """Data sets of generated images with masks: `client.datasets`."""
+
+    def __init__(self, client: "AsyncClient") -> None:
+        self.client = client
+
+    async def create(
+        self,
+        classes: Sequence[str | DatasetClass],
+        prompts: Sequence[PromptLike] | str | None = None,
+        *,
+        key: str | None = None,
+        **options: Unpack[DatasetOptions],
+    ) -> "AsyncDataset":
+        """Have images of prompts generated, and classes found in them.
+
+        A class is a name, which is looked for as a word, or has a `target` and a `label`. Prompts are texts, or objects with
+        `prompt`, `custom_id`, `classes` and `seed`; a string is JSON lines of such objects; without prompts there are
+        `templates`. `key` is an idempotency key. What is wrong is an InvalidRequestError, whose `errors` name the lines.
+        """
+        call = dataset_of(classes, prompts, options, key)
+        return AsyncDataset(
+            self.client, await self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience))
+        )
+
+    async def get(self, dataset_id: str) -> "AsyncDataset":
+        """A data set by its id."""
+        call = Call("GET", f"/v1/datasets/{escaped(dataset_id)}")
+        return AsyncDataset(
+            self.client, await self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience))
+        )
+
+    async def list(self) -> AsyncIterator[answers.DatasetSummary]:
+        """All data sets, newest first, page by page as they are read."""
+        cursor: dict[str, str] = {}
+        while True:
+            call = Call("GET", "/v1/datasets", params={"limit": 100, **cursor})
+            page = await self.client.driver.run(flows.parsed(answers.DatasetList, call, self.client.patience))
+            for dataset in page.datasets:
+                yield dataset
+            if page.next is None:
+                return
+            cursor = {"cursor": page.next}
+
+
+class AsyncDataset(DatasetView):
+    """A data set: what the service said of it last, and what can be asked of it. Methods that ask bring it up to date."""
+
+    def __init__(self, client: "AsyncClient", record: answers.DatasetRecord) -> None:
+        self.client = client
+        self.record = record
+
+    async def refresh(self) -> Self:
+        """Ask how it stands."""
+        return await self._asked(Call("GET", f"/v1/datasets/{self.id}"))
+
+    async def wait(self, progress: Progress | None = None, *, timeout: float | None = None) -> Self:  # noqa: ASYNC109
+        """Wait for its end, and return it. `progress` is called with the counts about every second.
+
+        When the wait is interrupted (Ctrl-C), the data set goes on. Raises DatasetError for one that failed or was canceled, and
+        WaitTimeoutError after `timeout` seconds.
+        """
+        flow = flows.followed_dataset(self.record, self.client.patience, progress, timeout)
+        self.record = await self.client.driver.run(flow)
+        return self
+
+    async def pause(self) -> Self:
+        """Begin no further image; those under way are finished."""
+        return await self._asked(Call("POST", f"/v1/datasets/{self.id}/pause"))
+
+    async def resume(self) -> Self:
+        """Go on, after a pause or a failure."""
+        return await self._asked(Call("POST", f"/v1/datasets/{self.id}/resume"))
+
+    async def cancel(self) -> Self:
+        """End it for good; what there is can be exported."""
+        return await self._asked(Call("POST", f"/v1/datasets/{self.id}/cancel"))
+
+    async def delete(self) -> None:
+        """Delete it with its images and masks."""
+        await self.client.driver.run(flows.answered(Call("DELETE", f"/v1/datasets/{self.id}"), self.client.patience))
+
+    async def export(
+        self,
+        path: str | Path,
+        format: str = "coco",  # noqa: A002  # the API's name
+        **options: Unpack[ExportOptions],
+    ) -> Path:
+        """Write the accepted images with their masks: into a new folder, or as a file if the path ends with `.tar`.
+
+        Formats: `coco`, `voc`, `yolo`, `labelme`, `webdataset`, `huggingface`.
+        """
+        target = Path(path)
+        with exporting(target) as (file, tar):
+            fetch = flows.Fetch(f"/v1/datasets/{self.id}/export", {"format": format, **options}, file)
+            await self.client.driver.run(flows.fetched_whole(fetch, self.client.patience))
+            unpacked(tar, target)
+        return target
+
+    async def _asked(self, call: Call) -> Self:
+        self.record = await self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience))
+        return self

@@ -1,0 +1,1 @@
+"""Data sets: driven by gateways through generate and attribute jobs, filtered, and exported."""

@@ -1,0 +1,137 @@
+"""The prompts of a data set, line by line: what is wrong is reported with the line, several lines at once."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+
+from contracts.schema.attribute import MAX_TARGETS
+from contracts.schema.datasets import PLACEHOLDER, DatasetPrompt, DatasetRequest, PromptLine
+from contracts.schema.errors import Code, FieldError, ServiceError
+from contracts.schema.fields import suggestion
+from ovam.errors import shown
+from service.invalid import field_error
+from service.invalid import shown as repeated
+from service.prompts import fitting
+from service.refusals import InvalidLinesError
+
+MOST_ERRORS = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a prompt stands in a request."""
+
+    field: str
+    number: int
+    what: str = "line"
+
+    @property
+    def label(self) -> str:
+        """As a sentence begins with it."""
+        return f"{self.what} {self.number}"
+
+
+@dataclass
+class Report:
+    """What is wrong."""
+
+    errors: list[tuple[Code, FieldError]] = field(default_factory=list)
+
+    def add(self, place: Place, name: str, detail: str, value: object = None, code: Code = Code.INVALID_REQUEST) -> None:
+        """Note one thing; raises what was noted once it is enough."""
+        where = f"{place.field}.{name}" if name and place.field.startswith("jsonl") else place.field
+        found = FieldError(field=where, detail=f"{place.label}: {detail}", value=repeated(value))
+        self.errors.append((code, found))
+        if len(self.errors) == MOST_ERRORS:
+            raise InvalidLinesError(self.errors, more=True)
+
+
+def checked(request: DatasetRequest, tokenizer: Tokenizer, max_tokens: int) -> list[DatasetPrompt]:
+    """All prompts, filled in. InvalidLinesError with what is wrong, the first twenty things."""
+    report, found, seen = Report(), list[DatasetPrompt](), dict[str, Place]()
+    names = {each.name.casefold(): each.name for each in request.classes}
+    mentioned = re.compile(rf"(?<!\w)({'|'.join(sorted(map(re.escape, names), key=len, reverse=True))})(?!\w)")
+    for number, (place, line) in enumerate(lines(request, report)):
+        before = len(report.errors)
+        check_length(tokenizer, line.prompt, max_tokens, place, report)
+        classes = classes_of(line, names, mentioned, place, report)
+        custom_id = line.custom_id or f"{number:06d}"
+        first = seen.setdefault(custom_id.casefold(), place)
+        if first is not place:
+            report.add(place, "custom_id", f"`custom_id` {custom_id!r} is that of {first.label} already", custom_id)
+        if len(report.errors) == before:
+            found.append(DatasetPrompt(prompt=line.prompt, custom_id=custom_id, classes=classes, seed=line.seed))
+    if not report.errors and not found:
+        report.add(Place("jsonl", 1), "", "there is no prompt in any line")
+    if report.errors:
+        raise InvalidLinesError(report.errors, more=False)
+    if request.attribution.softmax == "together":
+        check_competition(found, len(request.attribution.distractors))
+    return found
+
+
+def lines(request: DatasetRequest, report: Report) -> Iterator[tuple[Place, PromptLine]]:
+    """The prompts as they came, and where."""
+    if request.jsonl is not None:
+        yield from lines_of_json(request.jsonl, report)
+    for number, prompt in enumerate(request.prompts or ()):
+        yield Place(f"prompts.{number}", number + 1, "prompt"), PromptLine(prompt=prompt)
+    for number, template in enumerate(request.templates or ()):
+        for each in request.classes:
+            prompt = template.replace(PLACEHOLDER, each.name)
+            yield Place(f"templates.{number}", number + 1, "template"), PromptLine(prompt=prompt, classes=[each.name])
+
+
+def lines_of_json(text: str, report: Report) -> Iterator[tuple[Place, PromptLine]]:
+    """The lines that hold something; those that are not as they should be are reported."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        place = Place(f"jsonl.{number}", number)
+        try:
+            yield place, PromptLine.model_validate_json(line)
+        except ValidationError as error:
+            for each in error.errors(include_url=False):
+                name = ".".join(map(str, each["loc"]))
+                plain = field_error({**each, "loc": ("body",)}, None).detail
+                report.add(place, name, f"`{name}`: {plain}" if name else plain, each["input"] if name else line)
+
+
+def check_length(tokenizer: Tokenizer, prompt: str, most: int, place: Place, report: Report) -> None:
+    """Report a prompt that its encoder does not take."""
+    try:
+        fitting(tokenizer, prompt, most, field="prompt")
+    except ServiceError as error:
+        report.add(place, "prompt", error.detail, prompt, error.code)
+
+
+def classes_of(line: PromptLine, names: Mapping[str, str], mentioned: re.Pattern[str], place: Place, report: Report) -> list[str]:
+    """The classes that an image of a prompt is searched for."""
+    if line.classes is None:
+        found = [names[each] for each in mentioned.findall(line.prompt.casefold())] or (
+            [*names.values()] if len(names) == 1 else []
+        )
+        if not found:
+            report.add(place, "classes", f"the prompt {shown(line.prompt)} names none of the classes; say which in `classes`")
+    else:
+        found = [names.get(each.casefold(), "") for each in line.classes]
+        for given, known in zip(line.classes, found, strict=True):
+            if not known:
+                close = suggestion(given, [*names.values()])
+                detail = f"there is no class {given!r}; allowed: {', '.join(names.values())}{close}"
+                report.add(place, "classes", detail[:1000], given, Code.UNKNOWN_CLASS)
+    if len(set(found)) > MAX_TARGETS:
+        report.add(place, "classes", f"the image is searched for {len(set(found))} classes; allowed: {MAX_TARGETS}")
+    return list(dict.fromkeys(found))
+
+
+def check_competition(prompts: list[DatasetPrompt], distractors: int) -> None:
+    """Raise settings-contradict for a prompt whose only class has nothing to compete with."""
+    for number, each in enumerate(prompts, 1):
+        if len(each.classes) + distractors == 1:
+            detail = f"`softmax` is 'together', and class {each.classes[0]!r} of prompt {number} has nothing to compete with; "
+            detail += "allowed: 'each', or further classes or `distractors`"
+            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="attribution.softmax", value="together")
