@@ -1,0 +1,135 @@
+/** Words and tokens to look for: a field, the prompt's own words, and what is being looked for. */
+import { get, post, request } from "./api.js";
+import { announce, button, fill, h, iconButton } from "./dom.js";
+import { finished } from "./events.js";
+import { alertPlace, blame, field, forgive, select } from "./fields.js";
+import { Layer } from "./layers.js";
+import { decode } from "./rle.js";
+
+const SMALL_WORDS = new Set(
+  "a an and are as at by for from has have in into is it its no not of on or over that the their there this to under up was wearing were with without photograph photo picture image drawing painting".split(" "),
+);
+
+/** The words of a prompt that may be things. @param {string} prompt */
+export function things(prompt) {
+  const words = prompt.toLowerCase().match(/[\p{L}\p{M}\p{N}'’-]+/gu) ?? [];
+  return [...new Set(words)].filter((word) => !SMALL_WORDS.has(word)).slice(0, 12);
+}
+
+/** @param {import("./workspace.js").Desk} desk @param {import("./layerlist.js").LayerList} list */
+export function finder(desk, list) {
+  const { record, image, signal, place } = desk;
+  const input = h("input", { name: "words", autocomplete: "off", placeholder: "a word, or several with commas", enterkeyhint: "search" });
+  const method = select("method", [["", "the model's best"], "ovam", "daam", "attn2mask"]);
+  const together = h("input", { type: "checkbox", name: "together", id: "together" });
+  const chips = h("div", { class: "chips", role: "group", "aria-label": "Suggestions" });
+  const pending = h("ul", { class: "pending" });
+  const form = h(
+    "form",
+    { class: "find", novalidate: true },
+    field("targets", "Find", h("div", { class: "joined" }, input, h("button", { class: "primary" }, "Find"))),
+    chips,
+    h(
+      "details",
+      {},
+      h("summary", {}, "How"),
+      h("div", { class: "grid" }, field("method", "Method", method)),
+      h("div", { class: "check", "data-field": "softmax" }, together, h("label", { for: "together" }, "Let the words compete for each pixel"), h("p", { class: "error" })),
+    ),
+    alertPlace(),
+    pending,
+  );
+  named(input, form);
+
+  /** @param {any[]} wanted */
+  const targets = async (wanted) => {
+    forgive(form);
+    try {
+      const options = { ...(method.value && { method: method.value }), ...(together.checked && { softmax: "together" }) };
+      const job = await post("v1/attribute", { job_id: record.id, image, targets: wanted, ...options }, { signal });
+      input.value = "";
+      await load(job, wanted.map((_, number) => number));
+    } catch (problem) {
+      blame(form, problem);
+    }
+  };
+  /** Show what a job finds. @param {any} job @param {number[]} numbers of its segments @param {string[]} [labels] */
+  const load = async (job, numbers, labels = job.request.targets.map((/** @type {any} */ each) => each.label)) => {
+    const item = h("li", {}, h("span", { class: "spinner" }), `Looking for ${labels.join(", ")}`, iconButton("close", "Cancel", () => request("POST", `v1/jobs/${job.id}/cancel`, { body: "{}" }).catch(() => {})));
+    pending.append(item);
+    announce(`Looking for ${labels.join(", ")}`);
+    try {
+      const { result } = await finished(job, signal);
+      for (const number of numbers) {
+        const layer = await Layer.of(result.segments[number], result, list.color(), `${job.id}-${number}`, signal);
+        list.add(painted(layer));
+      }
+      announce(`Found ${labels.join(", ")}`);
+    } finally {
+      item.remove();
+    }
+  };
+  /** @param {string[]} words */
+  const words = (words) => targets(words.map((word) => ({ word })));
+
+  const suggest = async () => {
+    const own = things(record.request?.prompt ?? "");
+    const chip = (/** @type {string} */ label, /** @type {any[]} */ wanted) => button(label, () => targets(wanted), { class: "chip" });
+    const all = own.length > 1 ? [chip("all of these", own.map((word) => ({ word })))] : [];
+    fill(chips, ...own.map((word) => chip(word, [{ word }])), ...all);
+    const { tokens } = await get("v1/tokens?limit=20", { signal }).catch(() => ({ tokens: [] }));
+    for (const token of tokens.filter((/** @type {any} */ each) => each.model === record.result.model)) {
+      const found = chip(token.name, targetsOf(token));
+      found.classList.add("token");
+      found.title = "A learned token";
+      chips.append(found);
+    }
+  };
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const given = input.value.split(",").map((word) => word.trim()).filter(Boolean);
+    words(given.length ? given : things(record.request?.prompt ?? ""));
+  });
+  const recall = async () => {
+    suggest();
+    const sought = place.query.get("find");
+    place.keep({ find: "" });
+    /** @type {Map<string, number[]>} */
+    const jobs = new Map();
+    for (const source of (place.query.get("found") ?? "").split(".").filter(Boolean)) {
+      const [id, number] = [source.slice(0, source.indexOf("-")), source.slice(source.indexOf("-") + 1)];
+      if (id === "hand") list.add(painted(new Layer(number, desk.stage.width, desk.stage.height, list.color(), { source })));
+      else jobs.set(id, [...(jobs.get(id) ?? []), Number(number)]);
+    }
+    const loading = [...jobs].map(async ([id, numbers]) => load(await get(`v1/jobs/${id}`, { signal }), numbers));
+    const wanted = sought?.split(",").map((word) => (word.includes("@") ? { token: word } : { word }));
+    await Promise.all([...loading, wanted && targets(wanted)]).catch((problem) => blame(form, problem));
+  };
+  return { element: form, targets, words, recall, suggest };
+}
+
+/** Every class of a token as a target. @param {any} token */
+export function targetsOf(token) {
+  const { name, version, classes } = token;
+  if (classes.length === 1) return [{ token: `${name}@${version}`, label: name }];
+  return classes.map((/** @type {string} */ each) => ({ token: `${name}@${version}`, class_name: each }));
+}
+
+/** A layer with what was painted on it before, if anything was. @param {Layer} layer */
+function painted(layer) {
+  const kept = sessionStorage.getItem(`ovam-mask-${layer.source}`);
+  if (!kept) return layer;
+  layer.mask.set(decode({ size: [layer.height, layer.width], counts: kept }));
+  layer.painted();
+  return layer;
+}
+
+/** The label of a field with several controls belongs to its input. @param {HTMLElement} input @param {HTMLElement} form */
+function named(input, form) {
+  const joined = form.querySelector(".joined");
+  if (!joined) return;
+  [input.id, joined.id] = [joined.id, ""];
+  joined.removeAttribute("id");
+  input.setAttribute("aria-describedby", joined.getAttribute("aria-describedby") ?? "");
+  joined.removeAttribute("aria-describedby");
+}
