@@ -101,11 +101,12 @@ export async function base64(file) {
   return btoa(text);
 }
 
-/** Whether the API has an operation at a path. @param {string} path @returns {Promise<boolean>} */
-export async function offers(path) {
-  paths ??= get("openapi.json").then((api) => Object.keys(api.paths)).catch(() => []);
-  return (await paths).includes(path);
-}
+/** @type {Promise<any> | null} */
+let described = null;
 
-/** @type {Promise<string[]> | null} */
-let paths = null;
+/** Whether the API has an operation at a path; or, if one is named, whether its requests of a kind have a field. @param {string} path @param {string} [schema] @param {string} [field] */
+export async function offers(path, schema, field) {
+  described ??= get("openapi.json").catch(() => ({ paths: {} }));
+  const api = await described;
+  return path in api.paths && (!schema || !field || field in (api.components?.schemas?.[schema]?.properties ?? {}));
+}

@@ -4,15 +4,15 @@ import { Problem, get, request } from "./api.js";
 /** @typedef {{id: string, event: string, data: any}} JobEvent */
 
 /**
- * The events of a job until its end; after a cut they go on where they were.
- * @param {string} job @param {AbortSignal} signal @returns {AsyncGenerator<JobEvent>}
+ * The events at a path until the end of what they are of; after a cut they go on where they were.
+ * @param {string} path as `v1/jobs/ID` @param {AbortSignal} signal @returns {AsyncGenerator<JobEvent>}
  */
-export async function* follow(job, signal) {
+export async function* follow(path, signal) {
   let last = "";
   for (let failures = 0; failures < 8 && !signal.aborted; ) {
     try {
       const headers = /** @type {Record<string, string>} */ (last ? { "Last-Event-ID": last } : {});
-      const answer = await request("GET", `v1/jobs/${job}/events`, { signal, headers });
+      const answer = await request("GET", `${path}/events`, { signal, headers });
       for await (const event of parsed(answer)) {
         failures = 0;
         last = event.id || last;
@@ -51,7 +51,7 @@ async function* parsed(answer) {
 
 /** Whether nothing will change any more. @param {string} state */
 export function isFinal(state) {
-  return state !== "queued" && state !== "running";
+  return ["succeeded", "failed", "canceled", "expired"].includes(state);
 }
 
 /**
@@ -59,7 +59,7 @@ export function isFinal(state) {
  * @param {any} record @param {AbortSignal} signal @param {(event: JobEvent) => void} [seen] @returns {Promise<any>} its record
  */
 export async function finished(record, signal, seen = () => {}) {
-  if (!isFinal(record.state)) for await (const event of follow(record.id, signal)) seen(event);
+  if (!isFinal(record.state)) for await (const event of follow(`v1/jobs/${record.id}`, signal)) seen(event);
   const ended = await get(`v1/jobs/${record.id}`, { signal });
   if (ended.result) return ended;
   const error = ended.error ?? {};

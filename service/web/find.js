@@ -5,16 +5,7 @@ import { finished } from "./events.js";
 import { alertPlace, blame, field, forgive, select } from "./fields.js";
 import { Layer } from "./layers.js";
 import { decode } from "./rle.js";
-
-const SMALL_WORDS = new Set(
-  "a an and are as at by for from has have in into is it its no not of on or over that the their there this to under up was wearing were with without photograph photo picture image drawing painting".split(" "),
-);
-
-/** The words of a prompt that may be things. @param {string} prompt */
-export function things(prompt) {
-  const words = prompt.toLowerCase().match(/[\p{L}\p{M}\p{N}'’-]+/gu) ?? [];
-  return [...new Set(words)].filter((word) => !SMALL_WORDS.has(word)).slice(0, 12);
-}
+import { things } from "./submitting.js";
 
 /** @param {import("./workspace.js").Desk} desk @param {import("./layerlist.js").LayerList} list */
 export function finder(desk, list) {
@@ -41,10 +32,19 @@ export function finder(desk, list) {
   );
   named(input, form);
 
+  const own = /** @type {any[]} */ (record.result.images[image].segments ?? []); // found while it was drawn
+  const plain = () => !method.value && !together.checked;
+  /** @param {number[]} numbers */
+  const loadOwn = async (numbers) => {
+    for (const number of numbers) list.add(painted(await Layer.of(own[number], record.result, list.color(), `own-${number}`, signal)));
+    input.value = "";
+  };
   /** @param {any[]} wanted */
   const targets = async (wanted) => {
     forgive(form);
     try {
+      const known = wanted.map(({ word, ...more }) => (word && !Object.keys(more).length && plain() ? own.findIndex((each) => each.target.word === word) : -1));
+      if (known.every((number) => number >= 0)) return await loadOwn(known);
       const options = { ...(method.value && { method: method.value }), ...(together.checked && { softmax: "together" }) };
       const job = await post("v1/attribute", { job_id: record.id, image, targets: wanted, ...options }, { signal });
       input.value = "";
@@ -73,10 +73,10 @@ export function finder(desk, list) {
   const words = (words) => targets(words.map((word) => ({ word })));
 
   const suggest = async () => {
-    const own = things(record.request?.prompt ?? "");
+    const words = things(record.request?.prompt ?? "");
     const chip = (/** @type {string} */ label, /** @type {any[]} */ wanted) => button(label, () => targets(wanted), { class: "chip" });
-    const all = own.length > 1 ? [chip("all of these", own.map((word) => ({ word })))] : [];
-    fill(chips, ...own.map((word) => chip(word, [{ word }])), ...all);
+    const all = words.length > 1 ? [chip("all of these", words.map((word) => ({ word })))] : [];
+    fill(chips, ...words.map((word) => chip(word, [{ word }])), ...all);
     const { tokens } = await get("v1/tokens?limit=20", { signal }).catch(() => ({ tokens: [] }));
     for (const token of tokens.filter((/** @type {any} */ each) => each.model === record.result.model)) {
       const found = chip(token.name, targetsOf(token));
@@ -99,8 +99,10 @@ export function finder(desk, list) {
     for (const source of (place.query.get("found") ?? "").split(".").filter(Boolean)) {
       const [id, number] = [source.slice(0, source.indexOf("-")), source.slice(source.indexOf("-") + 1)];
       if (id === "hand") list.add(painted(new Layer(number, desk.stage.width, desk.stage.height, list.color(), { source })));
+      else if (id === "own") await loadOwn([Number(number)].filter((each) => own[each]));
       else jobs.set(id, [...(jobs.get(id) ?? []), Number(number)]);
     }
+    if (!place.query.has("found") && !sought) await loadOwn([...own.keys()]);
     const loading = [...jobs].map(async ([id, numbers]) => load(await get(`v1/jobs/${id}`, { signal }), numbers));
     const wanted = sought?.split(",").map((word) => (word.includes("@") ? { token: word } : { word }));
     await Promise.all([...loading, wanted && targets(wanted)]).catch((problem) => blame(form, problem));

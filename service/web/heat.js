@@ -45,16 +45,20 @@ export function steps(heat) {
  * @param {number[]} color red, green, blue
  */
 export function shades(color) {
-  const rgb = color[0] | (color[1] << 8) | (color[2] << 16);
-  const table = (/** @type {(heat: number) => number} */ alpha) =>
-    Uint32Array.from({ length: 256 }, (_, step) => (rgb | (Math.round(255 * alpha(step / 255)) << 24)) >>> 0);
-  return { inside: table((heat) => 0.34 + 0.5 * heat), outside: table((heat) => 0.5 * heat ** 1.6) };
+  /** @param {(heat: number) => number} alpha */
+  const table = (alpha) =>
+    Uint32Array.from({ length: 256 }, (_, step) => {
+      const heat = step / 255;
+      const [red, green, blue] = color.map((channel) => Math.round(channel + (255 - channel) * 0.6 * heat ** 4)); // the hottest glow
+      return (red | (green << 8) | (blue << 16) | (Math.round(255 * alpha(heat)) << 24)) >>> 0;
+    });
+  return { inside: table((heat) => 0.22 + 0.56 * heat), outside: table((heat) => 0.55 * heat ** 1.5) };
 }
 
 /** Colour every pixel of a layer. @param {Uint32Array} pixels @param {Mask} mask @param {Uint8Array | null} heat in steps @param {ReturnType<typeof shades>} shade */
 export function paint(pixels, mask, heat, { inside, outside }) {
   if (heat) for (let at = 0; at < pixels.length; at += 1) pixels[at] = mask[at] ? inside[heat[at]] : outside[heat[at]];
-  else for (let at = 0; at < pixels.length; at += 1) pixels[at] = mask[at] ? inside[90] : 0;
+  else for (let at = 0; at < pixels.length; at += 1) pixels[at] = mask[at] ? inside[100] : 0;
 }
 
 /**

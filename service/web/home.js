@@ -1,12 +1,11 @@
 /** The beginning: describe an image, or take a photograph. */
-import { Problem, base64, get, post } from "./api.js";
+import { Problem, get } from "./api.js";
 import { button, fill, h, icon } from "./dom.js";
 import { alertPlace, blame, field, forgive, select, values } from "./fields.js";
 import { recent } from "./gallery.js";
+import { drawn, taken } from "./submitting.js";
 
 const EXAMPLES = ["a photograph of a cat wearing a hat", "a photograph of a red car on the grass", "a photograph of a turtle and a dog"];
-const MOST_BYTES = 5_000_000; // of a photograph as it is; larger ones are made smaller here
-const LONGEST_SIDE = 1536;
 
 /** @type {import("./app.js").View} */
 export async function home(main, { query, signal }) {
@@ -103,21 +102,6 @@ function settings(models, again) {
 /** @param {HTMLFormElement} form */
 async function generated(form) {
   const request = values(form);
-  if (!request.prompt) throw new Problem({ detail: "", errors: [{ field: "prompt", detail: "Say what should be in the image" }] });
-  return post("v1/generate", request);
-}
-
-/** File a photograph's job. @param {Blob} file @param {string} [model] */
-export async function taken(file, model) {
-  return post("v1/images", { image: await base64(await smaller(file)), ...(model ? { model } : {}) });
-}
-
-/** A photograph that fits into a request. What no browser can read is sent as it is: the service says what is wrong with it. @param {Blob} file */
-async function smaller(file) {
-  const picture = file.size > MOST_BYTES ? await createImageBitmap(file).catch(() => null) : null;
-  if (!picture) return file;
-  const scale = Math.min(1, LONGEST_SIDE / Math.max(picture.width, picture.height));
-  const canvas = new OffscreenCanvas(Math.round(picture.width * scale), Math.round(picture.height * scale));
-  canvas.getContext("2d")?.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 });
+  if (!request.prompt) throw new Problem({ errors: [{ field: "prompt", detail: "Say what should be in the image" }] });
+  return drawn(request);
 }

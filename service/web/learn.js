@@ -4,7 +4,7 @@ import { announce, button, fill, h, icon, save, slug } from "./dom.js";
 import { finished } from "./events.js";
 import { Curve } from "./curve.js";
 import { alertPlace, blame, field, forgive } from "./fields.js";
-import { taken } from "./home.js";
+import { drawn, taken } from "./submitting.js";
 import { Meter } from "./progress.js";
 import { encode } from "./rle.js";
 
@@ -79,9 +79,7 @@ export function learning(desk) {
     const photograph = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", class: "unseen", tabindex: "-1", "aria-label": "A photograph to look for it in" });
     const tried = (/** @type {Promise<any>} */ job) => job.then(({ id }) => (location.hash = `#/jobs/${id}?find=${encodeURIComponent(token)}`), (problem) => blame(element, problem));
     photograph.addEventListener("change", () => photograph.files?.[0] && tried(taken(photograph.files[0], result.model)));
-    const { kind, seed, ...same } = record.request ?? {};
-    const drawn = kind === "generate" ? same : { prompt: `a photograph of a ${result.classes[0]}`, model: result.model };
-    void seed;
+    const scene = record.kind === "generate" && record.request ? record.request : { prompt: `a photograph of a ${result.classes[0]}`, model: result.model };
     fill(
       element,
       h("h2", {}, token),
@@ -91,7 +89,7 @@ export function learning(desk) {
       h(
         "div",
         { class: "row" },
-        button([icon("again"), "Another seed"], () => tried(post("v1/generate", { ...drawn, num_images: 1 })), { class: "primary" }),
+        button([icon("again"), "Another seed"], () => tried(drawn(scene, { seed: null, num_images: 1 })), { class: "primary" }),
         button([icon("image"), "A photograph"], () => photograph.click()),
         photograph,
         button("This image", () => desk.seek(result.classes.length === 1 ? [{ token, label: token }] : result.classes.map((/** @type {string} */ each) => ({ token, class_name: each })))),

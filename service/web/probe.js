@@ -3,7 +3,7 @@ import { get, post } from "./api.js";
 import { announce, button, fill, h, iconButton } from "./dom.js";
 import { finished } from "./events.js";
 import { blame } from "./fields.js";
-import { things } from "./find.js";
+import { things } from "./submitting.js";
 
 /** @param {import("./workspace.js").Desk} desk */
 export function probing(desk) {
@@ -14,6 +14,12 @@ export function probing(desk) {
   /** @param {import("./stage.js").Area} area */
   const mark = (area) => {
     stage.asked = area;
+    const right = (area.x + area.width / 2) * 2 > stage.width;
+    const low = (area.y + area.height / 2) * 2 > stage.height;
+    element.style.setProperty("--x", String((right ? stage.width - area.x : area.x + area.width) / stage.width));
+    element.style.setProperty("--y", String((low ? stage.height - area.y - area.height : area.y) / stage.height));
+    element.classList.toggle("right", right);
+    element.classList.toggle("low", low);
     stage.plan();
   };
   const close = () => {

@@ -1,5 +1,5 @@
 /** A job that waits or runs: how far it is, the picture as it forms, and a way to stop it. */
-import { post } from "./api.js";
+import { get, post } from "./api.js";
 import { announce, button, fill, h } from "./dom.js";
 import { finished } from "./events.js";
 import { blame, alertPlace } from "./fields.js";
@@ -22,18 +22,17 @@ export async function progress(main, record, signal) {
       "div",
       { class: "workspace" },
       h("section", { class: "picture", "aria-label": "Picture" }, forming.element),
-      h("aside", { class: "panel" }, h("h1", {}, request.prompt || "Your photograph"), meter.element, h("div", { class: "row" }, stop), wrong),
+      h("aside", { class: "panel" }, h("h1", {}, request.prompt || "Your photograph"), meter.element, forming.legend, h("div", { class: "row" }, stop), wrong),
     ),
   );
   announce("Waiting for a worker");
   try {
-    return await finished(record, signal, ({ event, data }) => {
+    return await finished(record, signal, ({ data }) => {
       meter.show(data);
-      forming.show(event, data, signal);
+      forming.show(data);
     });
   } catch (problem) {
     if (signal.aborted) throw problem;
-    const { get } = await import("./api.js");
     return get(`v1/jobs/${record.id}`, { signal });
   }
 }

@@ -1,5 +1,5 @@
 /** One image: its layers, its places, its masks, and what is learned from them. */
-import { blob, post, request } from "./api.js";
+import { blob, request } from "./api.js";
 import { button, confirmed, fill, h, iconButton } from "./dom.js";
 import { alertPlace, blame } from "./fields.js";
 import { downloads } from "./downloads.js";
@@ -10,6 +10,7 @@ import { painting } from "./painting.js";
 import { point } from "./pointing.js";
 import { probing } from "./probe.js";
 import { Stage } from "./stage.js";
+import { drawn } from "./submitting.js";
 
 /**
  * What the parts of the workspace share.
@@ -51,9 +52,8 @@ export async function workspace(main, place, record) {
         "section",
         { class: "picture", "aria-label": "Picture" },
         brush.element,
-        stage.element,
+        h("div", { class: "frame" }, stage.element, probe.element),
         h("p", { class: "hint", id: "stage-keys" }, "Click a place, or draw a box, to ask which words are there."),
-        probe.element,
         result.images.length > 1 && thumbnails(desk),
       ),
       h("aside", { class: "panel" }, heading(main, desk), find.element, list.element, learn.element, downloads(desk)),
@@ -71,9 +71,7 @@ function heading(main, { record, image, place }) {
   const facts = [result.model, `${result.width} × ${result.height}`, record.kind === "generate" && `seed ${result.images[image].seed}`].filter(Boolean).join(" · ");
   const wrong = alertPlace();
   const again = async () => {
-    const { kind, seed, ...same } = asked;
-    void [kind, seed];
-    await post("v1/generate", { ...same, num_images: 1 }).then(({ id }) => (location.hash = `#/jobs/${id}`), (problem) => blame(main, problem));
+    await drawn(asked, { seed: null, num_images: 1 }).then(({ id }) => (location.hash = `#/jobs/${id}`), (problem) => blame(main, problem));
   };
   const gone = async () => {
     if (!(await confirmed("Delete this image and what is kept of it?", "Delete"))) return;
