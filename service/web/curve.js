@@ -22,6 +22,18 @@ export class Curve {
   /** @param {number} epoch @param {number} loss @param {number} total epochs */
   add(epoch, loss, total) {
     this.losses.set(epoch, loss);
+    this.draw(total);
+  }
+
+  /** Show all losses at once. @param {number[]} losses from the first epoch on */
+  set(losses) {
+    this.losses = new Map(losses.map((loss, at) => [at + 1, loss]));
+    this.draw(losses.length);
+  }
+
+  /** @param {number} total epochs */
+  draw(total) {
+    const epoch = [...this.losses.keys()].at(-1);
     const values = [...this.losses.values()];
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const points = [...this.losses].map(([at, value]) => {

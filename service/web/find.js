@@ -23,7 +23,7 @@ export function finder(desk, list) {
     h(
       "details",
       {},
-      h("summary", {}, "How"),
+      h("summary", {}, "Options"),
       h("div", { class: "grid" }, field("method", "Method", method)),
       h("div", { class: "check", "data-field": "softmax" }, together, h("label", { for: "together" }, "Let the words compete for each pixel"), h("p", { class: "error" })),
     ),
@@ -79,7 +79,7 @@ export function finder(desk, list) {
     fill(chips, ...words.map((word) => chip(word, [{ word }])), ...all);
     const { tokens } = await get("v1/tokens?limit=20", { signal }).catch(() => ({ tokens: [] }));
     for (const token of tokens.filter((/** @type {any} */ each) => each.model === record.result.model)) {
-      const found = chip(token.name, targetsOf(token));
+      const found = chip(`${token.name}@${token.version}`, targetsOf(token));
       found.classList.add("token");
       found.title = "A learned token";
       chips.append(found);

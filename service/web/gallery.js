@@ -1,6 +1,7 @@
 /** Jobs as pictures. A card loads its record and its picture when it comes into view. */
 import { blob, get, post, request } from "./api.js";
 import { ago, button, confirmed, fill, h, iconButton } from "./dom.js";
+import { Curve } from "./curve.js";
 import { isFinal } from "./events.js";
 import { blame, alertPlace } from "./fields.js";
 
@@ -84,8 +85,12 @@ async function complete(job, parts, signal) {
   parts.title.textContent = titleOf(record);
   parts.note.textContent = noteOf(record);
   const { result } = record;
-  const file = result?.images?.[0].image ?? result?.segments?.[0].overlay ?? result?.curve;
-  if (file) {
+  const file = result?.images?.[0].image ?? result?.segments?.[0].overlay;
+  if (result?.losses) {
+    const curve = new Curve();
+    curve.set(result.losses);
+    fill(parts.picture, curve.element);
+  } else if (file) {
     const url = URL.createObjectURL(await blob(file, signal));
     signal.addEventListener("abort", () => URL.revokeObjectURL(url));
     fill(parts.picture, h("img", { src: url, alt: "", loading: "lazy" }));

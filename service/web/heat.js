@@ -49,7 +49,7 @@ export function shades(color) {
   const table = (alpha) =>
     Uint32Array.from({ length: 256 }, (_, step) => {
       const heat = step / 255;
-      const [red, green, blue] = color.map((channel) => Math.round(channel + (255 - channel) * 0.6 * heat ** 4)); // the hottest glow
+      const [red, green, blue] = color.map((channel) => Math.round(channel + (255 - channel) * 0.35 * heat ** 5)); // the hottest glow
       return (red | (green << 8) | (blue << 16) | (Math.round(255 * alpha(heat)) << 24)) >>> 0;
     });
   return { inside: table((heat) => 0.22 + 0.56 * heat), outside: table((heat) => 0.55 * heat ** 1.5) };
@@ -62,29 +62,27 @@ export function paint(pixels, mask, heat, { inside, outside }) {
 }
 
 /**
- * The edges between a mask's pixels and the others, as straight lines: x0, y0, x1, y1 of each.
+ * The edges between a mask's pixels and the others, as straight lines: x0, y0, x1, y1 of each. The image's own border is none.
  * @param {Mask} mask @param {number} width @param {number} height @param {(x0: number, y0: number, x1: number, y1: number) => void} line
  */
 export function edges(mask, width, height, line) {
-  for (let y = 0; y <= height; y += 1) {
+  for (let y = 1; y < height; y += 1) {
     let from = -1;
     for (let x = 0; x <= width; x += 1) {
-      const above = x < width && y > 0 ? mask[(y - 1) * width + x] : 0;
-      const below = x < width && y < height ? mask[y * width + x] : 0;
-      if (above !== below && from < 0) from = x;
-      if (above === below && from >= 0) {
+      const edge = x < width && mask[(y - 1) * width + x] !== mask[y * width + x];
+      if (edge && from < 0) from = x;
+      if (!edge && from >= 0) {
         line(from, y, x, y);
         from = -1;
       }
     }
   }
-  for (let x = 0; x <= width; x += 1) {
+  for (let x = 1; x < width; x += 1) {
     let from = -1;
     for (let y = 0; y <= height; y += 1) {
-      const left = y < height && x > 0 ? mask[y * width + x - 1] : 0;
-      const right = y < height && x < width ? mask[y * width + x] : 0;
-      if (left !== right && from < 0) from = y;
-      if (left === right && from >= 0) {
+      const edge = y < height && mask[y * width + x - 1] !== mask[y * width + x];
+      if (edge && from < 0) from = y;
+      if (!edge && from >= 0) {
         line(x, from, x, y);
         from = -1;
       }

@@ -5,7 +5,7 @@ import { decode } from "./rle.js";
 
 /** @typedef {import("./heat.js").Mask} Mask */
 
-const COLORS = ["#ff5a36", "#1f8fff", "#12b76a", "#f5b800", "#a45cff", "#ff4fa3", "#00b8c4", "#8a9a00"];
+const COLORS = ["#1e88ff", "#ff9d0a", "#e83fb8", "#12b76a", "#8b5cff", "#ff4b3e", "#00b8c4", "#c2b300"];
 
 /** The colour of the n-th layer. @param {number} number */
 export function colorOf(number) {

@@ -64,7 +64,7 @@ export function learning(desk) {
         curve.add(data.progress.done, data.progress.loss, data.progress.total);
         loss.textContent = data.progress.loss.toPrecision(3);
       });
-      ended.result.losses.forEach((/** @type {number} */ value, /** @type {number} */ at) => curve.add(at + 1, value, ended.result.losses.length));
+      curve.set(ended.result.losses);
       learned(ended.result, curve);
     } catch (problem) {
       if (signal.aborted) return;

@@ -78,7 +78,7 @@ export class Stage {
     context.globalAlpha = 1;
     context.scale(scale, scale);
     for (const layer of shown) {
-      this.line(context, layer.outline, "rgb(0 0 0 / 45%)", 3.2);
+      this.line(context, layer.outline, "rgb(0 0 0 / 35%)", 3.4);
       this.line(context, layer.outline, layer.color, 1.8);
     }
     if (this.asked) this.mark(context, this.asked);

@@ -1,6 +1,6 @@
 /** One image: its layers, its places, its masks, and what is learned from them. */
 import { blob, request } from "./api.js";
-import { button, confirmed, fill, h, iconButton } from "./dom.js";
+import { button, confirmed, fill, h } from "./dom.js";
 import { alertPlace, blame } from "./fields.js";
 import { downloads } from "./downloads.js";
 import { finder } from "./find.js";
@@ -80,8 +80,14 @@ function heading(main, { record, image, place }) {
   return h(
     "div",
     { class: "heading" },
-    h("div", { class: "row" }, h("h1", {}, asked?.prompt || "Photograph"), iconButton("close", "Delete this image", gone)),
-    h("div", { class: "row" }, h("p", { class: "hint" }, facts), record.kind === "generate" && asked && button("Another seed", again, { class: "link" })),
+    h("h1", {}, asked?.prompt || "Photograph"),
+    h(
+      "div",
+      { class: "row" },
+      h("p", { class: "hint" }, facts),
+      record.kind === "generate" && asked && button("Another seed", again, { class: "link" }),
+      button("Delete", gone, { class: "link" }),
+    ),
     wrong,
   );
 }
