@@ -29,9 +29,17 @@ export function alertPlace() {
   return h("p", { class: "error", role: "alert", "data-field": "" });
 }
 
-/** A sentence as people read it: a capital, a full stop, no backticks. @param {string} text */
+/** What people call fields that they do not fill in themselves. @type {[RegExp, string][]} */
+const NAMES = [
+  [/`?examples\.\d+\.(mask|masks)[\w.]*`?/g, "the mask"],
+  [/`?targets\.(\d+)\.(word|prompt)`?/g, "the word"],
+  [/`?targets\.(\d+)\.(token|class_name)`?/g, "the token"],
+];
+
+/** A sentence as people read it: their names of things, a capital, a full stop, no backticks. @param {string} text */
 export function sentence(text) {
-  const plain = text.replaceAll("`", "").trim();
+  const named = NAMES.reduce((said, [field, name]) => said.replace(field, name), text);
+  const plain = named.replaceAll("`", "").trim();
   return plain.charAt(0).toUpperCase() + plain.slice(1) + (/[.!?]$/.test(plain) ? "" : ".");
 }
 

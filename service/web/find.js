@@ -104,16 +104,23 @@ export function finder(desk, list) {
     }
     if (!place.query.has("found") && !sought) await loadOwn([...own.keys()]);
     const loading = [...jobs].map(async ([id, numbers]) => load(await get(`v1/jobs/${id}`, { signal }), numbers));
-    const wanted = sought?.split(",").map((word) => (word.includes("@") ? { token: word } : { word }));
-    await Promise.all([...loading, wanted && targets(wanted)]).catch((problem) => blame(form, problem));
+    const asked = async () => {
+      if (sought) await targets((await Promise.all(sought.split(",").map((word) => targetsNamed(word, signal)))).flat());
+    };
+    await Promise.all([...loading, asked()]).catch((problem) => blame(form, problem));
   };
   return { element: form, targets, words, recall, suggest };
+}
+
+/** What an address names: a word, or a token with its version. @param {string} name @param {AbortSignal} signal @returns {Promise<any[]>} */
+async function targetsNamed(name, signal) {
+  return name.includes("@") ? targetsOf(await get(`v1/tokens/${name}`, { signal })) : [{ word: name }];
 }
 
 /** Every class of a token as a target. @param {any} token */
 export function targetsOf(token) {
   const { name, version, classes } = token;
-  if (classes.length === 1) return [{ token: `${name}@${version}`, label: name }];
+  if (classes.length === 1) return [{ token: `${name}@${version}`, label: `${name}@${version}` }];
   return classes.map((/** @type {string} */ each) => ({ token: `${name}@${version}`, class_name: each }));
 }
 

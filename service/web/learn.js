@@ -2,6 +2,7 @@
 import { get, post, request } from "./api.js";
 import { announce, button, fill, h, icon, save, slug } from "./dom.js";
 import { finished } from "./events.js";
+import { targetsOf } from "./find.js";
 import { Curve } from "./curve.js";
 import { alertPlace, blame, field, forgive } from "./fields.js";
 import { drawn, taken } from "./submitting.js";
@@ -92,7 +93,7 @@ export function learning(desk) {
         button([icon("again"), "Another seed"], () => tried(drawn(scene, { seed: null, num_images: 1 })), { class: "primary" }),
         button([icon("image"), "A photograph"], () => photograph.click()),
         photograph,
-        button("This image", () => desk.seek(result.classes.length === 1 ? [{ token, label: token }] : result.classes.map((/** @type {string} */ each) => ({ token, class_name: each })))),
+        button("This image", async () => desk.seek(targetsOf(await get(`v1/tokens/${token}`, { signal })))),
         button("Download", async () => save(await (await request("GET", `v1/tokens/${token}/file`)).blob(), `${token}.safetensors`), { class: "link" }),
       ),
       alertPlace(),

@@ -18,6 +18,8 @@ export class Stage {
     this.element.style.setProperty("--shape", String(width / height));
     /** @type {ImageBitmap | null} */
     this.image = null;
+    /** @type {OffscreenCanvas | null} */
+    this.ground = null;
     /** @type {Layer[]} drawn in this order */
     this.layers = [];
     /** @type {Layer | null} drawn alone while it is painted */
@@ -37,7 +39,19 @@ export class Stage {
     const width = Math.max(1, Math.round(this.element.clientWidth * ratio));
     const height = Math.max(1, Math.round((width * this.height) / this.width));
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    this.ground = null;
     this.draw();
+  }
+
+  /** The image at the canvas's size: it is scaled once, not in every frame. */
+  base() {
+    const { image, canvas } = this;
+    if (!image || this.ground) return this.ground;
+    this.ground = new OffscreenCanvas(canvas.width, canvas.height);
+    const context = this.ground.getContext("2d");
+    if (context) context.imageSmoothingQuality = "high";
+    context?.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return this.ground;
   }
 
   /** Screen pixels for one of the image. */
@@ -67,9 +81,8 @@ export class Stage {
     if (!context) return;
     const { scale, canvas } = this;
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.imageSmoothingQuality = "high";
-    context.clearRect(0, 0, canvas.width, canvas.height);
-    if (this.image) context.drawImage(this.image, 0, 0, canvas.width, canvas.height);
+    const base = this.base();
+    base ? context.drawImage(base, 0, 0) : context.clearRect(0, 0, canvas.width, canvas.height);
     const shown = this.only ? [this.only] : this.layers.filter((layer) => layer.visible);
     for (const layer of shown) {
       context.globalAlpha = layer.opacity;
