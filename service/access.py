@@ -21,7 +21,7 @@ from contracts.state.keyring import Admission, Keyring
 from service import limits, problems
 from service.refusals import RefusalError
 
-PUBLIC = re.compile(r"/healthz|/readyz|/openapi\.json|/docs(/files/.*)?|/problems/[^/]+")
+PUBLIC = re.compile(r"/|/web/.*|/healthz|/readyz|/openapi\.json|/docs(/files/.*)?|/problems/[^/]+")
 HARMLESS = ("GET", "HEAD", "OPTIONS")
 BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 CHALLENGE = 'Bearer realm="ovam"'

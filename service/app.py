@@ -9,7 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from ovam import __version__
-from service import docs, openapi, problems, tracing
+from service import docs, openapi, page, problems, tracing
 from service.access import Access
 from service.datasets.driver import drive_forever
 from service.guard import Guard
@@ -92,6 +92,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     problems.install(app)
     openapi.describe(app, [route for router in ROUTERS for route in router.routes], keys=settings.keys_required)
     docs.install(app)
+    page.install(app)
     app.add_middleware(HeadAsGet)  # the first that is added is the innermost
     app.add_middleware(Access, required=settings.keys_required)
     app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)

@@ -5,15 +5,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from launcher.processes import running
+from launcher.processes import Running, running
 from ovam_client import Client
 
 
 @pytest.fixture(scope="session")
-def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base URL of a running service."""
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A running service."""
     with running(os.environ, data_dir=tmp_path_factory.mktemp("service")) as service:
-        yield service.url
+        yield service
+
+
+@pytest.fixture(scope="session")
+def service_url(processes: Running) -> str:
+    """Its base URL."""
+    return processes.url
 
 
 @pytest.fixture(scope="module")

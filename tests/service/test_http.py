@@ -22,7 +22,7 @@ GETS = [
     for path, operation in create_app(GatewaySettings()).openapi()["paths"].items()
     if "get" in operation
 ]
-OTHERS = ["/openapi.json", "/docs", "/docs/files/swagger-ui.css"]
+OTHERS = ["/", "/web/app.js", "/openapi.json", "/docs", "/docs/files/swagger-ui.css"]
 DIFFERENT = {"x-request-id", "date", "transfer-encoding"}
 
 

@@ -1,0 +1,109 @@
+/** One image: its layers, its places, its masks, and what is learned from them. */
+import { blob, request } from "./api.js";
+import { button, confirmed, fill, h } from "./dom.js";
+import { alertPlace, blame } from "./fields.js";
+import { downloads } from "./downloads.js";
+import { finder } from "./find.js";
+import { layerList } from "./layerlist.js";
+import { learning } from "./learn.js";
+import { painting } from "./painting.js";
+import { point } from "./pointing.js";
+import { probing } from "./probe.js";
+import { Stage } from "./stage.js";
+import { drawn } from "./submitting.js";
+
+/**
+ * What the parts of the workspace share.
+ * @typedef {object} Desk
+ * @property {any} record of the image's job
+ * @property {number} image which of its images
+ * @property {Stage} stage
+ * @property {import("./app.js").Place} place
+ * @property {AbortSignal} signal
+ * @property {(layer: import("./layers.js").Layer) => void} add show a new layer
+ * @property {(layer: import("./layers.js").Layer) => void} remove
+ * @property {(words: string[]) => Promise<void>} find look for words
+ * @property {(targets: any[]) => Promise<void>} seek look for targets
+ * @property {(layer: import("./layers.js").Layer) => void} edit paint on a layer's mask
+ * @property {(layer: import("./layers.js").Layer) => void} learn
+ * @property {import("./pointing.js").Hands} hands
+ */
+
+/** @param {HTMLElement} main @param {import("./app.js").Place} place @param {any} record */
+export async function workspace(main, place, record) {
+  const { result, request: asked } = record;
+  const image = Math.min(result.images.length - 1, Number(place.query.get("image") ?? 0));
+  const stage = new Stage(result.width, result.height, `The image: ${asked?.prompt || "a photograph"}. Enter asks what is at the cursor.`);
+  place.signal.addEventListener("abort", () => stage.resizing.disconnect());
+  const desk = /** @type {Desk} */ ({ record, image, stage, place, signal: place.signal });
+  const list = layerList(desk);
+  const probe = probing(desk);
+  const find = finder(desk, list);
+  const learn = learning(desk);
+  const brush = painting(desk, list);
+  desk.hands = { brush: null, ask: probe.ask, painted: brush.painted, left: brush.close, turn: brush.turn };
+  Object.assign(desk, { add: list.add, remove: list.remove, find: find.words, seek: find.targets, edit: brush.open, learn: learn.open });
+  fill(
+    main,
+    h(
+      "div",
+      { class: "workspace" },
+      h(
+        "section",
+        { class: "picture", "aria-label": "Picture" },
+        brush.element,
+        h("div", { class: "frame" }, stage.element, probe.element),
+        h("p", { class: "hint", id: "stage-keys" }, "Click a place, or draw a box, to ask which words are there."),
+        result.images.length > 1 && thumbnails(desk),
+      ),
+      h("aside", { class: "panel" }, heading(main, desk), find.element, list.element, learn.element, downloads(desk)),
+    ),
+  );
+  point(stage, desk.hands);
+  stage.image = await createImageBitmap(await blob(result.images[image].image, place.signal));
+  stage.fit();
+  await Promise.all([find.recall(), probe.recall(), learn.recall()]);
+}
+
+/** What the image is, and what can be done with it as a whole. @param {HTMLElement} main @param {Desk} desk */
+function heading(main, { record, image, place }) {
+  const { request: asked, result } = record;
+  const facts = [result.model, `${result.width} × ${result.height}`, record.kind === "generate" && `seed ${result.images[image].seed}`].filter(Boolean).join(" · ");
+  const wrong = alertPlace();
+  const again = async () => {
+    await drawn(asked, { seed: null, num_images: 1 }).then(({ id }) => (location.hash = `#/jobs/${id}`), (problem) => blame(main, problem));
+  };
+  const gone = async () => {
+    if (!(await confirmed("Delete this image and what is kept of it?", "Delete"))) return;
+    await request("DELETE", `v1/jobs/${place.id}`).then(() => (location.hash = "#/jobs"), (problem) => blame(main, problem));
+  };
+  return h(
+    "div",
+    { class: "heading" },
+    h("h1", {}, asked?.prompt || "Photograph"),
+    h(
+      "div",
+      { class: "row" },
+      h("p", { class: "hint" }, facts),
+      record.kind === "generate" && asked && button("Another seed", again, { class: "link" }),
+      button("Delete", gone, { class: "link" }),
+    ),
+    wrong,
+  );
+}
+
+/** The other images of the job. @param {Desk} desk */
+function thumbnails({ record, image, signal }) {
+  return h(
+    "ul",
+    { class: "thumbnails", "aria-label": "Images" },
+    record.result.images.map((/** @type {any} */ each, /** @type {number} */ number) => {
+      const picture = h("img", { alt: `Image ${number + 1}, seed ${each.seed}` });
+      blob(each.image, signal).then((file) => {
+        picture.src = URL.createObjectURL(file);
+        signal.addEventListener("abort", () => URL.revokeObjectURL(picture.src));
+      }, () => {});
+      return h("li", {}, h("a", { href: `#/jobs/${record.id}?image=${number}`, "aria-current": number === image && "true" }, picture));
+    }),
+  );
+}
