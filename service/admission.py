@@ -99,6 +99,10 @@ def deciding(job: AnyJob) -> Iterator[tuple[str, str, JsonValue]]:
             for field in ("num_images", "num_inference_steps", "height", "width"):
                 yield field, f"`{field}` is {getattr(job, field)}", getattr(job, field)
             yield from captured(job)
+            if job.targets:
+                yield "targets", f"there are {len(job.targets)} targets", len(job.targets)
+            if job.gate is not None and job.gate.on_fail == "next-seed":
+                yield "gate.seeds", f"`gate.seeds` is {job.gate.seeds}", job.gate.seeds
         case ImageJob():
             steps = "num_inference_steps" if job.inversion == "ddim" else "timesteps"
             yield steps, f"the image takes {evaluations_of(job)} evaluations", evaluations_of(job)

@@ -33,13 +33,9 @@ class InstanceOptions(Schema):
     """Regions of a mask, the largest first; further ones are left out."""
 
 
-class AttributeRequest(Schema):
-    """Ask where in an image some targets are."""
+class Question(Schema):
+    """What to look for in an image, and how."""
 
-    job_id: JobId
-    """A job that has images, and succeeded."""
-    image: int = Field(0, ge=0)
-    """Which of its images."""
     targets: list[Target] = Field(min_length=1, max_length=MAX_TARGETS)
     """What to look for."""
     softmax: Softmax = "each"
@@ -71,6 +67,15 @@ class AttributeRequest(Schema):
         return self
 
 
+class AttributeRequest(Question):
+    """Ask where in an image some targets are."""
+
+    job_id: JobId
+    """A job that has images, and succeeded."""
+    image: int = Field(0, ge=0)
+    """Which of its images."""
+
+
 class TargetJob(Schema):
     """A target with the settings it is looked for with, nothing left open."""
 
@@ -82,19 +87,24 @@ class TargetJob(Schema):
     """All settings: sent again, they give the same mask."""
 
 
-class AttributeJob(Schema):
-    """The request filled in."""
+class FilledQuestion(Schema):
+    """The question with nothing left open."""
 
-    kind: Literal["attribute"] = "attribute"
-    job_id: JobId
-    image: int
-    model: Name
     targets: list[TargetJob]
     softmax: Softmax
     distractors: list[Target]
     maps: list[Split]
     semantic: SemanticOptions | None
     instances: InstanceOptions | None
+
+
+class AttributeJob(FilledQuestion):
+    """The request filled in."""
+
+    kind: Literal["attribute"] = "attribute"
+    job_id: JobId
+    image: int
+    model: Name
 
 
 class Region(Schema):
