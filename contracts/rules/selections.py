@@ -13,15 +13,29 @@ class Traced(Protocol):
     """Images whose traces are there, or will be: what settings select from."""
 
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """Pixels."""
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Pixels."""
+        ...
+
     @property
-    def blocks(self) -> Sequence[BlockInfo]: ...
+    def blocks(self) -> Sequence[BlockInfo]:
+        """Those that are kept."""
+        ...
+
     @property
-    def evaluations(self) -> int: ...
+    def evaluations(self) -> int:
+        """How many are kept."""
+        ...
+
     @property
-    def self_attention(self) -> bool: ...
+    def self_attention(self) -> bool:
+        """Whether it is kept."""
+        ...
 
 
 def selected_blocks(selection: Blocks, blocks: Sequence[BlockInfo], *, field: str) -> list[BlockInfo]:

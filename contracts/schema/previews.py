@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from contracts.schema.fields import Label, Schema
 
-MAX_LIVE_TARGETS = 16
+MAX_LIVE_TARGETS = 8
 PREVIEW_SIDE = 128  # pixels of a thumbnail's longer side, at most
 PREVIEW_BYTES = 2**16  # of an event with a preview, at most
 MAX_TRIES = 16  # seeds of an image

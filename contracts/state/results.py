@@ -1,6 +1,7 @@
 """Results too large for Redis, with many outlines and regions: they are kept in the artifact store, and records stay small."""
 
 import asyncio
+from typing import TypeGuard
 
 from pydantic import TypeAdapter
 
@@ -25,7 +26,7 @@ async def put_aside(
     Of images, their segments alone are put aside: what is kept of them stays in the record. Other kinds of results have no part
     that grows with what is in an image.
     """
-    if not isinstance(result, AttributeResult | ImagesResult):
+    if not isinstance(result, AttributeResult) and not has_segments(result):
         return result, None
     data = (await asyncio.to_thread(result.model_dump_json)).encode()
     if len(data) <= LARGE:
@@ -39,6 +40,11 @@ async def put_aside(
         raise ServiceError(Code.RESULT_TOO_LARGE, detail, field="targets", value=len(targets))
     await store.put(keys.result(job_id, attempt), data)
     return without_segments(result), StoredResult(size=len(data), files=files_of(result))
+
+
+def has_segments(result: AnyResult | None) -> TypeGuard[ImagesResult]:
+    """Whether a result is of images with segments."""
+    return isinstance(result, ImagesResult) and any(image.segments for image in result.images)
 
 
 def without_segments(result: AttributeResult | ImagesResult) -> ImagesResult | None:

@@ -53,5 +53,5 @@ async def generate(
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Generate images and keep their attention, so that you can ask later where things are in them; or ask at once, with `targets`."""
+    """Generate images and keep their attention, to ask where things are in them: later, or at once with `targets`."""
     return await accept(http, request, validation.filled, resources, terms, key, prefer)
