@@ -31,6 +31,7 @@ from ovam_client.errors import (
 )
 from ovam_client.flows import Patience
 from ovam_client.inputs import Example
+from ovam_client.pictures import picture_of
 from ovam_client.sync import Client, Job, Segment
 from ovam_client.version import __version__
 from ovam_client.views import NotFinishedError
@@ -46,6 +47,7 @@ __all__ = [  # noqa: RUF022 - by topic
     "Segment",
     "AsyncSegment",
     "Progress",
+    "picture_of",
     "Example",
     "answers",
     "requests",

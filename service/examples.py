@@ -422,6 +422,12 @@ EVENTS = """event: progress
 data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"running","progress":{"done":12,"total":30,"unit":"step"},"error":null}
 id: 1795341600512-0
 
+event: progress
+data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"running","progress":{"done":15,"total":30,"unit":"step","preview":{\
+"image":0,"seed":7,"evaluation":15,"evaluations":30,"picture":"data:image/jpeg;base64,/9j/4AAQ...",\
+"masks":[{"label":"car","area":0.19,"mask":"data:image/png;base64,iVBORw0K..."}]}},"error":null}
+id: 1795341601411-0
+
 event: state
 data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"succeeded","progress":{"done":30,"total":30,"unit":"step"},"error":null}
 id: 1795341603100-0

@@ -18,7 +18,7 @@ Json = dict[str, Any]
 FOLDER: Final = Path(__file__).resolve().parents[2] / "ovam_client"
 ANSWERS: Final = ("JobRecord", "JobList", "TokenList", "VersionList", "ModelList", "MethodList", "Problem", "Readiness")
 OPTIONS: Final = {  # requests without what the client's functions take by position
-    "GenerateRequest": ("GenerateOptions", {"prompt"}),
+    "GenerateRequest": ("GenerateOptions", {"prompt", "targets"}),
     "ImageRequest": ("ImageOptions", {"image"}),
     "AttributeRequest": ("AttributeOptions", {"job_id", "targets", "image"}),
     "ProbeRequest": ("ProbeOptions", set[str]()),
