@@ -8,7 +8,6 @@ import typer
 from ovam_client.cli.making import given
 from ovam_client.cli.segments import line, save, target
 from ovam_client.cli.session import AsJson, JobId, Out, completing, printed, service, token_names, waited
-from ovam_client.sync import Segment
 
 Token = Annotated[list[str] | None, typer.Option(help="A learned token.", autocompletion=completing(token_names))]
 
@@ -41,7 +40,7 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
     )
     with service() as client:
         answer = waited(client.attribute(job, *wanted, image=image, **options), "attribute")
-        segments: list[Segment] = answer.segments
+        segments = answer.segments
         if out is not None:
             save(client, segments, out)
         if as_json:

@@ -43,7 +43,7 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
 ) -> None:
     """Generate images and keep their attention. Prints the job's id, which `ovam attribute` asks; and a line for each target."""
     gate = given(min_area=min_area, max_area=max_area, seeds=seeds)
-    wanted = [sought(each) for each in target or ()]
+    wanted = [sought(each) | {"label": each} for each in target or ()]
     for option, value in (("--masks", masks), ("--min-area, --max-area and --seeds", gate)):
         if value and not wanted:
             raise typer.BadParameter(f"{option} need a --target", param_hint="--target")
