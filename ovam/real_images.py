@@ -225,7 +225,7 @@ def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> 
     if any(np.mod(shape[:2], multiple)):
         raise InvalidArgumentError("image", shape, f"(height, width, 3) in multiples of {multiple}")
     config = pipeline.vae.config
-    with torch.no_grad(), _exact(pipeline.vae) as vae:
+    with torch.no_grad(), exact(pipeline.vae) as vae:
         pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
         encoded = vae.encode(pixels.to(place_of(vae), vae.dtype))
         latent = (encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents).float()
@@ -237,7 +237,7 @@ def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> 
 
 
 @contextmanager
-def _exact(vae: Any) -> Iterator[Any]:  # noqa: ANN401 - an autoencoder
+def exact(vae: Any) -> Iterator[Any]:  # noqa: ANN401 - an autoencoder
     """Compute in single precision inside the `with` where the VAE's own half precision overflows, as SDXL's does."""
     before = vae.dtype
     overflows = before == torch.float16 and bool(vae.config.get("force_upcast"))

@@ -33,6 +33,7 @@ from ovam_client.errors import (
 )
 from ovam_client.flows import Patience
 from ovam_client.inputs import Example
+from ovam_client.pictures import picture_of
 from ovam_client.sync import Client, Job, Segment
 from ovam_client.sync_datasets import Dataset
 from ovam_client.version import __version__
@@ -51,6 +52,7 @@ __all__ = [  # noqa: RUF022 - by topic
     "Dataset",
     "AsyncDataset",
     "Progress",
+    "picture_of",
     "Example",
     "answers",
     "requests",

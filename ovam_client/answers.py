@@ -50,6 +50,35 @@ class Estimate(Answer):
     """How long it runs, by what such work took lately; null while nobody knows."""
 
 
+class PreviewMask(Answer):
+    """Where a target is so far."""
+
+    label: str
+    area: float
+    """Share of the image's pixels."""
+    mask: str | None
+    """White inside: PNG as a `data:` URL, of one bit a pixel, the picture's size. Null while its settings select no evaluation
+    that has been made."""
+
+
+class Preview(Answer):
+    """An image so far."""
+
+    image: int
+    """Which of the images that were asked for."""
+    seed: int
+    evaluation: int
+    """Evaluations that have been made."""
+    evaluations: int
+    """Of so many in all."""
+    picture: str | None
+    """The image as it would become by what the UNet predicts: JPEG as a `data:` URL, at most 128 pixels high and wide. Null for a
+    scheduler without a noise level for each timestep."""
+    masks: list[PreviewMask]
+    """One of each target, by the request's settings applied to the evaluations that have been made, before a dense CRF. The
+    last preview has the masks of the result."""
+
+
 class Progress(Answer):
     """How far a running job is: UNet steps or optimisation epochs."""
 
@@ -57,6 +86,8 @@ class Progress(Answer):
     total: int
     unit: Literal["step", "evaluation", "epoch"] | str
     loss: float | None = None
+    preview: Preview | None = None
+    """An image so far, in events of a generate job with targets; records do not keep it."""
 
 
 class BlockInfo(Answer):
@@ -78,38 +109,6 @@ class Artifact(Answer):
     sha256: str
     url: str
     """Where to fetch it."""
-
-
-class GeneratedImage(Answer):
-    """One image of a job."""
-
-    index: int
-    seed: int
-    image: Artifact
-    trace_bytes: int
-    """Size of what is kept of its attention: its replay, or its queries."""
-
-
-class ImagesResult(Answer):
-    """Images, generated or real, and the settings as they were used."""
-
-    kind: Literal["generate", "image"]
-    model: str
-    height: int
-    width: int
-    num_inference_steps: int
-    guidance_scale: float
-    scheduler: str
-    evaluations: int
-    """UNet evaluations whose queries are kept."""
-    timesteps: list[float]
-    """The diffusion timestep of each of them."""
-    blocks: list[BlockInfo]
-    keep: Literal["replay", "queries"] | str = "queries"
-    """What is kept of their attention. `queries` although a replay was asked for: the generation could not be replayed."""
-    self_attention: bool
-    """Whether masks of these images can be refined by self-attention."""
-    images: list[GeneratedImage]
 
 
 class Rle(Answer):
@@ -184,6 +183,57 @@ class SemanticMap(Answer):
     """The meaning of each label: 0 the background, 255 ambiguous."""
     areas: dict[str, int]
     """Pixels of each label that occurs."""
+
+
+class GeneratedImage(Answer):
+    """One image of a job."""
+
+    index: int
+    seed: int
+    image: Artifact
+    trace_bytes: int
+    """Size of what is kept of its attention: its replay, or its queries."""
+    segments: list[Segment] = []
+    """Of the targets of its generation, as an attribute job has them."""
+    semantic: SemanticMap | None = None
+    """Of the targets of its generation."""
+
+
+class Rejected(Answer):
+    """A seed whose image did not pass the gate."""
+
+    image: int
+    """Which of the images that were asked for it was to be."""
+    seed: int
+    evaluation: int
+    """How many evaluations it had when that was decided."""
+    area: float
+    """The share of the image that the target covered then."""
+    reason: Literal["too-small", "too-large"] | str
+
+
+class ImagesResult(Answer):
+    """Images, generated or real, and the settings as they were used."""
+
+    kind: Literal["generate", "image"]
+    model: str
+    height: int
+    width: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    evaluations: int
+    """UNet evaluations whose queries are kept."""
+    timesteps: list[float]
+    """The diffusion timestep of each of them."""
+    blocks: list[BlockInfo]
+    keep: Literal["replay", "queries"] | str = "queries"
+    """What is kept of their attention. `queries` although a replay was asked for: the generation could not be replayed."""
+    self_attention: bool
+    """Whether masks of these images can be refined by self-attention."""
+    images: list[GeneratedImage]
+    rejected: list[Rejected] = []
+    """Seeds whose images did not pass the gate."""
 
 
 class Appraisal(Answer):
@@ -337,6 +387,7 @@ class Code(StrEnum):
     EMBEDDING_OF_OTHER_WIDTH = "embedding-of-other-width"
     EMBEDDING_NOT_FINITE = "embedding-not-finite"
     OPTIMIZATION_FAILED = "optimization-failed"
+    GATE_NOT_PASSED = "gate-not-passed"
     REGION_OUTSIDE_IMAGE = "region-outside-image"
     IMAGE_UNREADABLE = "image-unreadable"
     IMAGE_TOO_LARGE = "image-too-large"

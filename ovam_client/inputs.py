@@ -71,10 +71,18 @@ def target_of(target: TargetLike) -> Mapping[str, Any]:
 
 def attribution(job: JobLike, targets: Sequence[TargetLike], image: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a request for targets."""
-    said = dict(options)
-    if "distractors" in said:
-        said["distractors"] = [target_of(each) for each in said["distractors"]]
-    return {"job_id": id_of(job), "image": image, "targets": [target_of(each) for each in targets], **said}
+    return {"job_id": id_of(job), "image": image, "targets": [], **options} | looking_for(targets, options)
+
+
+def generation(prompt: str, targets: Sequence[TargetLike], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a request for images."""
+    return {"prompt": prompt, **options} | looking_for(targets, options)
+
+
+def looking_for(targets: Sequence[TargetLike], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a request that says what to look for, if there is anything."""
+    said = {"targets": targets, "distractors": options.get("distractors", ())}
+    return {name: [target_of(each) for each in some] for name, some in said.items() if some}
 
 
 def lesson(name: str, examples: Sequence[Example], classes: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,17 @@ def opened(data: bytes) -> Image.Image:
     return image
 
 
+def picture_of(url: str) -> Image.Image:
+    """Return the picture, or the mask, of a preview, whose `data:` URL holds it.
+
+    Raises ValueError for another URL.
+    """
+    head, comma, data = url.partition(";base64,")
+    if not head.startswith("data:image/") or not comma:
+        raise ValueError(f"the picture's URL begins {url[:32]!r}; allowed: data:image/...;base64,...")
+    return opened(base64.b64decode(data))
+
+
 def array_of(data: bytes) -> NDArray[Any]:
     """Return the array of a `.npy` file."""
     return np.load(io.BytesIO(data), allow_pickle=False)

@@ -47,54 +47,6 @@ class CaptureOptions(TypedDict, total=False):
     it. A replay has it anyway."""
 
 
-class GenerateOptions(TypedDict, total=False):
-    """Generate images and keep their pixel queries."""
-
-    negative_prompt: str
-    """What to avoid."""
-    model: str | None
-    """A name from GET /v1/models; the deployment's default without it."""
-    seed: int | None
-    """Image k has seed + k; random without it."""
-    num_inference_steps: int
-    """Steps of the scheduler."""
-    guidance_scale: float | None
-    """The model's own default without it."""
-    height: int | None
-    """Pixels; the model's native size without it."""
-    width: int | None
-    """Pixels; the model's native size without it."""
-    num_images: int
-    """How many images."""
-    scheduler: str | None
-    """A diffusers class from the model's `schedulers`; the model's own without it."""
-    capture: CaptureOptions
-    """What is kept of the images' attention."""
-
-
-class ImageOptions(TypedDict, total=False):
-    """Keep the pixel queries of a real image."""
-
-    prompt: str
-    """A caption of the image; may stay empty."""
-    model: str | None
-    """A name from GET /v1/models; the deployment's default without it."""
-    height: int | None
-    """Pixels the image is resized to; near the model's native size without it."""
-    width: int | None
-    """Pixels the image is resized to; near the model's native size without it."""
-    seed: int
-    """Of the noise."""
-    inversion: Literal["none", "ddim"]
-    """Add noise at each timestep, or follow DDIM's deterministic path from the image."""
-    timesteps: Sequence[int] | None
-    """Where noise is added, for inversion `none`; 900, 800 ... 100 without it."""
-    num_inference_steps: int | None
-    """Steps of the DDIM inversion; 30 without it."""
-    capture: CaptureOptions
-    """What is kept of the image's attention."""
-
-
 class NoRefinement(TypedDict, total=False):
     """The threshold cuts the heatmap as it is."""
 
@@ -257,6 +209,91 @@ class InstanceOptions(TypedDict, total=False):
     """Whether regions may touch at corners (8) or not (4)."""
     most: int
     """Regions of a mask, the largest first; further ones are left out."""
+
+
+class Gate(TypedDict, total=False):
+    """How much of an image a target must cover. An image in which it does not is given up while it is drawn."""
+
+    target: Required[str]
+    """The label of one of the targets; a word's is the word, unless it has another."""
+    min_area: float
+    """Share of the image's pixels, at least."""
+    max_area: float
+    """Share of the image's pixels, at most."""
+    at: float
+    """When it is decided: after this share of the evaluations, or as soon afterwards as the target's settings select one."""
+    on_fail: Literal["stop", "next-seed"]
+    """Leave the image out, or draw it again with another seed."""
+    seeds: int
+    """How many seeds are tried for an image, the first among them, with `next-seed`. Image k of n tries seed + k, then
+    seed + k + n, ..."""
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Generate images and keep their pixel queries; look for targets in them while they are drawn."""
+
+    negative_prompt: str
+    """What to avoid."""
+    model: str | None
+    """A name from GET /v1/models; the deployment's default without it."""
+    seed: int | None
+    """Image k has seed + k; random without it."""
+    num_inference_steps: int
+    """Steps of the scheduler."""
+    guidance_scale: float | None
+    """The model's own default without it."""
+    height: int | None
+    """Pixels; the model's native size without it."""
+    width: int | None
+    """Pixels; the model's native size without it."""
+    num_images: int
+    """How many images."""
+    scheduler: str | None
+    """A diffusers class from the model's `schedulers`; the model's own without it."""
+    capture: CaptureOptions
+    """What is kept of the images' attention."""
+    softmax: Literal["each", "together"]
+    """Over a target's own prompt, or its token's rows (`each`); or over all targets and distractors (`together`): each pixel's
+    attention is divided among them, so that what one claims the others lose."""
+    distractors: Sequence[EmbeddingTarget | TokenTarget | WordsTarget]
+    """Further targets that compete and get no segment, with `softmax` `together`. They take no `settings`."""
+    method: Literal["ovam", "daam", "attn2mask"] | None
+    """A published method, see GET /v1/methods; the model's own best settings without it."""
+    settings: Settings | None
+    """Changes of the method's settings, for every target."""
+    maps: Sequence[Literal["block", "evaluation", "head"]]
+    """Also the heatmaps of every single block, evaluation or head, as `.npy`."""
+    semantic: SemanticOptions | None
+    """Also one map of labels over all targets, an indexed PNG in Pascal VOC's palette."""
+    instances: InstanceOptions | None
+    """Also the connected regions of every mask."""
+    every: int
+    """Evaluations between two previews, which come with the job's `progress` events."""
+    gate: Gate | None
+    """Give up images in which a target covers too little or too much."""
+
+
+class ImageOptions(TypedDict, total=False):
+    """Keep the pixel queries of a real image."""
+
+    prompt: str
+    """A caption of the image; may stay empty."""
+    model: str | None
+    """A name from GET /v1/models; the deployment's default without it."""
+    height: int | None
+    """Pixels the image is resized to; near the model's native size without it."""
+    width: int | None
+    """Pixels the image is resized to; near the model's native size without it."""
+    seed: int
+    """Of the noise."""
+    inversion: Literal["none", "ddim"]
+    """Add noise at each timestep, or follow DDIM's deterministic path from the image."""
+    timesteps: Sequence[int] | None
+    """Where noise is added, for inversion `none`; 900, 800 ... 100 without it."""
+    num_inference_steps: int | None
+    """Steps of the DDIM inversion; 30 without it."""
+    capture: CaptureOptions
+    """What is kept of the image's attention."""
 
 
 class AppraisalOptions(TypedDict, total=False):

@@ -13,7 +13,7 @@ from PIL import Image
 from ovam_client import answers, flows, pictures
 from ovam_client.drivers import Address, Driver
 from ovam_client.flows import Call, Patience
-from ovam_client.inputs import Example, JobLike, TargetLike, attribution, escaped, file_path, id_of, lesson
+from ovam_client.inputs import Example, JobLike, TargetLike, attribution, escaped, file_path, generation, id_of, lesson
 from ovam_client.pictures import PictureLike, file_of
 from ovam_client.requests import (
     AttributeOptions,
@@ -63,9 +63,15 @@ class Client:
         """Close all connections."""
         self.driver.close()
 
-    def generate(self, prompt: str, **options: Unpack[GenerateOptions]) -> "Job[answers.ImagesResult]":
-        """Generate images and keep their attention, so that you can ask later where things are in them."""
-        return self.submit("generate", {"prompt": prompt, **options})
+    def generate(
+        self, prompt: str, *, targets: Sequence[TargetLike] = (), **options: Unpack[GenerateOptions]
+    ) -> "Job[answers.ImagesResult]":
+        """Generate images and keep their attention, so that you can ask later where things are in them.
+
+        With `targets` (words, learned tokens, or targets with options) each image has `segments`, and `job.wait(progress=...)`
+        sees where they are while it is drawn: in `progress.preview`, whose pictures `ovam_client.picture_of` opens.
+        """
+        return self.submit("generate", generation(prompt, targets, options))
 
     def attribute(
         self, job: JobLike, *targets: TargetLike, image: int = 0, **options: Unpack[AttributeOptions]
@@ -167,9 +173,14 @@ class Job(JobView[R], Generic[R]):
 
     @property
     def segments(self) -> "list[Segment]":
-        """The segments of an attribute job, in the order of the targets."""
+        """The segments of an attribute job, or of a generate job's first image, in the order of the targets."""
+        return self.segments_of(0)
+
+    def segments_of(self, image: int) -> "list[Segment]":
+        """The segments of an image of a generate job with targets. Raises IndexError."""
         result: Any = self.result
-        return [Segment(self.client, each) for each in result.segments]
+        found = result.segments if isinstance(result, answers.AttributeResult) else result.images[image].segments
+        return [Segment(self.client, each) for each in found]
 
 
 class Segment(SegmentView):

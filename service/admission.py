@@ -99,6 +99,7 @@ def deciding(job: AnyJob) -> Iterator[tuple[str, str, JsonValue]]:
             for field in ("num_images", "num_inference_steps", "height", "width"):
                 yield field, f"`{field}` is {getattr(job, field)}", getattr(job, field)
             yield from captured(job)
+            yield from watched(job)
         case ImageJob():
             steps = "num_inference_steps" if job.inversion == "ddim" else "timesteps"
             yield steps, f"the image takes {evaluations_of(job)} evaluations", evaluations_of(job)
@@ -122,6 +123,14 @@ def captured(job: GenerateJob | ImageJob) -> Iterator[tuple[str, str, JsonValue]
     """What of an image's capture makes its trace large, if it does."""
     if job.capture.self_attention:
         yield "capture.self_attention", "`capture.self_attention` is true", True
+
+
+def watched(job: GenerateJob) -> Iterator[tuple[str, str, JsonValue]]:
+    """What a generation's targets add, if there are any."""
+    if job.targets:
+        yield "targets", f"there are {len(job.targets)} targets", len(job.targets)
+    if job.gate is not None and job.gate.on_fail == "next-seed":
+        yield "gate.seeds", f"`gate.seeds` is {job.gate.seeds}", job.gate.seeds
 
 
 def named(errors: list[FieldError]) -> str:

@@ -23,7 +23,7 @@ from contracts.schema.attribute import AttributeRequest
 from contracts.schema.datasets import DatasetRequest
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
-from contracts.schema.images import ImageRequest
+from contracts.schema.images import GenerateRequest, ImageRequest
 from contracts.schema.optimize import OptimizeRequest
 from contracts.schema.tokens import ImportRequest
 
@@ -53,6 +53,7 @@ BODILESS = Bounds(2**14)
 USUAL = Bounds(2**18)  # twice what the longest generate request takes
 UNUSUAL: dict[type, Bounds] = {
     AttributeRequest: Bounds(2**22, 200_000),  # an embedding of 77 rows and 2048 columns
+    GenerateRequest: Bounds(2**22, 200_000),  # the same
     OptimizeRequest: Bounds(UNBOUNDED, 400_000),  # run lengths, polygons
     ImageRequest: Bounds(UNBOUNDED),
     ImportRequest: Bounds(UNBOUNDED),

@@ -37,6 +37,21 @@ GENERATE: Json = {
     "num_inference_steps": 30,
     "num_images": 1,
 }
+GENERATE_WATCHED: Json = GENERATE | {
+    "targets": [{"word": "car"}, {"word": "grass"}],
+    "every": 5,
+    "gate": {"target": "car", "min_area": 0.05, "max_area": 0.95, "at": 0.5, "on_fail": "next-seed", "seeds": 4},
+}
+UNWATCHED: Json = {
+    "targets": [],
+    "softmax": "each",
+    "distractors": [],
+    "maps": [],
+    "semantic": None,
+    "instances": None,
+    "every": 5,
+    "gate": None,
+}
 CAPTURE: Json = {
     "branch": "conditional",
     "blocks": "all",
@@ -56,6 +71,7 @@ GENERATE_JOB: Json = GENERATE | {
     "width": 128,
     "scheduler": "DDIMScheduler",
     "capture": CAPTURE,
+    **UNWATCHED,
 }
 BLOCK: Json = {"name": "up_blocks.1.attentions.0.transformer_blocks.0.attn2", "grid": [8, 8], "heads": 6}
 ATTRIBUTE: Json = {
@@ -87,6 +103,7 @@ OPTIMIZE: Json = {
     "examples": [{"job_id": GENERATION, "image": 0, "mask": PNG}],
     "epochs": 300,
 }
+AN_IMAGE: Json = {"index": 0, "segments": [], "semantic": None}
 QUEUED: Json = {
     "tenant": "",
     "id": GENERATION,
@@ -123,7 +140,7 @@ SUCCEEDED: Json = QUEUED | {
     "finished_at": "2026-11-22T10:00:03.100000Z",
     "attempt": 1,
     "claimed": True,
-    "progress": {"done": 30, "total": 30, "unit": "step", "loss": None},
+    "progress": {"done": 30, "total": 30, "unit": "step", "loss": None, "preview": None},
     "result": {
         "kind": "generate",
         "model": "world",
@@ -137,7 +154,8 @@ SUCCEEDED: Json = QUEUED | {
         "blocks": [BLOCK],
         "keep": "replay",
         "self_attention": True,
-        "images": [{"index": 0, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
+        "images": [{**AN_IMAGE, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
+        "rejected": [],
     },
 }
 CANCELED: Json = QUEUED | {"state": "canceled", "estimated_start": None, "finished_at": "2026-11-22T10:00:01Z"}
@@ -234,7 +252,7 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
     "finished_at": "2026-11-22T10:00:05.400000Z",
     "attempt": 1,
     "claimed": True,
-    "progress": {"done": 9, "total": 9, "unit": "evaluation", "loss": None},
+    "progress": {"done": 9, "total": 9, "unit": "evaluation", "loss": None, "preview": None},
     "result": {
         "kind": "image",
         "model": "world",
@@ -248,7 +266,8 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
         "blocks": [BLOCK],
         "keep": "replay",
         "self_attention": True,
-        "images": [{"index": 0, "seed": 0, "image": artifact(IMAGE_TAKING, "image-0.png"), "trace_bytes": 552960}],
+        "images": [{**AN_IMAGE, "seed": 0, "image": artifact(IMAGE_TAKING, "image-0.png"), "trace_bytes": 552960}],
+        "rejected": [],
     },
 }
 PROBE: Json = {"point": [30, 40], "words": ["car", "grass", "sky"]}
@@ -310,7 +329,7 @@ OPTIMIZE_SUCCEEDED: Json = OPTIMIZE_QUEUED | {
     "finished_at": "2026-11-22T10:01:04.500000Z",
     "attempt": 1,
     "claimed": True,
-    "progress": {"done": 300, "total": 300, "unit": "epoch", "loss": 0.081},
+    "progress": {"done": 300, "total": 300, "unit": "epoch", "loss": 0.081, "preview": None},
     "result": {
         "kind": "optimize",
         "token": "car@1",
@@ -404,6 +423,12 @@ IMPORT_SUCCEEDED: Json = IMPORT_QUEUED | {
 EVENTS = """event: progress
 data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"running","progress":{"done":12,"total":30,"unit":"step"},"error":null}
 id: 1795341600512-0
+
+event: progress
+data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"running","progress":{"done":15,"total":30,"unit":"step","preview":{\
+"image":0,"seed":7,"evaluation":15,"evaluations":30,"picture":"data:image/jpeg;base64,/9j/4AAQ...",\
+"masks":[{"label":"car","area":0.19,"mask":"data:image/png;base64,iVBORw0K..."}]}},"error":null}
+id: 1795341601411-0
 
 event: state
 data: {"id":"01ksy0k3vrm8f6h2p9t4w7x1ab","state":"succeeded","progress":{"done":30,"total":30,"unit":"step"},"error":null}

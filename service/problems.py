@@ -95,6 +95,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.EMBEDDING_OF_OTHER_WIDTH: Answer(422, "The embedding's width is not the model's"),
         Code.EMBEDDING_NOT_FINITE: Answer(422, "The embedding has values that are not finite numbers"),
         Code.OPTIMIZATION_FAILED: Answer(422, "The optimisation failed"),
+        Code.GATE_NOT_PASSED: Answer(422, "No image passed the gate"),
         Code.REGION_OUTSIDE: Answer(422, "The point or box is outside the image"),
         Code.IMAGE_UNREADABLE: Answer(422, "The image cannot be read"),
         Code.IMAGE_TOO_LARGE: Answer(422, "The image has too many pixels"),

@@ -46,6 +46,8 @@ class Attempt:
         self._started = False
         self._start_reported = False
         self._latest: Progress | None = None
+        self._previews: dict[int, Progress] = {}  # the latest of each image
+        self._shown: dict[int, str] = {}  # and the event of the one before
         self._outcome: Future[Any] | None = None
         self._reason: Exception | None = None
         self._ending = False
@@ -79,8 +81,13 @@ class Attempt:
         self._loop.call_soon_threadsafe(self._news.set)
 
     def report(self, progress: Progress) -> None:
-        """Tell the ledger how far the work is, without waiting for it. Of several reports at once the latest counts."""
-        self._latest = progress
+        """Tell the ledger how far the work is, without waiting for it. Of several reports at once the latest counts.
+
+        Of previews it is the latest of each image.
+        """
+        if progress.preview is not None:
+            self._previews[progress.preview.image] = progress
+        self._latest = progress.model_copy(update={"preview": None})
         self._loop.call_soon_threadsafe(self._news.set)
 
     def check(self) -> None:
@@ -171,6 +178,10 @@ class Attempt:
             self._start_reported = True
         elif not self._ending:
             await self._look()
+        while self._previews:
+            image, shown = self._previews.popitem()
+            before = self._shown.get(image)
+            self._shown[image] = await self._ledger.show(self.job_id, self.number, shown, instead_of=before)
 
     async def _look(self) -> None:
         """Raise LostJob, or its CancelRequested, if this attempt should not continue the job."""

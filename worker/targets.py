@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from contracts.schema.attribute import AttributeJob
+from contracts.schema.attribute import FilledQuestion
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
 from contracts.schema.tokens import TokenCard
 from ovam.attention.targets import Rows, Words
@@ -17,13 +17,13 @@ Learned = Mapping[str, tuple[TokenCard, Tensor]]
 """The cards and the rows of learned tokens, by reference."""
 
 
-def sought(job: AttributeJob) -> dict[str, Target]:
+def sought(job: FilledQuestion) -> dict[str, Target]:
     """Return the targets of a job, then its distractors, by their fields."""
     targets = {f"targets.{number}": each.target for number, each in enumerate(job.targets)}
     return targets | {f"distractors.{number}": each for number, each in enumerate(job.distractors)}
 
 
-async def learned_tokens(job: AttributeJob, resources: Resources) -> Learned:
+async def learned_tokens(job: FilledQuestion, resources: Resources) -> Learned:
     """Read the tokens that a job names. ServiceError: unknown-token, token-file-unreadable."""
     fields = {target.token: f"{field}.token" for field, target in sought(job).items() if isinstance(target, TokenTarget)}
     read = (rows_of_token(resources.registry, resources.store, reference, field=field) for reference, field in fields.items())

@@ -1,9 +1,12 @@
 """What a model's card says of a request for images: what it fills in, and what the model cannot do."""
 
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from contracts.rules.selections import selected_blocks, selected_positions
+from contracts.schema.attribute import Question
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.images import (
@@ -27,7 +30,7 @@ Size = tuple[int, int]
 
 
 def generate_job(request: GenerateRequest, card: ModelCard) -> GenerateJob:
-    """The request with the model's defaults, and with a seed."""
+    """The request with the model's defaults, and with a seed; its targets, which are filled in by themselves, are left out."""
     defaults = {
         "seed": secrets.randbits(SEED_BITS),
         "guidance_scale": card.default_guidance_scale,
@@ -36,7 +39,8 @@ def generate_job(request: GenerateRequest, card: ModelCard) -> GenerateJob:
         "scheduler": card.default_scheduler,
     }
     capture = filled_capture(request.capture, card)
-    return GenerateJob.model_validate(defaults | given(request) | {"model": card.name, "capture": capture})
+    said = {name: value for name, value in given(request).items() if name not in Question.model_fields}
+    return GenerateJob.model_validate(defaults | said | {"model": card.name, "capture": capture})
 
 
 def image_job(options: ImageOptions, upload: Upload, size: Size, card: ModelCard) -> ImageJob:
@@ -72,6 +76,30 @@ def filled_capture(options: CaptureOptions, card: ModelCard) -> FilledCapture:
 def given(request: Schema) -> dict[str, Any]:
     """The fields that a request does not leave open."""
     return {name: value for name, value in dict(request).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What will be kept of a generation's images, as a target's settings may select it."""
+
+    height: int
+    width: int
+    blocks: Sequence[BlockInfo]
+    evaluations: int
+    self_attention: bool
+
+    @classmethod
+    def of(cls, job: GenerateJob, card: ModelCard) -> "Expected":
+        """Raises selection-invalid for a capture of what is not there."""
+        size = (job.height, job.width)
+        kept = selected_positions(job.capture.evaluations, generated_evaluations(job, card), field="capture.evaluations")
+        return cls(*size, kept_blocks(job.capture, card, size), len(kept), job.capture.self_attention)
+
+
+def generated_evaluations(job: GenerateJob, card: ModelCard) -> int:
+    """How often a generation evaluates the UNet: once a step, unless the card says otherwise of its scheduler."""
+    steps, further = card.sizes.scheduler_evaluations.get(job.scheduler, (1, 0)) if card.sizes else (1, 0)
+    return max(1, steps * job.num_inference_steps + further)
 
 
 def check(job: GenerateJob, card: ModelCard) -> None:

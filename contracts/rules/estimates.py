@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import assert_never
 
-from contracts.rules.capabilities import NO_GUIDANCE, evaluations_of, kept_blocks
-from contracts.rules.selections import selected_positions
-from contracts.schema.attribute import AttributeJob
+from contracts.rules.capabilities import NO_GUIDANCE, Expected, evaluations_of, generated_evaluations, kept_blocks
+from contracts.rules.selections import Traced, selected_positions
+from contracts.schema.attribute import AttributeJob, FilledQuestion
 from contracts.schema.estimates import Estimate, ModelSizes
 from contracts.schema.fields import Positions, Split
 from contracts.schema.images import FilledCapture, GenerateJob, ImageJob, ImagesResult
@@ -63,17 +63,23 @@ def estimate(job: AnyJob, card: ModelCard, sources: Sequence[ImagesResult] = ())
 
 
 def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estimate:
-    """Images and their traces. A batch's traces are on the device until it is drawn; all of the job's are then in memory."""
+    """Images and their traces. A batch's traces are on the device until it is drawn; all of the job's are then in memory.
+
+    Targets are looked for in a copy of one image's trace. Seeds that a gate may reject count as if it rejected all it can.
+    """
     size, batch = (job.height, job.width), min(job.num_images, sizes.batch_images)
-    steps, further = sizes.scheduler_evaluations.get(job.scheduler, (1, 0))
-    evaluations = max(1, steps * job.num_inference_steps + further)
+    evaluations = generated_evaluations(job, card)
     numbers = trace_numbers(job.capture, card, sizes, size, evaluations)
     branches = 1 if card.guidance_embedded or job.guidance_scale <= NO_GUIDANCE else 2
     memory = weights(sizes) + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
     if sizes.on_cpu:
         memory += job.num_images * numbers * in_memory(job.capture, sizes)
     image = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL
-    work = job.num_images * evaluations * branches * prod(size) / MEGA
+    if job.targets:
+        more, files = of_targets(job, Expected.of(job, card))
+        memory, image = memory + numbers * sizes.number_bytes + more, image + files
+    tries = 1 if job.gate is None or job.gate.on_fail == "stop" else 1 + job.gate.at * (job.gate.seeds - 1)
+    work = job.num_images * evaluations * branches * prod(size) / MEGA * tries
     return Estimate(memory_bytes=memory, kept_bytes=job.num_images * image, work=work)
 
 
@@ -91,12 +97,18 @@ def of_real_image(job: ImageJob, card: ModelCard, sizes: ModelSizes) -> Estimate
 def of_attribution(job: AttributeJob, sizes: ModelSizes, images: ImagesResult) -> Estimate:
     """Heatmaps, masks and overlays of every target, and the maps of parts that are asked for."""
     pixels, trace, targets = images.height * images.width, trace_bytes(images, job.image, sizes), len(job.targets)
+    memory, kept = of_targets(job, images)
+    work = trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA
+    return Estimate(memory_bytes=weights(sizes) + 2 * trace + memory, kept_bytes=kept, work=work)
+
+
+def of_targets(job: FilledQuestion, images: Traced) -> tuple[int, int]:
+    """Bytes of the targets' heat while it is computed, and of the files of one image's targets."""
+    pixels, targets = images.height * images.width, len(job.targets)
     arrays = sum(1 + is_refined(each.settings) for each in job.targets)
     kept = arrays * pixels * FLOAT + targets * pixels * PNG_PIXEL
     kept += targets * sum(parts_of(by, images) for by in job.maps) * grid_pixels(images) * FLOAT
-    memory = weights(sizes) + 2 * trace + 3 * (targets + len(job.distractors)) * pixels * FLOAT
-    work = trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA
-    return Estimate(memory_bytes=memory, kept_bytes=kept, work=work)
+    return 3 * (targets + len(job.distractors)) * pixels * FLOAT, kept
 
 
 def of_optimization(job: OptimizeJob, card: ModelCard, sizes: ModelSizes, sources: Sequence[ImagesResult]) -> Estimate:
@@ -170,7 +182,7 @@ def is_refined(method: Method) -> bool:
     return method.refine.kind != "none" or getattr(method.threshold, "normalize", None) == "minmax"
 
 
-def parts_of(by: Split, images: ImagesResult) -> int:
+def parts_of(by: Split, images: Traced) -> int:
     """How many maps there are of a target, part by part."""
     match by:
         case "block":
@@ -181,7 +193,7 @@ def parts_of(by: Split, images: ImagesResult) -> int:
             return max((block.heads for block in images.blocks), default=0)
 
 
-def grid_pixels(images: ImagesResult) -> int:
+def grid_pixels(images: Traced) -> int:
     """Pixels of the largest grid."""
     return max((prod(block.grid) for block in images.blocks), default=0)
 

@@ -1,11 +1,41 @@
 """Selections of what an image's trace holds, checked against it."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from contracts.schema.errors import service_error
-from contracts.schema.images import BlockInfo, ImagesResult
+from contracts.schema.images import BlockInfo
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.errors import SelectionError
+
+
+class Traced(Protocol):
+    """Images whose traces are there, or will be: what settings select from."""
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[BlockInfo]:
+        """Those that are kept."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """How many are kept."""
+        ...
+
+    @property
+    def self_attention(self) -> bool:
+        """Whether it is kept."""
+        ...
 
 
 def selected_blocks(selection: Blocks, blocks: Sequence[BlockInfo], *, field: str) -> list[BlockInfo]:
@@ -26,7 +56,7 @@ def selected_positions(selection: Positions, count: int, *, field: str) -> tuple
 
 
 def check_selections(
-    images: ImagesResult,
+    images: Traced,
     *,
     blocks: Blocks,
     evaluations: Positions,

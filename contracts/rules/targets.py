@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from contracts.rules.selections import check_selections
-from contracts.schema.attribute import AttributeRequest
+from contracts.rules.selections import Traced, check_selections
+from contracts.schema.attribute import AttributeRequest, Question
 from contracts.schema.errors import Code, ServiceError
-from contracts.schema.images import ImagesResult
 from contracts.schema.methods import PartialSettings
 from contracts.schema.models import ModelCard
 from ovam.core.methods import METHODS, Method, NoRefinement
@@ -19,7 +18,7 @@ MOST_CRF_UPDATES = 64 * (CRF_SETUP + 5) * 512**2 * CRF_KERNELS  # 64 targets at 
 LARGEST = 3.4028234e38  # in single precision
 
 
-def method_of(request: AttributeRequest, number: int, model: ModelCard, *, self_attention: bool) -> tuple[str, Method]:
+def method_of(request: Question, number: int, model: ModelCard, *, self_attention: bool) -> tuple[str, Method]:
     """The method of target `number`, by name and with all its settings.
 
     Settings are the named method's, or the model's best ones; the request's replace those, and the target's replace both, each
@@ -36,7 +35,7 @@ def method_of(request: AttributeRequest, number: int, model: ModelCard, *, self_
     if method.needs_self_attention and not self_attention:
         field = requesting_field(request, number)
         if field is not None:
-            raise no_self_attention(request.job_id, method.refine.kind, field)
+            raise no_self_attention(request, method.refine.kind, field)
         method = replace(method, refine=NoRefinement())
     return name, method
 
@@ -46,7 +45,7 @@ def changes_of(settings: PartialSettings | None) -> dict[str, Any]:
     return {} if settings is None else settings.changes()
 
 
-def check_method(request: AttributeRequest, number: int, method: Method, images: ImagesResult) -> None:
+def check_method(request: Question, number: int, method: Method, images: Traced) -> None:
     """Raise selection-invalid for a method of target `number` that selects what the images' traces do not hold."""
 
     def field(name: str) -> str:
@@ -55,7 +54,7 @@ def check_method(request: AttributeRequest, number: int, method: Method, images:
     check_selections(images, blocks=method.blocks, evaluations=method.evaluations, heads=method.heads, field=field)
 
 
-def check_crf(request: AttributeRequest, methods: Sequence[Method], images: ImagesResult) -> None:
+def check_crf(request: Question, methods: Sequence[Method], images: Traced) -> None:
     """Raise invalid-argument when the dense CRFs of all targets together would compute for too long.
 
     Their cost is iterations x pixels x kernels, of which there are two; to build these costs as much as ten iterations.
@@ -73,22 +72,24 @@ def check_crf(request: AttributeRequest, methods: Sequence[Method], images: Imag
         raise ServiceError(Code.INVALID_ARGUMENT, detail, field=field, value=sum(costs))
 
 
-def requesting_field(request: AttributeRequest, number: int) -> str | None:
+def requesting_field(request: Question, number: int) -> str | None:
     """The field that requests target `number`'s refinement, if there is one."""
     return setting_field(request, number, "refine") or (None if request.method is None else "method")
 
 
-def setting_field(request: AttributeRequest, number: int, name: str) -> str | None:
+def setting_field(request: Question, number: int, name: str) -> str | None:
     """The field in which a setting of target `number` was given, if it was: the target's, or the request's."""
     if name in changes_of(request.targets[number].settings):
         return f"targets.{number}.settings.{name}"
     return f"settings.{name}" if name in changes_of(request.settings) else None
 
 
-def no_self_attention(job_id: str, refine: str, field: str) -> ServiceError:
-    """The problem of a refinement by what was not kept."""
+def no_self_attention(request: Question, refine: str, field: str) -> ServiceError:
+    """The problem of a refinement by what was not kept, or would not be."""
+    again = "make the image again with"
+    source = f"job {request.job_id} did not keep; {again}" if isinstance(request, AttributeRequest) else "is not kept; set"
     detail = (
-        f"refine {refine!r} needs the image's self-attention, which job {job_id} did not keep; make the image again with "
+        f"refine {refine!r} needs the image's self-attention, which {source} "
         '`"capture": {"keep": "replay"}` or `{"self_attention": true}`, or set `"refine": {"kind": "none"}`'
     )
     return ServiceError(Code.NO_SELF_ATTENTION, detail, field=field, value=refine)

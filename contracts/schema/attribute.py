@@ -40,13 +40,9 @@ class AppraisalOptions(Schema):
     """Texts that CLIP compares to the image; the model's workers need one (`clip` of its card)."""
 
 
-class AttributeRequest(Schema):
-    """Ask where in an image some targets are."""
+class Question(Schema):
+    """What to look for in an image, and how."""
 
-    job_id: JobId
-    """A job that has images, and succeeded."""
-    image: int = Field(0, ge=0)
-    """Which of its images."""
     targets: list[Target] = Field(min_length=1, max_length=MAX_TARGETS)
     """What to look for."""
     softmax: Softmax = "each"
@@ -64,8 +60,6 @@ class AttributeRequest(Schema):
     """Also one map of labels over all targets, an indexed PNG in Pascal VOC's palette."""
     instances: InstanceOptions | None = None
     """Also the connected regions of every mask."""
-    appraisal: AppraisalOptions | None = None
-    """Also what the image as a whole is like: what data sets are filtered by."""
 
     @model_validator(mode="after")
     def lists_agree(self) -> Self:
@@ -80,6 +74,17 @@ class AttributeRequest(Schema):
         return self
 
 
+class AttributeRequest(Question):
+    """Ask where in an image some targets are."""
+
+    job_id: JobId
+    """A job that has images, and succeeded."""
+    image: int = Field(0, ge=0)
+    """Which of its images."""
+    appraisal: AppraisalOptions | None = None
+    """Also what the image as a whole is like: what data sets are filtered by."""
+
+
 class TargetJob(Schema):
     """A target with the settings it is looked for with, nothing left open."""
 
@@ -91,19 +96,24 @@ class TargetJob(Schema):
     """All settings: sent again, they give the same mask."""
 
 
-class AttributeJob(Schema):
-    """The request filled in."""
+class FilledQuestion(Schema):
+    """The question with nothing left open."""
 
-    kind: Literal["attribute"] = "attribute"
-    job_id: JobId
-    image: int
-    model: Name
     targets: list[TargetJob]
     softmax: Softmax
     distractors: list[Target]
     maps: list[Split]
     semantic: SemanticOptions | None
     instances: InstanceOptions | None
+
+
+class AttributeJob(FilledQuestion):
+    """The request filled in."""
+
+    kind: Literal["attribute"] = "attribute"
+    job_id: JobId
+    image: int
+    model: Name
     appraisal: AppraisalOptions | None = None
 
 

@@ -74,6 +74,7 @@ class Code(StrEnum):
     EMBEDDING_OF_OTHER_WIDTH = "embedding-of-other-width"
     EMBEDDING_NOT_FINITE = "embedding-not-finite"
     OPTIMIZATION_FAILED = "optimization-failed"
+    GATE_NOT_PASSED = "gate-not-passed"
     REGION_OUTSIDE = "region-outside-image"
     IMAGE_UNREADABLE = "image-unreadable"
     IMAGE_TOO_LARGE = "image-too-large"

@@ -4,9 +4,35 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from contracts.schema.fields import Artifact, Base64, Blocks, Branch, Keep, Name, Positions, Precision, Result, Schema, Text
+from contracts.schema.attribute import (
+    FilledQuestion,
+    InstanceOptions,
+    Question,
+    Segment,
+    SemanticMap,
+    SemanticOptions,
+    TargetJob,
+)
+from contracts.schema.fields import (
+    Artifact,
+    Base64,
+    Blocks,
+    Branch,
+    Keep,
+    Name,
+    Positions,
+    Precision,
+    Result,
+    Schema,
+    Split,
+    Text,
+)
+from contracts.schema.previews import MAX_LIVE_TARGETS, Gate, Rejected
+from contracts.schema.targets import Target
+from ovam.core.methods import Softmax
 
-MAX_SEED = 2**63 - 64  # leaves room for the seeds of further images
+SEEDS = 2**63
+MAX_SEED = SEEDS - 64  # leaves room for the seeds of further images
 TIMESTEPS = 1000  # of the diffusion that Stable Diffusion is trained with
 NOISE_TIMESTEPS = (900, 800, 700, 600, 500, 400, 300, 200, 100)  # where noise is added to a real image, unless a request says
 DDIM_STEPS = 30  # of a real image's inversion, unless a request says
@@ -44,8 +70,8 @@ class FilledCapture(CaptureOptions):
     self_attention: bool
 
 
-class GenerateRequest(Schema):
-    """Generate images and keep their pixel queries."""
+class Drawing(Schema):
+    """What images are to show, and how they are drawn."""
 
     prompt: Text
     """What to generate."""
@@ -71,7 +97,38 @@ class GenerateRequest(Schema):
     """What is kept of the images' attention."""
 
 
-class GenerateJob(GenerateRequest):
+class Watch(Schema):
+    """When to look, while an image is drawn, where its targets are."""
+
+    every: int = Field(5, ge=1, le=TIMESTEPS)
+    """Evaluations between two previews, which come with the job's `progress` events."""
+    gate: Gate | None = None
+    """Give up images in which a target covers too little or too much."""
+
+
+class GenerateRequest(Watch, Question, Drawing):
+    """Generate images and keep their pixel queries; look for targets in them while they are drawn."""
+
+    targets: list[Target] = Field([], max_length=MAX_LIVE_TARGETS)
+    """What to look for: as in an attribute job, whose result each image then has, too. The settings are those of that job."""
+
+    @model_validator(mode="after")
+    def targets_for_settings(self) -> Self:
+        """What is said of targets needs some, and the seeds that may be tried are numbers that a seed may be."""
+        alone = [name for name in (*Question.model_fields, *Watch.model_fields) if self.is_changed(name)]
+        if alone and not self.targets:
+            raise ValueError(f"`{alone[0]}` has no effect without `targets`")
+        most = SEEDS - self.num_images * (self.gate.seeds if self.gate else 1)
+        if self.gate and self.seed is not None and self.seed > most:
+            raise ValueError(f"`seed` is {self.seed}; allowed with so many images and `gate.seeds`: at most {most}")
+        return self
+
+    def is_changed(self, name: str) -> bool:
+        """Whether a field is not as it is without being given."""
+        return getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
+
+
+class GenerateJob(Watch, FilledQuestion, Drawing):
     """The request filled in: run again, it gives the same images."""
 
     kind: Literal["generate"] = "generate"
@@ -82,6 +139,12 @@ class GenerateJob(GenerateRequest):
     width: int
     scheduler: str
     capture: FilledCapture
+    targets: list[TargetJob] = Field([])
+    softmax: Softmax = "each"
+    distractors: list[Target] = Field([])
+    maps: list[Split] = Field([])
+    semantic: SemanticOptions | None = None
+    instances: InstanceOptions | None = None
 
 
 class ImageOptions(Schema):
@@ -156,6 +219,10 @@ class GeneratedImage(Schema):
     image: Artifact
     trace_bytes: int
     """Size of what is kept of its attention: its replay, or its queries."""
+    segments: list[Segment] = Field([])
+    """Of the targets of its generation, as an attribute job has them."""
+    semantic: SemanticMap | None = None
+    """Of the targets of its generation."""
 
 
 class BlockInfo(Schema):
@@ -187,3 +254,5 @@ class ImagesResult(Result):
     self_attention: bool
     """Whether masks of these images can be refined by self-attention."""
     images: list[GeneratedImage]
+    rejected: list[Rejected] = Field([])
+    """Seeds whose images did not pass the gate."""

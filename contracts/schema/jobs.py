@@ -15,6 +15,7 @@ from contracts.schema.estimates import Estimate
 from contracts.schema.fields import Schema
 from contracts.schema.images import GenerateJob, ImageJob, ImagesResult
 from contracts.schema.optimize import OptimizeJob, OptimizeResult
+from contracts.schema.previews import Preview
 from contracts.schema.probe import ProbeJob, ProbeResult
 from contracts.schema.tokens import ImportJob, ImportResult
 from contracts.schema.webhooks import Webhook
@@ -55,6 +56,8 @@ class Progress(Schema):
     total: int
     unit: Literal["step", "evaluation", "epoch"]
     loss: float | None = None
+    preview: Preview | None = None
+    """An image so far, in events of a generate job with targets; records do not keep it."""
 
 
 class StoredResult(Schema):

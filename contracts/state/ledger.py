@@ -8,6 +8,7 @@ A worker's part of a job's life; each call returns the record, and raises `LostJ
     claim(job_id, max_attempts=..., holder=...)    take it: a new attempt, still `queued`, `claimed`
     begin(job_id, attempt)                   its turn on the device has come: `running` (CancelRequested: stop)
     report(job_id, attempt, progress)        how far it is; also starts it (CancelRequested: stop)
+    show(job_id, attempt, progress, instead_of=...)      a preview, for those who listen alone
     succeed(job_id, attempt, result, tokens=())          one of these
     canceled(job_id, attempt, result=None, tokens=())    four ends it;
     fail(job_id, attempt, failure)                       started or not,
@@ -143,6 +144,27 @@ class Ledger:
     async def report(self, job_id: str, attempt: int, progress: Progress) -> JobRecord:
         """Say how far an attempt is; LostJob, or its CancelRequested, when it should stop."""
         return await self.change(job_id, lambda record: running(wanted(record, attempt)).changed(progress=progress))
+
+    async def show(self, job_id: str, attempt: int, progress: Progress, *, instead_of: str | None = None) -> str:
+        """Publish progress with a preview, and take back the event of an earlier one. Records, which are small, do not keep it.
+
+        Returns the event's id; LostJob, or its CancelRequested, when the attempt should stop.
+        """
+        async with self.redis.pipeline(transaction=True) as pipe:
+            while True:
+                try:
+                    await pipe.watch(keys.job(job_id))
+                    record = JobRecord.stored(await pipe.get(keys.job(job_id)))
+                    if record is None or not self.sees(record):
+                        raise LostJob(job_id)
+                    event = event_of(running(wanted(record, attempt)).changed(progress=progress))
+                    pipe.multi()
+                    pipe.xadd(keys.events(job_id), event, maxlen=MAX_EVENTS)
+                    if instead_of is not None:
+                        pipe.xdel(keys.events(job_id), instead_of)
+                    return text((await pipe.execute())[0])
+                except WatchError:
+                    continue
 
     async def succeed(
         self,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import JobRecord, Kind, State
 from contracts.state import keys
 from contracts.state.keys import text
@@ -29,6 +30,8 @@ def learn(pipe: Pipeline, record: JobRecord) -> None:
     told = record.result or record.request
     if record.state is not State.SUCCEEDED or not record.estimate or not record.estimate.work or told is None:
         return
+    if isinstance(record.request, GenerateJob) and record.request.gate is not None:
+        return  # it was estimated as if its gate rejected all seeds but the last
     if record.started_at and record.finished_at:
         pace = (record.finished_at - record.started_at).total_seconds() / record.estimate.work
         field, life = field_of(record.kind, told.model), int(REMEMBERED.total_seconds())

@@ -12,7 +12,7 @@ from redis.asyncio.client import Pipeline
 
 from contracts.schema.fields import Artifact
 from contracts.schema.images import ImageJob, ImagesResult
-from contracts.schema.jobs import JobRecord
+from contracts.schema.jobs import AnyResult, JobRecord
 from contracts.state import keys
 
 COUNTED_FOR = timedelta(days=2)
@@ -80,10 +80,15 @@ def bytes_of(record: JobRecord) -> int:
         return record.stored_result.size + record.stored_result.files
     if record.result is None:
         return 0
-    sizes = {artifact.name: artifact.size for artifact in artifacts_in(record.result)}
-    traces = [image.trace_bytes for image in record.result.images] if isinstance(record.result, ImagesResult) else []
     upload = record.request.upload.size if isinstance(record.request, ImageJob) else 0
-    return sum(sizes.values()) + sum(traces) + upload
+    return files_of(record.result) + upload
+
+
+def files_of(result: AnyResult) -> int:
+    """How large the files of a result are: artifacts and traces."""
+    sizes = {artifact.name: artifact.size for artifact in artifacts_in(result)}
+    traces = [image.trace_bytes for image in result.images] if isinstance(result, ImagesResult) else []
+    return sum(sizes.values()) + sum(traces)
 
 
 def artifacts_in(value: object) -> Iterator[Artifact]:

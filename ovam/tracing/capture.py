@@ -7,6 +7,7 @@ from typing import get_args
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import CaptureError, InvalidArgumentError
 from ovam.tracing.model import Pipeline
+from ovam.tracing.prediction import Latents
 from ovam.tracing.recorder import Choice, Evaluation, Recorder, Source, recording
 from ovam.tracing.replay import Replay
 from ovam.tracing.trace import Half, Trace
@@ -48,10 +49,46 @@ def capture(
     (2, (64, 64))
 
     """
-    traces: list[Trace] = []
-    with _recording(pipeline, Choice(half, blocks, evaluations, heads, mid_block, self_attention)) as recorder:
-        yield traces
-    traces.extend(recorder.traces())
+    with capture_live(pipeline, Choice(half, blocks, evaluations, heads, mid_block, self_attention)) as live:
+        yield live.traces
+
+
+class Live:
+    """A capture that can be looked into while it is under way, by the thread that generates: between two of its steps."""
+
+    def __init__(self, recorder: Recorder, half: Half) -> None:
+        self.traces: list[Trace] = []
+        """Those of the images that are ready, once the capture has ended."""
+        self._recorder = recorder
+        self._half = half
+
+    @property
+    def evaluations(self) -> tuple[int, int]:
+        """How many evaluations the running call has made, and how many it makes."""
+        call = self._recorder.running()
+        return (0, 0) if call is None else (call.finished, call.expected)
+
+    def so_far(self) -> list[Trace]:
+        """Return a trace per image of the running call: of the evaluations that were made, of those that are kept.
+
+        It is what the finished trace is, cut short: its last `evaluations` are not there yet. Empty before the first.
+        """
+        call = self._recorder.running()
+        return [*call.traces(self._half, release=False)] if call is not None and call.timesteps and call.kept else []
+
+    def predicted(self) -> Latents | None:
+        """Return the latents that the running call's images would have by the UNet's latest prediction, see `Prediction`."""
+        call = self._recorder.running()
+        return None if call is None or call.predicted is None else call.predicted.latents(call.caller, call.images)
+
+
+@contextmanager
+def capture_live(pipeline: Pipeline, choice: Choice) -> Iterator[Live]:
+    """Do as `capture` does, and let the generation's callback see what has been captured so far."""
+    with _recording(pipeline, choice) as recorder:
+        live = Live(recorder, choice.half)
+        yield live
+    live.traces.extend(recorder.traces())
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock, get_ident
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,7 @@ from ovam.tracing.model import (
     require_uncompiled,
     self_attentions,
 )
+from ovam.tracing.prediction import Prediction
 from ovam.tracing.recording import Call, Wanted, grid_of
 from ovam.tracing.replay import Replay
 from ovam.tracing.trace import Half, Trace
@@ -145,6 +146,7 @@ class Recorder:
             call.rows = evaluation.rows
             if call.given is not None:
                 call.given.keep(unet, args, kwargs, evaluation.rows)
+        call.predicted = Prediction(sample, args[1] if len(args) > 1 else kwargs["timestep"])
         call.started += 1
         self._running[get_ident()] = call
 
@@ -159,6 +161,7 @@ class Recorder:
             if call.seen[wanted] != call.finished:
                 message = f"block {wanted.name} gave {call.seen[wanted]} {wanted.projection} in {call.finished} evaluations"
                 raise CaptureError(message)
+        call.predicted = replace(call.predicted, output=output[0]) if call.predicted else None
         if call.given is not None and call.rows is not None:
             call.given.witness(output[0][call.rows])
         if call.finished == 1:
@@ -193,6 +196,10 @@ class Recorder:
         for call in self._calls:
             if call.complete:
                 yield from call.replays(self._choice.half)
+
+    def running(self) -> Call | None:
+        """Return the call that this thread is making, or has made last."""
+        return next((call for call in reversed(self._calls) if call.thread == get_ident()), None)
 
     def _follow(self) -> None:
         """Hook the modules that compute the wanted projections now."""

@@ -16,6 +16,7 @@ from ovam.tracing.blocks import Block, SelfAttention
 from ovam.tracing.given import Given
 from ovam.tracing.keys import captured, differ, fingerprint, key_projection
 from ovam.tracing.model import Projection
+from ovam.tracing.prediction import Prediction
 from ovam.tracing.replay import Layer, Replay
 from ovam.tracing.trace import Half, Trace
 
@@ -58,6 +59,7 @@ class Call:
     kept: dict[Wanted, list[Float[Tensor, "images pixels channels"]]]
     clip_skip: int | None
     given: Given | None = None  # what the UNet was given, where a replay is kept instead of queries
+    predicted: Prediction | None = None  # by the latest evaluation
     rows: slice | None = None  # which rows of the batch the running evaluation leaves; None: it is not kept
     seen: Counter[Wanted] = field(default_factory=Counter)
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -89,9 +91,9 @@ class Call:
                 if differ(fingerprint(self.keys[each.name]), self.fingerprints[each.name]):
                     raise CaptureError(f"the adapters, or the weights, of {each.name} changed during the generation")
 
-    def traces(self, half: Half) -> Iterator[Trace]:
-        """Split what the call left into one trace per image."""
-        parts = [(each, self._images_of(each)) for each in list(self.kept)]
+    def traces(self, half: Half, *, release: bool = True) -> Iterator[Trace]:
+        """Split what the call has left so far into one trace per image, and unless it goes on, `release` it."""
+        parts = [(each, self._images_of(each, release=release)) for each in list(self.kept)]
         keys = {each.name: images for each, images in parts if each.projection == "keys"}
         for image in range(self.images):
             blocks, pixels = [], []
@@ -99,13 +101,13 @@ class Call:
                 grid, scale = self.grids[each.name], float(each.attention.scale)
                 if each.to_text:
                     heads = None if each.all_heads else each.heads
-                    to_k, known = self.keys[each.name], self.fingerprints[each.name]
+                    to_k, known = self.keys.get(each.name) or captured(each.attention), self.fingerprints[each.name]
                     blocks.append(Block(each.name, grid, scale, images[image], to_k, heads, known))
                 elif each.projection == "queries":
                     pixels.append(SelfAttention(each.name, grid, scale, images[image], keys[each.name][image]))
             yield Trace(
                 blocks=tuple(blocks),
-                evaluations=self.evaluations,
+                evaluations=self.evaluations[: len(self.timesteps)],
                 timesteps=tuple(float(step) for step in self.timesteps),
                 latent_size=self.latent_size,
                 image_size=self.image_size,
@@ -146,9 +148,9 @@ class Call:
         pixels_per_latent = self.caller.vae_scale_factor
         return self.latent_size[0] * pixels_per_latent, self.latent_size[1] * pixels_per_latent
 
-    def _images_of(self, wanted: Wanted) -> list[Float[Tensor, "evaluations heads pixels head_dim"]]:
-        """Release what was kept, image by image, outside of inference mode, so that an optimisation can use it."""
-        kept = self.kept.pop(wanted)
+    def _images_of(self, wanted: Wanted, *, release: bool) -> list[Float[Tensor, "evaluations heads pixels head_dim"]]:
+        """Return what was kept, image by image, outside of inference mode, so that an optimisation can use it."""
+        kept = self.kept.pop(wanted) if release else self.kept[wanted]
         with torch.inference_mode(mode=False):
             return [torch.stack([wanted.split(rows[image]) for rows in kept]) for image in range(self.images)]
 

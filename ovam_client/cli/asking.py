@@ -1,18 +1,14 @@
 """`ovam attribute`: where things are in an image."""
 
 import json
-import re
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ovam_client.cli.making import given
-from ovam_client.cli.session import AsJson, JobId, Out, completing, note, printed, service, slug, token_names, waited, write
-from ovam_client.sync import Client, Segment
+from ovam_client.cli.segments import line, save, target
+from ovam_client.cli.session import AsJson, JobId, Out, completing, printed, service, token_names, waited
 
-VERSION = re.compile(r"[a-z0-9][a-z0-9._-]*@[1-9]\d*")
-FILES = ("mask", "heatmap", "heatmap_npy", "overlay")
 Token = Annotated[list[str] | None, typer.Option(help="A learned token.", autocompletion=completing(token_names))]
 
 
@@ -44,7 +40,7 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
     )
     with service() as client:
         answer = waited(client.attribute(job, *wanted, image=image, **options), "attribute")
-        segments: list[Segment] = answer.segments
+        segments = answer.segments
         if out is not None:
             save(client, segments, out)
         if as_json:
@@ -52,13 +48,6 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
         else:
             for segment in segments:
                 typer.echo(line(segment))
-
-
-def target(word: str, prompt: str | None) -> Any:  # noqa: ANN401  # a target
-    """A target of the command line."""
-    if VERSION.fullmatch(word):
-        return {"token": word}
-    return given(word=word, prompt=prompt)
 
 
 def changed(settings: str | None, tau: float | None) -> dict[str, Any]:
@@ -72,22 +61,3 @@ def changed(settings: str | None, tau: float | None) -> dict[str, Any]:
     if tau is not None and "threshold" in found:
         raise typer.BadParameter("--settings has a threshold, too", param_hint="--tau")
     return found | ({} if tau is None else {"threshold": {"kind": "share", "tau": tau}})
-
-
-def save(client: Client, segments: list[Segment], folder: Path) -> None:
-    """Write the files of segments."""
-    taken: set[str] = set()
-    for segment in segments:
-        name = slug(segment.label, taken)
-        for kind in FILES:
-            file = getattr(segment.data, kind)
-            write(folder / f"{name}-{kind.removesuffix('_npy')}{Path(file.name).suffix}", client.download(file))
-    if not segments:
-        note("there is nothing to write")
-
-
-def line(segment: Segment) -> str:
-    """A segment in a line."""
-    x, y, width, height = segment.bbox
-    leakage = "" if segment.leakage is None else f"\tleakage {segment.leakage:.2f}"
-    return f"{segment.label}\tscore {segment.score:.2f}\tarea {segment.area}\tbox {x},{y},{width},{height}{leakage}"

@@ -5,12 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
+from ovam_client.cli.segments import line, save
+from ovam_client.cli.segments import target as sought
 from ovam_client.cli.session import AsJson, Out, note, numbered, printed, service, waited, write
 from ovam_client.sync import Client, Job
 
 Model = Annotated[str | None, typer.Option(help="A model's name; the service's default without it.")]
 Side = Annotated[int | None, typer.Option(help="Pixels; the model's own size without it.")]
 SelfAttention = Annotated[bool | None, typer.Option(help="Keep what refinement needs; as the model does without it.")]
+Targets = Annotated[
+    list[str] | None, typer.Option("--target", "-t", help="What to look for, while it is drawn; as `ovam attribute`.")
+]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and leave; see `ovam jobs wait`.")]
 
 
@@ -26,13 +31,24 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
     model: Model = None,
     height: Side = None,
     width: Side = None,
+    target: Targets = None,
+    masks: Annotated[Path | None, typer.Option(help="A folder for the files of the targets.")] = None,
+    min_area: Annotated[float | None, typer.Option(help="Least share of the image that the first target covers.")] = None,
+    max_area: Annotated[float | None, typer.Option(help="Largest share of the image that it covers.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds to try for an image in which it does not; 1: no other.")] = None,
     *,
     self_attention: SelfAttention = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Generate images and keep their attention. Prints the job's id, which `ovam attribute` asks."""
+    """Generate images and keep their attention. Prints the job's id, which `ovam attribute` asks; and a line for each target."""
+    gate = given(min_area=min_area, max_area=max_area, seeds=seeds)
+    wanted = [sought(each) | {"label": each} for each in target or ()]
+    for option, value in (("--masks", masks), ("--min-area, --max-area and --seeds", gate)):
+        if value and not wanted:
+            raise typer.BadParameter(f"{option} need a --target", param_hint="--target")
     options = given(
+        gate={"target": target[0], **gate} if target and gate else None,
         seed=seed,
         num_images=images,
         num_inference_steps=steps,
@@ -45,7 +61,10 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
         capture=captured(self_attention),
     )
     with service() as client:
-        finish(client, client.generate(prompt, **options), "generate", out, no_wait=no_wait, as_json=as_json)
+        job = client.generate(prompt, targets=wanted, **options)
+        finish(client, job, "generate", out, no_wait=no_wait, as_json=as_json)
+        if wanted and not no_wait:
+            tell(job, client, masks, as_json=as_json)
 
 
 def image(  # noqa: PLR0913  # each is an option of the command
@@ -65,6 +84,17 @@ def image(  # noqa: PLR0913  # each is an option of the command
     options = given(prompt=prompt, seed=seed, model=model, height=height, width=width, capture=captured(self_attention))
     with service() as client:
         finish(client, client.images.upload(picture, **options), "look", out, no_wait=no_wait, as_json=as_json)
+
+
+def tell(job: Job[Any], client: Client, folder: Path | None, *, as_json: bool) -> None:
+    """Write the files of the targets of every image, and print a line for each."""
+    images = job.result.images
+    for image in images:
+        segments = job.segments_of(image.index)
+        if folder is not None:
+            save(client, segments, folder if len(images) == 1 else folder / str(image.index))
+        for segment in () if as_json else segments:
+            typer.echo(line(segment))
 
 
 def given(**options: Any) -> Any:  # noqa: ANN401  # options of requests

@@ -92,10 +92,10 @@ def end(message: str, code: Exit) -> None:
 
 def waited(job: Job[Any], title: str) -> Job[Any]:
     """Wait for a job, its progress drawn on standard error where that is a terminal. Ctrl-C cancels it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
     try:
         with Progress(*columns, TimeElapsedColumn(), console=errors, transient=True, disable=not errors.is_terminal) as drawn:
-            bar = drawn.add_task(title, total=None, loss="")
+            bar = drawn.add_task(title, total=None, note="")
             return job.wait(lambda report: shown(drawn, bar, report))
     except KeyboardInterrupt:
         note(f"job {job.id} is canceled")
@@ -104,8 +104,11 @@ def waited(job: Job[Any], title: str) -> Job[Any]:
 
 def shown(drawn: Progress, bar: Any, report: Report) -> None:  # noqa: ANN401  # rich's own type
     """Draw how far a job is."""
-    loss = "" if report.loss is None else f"loss {report.loss:.4f}"
-    drawn.update(bar, completed=report.done, total=report.total, loss=loss)
+    drawn.update(bar, completed=report.done, total=report.total)
+    if report.loss is not None:
+        drawn.update(bar, note=f"loss {report.loss:.4f}")
+    if report.preview is not None:
+        drawn.update(bar, note=", ".join(f"{mask.label} {mask.area:.0%}" for mask in report.preview.masks if mask.mask))
 
 
 def note(message: str) -> None:

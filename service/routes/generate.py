@@ -35,16 +35,23 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.UNKNOWN_SCHEDULER,
             Code.SETTINGS_CONTRADICT,
             Code.SELECTION_INVALID,
+            Code.WORD_NOT_IN_PROMPT,
+            Code.UNKNOWN_TOKEN,
+            Code.UNKNOWN_CLASS,
+            Code.TOKEN_OF_OTHER_MODEL,
+            Code.EMBEDDING_OF_OTHER_WIDTH,
+            Code.EMBEDDING_NOT_FINITE,
+            Code.NO_SELF_ATTENTION,
         ),
     },
 )
 async def generate(
-    request: Annotated[GenerateRequest, body(examples.GENERATE)],
+    request: Annotated[GenerateRequest, body(examples.GENERATE, watched=examples.GENERATE_WATCHED)],
     http: Request,
     resources: With,
     terms: TermsOf,
     key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """Generate images and keep their attention, so that you can ask later where things are in them."""
+    """Generate images and keep their attention, to ask where things are in them: later, or at once with `targets`."""
     return await accept(http, request, validation.filled, resources, terms, key, prefer)

@@ -101,7 +101,10 @@ async def follow_job(
         str, Header(alias="Last-Event-ID", pattern=r"^[0-9]{1,15}-[0-9]{1,15}$", description="continue after this event")
     ] = START,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Follow a job: `state` and `progress` events, from the first or from `Last-Event-ID` on, until it is final."""
+    """Follow a job: `state` and `progress` events, from the first or from `Last-Event-ID` on, until it is final.
+
+    A generate job with targets shows its images in `progress.preview`, at most 64 KiB an event; of each image the latest is kept.
+    """
     async for event in resources.events.follow(record.id, last):
         yield ServerSentEvent(raw_data=event.data, event=event.name, id=event.id)
 

@@ -5,9 +5,10 @@ from typing import assert_never
 
 from tokenizers import Tokenizer
 
+from contracts.rules.selections import Traced
 from contracts.rules.sources import check_image
 from contracts.rules.targets import check_crf, check_embedding, check_method, method_of
-from contracts.schema.attribute import AttributeJob, AttributeRequest, TargetJob
+from contracts.schema.attribute import AttributeJob, AttributeRequest, FilledQuestion, Question, TargetJob
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.models import ModelCard
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
@@ -19,10 +20,19 @@ from service.validation.lookups import Lookups
 
 async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     """The job, if its source has the image and every target can be looked for in it."""
-    check_softmax(request)
     images = await lookups.images_of(request.job_id, field="job_id")
     check_image(images, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(images.model, field="job_id")
+    question = await filled_question(request, images, card, lookups)
+    check_clip(request, card)
+    return AttributeJob(
+        job_id=request.job_id, image=request.image, model=card.name, appraisal=request.appraisal, **dict(question)
+    )
+
+
+async def filled_question(request: Question, images: Traced, card: ModelCard, lookups: Lookups) -> FilledQuestion:
+    """The question, if every target can be looked for in such images."""
+    check_softmax(request)
     tokenizer = await lookups.catalog.tokenizer(card)
     targets = []
     for number, target in enumerate(request.targets):
@@ -37,18 +47,13 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     if request.softmax == "together":
         check_competitors([each.target for each in targets], distractors)
     check_crf(request, [each.settings for each in targets], images)
-    check_clip(request, card)
-    return AttributeJob(
-        job_id=request.job_id,
-        image=request.image,
-        model=card.name,
+    return FilledQuestion(
         targets=targets,
         softmax=request.softmax,
         distractors=distractors,
         maps=request.maps,
         semantic=request.semantic,
         instances=request.instances,
-        appraisal=request.appraisal,
     )
 
 
@@ -85,7 +90,7 @@ def check_clip(request: AttributeRequest, card: ModelCard) -> None:
         raise ServiceError(Code.NO_CLIP, detail, field="appraisal.clip", value=request.appraisal.clip[0])
 
 
-def check_softmax(request: AttributeRequest) -> None:
+def check_softmax(request: Question) -> None:
     """Raise settings-contradict for distractors where nothing competes, and for settings of one, which has no mask."""
     count = len(request.distractors)
     if count and request.softmax == "each":

@@ -1,9 +1,13 @@
 """From a request for images to the job: filled in, and checked against model and deployment."""
 
-from contracts.rules.capabilities import check, generate_job
-from contracts.schema.errors import Code
+from contracts.rules.capabilities import Expected, check, generate_job
+from contracts.schema.attribute import FilledQuestion
+from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import GenerateJob, GenerateRequest
+from contracts.schema.previews import Gate
+from ovam.errors import shown
 from service.prompts import fitting
+from service.validation.attribute import filled_question
 from service.validation.lookups import Lookups, check_at_most, check_side
 
 
@@ -20,4 +24,17 @@ async def filled(request: GenerateRequest, lookups: Lookups) -> GenerateJob:
     tokenizer = await catalog.tokenizer(card)
     fitting(tokenizer, job.prompt, card.max_tokens, field="prompt")
     fitting(tokenizer, job.negative_prompt, card.max_tokens, field="negative_prompt")
-    return job
+    if not request.targets:
+        return job
+    question = await filled_question(request, Expected.of(job, card), card, lookups)
+    check_gate(job.gate, question)
+    return job.model_copy(update=dict(question))
+
+
+def check_gate(gate: Gate | None, question: FilledQuestion) -> None:
+    """Raise invalid-argument for a gate at a label that no target has, or several have."""
+    labels = [target.label for target in question.targets]
+    if gate is not None and labels.count(gate.target) != 1:
+        allowed = "the label of one target: " + ", ".join(shown(label) for label in labels if labels.count(label) == 1)
+        detail = f"`gate.target` is {shown(gate.target)}; allowed: {allowed}"
+        raise ServiceError(Code.INVALID_ARGUMENT, detail, field="gate.target", value=gate.target)

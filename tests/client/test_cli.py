@@ -76,6 +76,11 @@ async def test_the_story_from_an_image_to_masks_and_a_token(ovam: Run, tmp_path:
     names = {path.name for path in (tmp_path / "masks").iterdir()}
     assert {"wheel-mask.png", "wheel-2-mask.png", "roof-overlay.png"} <= names
     assert not [name for name in names if name.startswith(".")]
+    both = await ovam(
+        "generate", "a red car", "-n", "2", "--target", "wheel", "-t", "roof", "--min-area", "0.1", "--masks", "found"
+    )
+    assert both.stdout.splitlines()[1:] == [f"{word}\tscore 1.00\tarea 1\tbox 0,0,1,1" for word in ("wheel", "roof")] * 2
+    assert (tmp_path / "found" / "1" / "roof-mask.png").exists()
     mask = Image.new("L", (48, 64))
     mask.paste(255, (5, 5, 20, 20))
     mask.save("mask.png")

@@ -7,9 +7,11 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+from PIL import Image
 
 from contracts.schema.access import KeyCard
 from contracts.schema.jobs import utc_now
+from contracts.schema.previews import Preview, PreviewMask
 from contracts.state import keys
 from contracts.state.keyring import Keyring
 from ovam_client import (
@@ -28,9 +30,12 @@ from ovam_client import (
     NotFoundError,
     OvamServiceError,
     Patience,
+    Progress,
     UnexpectedAnswerError,
     UnreachableError,
     WaitTimeoutError,
+    picture_of,
+    pictures,
 )
 from service.app import create_app
 from service.settings import GatewaySettings
@@ -85,6 +90,31 @@ async def test_words_tokens_and_targets_with_options_are_asked_for_together(clie
     assert record.record.request is not None
     assert record.record.request["distractors"][0]["word"] == "sky"
     assert record.record.request["targets"][2]["target"].items() >= {"token": "car@1"}.items()
+
+
+async def test_a_generation_with_targets_shows_itself_while_one_waits(client: AsyncClient, worker: InTestWorker) -> None:
+    seen: list[Progress] = []
+    job = await client.generate("a red car", targets=["wheel", {"word": "roof", "label": "top"}], every=1, num_images=2)
+    waiting = asyncio.create_task(job.wait(seen.append))
+    await worker.begin(job.id)
+    black = f"data:image/png;base64,{pictures.file_of(Image.new('1', (4, 2)))}"
+    masks = [PreviewMask(label="wheel", area=0.25, mask=black), PreviewMask(label="top", area=0, mask=None)]
+    shown = None
+    for made in (1, 2):
+        preview = Preview(image=1, seed=8, evaluation=made, evaluations=3, picture=black, masks=masks)
+        shown = await worker.show(job.id, preview, instead_of=shown)
+        await asyncio.sleep(0.1)
+    await worker.end(job.id)
+    await waiting
+    last = [each.preview for each in seen if each.preview is not None][-1]
+    assert (last.image, last.evaluation, last.masks[0].area, last.masks[1].mask) == (1, 2, 0.25, None)
+    assert picture_of(last.masks[0].mask or "").size == (4, 2)
+    assert [segment.label for segment in job.segments] == ["wheel", "top"]
+    assert job.segments_of(1)[0].mask.sum() == 1
+    with pytest.raises(IndexError):
+        job.segments_of(2)
+    with pytest.raises(ValueError, match="allowed: data:image/"):
+        picture_of("http://127.0.0.1/")
 
 
 async def listed(client: AsyncClient, **options: Any) -> Any:

@@ -11,11 +11,12 @@ from tokenizers.processors import TemplateProcessing
 
 from contracts.schema.attribute import AttributeJob, AttributeResult, Segment
 from contracts.schema.errors import Code, Failure
-from contracts.schema.fields import Rle
+from contracts.schema.fields import Artifact, Rle
 from contracts.schema.images import BlockInfo, GeneratedImage, GenerateJob, ImageJob, ImagesResult
 from contracts.schema.jobs import AnyResult, JobRecord, Progress, new_job_id, utc_now
 from contracts.schema.models import ModelCard
 from contracts.schema.optimize import OptimizeJob, OptimizeResult
+from contracts.schema.previews import Preview
 from contracts.schema.probe import ProbeJob, ProbeResult, RankedWord
 from contracts.schema.tokens import ImportJob, ImportResult, TokenFacts
 from contracts.state import keys
@@ -111,6 +112,10 @@ class InTestWorker:
     async def step(self, job_id: str, done: int) -> None:
         await self.ledger.report(job_id, 1, Progress(done=done, total=3, unit="step"))
 
+    async def show(self, job_id: str, preview: Preview, instead_of: str | None = None) -> str:
+        progress = Progress(done=preview.evaluation, total=3, unit="step", preview=preview)
+        return await self.ledger.show(job_id, 1, progress, instead_of=instead_of)
+
     async def end(self, job_id: str) -> JobRecord:
         """End a job well, begun or not."""
         record = await self.ledger.get(job_id)
@@ -164,17 +169,16 @@ class InTestWorker:
             keep=job.capture.keep,
             self_attention=job.capture.self_attention,
             images=[
-                GeneratedImage(index=index, seed=job.seed + index, image=stored[name], trace_bytes=1)
+                GeneratedImage(
+                    index=index, seed=job.seed + index, image=stored[name], trace_bytes=1, segments=segments_of(job, stored[name])
+                )
                 for index, name in enumerate(names)
             ],
         )
 
     async def segments(self, record: JobRecord, job: AttributeJob) -> AttributeResult:
         stored = (await self.store.commit(record.id, record.attempt, [File("mask-0.png", "image/png", IMAGE)]))["mask-0.png"]
-        region = {"area": 1, "bbox": (0, 0, 1, 1), "rle": Rle(size=(64, 48), counts="01oo2"), "polygons": [[0.0] * 6]}
-        files = dict.fromkeys(("heatmap", "heatmap_npy", "mask", "overlay"), stored)
-        segments = [Segment(**region, **files, **dict(target), score=1.0) for target in job.targets]
-        return AttributeResult(model=job.model, height=64, width=48, segments=segments)
+        return AttributeResult(model=job.model, height=64, width=48, segments=segments_of(job, stored))
 
     async def learned(self, record: JobRecord, ended: Literal["epochs", "canceled"]) -> OptimizeResult:
         artifact = (await self.store.commit(record.id, record.attempt, [File("curve.png", "image/png", IMAGE)]))["curve.png"]
@@ -192,3 +196,11 @@ class InTestWorker:
             curve=artifact,
             curve_json=artifact,
         )
+
+
+def segments_of(job: GenerateJob | ImageJob | AttributeJob, file: Artifact) -> list[Segment]:
+    """A segment of one pixel for every target."""
+    region = {"area": 1, "bbox": (0, 0, 1, 1), "rle": Rle(size=(64, 48), counts="01oo2"), "polygons": [[0.0] * 6]}
+    files = dict.fromkeys(("heatmap", "heatmap_npy", "mask", "overlay"), file)
+    targets = [] if isinstance(job, ImageJob) else job.targets
+    return [Segment(**region, **files, **dict(target), score=1.0) for target in targets]

@@ -4,9 +4,10 @@ import httpx2
 import pytest
 from tokenizers.processors import TemplateProcessing
 
+from contracts.schema.attribute import FilledQuestion
 from contracts.schema.images import GenerateJob, GenerateRequest
 from contracts.state import keys
-from tests.service.in_test_worker import END, START, InTestWorker, card, letters
+from tests.service.in_test_worker import END, START, InTestWorker, card, letters, token
 from tests.service.serving import Json, Traces, assert_problem
 
 
@@ -268,3 +269,62 @@ SAID = [
 async def test_an_invalid_request_says_what_is_wrong_with_which_value(client: httpx2.AsyncClient, body: Json, said: Json) -> None:
     (error,) = assert_problem(await client.post("/v1/generate", json=body), 422, "invalid-request")["errors"]
     assert said == {name: error[name] for name in error if name in said or name == "value"}
+
+
+LOOKING: Json = {
+    "targets": [{"word": "wheel"}, {"prompt": "a red car", "word": "car", "settings": {"evaluations": [-1]}}, {"token": "car"}],
+    "method": "daam",
+    "settings": {"threshold": {"kind": "share", "tau": 0.7, "normalize": "max"}},
+    "softmax": "together",
+    "distractors": [{"word": "sky"}],
+    "maps": ["block"],
+    "semantic": {"labels": [7, 8, 9]},
+    "instances": {"most": 3},
+}
+
+
+async def test_targets_are_filled_in_as_an_attribute_job_has_them(client: httpx2.AsyncClient, worker: InTestWorker) -> None:
+    await worker.publish_token(token("car"))
+    gate = {"target": "car", "min_area": 0.1, "max_area": 1.0, "at": 0.3, "on_fail": "stop", "seeds": 4}
+    targets = [*LOOKING["targets"][:2], LOOKING["targets"][2] | {"label": "learned"}]
+    asked = {"prompt": "a car", **LOOKING, "targets": targets, "every": 2, "gate": gate}
+    answer = await client.post("/v1/generate", json=asked)
+    assert answer.status_code == 202, answer.text
+    source = (await client.post("/v1/generate", json={"prompt": "a car"})).json()["id"]
+    await worker.end(source)
+    other = await client.post("/v1/attribute", json={"job_id": source, **LOOKING, "targets": targets})
+    assert other.status_code == 202, other.text
+    here, there = answer.json()["request"], other.json()["request"]
+    assert {name: here[name] for name in FilledQuestion.model_fields} == {
+        name: there[name] for name in FilledQuestion.model_fields
+    }
+    assert (here["every"], here["gate"]) == (2, gate)
+
+
+WHEEL = {"targets": [{"word": "wheel"}]}
+REFUSED: list[tuple[Json, str, str]] = [
+    ({"gate": {"target": "wheel", "min_area": 0.1}}, "invalid-request", "`gate` has no effect without `targets`"),
+    ({"softmax": "together"}, "invalid-request", "`softmax` has no effect without `targets`"),
+    (WHEEL | {"gate": {"target": "roof", "min_area": 0.1}}, "invalid-argument", "allowed: the label of one target: 'wheel'"),
+    (WHEEL | {"gate": {"target": "wheel", "min_area": 0.5, "max_area": 0.4}}, "invalid-request", "above `max_area`"),
+    (WHEEL | {"gate": {"target": "wheel"}}, "invalid-request", "which every image passes"),
+    (WHEEL | {"seed": 2**63 - 64, "num_images": 8, "gate": {"target": "wheel", "min_area": 0.1, "seeds": 16}}, "invalid-request",
+     "at most 9223372036854775680"),
+    ({"targets": [{"word": "wheel"}] * 9}, "invalid-request", "targets"),
+    ({"targets": [{"prompt": "a car", "word": "wheel"}]}, "word-not-in-prompt", "targets.0.word"),
+    ({"targets": [{"token": "nobody"}]}, "unknown-token", "targets.0.token"),
+    (WHEEL | {"settings": {"evaluations": [30]}}, "selection-invalid", "settings.evaluations"),
+    (WHEEL | {"settings": {"blocks": ["nowhere"]}}, "selection-invalid", "settings.blocks"),
+    (WHEEL | {"capture": {"keep": "queries", "self_attention": False}, "settings": {"refine": {"kind": "affinity"}}},
+     "no-self-attention", "is not kept; set"),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(("changed", "code", "said"), REFUSED)
+async def test_targets_that_cannot_be_looked_for_are_refused_at_once(
+    client: httpx2.AsyncClient, changed: Json, code: str, said: str
+) -> None:
+    answer = await client.post("/v1/generate", json={"prompt": "a car", **changed})
+    assert answer.json()["code"] == code, answer.text
+    assert said in answer.text

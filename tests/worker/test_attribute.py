@@ -26,7 +26,7 @@ from ovam.core.pictures import overlay
 from tests.worker.client import Client
 from tests.worker.jobs import CAT, DOG, TREE
 from worker.attempts import Attempt
-from worker.handlers.attribute import drafts_of
+from worker.questions import drafts_of
 from worker.rendering import grey, npy
 from worker.resources import Resources
 from worker.segments import renumbered
@@ -308,7 +308,7 @@ async def test_work_that_is_to_stop_stops_between_two_targets(client: Client, wh
     attempt = Attempt(await client.record(job), worker.ledger, worker.gate, worker.occupant)
     attempt.stop(LostJob(attempt.job_id))
     with pytest.raises(LostJob):
-        drafts_of(attempt, job, worker.scenes.get((whole, 1, 0)), [None, None])
+        drafts_of(attempt, job, worker.scenes.get((whole, 1, 0)).image, [None, None])
 
 
 def card_of_token(*classes: str) -> TokenCard:

@@ -198,7 +198,7 @@ async def test_what_cannot_be_replayed_is_stored_as_queries(client: Client, monk
     def refused(*_: object, **__: object) -> Any:
         raise NotReplayableError("a ControlNet adds residuals")
 
-    monkeypatch.setattr(sys.modules["worker.handlers.generate"], "capture_replay", refused)
+    monkeypatch.setattr(sys.modules["worker.drawing"], "capture_replay", refused)
     source = await client.generated()
     assert source.result.keep == "queries"
     assert {file.name for file in await client.store.manifest(source.id, 1)} == {"image-0.png", keys.trace(0)}

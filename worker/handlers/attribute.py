@@ -1,28 +1,18 @@
 """Where in an image is what? A heatmap and a mask for every target."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
-
-import torch
 
 from contracts.schema.attribute import Appraisal, AttributeJob, AttributeResult
 from contracts.schema.errors import Code, ServiceError
-from ovam.attention.competition import rows_in_softmax
-from ovam.attention.scores import resize
-from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
 from ovam.core.looks import difference_hash, is_single_coloured
-from ovam.core.methods import Method
-from ovam.segmentation import Fit, competitors_leakages, cuts, one_by_one, refined
 from worker.attempts import Attempt
 from worker.device import Priority
-from worker.models import Model
 from worker.outcomes import Outcome
+from worker.questions import drafts_of, heats_of, wanted_by
 from worker.resources import Resources
 from worker.scenes import Scene
-from worker.segments import Heat, SegmentDraft, SemanticDraft, draft_of, semantic_draft_of
 from worker.targets import learned_tokens, library_target, sought
-from worker.traces import Traces, Wanted
+from worker.traces import Traces
 
 
 async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -> Outcome:
@@ -33,7 +23,7 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     learned = await learned_tokens(job, resources)
     wanted = [library_target(target, learned, field=field) for field, target in sought(job).items()]
     heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
-    drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene, heats, resources.crf.fit)
+    drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene.image, heats, resources.crf.fit)
     appraisal = await appraised(attempt, job, scene, resources)
     attempt.check()
     files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
@@ -63,45 +53,3 @@ async def appraised(attempt: Attempt, job: AttributeJob, scene: Scene, resources
         raise ServiceError(Code.NO_CLIP, detail, field="appraisal.clip", value=texts[0])
     cosines, scale = await attempt.on_device(Priority.INTERACTIVE, lambda: clip.cosines(image, texts))
     return found.model_copy(update={"clip": cosines, "clip_scale": scale})
-
-
-def wanted_by(methods: Sequence[Method]) -> Wanted:
-    """Return what some methods take of a trace."""
-    selections = [(method.blocks, method.evaluations) for method in methods]
-    return Wanted(selections, any(method.needs_self_attention for method in methods))
-
-
-@torch.inference_mode()
-def heats_of(model: Model, scene: Scene, job: AttributeJob, wanted: Sequence[Words | Rows]) -> list[Heat]:
-    """Compute where each target is hot; `wanted` holds the distractors after the targets. What they share is computed once."""
-    trace = scene.trace.to(device=model.device)
-    size = (scene.image.shape[0], scene.image.shape[1])
-    methods = [each.settings for each in job.targets]
-    targets, distractors = wanted[: len(methods)], wanted[len(methods) :]
-    rows = rows_in_softmax(model.pipeline, targets, methods, job.softmax, distractors, trace.clip_skip)
-    maps = target_heatmaps(trace, rows, methods)
-    heats = refined(maps, methods, size, trace.self_attention)
-    leaking = competitors_leakages(heats, methods, rows) if job.softmax == "together" else [None] * len(heats)
-    parts = {by: split_target_heatmaps(trace, rows, methods, by) for by in job.maps}
-    return [
-        Heat(
-            heatmap=resize(heatmap[None], size)[0].float().cpu().numpy(),
-            refined=heat,
-            parts={by: replace(splits[number], maps=splits[number].maps.cpu()) for by, splits in parts.items()},
-            leakage=leaking[number],
-        )
-        for number, (heatmap, heat) in enumerate(zip(maps, heats, strict=True))
-    ]
-
-
-def drafts_of(
-    attempt: Attempt, job: AttributeJob, scene: Scene, heats: Sequence[Heat], fit: Fit = one_by_one
-) -> tuple[list[SegmentDraft], SemanticDraft | None]:
-    """Cut every target's mask, and lay all targets into one map of labels if requested."""
-    attempt.check()
-    drafts = []
-    masks = cuts([target.settings for target in job.targets], [heat.refined for heat in heats], scene.image, fit)
-    for number, (target, heat, mask) in enumerate(zip(job.targets, heats, masks, strict=True)):
-        attempt.check()
-        drafts.append(draft_of(number, target, heat, mask, scene.image, job.instances))
-    return drafts, None if job.semantic is None else semantic_draft_of(job.targets, heats, job.semantic)

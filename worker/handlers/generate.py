@@ -1,156 +1,93 @@
-"""Generate images and keep their traces."""
+"""Generate images, keep their traces, and answer where their targets are."""
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
-import torch
-from PIL.Image import Image
-
-from contracts.schema.errors import Code, ServiceError
+from contracts.schema.attribute import FilledQuestion
 from contracts.schema.fields import Artifact
-from contracts.schema.images import FilledCapture, GeneratedImage, GenerateJob, ImagesResult
-from contracts.schema.jobs import Progress
-from contracts.schema.models import ModelCard
+from contracts.schema.images import GeneratedImage, GenerateJob, ImagesResult, Watch
+from contracts.schema.previews import Rejected
 from contracts.state.store import File
-from ovam.core.selection import select_positions
-from ovam.tracing.capture import capture, capture_replay
-from ovam.tracing.model import Pipeline
 from worker.attempts import Attempt
 from worker.device import Priority
-from worker.keeping import Taken, in_either_form, needs_self_attention, queries_bytes, stored_as
-from worker.models import Model, lent
+from worker.drawing import Drawn, images_of
+from worker.keeping import stored_as
 from worker.outcomes import Outcome
+from worker.questions import drafts_of
 from worker.rendering import png
 from worker.resources import Resources
 from worker.traces import block_infos
+from worker.watching import Watcher
 
 
 async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> Outcome:
-    """Generate the images, commit them with their traces, and keep the traces in memory."""
+    """Generate the images, commit them with their traces and segments, and keep the traces in memory."""
     model = await resources.models.get(job.model)
-    batch = resources.settings.batch_images
-    room = resources.scenes.largest
-    taken = await attempt.on_device(Priority.GENERATE, lambda: [*images_of(attempt, model, job, batch, room)])
+    watcher = await Watcher.of(attempt, job, model, resources)
+    batch, room = resources.settings.batch_images, resources.scenes.largest
+    drawn = await attempt.on_device(Priority.GENERATE, lambda: images_of(attempt, model, job, batch, room, watcher))
     artifacts: dict[str, Artifact] = {}
-    for index, each in enumerate(taken):  # one at a time: a file is as large as its trace
+    images = []
+    for index, each in enumerate(drawn):  # one at a time: a file is as large as its trace
         attempt.check()
-        for file in await asyncio.to_thread(files_of, each, job, index):
-            artifacts[file.name] = await resources.store.write(attempt.job_id, attempt.number, file)
+        artifacts |= await written(attempt, await asyncio.to_thread(files_of, each, job, index), resources)
+        image = image_of(each, index, artifacts)
+        images.append(image if watcher is None else await answered(attempt, watcher, image, each, artifacts, resources))
     attempt.check()
     await resources.store.seal(attempt.job_id, attempt.number, [*artifacts.values()])
-    for index, each in enumerate(taken):
-        if scene := each.scene(job.capture.precision):
+    for index, each in enumerate(drawn):
+        if scene := each.taken.scene(job.capture.precision):
             await resources.scenes.keep((attempt.job_id, attempt.number, index), model.card.name, scene)
-    return Outcome(result_of(job, taken[0], artifacts))
+    return Outcome(result_of(job, drawn[0], images, watcher.rejected if watcher else []))
 
 
-def images_of(attempt: Attempt, model: Model, job: GenerateJob, batch: int, room: int) -> Iterator[Taken]:
-    """Run the pipeline, a batch of images at a time; image k depends on its own seed alone."""
-    with lent(model, job.scheduler) as pipeline:
-        evaluations = kept_evaluations(pipeline, job)
-        of_one = queries_bytes(pipeline, job.capture, model.card, (job.height, job.width), len(evaluations))
-        seeds = seeds_of(job)
-        groups = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
-        for number, group in enumerate(groups):
-            attempt.breathe()
-            run = partial(run_pipeline, attempt, pipeline, job, group, (number, len(groups)))
-            in_memory = (group.stop - seeds.start) * of_one <= room
-            take = partial(captured, pipeline, model.card, job.capture, evaluations, run, in_memory)
-            yield from in_either_form(take, replay=job.capture.keep == "replay", label=f"job {attempt.job_id}")
+async def written(attempt: Attempt, files: Sequence[File], resources: Resources) -> dict[str, Artifact]:
+    """Write files; returns their artifacts by name."""
+    return {file.name: await resources.store.write(attempt.job_id, attempt.number, file) for file in files}
 
 
-def captured(
-    pipeline: Pipeline,
-    card: ModelCard,
-    options: FilledCapture,
-    evaluations: tuple[int, ...],
-    run: Callable[[], list[Image]],
-    in_memory: bool,  # noqa: FBT001
-    replay: bool,  # noqa: FBT001
-) -> list[Taken]:
-    """Draw images and keep their traces, unless these have no room in memory and need not be stored, and their replays."""
-    kept = {
-        "half": options.branch,
-        "blocks": options.blocks,
-        "evaluations": evaluations,
-        "heads": options.heads,
-        "mid_block": options.mid_block,
-    }
-    pixels = needs_self_attention(card) if replay else options.self_attention
-    with ExitStack() as stack:
-        traces = stack.enter_context(capture(pipeline, self_attention=pixels, **kept)) if in_memory or not replay else None
-        replays = stack.enter_context(capture_replay(pipeline, **kept)) if replay else None
-        images = run()
-    nothing = [None] * len(images)
-    return [
-        Taken(np.asarray(image), trace, again)
-        for image, trace, again in zip(images, traces or nothing, replays or nothing, strict=True)
-    ]
+async def answered(
+    attempt: Attempt,
+    watcher: Watcher,
+    image: GeneratedImage,
+    drawn: Drawn,
+    artifacts: dict[str, Artifact],
+    resources: Resources,
+) -> GeneratedImage:
+    """Cut the masks of an image's targets, show them, and write their files; returns the image with its segments."""
+    fit, pixels = resources.crf.fit, drawn.taken.image
+    drafts, semantic = await asyncio.to_thread(drafts_of, attempt, watcher.job, pixels, drawn.heats, fit)
+    attempt.report(await asyncio.to_thread(watcher.last_preview, drawn.planned, pixels, [each.region for each in drafts]))
+    before = f"image-{image.index}-"  # an attribute job is about one image, this one may be about several
+    files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
+    artifacts |= (found := await written(attempt, [replace(file, name=f"{before}{file.name}") for file in files], resources))
+    by_name = {name.removeprefix(before): artifact for name, artifact in found.items()}
+    segments = [draft.segment(by_name) for draft in drafts]
+    return image.model_copy(update={"segments": segments, "semantic": semantic.semantic(by_name) if semantic else None})
 
 
-def run_pipeline(
-    attempt: Attempt, pipeline: Pipeline, job: GenerateJob, seeds: Sequence[int], group: tuple[int, int]
-) -> list[Image]:
-    """Generate one batch and report every step. The noise is drawn on the CPU, so that a seed means the same everywhere."""
-    number, groups = group
-
-    def step_ended(running: Pipeline, step: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
-        steps = running.num_timesteps
-        attempt.report(Progress(done=number * steps + step + 1, total=groups * steps, unit="step"))
-        attempt.breathe()
-        return tensors
-
-    return pipeline(
-        prompt=[job.prompt] * len(seeds),
-        # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
-        negative_prompt=[job.negative_prompt] * len(seeds) if job.negative_prompt else None,
-        height=job.height,
-        width=job.width,
-        num_inference_steps=job.num_inference_steps,
-        guidance_scale=job.guidance_scale,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        callback_on_step_end=step_ended,
-        callback_on_step_end_tensor_inputs=[],
-    ).images
-
-
-def kept_evaluations(pipeline: Pipeline, job: GenerateJob) -> tuple[int, ...]:
-    """Return which UNet evaluations are kept. How many there are is known to the scheduler alone.
-
-    ServiceError (settings-contradict) when the scheduler does not take that many steps; SelectionError.
-    """
-    steps = job.num_inference_steps
-    try:
-        pipeline.scheduler.set_timesteps(steps)
-    except ValueError as error:
-        detail = f"{job.scheduler} does not take {steps} steps: {error}"
-        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="num_inference_steps", value=steps) from error
-    return select_positions(job.capture.evaluations, len(pipeline.scheduler.timesteps), "capture.evaluations")
-
-
-def seeds_of(job: GenerateJob) -> range:
-    """Return the seed of every image."""
-    return range(job.seed, job.seed + job.num_images)
-
-
-def files_of(taken: Taken, job: GenerateJob, index: int) -> tuple[File, File]:
+def files_of(drawn: Drawn, job: GenerateJob, index: int) -> tuple[File, File]:
     """Encode an image, with the request that generates it again as text chunks, and what is stored of its attention."""
     texts = {"prompt": job.prompt, "negative_prompt": job.negative_prompt}
-    settings = job.model_dump(mode="json", exclude={*texts, "kind", "num_images"}) | {"seed": seeds_of(job)[index]}
+    left_out = {*texts, "kind", "num_images", *FilledQuestion.model_fields, *Watch.model_fields}
+    settings = job.model_dump(mode="json", exclude=left_out) | {"seed": drawn.planned[1]}
     return (
-        File(f"image-{index}.png", "image/png", png(taken.image, texts | {"settings": json.dumps(settings)})),
-        taken.file(index, job.capture.precision),
+        File(f"image-{index}.png", "image/png", png(drawn.taken.image, texts | {"settings": json.dumps(settings)})),
+        drawn.taken.file(index, job.capture.precision),
     )
 
 
-def result_of(job: GenerateJob, taken: Taken, artifacts: Mapping[str, Artifact]) -> ImagesResult:
+def image_of(drawn: Drawn, index: int, artifacts: Mapping[str, Artifact]) -> GeneratedImage:
+    """Describe an image."""
+    size = artifacts[stored_as(drawn.taken.kept, index)].size
+    return GeneratedImage(index=index, seed=drawn.planned[1], image=artifacts[f"image-{index}.png"], trace_bytes=size)
+
+
+def result_of(job: GenerateJob, drawn: Drawn, images: Sequence[GeneratedImage], rejected: Sequence[Rejected]) -> ImagesResult:
     """Describe the images and what is kept of them, which is alike for all of a job's images."""
-    kept = taken.kept
+    kept = drawn.taken.kept
     return ImagesResult(
         kind="generate",
         model=job.model,
@@ -162,15 +99,8 @@ def result_of(job: GenerateJob, taken: Taken, artifacts: Mapping[str, Artifact])
         evaluations=len(kept.evaluations),
         timesteps=[float(step) for step in kept.timesteps],
         blocks=block_infos(kept),
-        keep=taken.keep,
-        self_attention=job.capture.self_attention if taken.replay is None else True,
-        images=[
-            GeneratedImage(
-                index=index,
-                seed=seed,
-                image=artifacts[f"image-{index}.png"],
-                trace_bytes=artifacts[stored_as(kept, index)].size,
-            )
-            for index, seed in enumerate(seeds_of(job))
-        ],
+        keep=drawn.taken.keep,
+        self_attention=job.capture.self_attention if drawn.taken.replay is None else True,
+        images=[*images],
+        rejected=[*rejected],
     )

@@ -1,0 +1,172 @@
+"""Drawing images on the device: calls of the pipeline, each for a batch of a job's images, and what is kept of them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import GenerateJob
+from contracts.schema.jobs import Progress
+from contracts.schema.models import ModelCard
+from ovam.core.selection import select_positions
+from ovam.tracing.capture import Live, capture_live, capture_replay
+from ovam.tracing.model import Pipeline
+from ovam.tracing.recorder import Choice
+from ovam.tracing.trace import Trace
+from worker.attempts import Attempt
+from worker.keeping import Taken, in_either_form, needs_self_attention, queries_bytes
+from worker.models import Model, lent
+from worker.questions import heats_of
+from worker.scenes import Scene
+from worker.segments import Heat
+from worker.watching import NonePasses, Planned, Watcher
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """An image that was drawn, what is kept of it, and where its targets are."""
+
+    planned: Planned
+    taken: Taken
+    heats: Sequence[Heat]
+
+
+def images_of(attempt: Attempt, model: Model, job: GenerateJob, batch: int, room: int, watcher: Watcher | None) -> list[Drawn]:
+    """Run the pipeline, a batch of images at a time, until none is pending; image k depends on its own seed alone.
+
+    `room` is how large a trace can be, in bytes, to be kept in memory. ServiceError (gate-not-passed) without any image.
+    """
+    drawn: list[Drawn] = []
+    with lent(model, job.scheduler) as pipeline:
+        evaluations = kept_evaluations(pipeline, job)
+        of_one = queries_bytes(pipeline, job.capture, model.card, (job.height, job.width), len(evaluations))
+        if watcher is not None:
+            watcher.check(len(evaluations))
+        pending, calls = [*enumerate(seeds_of(job))], 0
+        while pending:
+            group, pending = pending[:batch], pending[batch:]
+            attempt.breathe()
+            in_memory = (len(drawn) + len(group)) * of_one <= room
+            run = partial(run_pipeline, attempt, pipeline, job, group, (calls, calls + 1 + ceil(len(pending) / batch)), watcher)
+            take = partial(captured, pipeline, model.card, job, evaluations, run, in_memory or watcher is not None)
+            try:
+                taken = in_either_form(take, replay=job.capture.keep == "replay", label=f"job {attempt.job_id}")
+            except NonePasses:
+                taken = []
+            calls += 1
+            for planned, each in zip(group, taken, strict=False):
+                if watcher is None or watcher.passes(planned):
+                    drawn.append(looked_at(planned, each, model, job, watcher, in_memory=in_memory))
+            if watcher is not None:
+                pending += [again for each in group if not watcher.passes(each) and (again := watcher.next_seed(each))]
+    if watcher is not None and not drawn:
+        raise watcher.nothing_passed()
+    return sorted(drawn, key=lambda each: each.planned)
+
+
+def looked_at(
+    planned: Planned, taken: Taken, model: Model, job: GenerateJob, watcher: Watcher | None, *, in_memory: bool
+) -> Drawn:
+    """Look for the targets in an image, in its trace as a later question finds it; a trace without room in memory goes then."""
+    if watcher is None:
+        return Drawn(planned, taken, [])
+    scene = taken.scene(job.capture.precision)
+    if scene is None:  # it is stored with less precision than it has
+        scene = Scene(Trace.from_bytes(taken.file(0, job.capture.precision).data, model.pipeline), taken.image)
+    heats = heats_of(model, scene, job, watcher.wanted)
+    return Drawn(planned, taken if in_memory or taken.replay is None else replace(taken, trace=None), heats)
+
+
+def captured(
+    pipeline: Pipeline,
+    card: ModelCard,
+    job: GenerateJob,
+    evaluations: tuple[int, ...],
+    run: Callable[[Live | None], list[Image]],
+    in_memory: bool,  # noqa: FBT001
+    replay: bool,  # noqa: FBT001
+) -> list[Taken]:
+    """Draw images and keep their traces, unless these have no room in memory and need not be stored, and their replays."""
+    options = job.capture
+    if replay:
+        pixels = needs_self_attention(card) or any(target.settings.needs_self_attention for target in job.targets)
+    else:
+        pixels = options.self_attention
+    kept = {
+        "half": options.branch,
+        "blocks": options.blocks,
+        "evaluations": evaluations,
+        "heads": options.heads,
+        "mid_block": options.mid_block,
+    }
+    with ExitStack() as stack:
+        traced = capture_live(pipeline, Choice(**kept, self_attention=pixels)) if in_memory or not replay else None
+        live = None if traced is None else stack.enter_context(traced)
+        replays = stack.enter_context(capture_replay(pipeline, **kept)) if replay else None
+        images = run(live)
+    nothing = [None] * len(images)
+    return [
+        Taken(np.asarray(image), trace, again)
+        for image, trace, again in zip(images, live.traces if live else nothing, replays or nothing, strict=True)
+    ]
+
+
+def run_pipeline(
+    attempt: Attempt,
+    pipeline: Pipeline,
+    job: GenerateJob,
+    images: Sequence[Planned],
+    call: tuple[int, int],
+    watcher: Watcher | None,
+    live: Live | None,
+) -> list[Image]:
+    """Draw one batch and report every step. The noise is drawn on the CPU, so that a seed means the same everywhere."""
+    number, calls = call
+
+    def step_ended(running: Pipeline, step: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+        steps = running.num_timesteps
+        progress = Progress(done=number * steps + step + 1, total=calls * steps, unit="step")
+        attempt.report(progress)
+        if watcher is not None and live is not None:
+            watcher.look(live, images, progress)
+        attempt.breathe()
+        return tensors
+
+    return pipeline(
+        prompt=[job.prompt] * len(images),
+        # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
+        negative_prompt=[job.negative_prompt] * len(images) if job.negative_prompt else None,
+        height=job.height,
+        width=job.width,
+        num_inference_steps=job.num_inference_steps,
+        guidance_scale=job.guidance_scale,
+        generator=[torch.Generator().manual_seed(seed) for _, seed in images],
+        callback_on_step_end=step_ended,
+        callback_on_step_end_tensor_inputs=[],
+    ).images
+
+
+def kept_evaluations(pipeline: Pipeline, job: GenerateJob) -> tuple[int, ...]:
+    """Return which UNet evaluations are kept. How many there are is known to the scheduler alone.
+
+    ServiceError (settings-contradict) when the scheduler does not take that many steps; SelectionError.
+    """
+    steps = job.num_inference_steps
+    try:
+        pipeline.scheduler.set_timesteps(steps)
+    except ValueError as error:
+        detail = f"{job.scheduler} does not take {steps} steps: {error}"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="num_inference_steps", value=steps) from error
+    return select_positions(job.capture.evaluations, len(pipeline.scheduler.timesteps), "capture.evaluations")
+
+
+def seeds_of(job: GenerateJob) -> range:
+    """Return the seed of every image."""
+    return range(job.seed, job.seed + job.num_images)
