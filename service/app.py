@@ -12,7 +12,8 @@ from ovam import __version__
 from service import docs, openapi, problems, tracing
 from service.access import Access
 from service.guard import Guard
-from service.integrations import openai_images
+from service.integrations import openai_images, x_anylabeling
+from service.integrations.label_studio import routes as label_studio
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, opened
@@ -38,6 +39,8 @@ ROUTERS = [
         models,
         methods,
         openai_images,
+        label_studio,
+        x_anylabeling,
         health,
     )
 ]
