@@ -8,9 +8,10 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+import pytest_asyncio
 from PIL import Image
+from redis import Redis
 
-from contracts.state.store import ArtifactStore
 from service.app import create_app
 from service.settings import GatewaySettings
 from tests.service.conftest import redis, worker
@@ -34,27 +35,19 @@ async def online(settings: GatewaySettings) -> AsyncIterator[httpx2.AsyncClient]
         yield client
 
 
-@pytest.fixture
-async def tiny(settings: GatewaySettings, model_folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a gateway, with a worker that has a tiny model of 64x64 pixels."""
-    own = WorkerSettings(
-        redis_url=settings.redis_url,
-        store_url=settings.store_url,
-        data_dir=settings.data_dir / "worker",
-        models={"tiny": str(model_folder)},
-        default_model="tiny",
-        grace_seconds=0,
-    )
-    async with running(own), served(create_app(settings)) as client:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tiny(valkey: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a gateway, with a worker that has a tiny model of 64x64 pixels; all tests of a module share them."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with Redis.from_url(valkey) as redis:
+        redis.flushall()
+    common = {"redis_url": valkey, "store_url": f"file://{folder}/store", "data_dir": folder}
+    own = WorkerSettings(**common, models={"tiny": str(model_folder)}, default_model="tiny", grace_seconds=0)
+    async with running(own), served(create_app(GatewaySettings(**common))) as client:
         async with asyncio.timeout(60):
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
         yield client
-
-
-@pytest.fixture
-def store(store_url: str) -> ArtifactStore:
-    return ArtifactStore.at(store_url)
 
 
 @pytest.fixture

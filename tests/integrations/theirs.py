@@ -24,6 +24,9 @@ CONFIG = """
   <KeyPoint name="bare" toName="image" smart="true"/>
 </View>
 """
+POLYGONS = """<View><Image name="image" value="$image"/>
+<PolygonLabels name="outline" toName="image"><Label value="Car" ovam="car"/></PolygonLabels></View>"""
+BOXES = POLYGONS.replace("PolygonLabels", "RectangleLabels")
 VALIDATE = """
 import json, sys
 from label_studio_sdk.label_interface import LabelInterface
