@@ -43,7 +43,7 @@ async def tiny(valkey: str, model_folder: Path, tmp_path_factory: pytest.TempPat
         redis.flushall()
     common = {"redis_url": valkey, "store_url": f"file://{folder}/store", "data_dir": folder}
     own = WorkerSettings(**common, models={"tiny": str(model_folder)}, default_model="tiny", grace_seconds=0)
-    async with running(own), served(create_app(GatewaySettings(**common))) as client:
+    async with running(own), served(create_app(GatewaySettings(**common, image_hosts="127.0.0.1"))) as client:
         async with asyncio.timeout(60):
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)

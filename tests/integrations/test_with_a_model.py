@@ -15,6 +15,7 @@ from PIL import Image
 
 from ovam_client.cvat import create
 from service.integrations.label_studio import brush
+from tests.integrations.test_fetching import answer, serving
 from tests.integrations.theirs import BOXES, CONFIG, PATH, POLYGONS, Json, asked, assert_valid, happened, painted, smart
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -78,6 +79,18 @@ async def test_labels_are_found_in_a_photograph_and_where_a_person_points(tiny: 
     assert_valid([probed])
     kinds = [job["kind"] for job in await jobs_of(tiny)]
     assert (kinds.count("image"), kinds.count("probe")) == (1, 1)  # it was looked at once; the place said which label
+
+
+async def test_files_of_label_studio_are_fetched_with_its_token(tiny: httpx2.AsyncClient, photograph: Path) -> None:
+    async with serving(**{"data/upload/9/a.png": answer(base64.b64decode(inline(photograph).partition(",")[2]))}) as files:
+        connected = {"project": "9.1", "schema": POLYGONS, "hostname": files.url, "access_token": "theirs"}
+        assert (await tiny.post(f"{PATH}/setup", json=connected)).status_code == 200
+        body = asked("/data/upload/9/a.png", config=POLYGONS) | {"project": "9.1"}
+        (found,) = await predictions(tiny, body)
+        assert_valid([found], POLYGONS)
+        assert "Authorization: Token theirs\r\n" in files.asked[0]
+        (other,) = await predictions(tiny, asked(inline(photograph), config=POLYGONS))
+        assert [each["value"] for each in other["result"]] == [each["value"] for each in found["result"]]
 
 
 async def test_our_own_images_are_asked_by_their_own_trace(tiny: httpx2.AsyncClient) -> None:
