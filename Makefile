@@ -19,7 +19,7 @@ OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO
 CACHES := XDG_CACHE_HOME='$(CACHE)' HF_HOME='$(CACHE)/huggingface' MPLCONFIGDIR='$(CACHE)/matplotlib'
 RUN := env $(OFFLINE) $(CACHES)
 
-# Generators of API clients: with them, `make test` tests what they make of the API's description.
+# Generators of API clients: with them, `make test` tests what they make of the API's description; and Label Studio's own library.
 CLIENTS := .cache/clients
 GENERATORS := $(CLIENTS)/.installed
 CLIENT_TESTS = $(if $(wildcard $(GENERATORS)),CLIENT_GENERATORS='$(CURDIR)/$(CLIENTS)')
@@ -143,7 +143,7 @@ $(GENERATORS): tests/service/clients/requirements.txt tests/service/clients/pack
 	$(PY) -m venv --clear --without-pip $(CLIENTS)
 	cp tests/service/clients/package.json $(CLIENTS)
 	npm install --prefix $(CLIENTS) --silent --no-audit --no-fund --no-package-lock --ignore-scripts & npm=$$!
-	$(PY) -m pip --python $(CLIENTS)/bin/python install --quiet --disable-pip-version-check --no-compile -r $<
+	$(PY) -m pip --python $(CLIENTS)/bin/python install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
 	wait $$npm
 	touch $@
 

@@ -4,7 +4,9 @@ This runs before routing and before the body is read, so that no route can forge
 What a client then sees is decided in one place as well: `service.resources.resources_of` gives each request its tenant's view.
 """
 
+import base64
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,9 +23,13 @@ from contracts.state.keyring import Admission, Keyring
 from service import limits, problems
 from service.refusals import RefusalError
 
-PUBLIC = re.compile(r"/|/web/.*|/healthz|/readyz|/openapi\.json|/docs(/files/.*)?|/problems/[^/]+")
+PUBLIC = re.compile(
+    r"/|/web/.*|/healthz|/readyz|/openapi\.json|/docs(/files/.*)?|/problems/[^/]+|/integrations/(label-studio|x-anylabeling)/health"
+)
 HARMLESS = ("GET", "HEAD", "OPTIONS")
 BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+BASIC = re.compile(r"basic +([A-Za-z0-9+/=]+) *", re.IGNORECASE)
+LABEL_STUDIO, X_ANYLABELING = "/integrations/label-studio/", "/integrations/x-anylabeling/"
 CHALLENGE = 'Bearer realm="ovam"'
 HOW = "send `Authorization: Bearer ovam_...`"
 Headers = list[tuple[bytes, bytes]]
@@ -73,11 +79,10 @@ class Access:
 
 async def admitted(scope: Scope) -> Admission:
     """What is known of the request's key. RefusalError: unauthenticated, rate-limited."""
-    given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+    given = given_keys(scope)
     if not given:
         raise unauthenticated(f"this gateway needs an API key: {HOW}", CHALLENGE)
-    found = BEARER.fullmatch(given[0])
-    admission = await Keyring(scope["state"]["resources"].redis).admit(found[1]) if found and len(given) == 1 else None
+    admission = await Keyring(scope["state"]["resources"].redis).admit(given[0]) if given[0] and len(given) == 1 else None
     if admission is None:
         raise unauthenticated(f"`Authorization` holds no key that is known here; {HOW}", f'{CHALLENGE}, error="invalid_token"')
     expiry = admission.card.expires_at
@@ -87,6 +92,29 @@ async def admitted(scope: Scope) -> Admission:
     if not admission.within_rate:
         raise limits.too_fast(admission)
     return admission
+
+
+def given_keys(scope: Scope) -> list[str]:
+    """The keys that a request gives; an empty one for what is none.
+
+    Annotation tools cannot send bearer tokens. At their addresses alone, so that no browser sends a key by itself to any other,
+    Label Studio's comes as the password of HTTP's basic authentication, and X-AnyLabeling's in a header `Token`.
+    """
+    path = get_route_path(scope)
+    headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
+    own = [value for name, value in headers if name == b"token" and value] if path.startswith(X_ANYLABELING) else []
+    given = [value for name, value in headers if name == b"authorization"]
+    return own or [key_of(value, basic=path.startswith(LABEL_STUDIO)) for value in given]
+
+
+def key_of(value: str, *, basic: bool) -> str:
+    """The key in the value of `Authorization`; empty if there is none."""
+    if found := BEARER.fullmatch(value):
+        return found[1]
+    if basic and (found := BASIC.fullmatch(value)):
+        with suppress(ValueError):  # of base64 and of UTF-8
+            return base64.b64decode(found[1], validate=True).decode().partition(":")[2]
+    return ""
 
 
 def unauthenticated(detail: str, challenge: str) -> RefusalError:

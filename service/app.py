@@ -13,7 +13,8 @@ from service import docs, openapi, page, problems, tracing
 from service.access import Access
 from service.datasets.driver import drive_forever
 from service.guard import Guard
-from service.integrations import openai_images
+from service.integrations import openai_images, x_anylabeling
+from service.integrations.label_studio import routes as label_studio
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, beside, opened
@@ -40,6 +41,8 @@ ROUTERS = [
         models,
         methods,
         openai_images,
+        label_studio,
+        x_anylabeling,
         health,
     )
 ]

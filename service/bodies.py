@@ -26,6 +26,8 @@ from contracts.schema.fields import Schema
 from contracts.schema.images import GenerateRequest, ImageRequest
 from contracts.schema.optimize import OptimizeRequest
 from contracts.schema.tokens import ImportRequest
+from service.integrations.label_studio.shapes import Event, Predict
+from service.integrations.x_shapes import PredictRequest
 
 SMALL = 2**16  # bytes, read and validated without further ado
 PATIENCE = 20.0  # seconds for a body to come, and more for what has come of it:
@@ -34,7 +36,6 @@ UNBOUNDED = 2**40  # bytes: the deployment's limit alone counts
 LARGE_AT_A_TIME = 4  # bodies that are more than small: each takes several times its size in memory
 BUSY_FOR = 20.0  # seconds that one more waits for its turn
 RETRY_AFTER = 5  # seconds
-MOST_FIELDS = 4096  # of all objects in a body
 TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
 JSON = re.compile(r"application/([a-z0-9.-]+\+)?json")
 
@@ -46,7 +47,8 @@ class Bounds:
     bytes: int
     """Or the deployment's limit, whichever is less."""
     values: int = 10_000
-    """And fields, no more than `MOST_FIELDS`; those that a text only seems to have do not count."""
+    fields: int = 4096
+    """Of all objects. What a text only seems to hold, of values or fields, does not count."""
 
 
 BODILESS = Bounds(2**14)
@@ -58,6 +60,9 @@ UNUSUAL: dict[type, Bounds] = {
     ImageRequest: Bounds(UNBOUNDED),
     ImportRequest: Bounds(UNBOUNDED),
     DatasetRequest: Bounds(UNBOUNDED, 400_000),  # prompts
+    Predict: Bounds(UNBOUNDED, 100_000, 50_000),  # what is known of each task
+    PredictRequest: Bounds(UNBOUNDED),
+    Event: Bounds(UNBOUNDED, 5_000_000, 50_000),  # brush masks: a number for each byte
 }
 
 
@@ -178,7 +183,7 @@ async def validated(schema: type[Schema], body: bytearray, bounds: Bounds, turns
 
 def parsed(schema: type[Schema], body: bytearray, bounds: Bounds) -> Schema:
     """What a body says. Raises body-too-large for too many values, invalid-json, and FastAPI's RequestValidationError."""
-    for kind, marks, most in (("values", b",[{", bounds.values), ("fields", b":", MOST_FIELDS)):
+    for kind, marks, most in (("values", b",[{", bounds.values), ("fields", b":", bounds.fields)):
         if count(body, marks) > most and count(TEXT.sub(b"", body), marks) > most:
             raise ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {most:,} {kind}, which no request needs")
     try:

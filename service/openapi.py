@@ -95,7 +95,7 @@ def describe(app: FastAPI, routes: Sequence[BaseRoute], *, keys: bool) -> None:
             document["components"]["schemas"] |= models["$defs"]
             simplify_schema(document["components"]["schemas"])
             for route in routes:
-                if isinstance(route, APIRoute):
+                if isinstance(route, APIRoute) and route.include_in_schema:
                     complete_answers(document["paths"][route.path_format], route)
             if keys:
                 require_keys(document)

@@ -34,6 +34,11 @@ class GatewaySettings(CommonSettings):
     webhooks: Literal["public", "any", "none"] = Field(
         "public", description="where webhooks may go: to public addresses, to any (private ones, too), or nowhere"
     )
+    image_hosts: str = Field(
+        "",
+        description="private hosts, as host or host:port, from which images of annotation tools may be fetched, separated by "
+        "commas; public ones always may; `none`: nothing is fetched",
+    )
     max_queued: int = Field(256, ge=1, description="jobs of a lane that may wait; further ones are answered with 429")
     max_steps: int = Field(150, ge=1, description="most num_inference_steps of a generation")
     max_images: int = Field(8, ge=1, description="most num_images of a generation")

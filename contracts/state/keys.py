@@ -205,6 +205,16 @@ def token_object(token_id: str, form: str) -> str:
     return f"{token_folder(token_id)}/{TOKEN_FILES[form]}"
 
 
+def corrections(token: str, tenant: str = "") -> str:
+    """Hash with a life of weeks: annotation -> its Correction, from which a token is learned."""
+    return f"ovam:corrections:{tenant}:{token}"
+
+
+def annotator(project: str, tenant: str = "") -> str:
+    """String with a life of weeks: where the Label Studio of a project is, and by which token it gives files, as JSON."""
+    return f"ovam:annotator:{tenant}:{project}"
+
+
 def request(job_id: str) -> str:
     """Object: a job's request, filled in, that is too large for its record."""
     return f"jobs/{job_id}/request"

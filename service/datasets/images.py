@@ -23,7 +23,7 @@ from service.access import Client
 from service.datasets.judging import found_in, judged
 from service.queue import Once
 from service.resources import Resources
-from service.routes.submission import submitted
+from service.routes import submission
 from service.terms import Terms
 from service.validation import attribute, generate
 from service.validation.datasets import question
@@ -163,7 +163,7 @@ class Jobs:
 
     async def filed(self, request: Schema, filled: Callable[[Schema, Lookups], Awaitable[AnyJob]], once: Once) -> JobRecord:
         """The job of a request."""
-        record, _ = await submitted(request, filled, self.resources.seen_by(self.client), BULK, once)
+        record, _ = await submission.filed(request, filled, self.resources.seen_by(self.client), once, BULK.fields())
         return record
 
     async def surely(self, do: Callable[[], Awaitable[T]]) -> T:

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import structlog
 from fastapi import Header, Response
@@ -62,7 +62,7 @@ async def accept(
     wait, once = asked_wait(prefer), None
     if key:
         once = await asyncio.to_thread(Once.of, key, request, wait, about=str(http.path_params.get("job_id", "")))
-    record, new = await submitted(request, filled, resources, terms, once, upload=upload)
+    record, new = await filed(request, filled, resources, once, terms.fields(), upload=upload)
     if not wait:
         if not new:
             record = await whole(record, resources)
@@ -70,22 +70,24 @@ async def accept(
     return Waiting(HttpRequest(http.scope), record, wait, once, resources, new=new)
 
 
-async def submitted(
+async def filed(
     request: R,
     filled: Callable[[R, Lookups], Awaitable[AnyJob]],
     resources: Resources,
-    terms: Terms,
     once: Once | None,
+    terms: Mapping[str, Any],
     *,
     upload: bytes | None = None,
 ) -> tuple[JobRecord, bool]:
-    """Fill in, check and file a request, unless its idempotency key has a job; returns the record and whether it is new."""
+    """Fill in and check a request, and file its job: returns its record, and whether it is new.
+
+    `terms` are fields of the record. A request that was filed `once` before gives the same job.
+    """
     record = await resources.queue.replay(once) if once else None
     if record is not None:
         return record, False
     job = await filled(request, resources.lookups)
-    fields = {"estimate": await admitted(job, resources.lookups), **terms.fields()}
-    return await resources.queue.submit(job, once, upload, fields)
+    return await resources.queue.submit(job, once, upload, {"estimate": await admitted(job, resources.lookups), **terms})
 
 
 class Waiting(Response):
