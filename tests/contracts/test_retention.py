@@ -1,8 +1,10 @@
 """Quotas let go what was used longest ago, whatever interrupts it; orphans go, and nothing that counts does."""
 
 import json
+import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,6 +157,15 @@ async def test_orphans_go_and_what_counts_stays(ledger: Ledger, store: ArtifactS
     assert found >= set(kept)
     assert not found & set(orphans)
     assert await alive(ledger, store, job) == [True]
+
+
+async def test_a_folder_stays_while_one_of_its_files_is_young(ledger: Ledger, store: ArtifactStore, tmp_path: Path) -> None:
+    for name in "ab":
+        await store.put(f"tokens/y-1-0/{name}", b"x")
+    os.utime(tmp_path / "store/tokens/y-1-0/a", (0, 0))
+    assert await retention.delete_orphans(ledger.redis, store) == []
+    os.utime(tmp_path / "store/tokens/y-1-0/b", (0, 0))
+    assert await retention.delete_orphans(ledger.redis, store) == ["tokens/y-1-0"]
 
 
 async def test_attempts_that_failed_leave_orphans_whose_upload_stays(ledger: Ledger, store: ArtifactStore) -> None:
