@@ -119,6 +119,8 @@ async def test_names_come_page_by_page_with_the_newest_version_of_each(registry:
     assert await registry.page("c", 9) == []
     await registry.remove("b@1")
     assert [(listing.reference, listing.versions) for listing in await registry.page("a-b", 1)] == [("b@2", 1)]
+    await registry.redis.delete(keys.token("b", registry.tenant))  # as if it went between the names and their versions
+    assert [listing.reference for listing in await registry.page("a-b", 2)] == ["c@1"]
 
 
 async def test_a_name_that_is_removed_while_it_is_learned_again_is_there_whole_or_not_at_all(registry: Registry) -> None:

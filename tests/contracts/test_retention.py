@@ -1,7 +1,10 @@
 """Quotas let go what was used longest ago, whatever interrupts it; orphans go, and nothing that counts does."""
 
+import json
+import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +14,11 @@ from contracts.schema.fields import Artifact
 from contracts.schema.images import GeneratedImage, ImagesResult
 from contracts.schema.jobs import JobRecord, State
 from contracts.state import keys, retention, usage
-from contracts.state.inventory import damages, inventory
+from contracts.state.inventory import damages, damages_of, inventory
 from contracts.state.ledger import Ledger, write
 from contracts.state.registry import NewToken
 from contracts.state.store import ArtifactStore, File
+from ovam.core.tensor_files import checksums_of
 from tests.contracts.test_ledger import JOB
 from tests.contracts.test_registry import new
 
@@ -155,6 +159,15 @@ async def test_orphans_go_and_what_counts_stays(ledger: Ledger, store: ArtifactS
     assert await alive(ledger, store, job) == [True]
 
 
+async def test_a_folder_stays_while_one_of_its_files_is_young(ledger: Ledger, store: ArtifactStore, tmp_path: Path) -> None:
+    for name in "ab":
+        await store.put(f"tokens/y-1-0/{name}", b"x")
+    os.utime(tmp_path / "store/tokens/y-1-0/a", (0, 0))
+    assert await retention.delete_orphans(ledger.redis, store) == []
+    os.utime(tmp_path / "store/tokens/y-1-0/b", (0, 0))
+    assert await retention.delete_orphans(ledger.redis, store) == ["tokens/y-1-0"]
+
+
 async def test_attempts_that_failed_leave_orphans_whose_upload_stays(ledger: Ledger, store: ArtifactStore) -> None:
     record = JobRecord.filed(JOB, timedelta(hours=1))
     async with ledger.redis.pipeline(transaction=True) as pipe:
@@ -189,3 +202,22 @@ async def test_damaged_and_missing_files_are_found(ledger: Ledger, store: Artifa
         f"jobs/{missing}/1/image-0.png": "it is missing",
     }
     assert sound not in str(found)
+
+
+@pytest.mark.parametrize("at_once", [1 << 26, 4, 1])
+async def test_a_damaged_part_of_a_tensor_is_named_however_much_is_read_at_a_time(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("contracts.state.inventory.AT_ONCE", at_once)
+    header = {"replay": json.dumps({"checksums": {"x": checksums_of([b"ab", b"cd", b"ef"])}})}
+    tensor = {"dtype": "U8", "shape": [3, 2], "data_offsets": [0, 6]}
+    head = json.dumps({"__metadata__": header, "x": tensor}).encode()
+    data = len(head).to_bytes(8, "little") + head + b"abcdef"
+    kinds = {keys.replay(0): "application/octet-stream", "image-0.png": "image/png"}
+    written = await store.commit("job", 1, [File(name, kind, data) for name, kind in kinds.items()])
+    assert [each async for each in damages(store)] == []
+    for name in kinds:
+        await store.put(f"jobs/job/1/{name}", data[:-1] + b"x")
+    (sentence,) = await damages_of(store, f"jobs/job/1/{keys.replay(0)}", written[keys.replay(0)])
+    assert sentence.startswith("tensor 'x', part 2, is damaged: checksum")
+    assert await damages_of(store, "jobs/job/1/image-0.png", written["image-0.png"]) == ["its SHA-256 is another"]

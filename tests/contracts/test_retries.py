@@ -55,6 +55,12 @@ async def test_it_waits_longer_each_time_and_fails_in_the_end(redis: Redis) -> N
     assert [each.id for each in await dead.dead(redis)] == [record.id]
 
 
+async def test_a_dead_job_whose_record_is_gone_is_forgotten(redis: Redis) -> None:
+    await redis.zadd(keys.DEAD, {"gone": 1})
+    assert await dead.dead(redis) == []
+    assert await redis.zcard(keys.DEAD) == 0
+
+
 async def test_deaths_and_failures_of_the_store_count_together(redis: Redis) -> None:
     ledger, record = Ledger(redis), await filed(redis)
     await ledger.claim(record.id, max_attempts=3)

@@ -111,6 +111,9 @@ async def test_a_folder_goes_with_its_last_file(tmp_path: Path) -> None:
 async def test_what_is_not_there_is_none(store: ArtifactStore) -> None:
     assert await store.get("jobs/none") is None
     await store.delete("jobs/none")
+    with pytest.raises(ServiceError) as caught:  # who reads a range has read what is there
+        await store.get_range("jobs/none", 0, 1)
+    assert caught.value.code is Code.STORE_UNAVAILABLE
 
 
 async def test_what_is_deleted_is_gone_and_nothing_else(store: ArtifactStore) -> None:
@@ -203,6 +206,29 @@ async def test_a_patient_reader_and_writer_wait_for_a_store_that_comes_back(tmp_
     await writing
     assert tries
     assert await patient.get("a") == b"a"
+
+
+async def test_the_longest_pause_is_not_exceeded_however_often_a_store_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
+    assert len(await tries_of(tmp_path, patience=1)) > 8  # were pauses doubled without end, it would be 6
+
+
+async def test_nobody_pauses_longer_than_patience_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 30)
+    assert await tries_of(tmp_path, patience=20) == []
+
+
+async def tries_of(folder: Path, patience: float) -> list[None]:
+    """Write to a store that always fails, until patience ends; an entry for each new try."""
+    store, tries = ArtifactStore.at(f"file://{folder}/store"), []
+    (folder / "store").rmdir()
+    (folder / "store").touch()
+    with pytest.raises(ServiceError):
+        await store.patiently(patience, lambda: tries.append(None)).put("a", b"a")
+    return tries
 
 
 async def test_patience_ends_when_the_work_is_no_longer_wanted(tmp_path: Path) -> None:

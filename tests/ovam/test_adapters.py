@@ -129,6 +129,10 @@ def test_adapters_that_are_scaled_for_one_call_are_refused() -> None:
     add_lora(pipeline)
     with pytest.raises(CaptureError, match=r"scale is 0\.5.*set_adapters"), ovam.capture(pipeline):
         generate(pipeline, "sd1", cross_attention_kwargs={"scale": 0.5})
+    pipeline = tiny_family("sd1")
+    pipeline.text_encoder.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(CaptureError, match=r"scale is 0\.5"), ovam.capture(pipeline):
+        generate(pipeline, "sd1", cross_attention_kwargs={"scale": 0.5})
     with ovam.capture(plain := tiny_family("sd1")) as traces:  # nothing that could be scaled
         generate(plain, "sd1", cross_attention_kwargs={"scale": 0.5})
     assert len(traces) == 1

@@ -13,6 +13,7 @@ from peft import LoraConfig
 
 import ovam
 from ovam.errors import CaptureError, TraceMismatchError, UnsupportedModelError
+from ovam.tracing.keys import differ
 from ovam.tracing.model import calling_pipeline
 from tests.families import UNCHECKED, generate, left_half, picture, tiny_family
 from tests.pipelines import tiny_pipeline, tiny_scheduler, tiny_tokenizer, tiny_unet
@@ -110,6 +111,17 @@ def test_weights_that_change_under_a_trace_are_named() -> None:
         ovam.Trace.from_bytes(data, pipeline)
     with pytest.raises(TraceMismatchError, match="key weights"):
         ovam.Trace.from_bytes(data, tiny_pipeline(seed=5))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share", "differs"),
+    [(torch.float32, 1e-4, False), (torch.float32, 1e-2, True), (torch.bfloat16, 2e-2, False), (torch.bfloat16, 1e-1, True)],
+)
+def test_keys_are_those_of_other_weights_beyond_what_kernels_and_types_make(
+    dtype: torch.dtype, share: float, *, differs: bool
+) -> None:
+    keys = torch.linspace(-1, 1, 64)
+    assert differ((keys * (1 + share)).to(dtype), keys) is differs
 
 
 def test_a_fused_adapter_is_part_of_the_weights() -> None:

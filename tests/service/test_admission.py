@@ -6,10 +6,12 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
+from contracts.rules.capabilities import image_job
 from contracts.schema.estimates import ModelSizes
-from contracts.schema.images import BlockInfo
+from contracts.schema.images import BlockInfo, ImageOptions, Upload
 from contracts.schema.models import ModelCard
 from contracts.state import keys
+from service.admission import deciding
 from service.app import create_app
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker, card
@@ -63,6 +65,17 @@ async def test_less_of_one_of_its_fields_is_admitted(client: httpx2.AsyncClient,
     assert answer.status_code == 202, answer.text
     assert answer.json()["estimate"]["kept_bytes"] < 16 * GIB
     assert answer.json()["estimate"]["seconds"] is None
+
+
+@pytest.mark.parametrize(("inversion", "steps"), [("ddim", "num_inference_steps"), ("none", "timesteps")])
+def test_what_decides_a_real_image_is_named_as_its_request_names_it(inversion: str, steps: str) -> None:
+    upload = Upload(media_type="image/png", size=1, sha256="", height=64, width=64)
+    for self_attention in (True, False):
+        options = ImageOptions.model_validate(
+            {"prompt": "a car", "inversion": inversion, "capture": {"keep": "queries", "self_attention": self_attention}}
+        )
+        fields = [field for field, _, _ in deciding(image_job(options, upload, (64, 64), card()))]
+        assert fields == [steps, "height", "width"] + ["capture.self_attention"] * self_attention
 
 
 async def test_memory_is_bounded_by_the_device_or_by_a_setting(settings: GatewaySettings, worker: InTestWorker) -> None:

@@ -47,6 +47,19 @@ def test_a_worker_that_misses_a_beat_or_two_is_alive_still() -> None:
     assert presence.LIFE_SECONDS > 3 * presence.BEAT_SECONDS
 
 
+async def test_models_are_published_once_and_a_newer_workers_cards_stay(
+    client: Client, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "BEAT_SECONDS", 0.05)
+    async with beating(client, settings):
+        await soon(there(client, keys.worker("tester")))
+        await client.redis.hset(keys.MODELS, "tiny", "newer")
+        for _ in range(2):
+            await client.redis.delete(keys.worker("tester"))
+            await soon(there(client, keys.worker("tester")))
+        assert await client.redis.hget(keys.MODELS, "tiny") == b"newer"
+
+
 async def test_a_redis_that_was_emptied_is_told_again(
     client: Client, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
