@@ -1,5 +1,6 @@
 """What people correct is learned: an annotation is an example of its labels' tokens, whose next version predictions then use."""
 
+import asyncio
 from collections.abc import Iterable
 from functools import reduce
 from typing import Any
@@ -11,8 +12,8 @@ from contracts.schema.jobs import JobRecord, State
 from contracts.schema.optimize import MaskExample, OptimizeRequest, RunLengths, TokenInitial, WordInitial
 from contracts.state.corrections import Corrections
 from ovam.core.coco import encode_run_lengths
-from service.aside import LateError
-from service.decoding import WITHIN
+from service.aside import Aside, LateError
+from service.decoding import SMALL_FILE, SMALL_WORK, WITHIN
 from service.integrations.asking import Asking, Mask
 from service.integrations.label_studio.brush import unreadable
 from service.integrations.label_studio.config import LabelConfig, parsed
@@ -63,10 +64,7 @@ async def corrected(
     resources: Resources,
 ) -> list[Meaning]:
     """Keep an annotation as an example of every label that it shows, and of no other; returns whose examples are new."""
-    try:
-        masks = await resources.lookups.decoders.aside.call(WITHIN, masks_of, [*annotation.result])
-    except LateError as error:
-        raise unreadable(f"takes more than {WITHIN:.0f} seconds to read") from error
+    masks = await drawn_masks(annotation.result, resources.lookups.decoders.aside)
     asking = Asking(resources, LONGEST_WAIT)
     picture = await picture_of(event.task, config.key, event.project.id, Params(), asking, field=f"task.data.{config.key}")
     changed = []
@@ -79,6 +77,18 @@ async def corrected(
         await corrections.put(name, annotation.id, MaskExample(job_id=picture.job_id, image=picture.image, mask=run_lengths))
         changed.append(meaning)
     return changed
+
+
+async def drawn_masks(regions: list[Region], aside: Aside) -> dict[str, Mask]:
+    """The masks of labels, in a thread; large ones in a process, and not for ever."""
+    pixels = sum(each.original_height * each.original_width for each in regions)
+    numbers = sum(len(part) for each in regions for part in each.value.values() if isinstance(part, list))
+    if pixels <= SMALL_WORK and numbers <= SMALL_FILE:
+        return await asyncio.to_thread(masks_of, regions)
+    try:
+        return await aside.call(WITHIN, masks_of, regions)
+    except LateError as error:
+        raise unreadable(f"takes more than {WITHIN:.0f} seconds to read") from error
 
 
 def masks_of(regions: Iterable[Region]) -> dict[str, Mask]:
