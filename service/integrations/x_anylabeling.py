@@ -1,6 +1,6 @@
 """`/integrations/x-anylabeling`: the contract of X-AnyLabeling-Server, for the desktop program X-AnyLabeling.
 
-It is not in the API's own description: the contract is that project's. How its errors look is in `service.problems`.
+It is not in the API's own description: the contract is that project's. How its errors look is in `x_errors.py`.
 """
 
 import re
