@@ -110,12 +110,14 @@ async def relearned(meaning: Meaning, resources: Resources, *, afresh: bool = Fa
     """
     name = str(meaning.learns)
     corrections = Corrections(resources.redis, resources.queue.client.tenant)
-    examples = await kept(await corrections.all(name), resources)
+    model, examples = await kept(await corrections.all(name), resources)
     if not examples:
         return {"token": name, "error": "no annotated image is kept of it"}
-    before = None if afresh else meaning.token
-    initial = TokenInitial(token=before.reference) if before else WordInitial(word=meaning.label.wanted)
-    request = OptimizeRequest(name=name, classes=[meaning.label.name], examples=[*examples], initial=[initial])
+    label, before = meaning.label, meaning.token
+    word = label.name if label.wanted == name else label.wanted  # the name of a token is no word
+    usable = before is not None and before.model == model and not afresh
+    initial = TokenInitial(token=before.reference) if usable else WordInitial(word=word)
+    request = OptimizeRequest(name=name, classes=[label.name], examples=[*examples], initial=[initial])
     try:
         record, _ = await filed(request, optimize.filled, resources, None, {})
     except ServiceError as error:
@@ -124,15 +126,15 @@ async def relearned(meaning: Meaning, resources: Resources, *, afresh: bool = Fa
     return {"token": name, "job": record.id, "examples": len(examples)}
 
 
-async def kept(examples: dict[str, MaskExample], resources: Resources) -> list[MaskExample]:
-    """The newest examples whose images are still there, all of one model."""
+async def kept(examples: dict[str, MaskExample], resources: Resources) -> tuple[str, list[MaskExample]]:
+    """The newest examples whose images are still there, all of one model: its name, and they."""
     found: list[tuple[str, MaskExample]] = []
     for example in reversed(examples.values()):
         record = await resources.ledger.find(example.job_id)
         if record is not None and record.state is State.SUCCEEDED and record.result is not None:
             found.append((model_of(record), example))
-    models = [model for model, _ in found]
-    return [example for model, example in found if model == models[0]][:MOST_EXAMPLES]
+    newest = found[0][0] if found else ""
+    return newest, [example for model, example in found if model == newest][:MOST_EXAMPLES]
 
 
 def model_of(record: JobRecord) -> str:
