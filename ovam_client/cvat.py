@@ -3,7 +3,7 @@ r"""An auto-annotation function for CVAT: words and learned tokens as masks or p
     cvat-cli --server-host https://app.cvat.ai task auto-annotate 7 --function-module ovam_client.cvat \
         -p labels=str:"Car=car, Front wheel=wheel, Logo=my-token@2"
 
-Needs `cvat-sdk` (`pip install "ovam-client[cvat]"`). OVAM_URL and OVAM_API_KEY say where the service is, unless `url` and `key`
+Needs `cvat-sdk` (`pip install './ovam_client[cvat]'`). OVAM_URL and OVAM_API_KEY say where the service is, unless `url` and `key`
 do.
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from obstore.exceptions import BaseError as StoreError
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
@@ -19,6 +19,7 @@ from starlette.routing import Match, Mount
 from contracts.schema.errors import Code, FieldError, ServiceError
 from contracts.schema.estimates import Estimate
 from service.artifacts import UnsatisfiableError
+from service.integrations import x_errors
 from service.invalid import field_error, printable, shown
 from service.refusals import InvalidLinesError, JobTooLargeError, RefusalError
 
@@ -26,18 +27,6 @@ MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MOST_ERRORS = 20  # fields that one problem names
 OPENAI = "/v1/images/generations"
-X_ANYLABELING = "/integrations/x-anylabeling/"
-THEIRS = MappingProxyType(  # codes that X-AnyLabeling-Server knows; anything else is an INFERENCE_ERROR
-    {
-        Code.UNAUTHENTICATED: "UNAUTHORIZED",
-        Code.UNKNOWN_MODEL: "MODEL_NOT_FOUND",
-        Code.IMAGE_UNREADABLE: "INVALID_IMAGE",
-        Code.IMAGE_TOO_LARGE: "INVALID_IMAGE",
-        Code.IMAGE_UNSUPPORTED: "INVALID_IMAGE",
-        Code.QUEUE_FULL: "QUEUE_FULL",
-        Code.QUEUE_LIMIT: "QUEUE_FULL",
-    }
-)
 RETRY_AFTER = 5  # seconds, when Redis or the store is away
 log = structlog.get_logger("ovam.gateway")
 
@@ -183,22 +172,10 @@ def response(found: Problem, headers: Mapping[str, str] | None = None) -> Respon
     """A problem over HTTP."""
     if (found.instance or "").endswith(OPENAI):
         found = found.model_copy(update={"message": found.detail, "param": found.errors[0].field if found.errors else None})
-    if (found.instance or "").partition(X_ANYLABELING)[1]:
-        return as_x_anylabeling(found, headers)
+    if (found.instance or "").partition(x_errors.PATH)[1]:
+        return x_errors.response(found.code, found.detail, found.status, headers)
     content = found.model_dump_json(exclude_none=True)
     return Response(content, found.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
-
-
-def as_x_anylabeling(found: Problem, headers: Mapping[str, str] | None) -> Response:
-    """A problem in the shape of X-AnyLabeling-Server: a full queue is its 503.
-
-    That server answers other errors with 200, which X-AnyLabeling shows as an image in which nothing was found. These keep
-    their status, which it shows.
-    """
-    code = THEIRS.get(found.code, "INFERENCE_ERROR")
-    error = {"code": code, "message": found.detail, "details": {"code": found.code}}
-    status = HTTPStatus.SERVICE_UNAVAILABLE if code == "QUEUE_FULL" else found.status
-    return JSONResponse({"success": False, "error": error, "detail": found.detail}, status, dict(headers or {}))
 
 
 def answer_to(error: ServiceError, at: Address) -> Response:

@@ -71,10 +71,11 @@ class Asking:
         self.deadline = asyncio.get_running_loop().time() + seconds
 
     async def file(self, data: bytes, model: str | None = None) -> Picture:
-        """The picture of a file. The same file is looked at once: its job is found by its content."""
-        request = ImageRequest(image=b64encode(data).decode(), model=model)
+        """The picture of a file. A model looks at the same file once: its job is found by the file's content."""
+        card = await self.resources.catalog.model(model)  # whether or not a tool names the default one
+        request = ImageRequest(image=b64encode(data).decode(), model=card.name)
         filled = partial(image.filled, file=data)
-        record = await self.done(f"image-{hashlib.sha256(data).hexdigest()}", request, filled, data)
+        record = await self.done(f"image-{card.name}-{hashlib.sha256(data).hexdigest()}", request, filled, data)
         if not isinstance(record.result, ImagesResult) or not isinstance(record.request, ImageJob):
             raise unfinished(record)
         found, upload = record.result, record.request.upload

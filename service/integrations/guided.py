@@ -53,7 +53,7 @@ def guided(mask: Mask, heat: Float[np.ndarray, "height width"], places: Sequence
     for each in boxes:
         each.part(inside)[:] = True
     labels, _ = regions_of(mask & inside, 8)
-    kept = touched(labels, wanted)
+    kept = touched(labels, wanted) if wanted else {*range(1, int(labels.max()) + 1)}
     if not kept and wanted:
         labels, kept = around(heat, wanted[0], inside)
     kept -= touched(labels, [each for each in places if not each.wanted])

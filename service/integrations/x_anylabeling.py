@@ -1,6 +1,6 @@
 """`/integrations/x-anylabeling`: the contract of X-AnyLabeling-Server, for the desktop program X-AnyLabeling.
 
-It is not in the API's own description: the contract is that project's. How its errors look is in `service.problems`.
+It is not in the API's own description: the contract is that project's. How its errors look is in `x_errors.py`.
 """
 
 import re
@@ -71,10 +71,10 @@ async def x_anylabeling_predict(request: PredictRequest, resources: With) -> dic
     """Outline words or learned tokens in an image; with points and boxes, what is there."""
     card = await resources.catalog.model(request.model)
     texts = texts_of(request.params)
+    targets = [await target_of(text, resources.catalog.registry) for text in texts]
     asking = Asking(resources, LONGEST_WAIT)
     uri = DATA_URI.match(request.image)
     picture = await asking.file(decoded(request.image[uri.end() if uri else 0 :], field="image"), card.name)
-    targets = [await target_of(text, resources.catalog.registry) for text in texts]
     found = await asking.targets(picture, targets, [*places_of(request.params.marks, picture)])
     sure = [(text, each) for text, each in zip(texts, found, strict=True) if each.score >= request.params.conf_threshold]
     shapes = [shape for text, each in sure for shape in outlined(text, each, request.params.epsilon_factor)]

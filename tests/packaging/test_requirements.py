@@ -2,6 +2,7 @@ import ast
 import importlib.metadata
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,11 +76,12 @@ def test_the_old_name_that_simplecrf_needs_is_defined_when_it_is_built() -> None
 
 # The plots of `make eval`, which installs what the checks need, and the program that drew the atlas.
 WITH_THE_CHECKS = {ROOT / "experiments/evaluation/report/plots.py", ROOT / "experiments/world/make_atlas.py"}
+FOR_CVAT = {ROOT / "ovam_client/cvat.py"}  # installed where CVAT's command is: see the client's own pyproject.toml
 
 
 def imported(folder: str) -> dict[str, Path]:
     """The foreign packages that a folder's modules import, each with one module that does."""
-    return imported_by(set((ROOT / folder).glob("**/*.py")) - WITH_THE_CHECKS)
+    return imported_by(set((ROOT / folder).glob("**/*.py")) - WITH_THE_CHECKS - FOR_CVAT)
 
 
 def imported_by(paths: set[Path]) -> dict[str, Path]:
@@ -115,6 +117,15 @@ def test_pyproject_asks_for_what_the_product_imports_and_for_nothing_else() -> N
     asked = {canonical(requirement.name) for requirement in declared()}
     assert {package: path for package, path in used.items() if package not in asked and not OF_TORCH.match(package)} == {}
     assert asked - set(used) == LOADED_BY_NAME, "nothing imports these"
+
+
+def test_the_client_s_own_package_asks_for_what_cvat_s_function_imports() -> None:
+    table = tomllib.loads((ROOT / "ovam_client/pyproject.toml").read_text())["project"]
+    asked = [*map(Requirement, (*table["dependencies"], *table["optional-dependencies"]["cvat"]))]
+    assert set(packages_of(imported_by(FOR_CVAT))) <= {canonical(each.name) for each in asked}
+    pinned = all_pins()
+    for each in asked:
+        assert each.specifier.contains(str(pinned[canonical(each.name)].specifier).removeprefix("=="))
 
 
 def test_nothing_is_pinned_that_nobody_needs() -> None:

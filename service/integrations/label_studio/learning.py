@@ -1,5 +1,6 @@
 """What people correct is learned: an annotation is an example of its labels' tokens, whose next version predictions then use."""
 
+import asyncio
 from collections.abc import Iterable
 from functools import reduce
 from typing import Any
@@ -11,8 +12,8 @@ from contracts.schema.jobs import JobRecord, State
 from contracts.schema.optimize import MaskExample, OptimizeRequest, RunLengths, TokenInitial, WordInitial
 from contracts.state.corrections import Corrections
 from ovam.core.coco import encode_run_lengths
-from service.aside import LateError
-from service.decoding import WITHIN
+from service.aside import Aside, LateError
+from service.decoding import SMALL_FILE, SMALL_WORK, WITHIN
 from service.integrations.asking import Asking, Mask
 from service.integrations.label_studio.brush import unreadable
 from service.integrations.label_studio.config import LabelConfig, parsed
@@ -63,10 +64,7 @@ async def corrected(
     resources: Resources,
 ) -> list[Meaning]:
     """Keep an annotation as an example of every label that it shows, and of no other; returns whose examples are new."""
-    try:
-        masks = await resources.lookups.decoders.aside.call(WITHIN, masks_of, [*annotation.result])
-    except LateError as error:
-        raise unreadable(f"takes more than {WITHIN:.0f} seconds to read") from error
+    masks = await drawn_masks(annotation.result, resources.lookups.decoders.aside)
     asking = Asking(resources, LONGEST_WAIT)
     picture = await picture_of(event.task, config.key, event.project.id, Params(), asking, field=f"task.data.{config.key}")
     changed = []
@@ -79,6 +77,18 @@ async def corrected(
         await corrections.put(name, annotation.id, MaskExample(job_id=picture.job_id, image=picture.image, mask=run_lengths))
         changed.append(meaning)
     return changed
+
+
+async def drawn_masks(regions: list[Region], aside: Aside) -> dict[str, Mask]:
+    """The masks of labels, in a thread; large ones in a process, and not for ever."""
+    pixels = sum(each.original_height * each.original_width for each in regions)
+    numbers = sum(len(part) for each in regions for part in each.value.values() if isinstance(part, list))
+    if pixels <= SMALL_WORK and numbers <= SMALL_FILE:
+        return await asyncio.to_thread(masks_of, regions)
+    try:
+        return await aside.call(WITHIN, masks_of, regions)
+    except LateError as error:
+        raise unreadable(f"takes more than {WITHIN:.0f} seconds to read") from error
 
 
 def masks_of(regions: Iterable[Region]) -> dict[str, Mask]:
@@ -100,12 +110,14 @@ async def relearned(meaning: Meaning, resources: Resources, *, afresh: bool = Fa
     """
     name = str(meaning.learns)
     corrections = Corrections(resources.redis, resources.queue.client.tenant)
-    examples = await kept(await corrections.all(name), resources)
+    model, examples = await kept(await corrections.all(name), resources)
     if not examples:
         return {"token": name, "error": "no annotated image is kept of it"}
-    before = None if afresh else meaning.token
-    initial = TokenInitial(token=before.reference) if before else WordInitial(word=meaning.label.wanted)
-    request = OptimizeRequest(name=name, classes=[meaning.label.name], examples=[*examples], initial=[initial])
+    label, before = meaning.label, meaning.token
+    word = label.name if label.wanted == name else label.wanted  # the name of a token is no word
+    usable = before is not None and before.model == model and not afresh
+    initial = TokenInitial(token=before.reference) if usable else WordInitial(word=word)
+    request = OptimizeRequest(name=name, classes=[label.name], examples=[*examples], initial=[initial])
     try:
         record, _ = await filed(request, optimize.filled, resources, None, {})
     except ServiceError as error:
@@ -114,15 +126,15 @@ async def relearned(meaning: Meaning, resources: Resources, *, afresh: bool = Fa
     return {"token": name, "job": record.id, "examples": len(examples)}
 
 
-async def kept(examples: dict[str, MaskExample], resources: Resources) -> list[MaskExample]:
-    """The newest examples whose images are still there, all of one model."""
+async def kept(examples: dict[str, MaskExample], resources: Resources) -> tuple[str, list[MaskExample]]:
+    """The newest examples whose images are still there, all of one model: its name, and they."""
     found: list[tuple[str, MaskExample]] = []
     for example in reversed(examples.values()):
         record = await resources.ledger.find(example.job_id)
         if record is not None and record.state is State.SUCCEEDED and record.result is not None:
             found.append((model_of(record), example))
-    models = [model for model, _ in found]
-    return [example for model, example in found if model == models[0]][:MOST_EXAMPLES]
+    newest = found[0][0] if found else ""
+    return newest, [example for model, example in found if model == newest][:MOST_EXAMPLES]
 
 
 def model_of(record: JobRecord) -> str:

@@ -13,7 +13,8 @@ Text = Annotated[
 ]
 ProjectId = Annotated[str, BeforeValidator(lambda value: str(value).partition(".")[0]), Field(pattern=r"^[A-Za-z0-9_-]{0,40}$")]
 """`12` of `12.1763805000`, whose second part is when the project was made."""
-Config = Annotated[str, Field(max_length=MOST_CONFIG)]
+Config = Annotated[str, BeforeValidator(lambda value: value or ""), Field(max_length=MOST_CONFIG)]
+Address = Annotated[str, BeforeValidator(lambda value: value or ""), Field(max_length=2000)]
 
 
 class Theirs(Schema):
@@ -61,8 +62,8 @@ class Setup(Theirs):
 
     project: ProjectId = ""
     config: Config = Field("", alias="schema")
-    hostname: Annotated[str, Field(max_length=2000)] = ""
-    access_token: Annotated[str, Field(max_length=2000)] = ""
+    hostname: Address = ""
+    access_token: Address = ""
 
 
 class Predict(Theirs):
@@ -84,7 +85,7 @@ class Project(Theirs):
 class Annotation(Theirs):
     """What a person drew in a task; of a deleted one there is the id alone."""
 
-    id: Text
+    id: Annotated[Text, Field(min_length=1)]
     result: list[Region] = Field([], max_length=1000)
     was_cancelled: bool = False
     """Whether the person skipped the task."""
