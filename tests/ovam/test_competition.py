@@ -58,6 +58,11 @@ def test_a_segment_of_competing_targets_is_that_of_their_joint_rows(pipeline: St
     assert [found.leakage for found in both] == leakages([f.heatmap for f in both], places(labels == 1, labels == 2), "cd")
 
 
+def test_the_margin_of_what_is_cold_everywhere_is_none_and_in_its_own_precision() -> None:
+    found = margin(ovam.METHODS["daam"].words, np.zeros((2, 2), np.float32))
+    assert (found.dtype, found.tolist()) == (np.float32, [[0, 0], [0, 0]])
+
+
 def test_learned_tokens_bring_their_backgrounds_and_equal_rows_count_once() -> None:
     start, first, second = noise(1, 32), noise(3, 32, seed=1), noise(2, 32, seed=2)
     words = ovam.Rows(torch.cat([start, noise(2, 32, seed=3)]), (2,))
