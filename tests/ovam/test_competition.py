@@ -14,7 +14,7 @@ from ovam.attention.targets import photograph_of, rows_of, target_heatmaps
 from ovam.core.label_maps import labels_of
 from ovam.core.masks import leakages
 from ovam.core.methods import Method
-from ovam.core.thresholds import Share
+from ovam.core.thresholds import Absolute, Share
 from ovam.errors import InvalidArgumentError
 from ovam.segmentation import margin
 from tests.ovam.test_reference import noise
@@ -58,9 +58,9 @@ def test_a_segment_of_competing_targets_is_that_of_their_joint_rows(pipeline: St
     assert [found.leakage for found in both] == leakages([f.heatmap for f in both], places(labels == 1, labels == 2), "cd")
 
 
-def test_the_margin_of_what_is_cold_everywhere_is_none_and_in_its_own_precision() -> None:
-    found = margin(ovam.METHODS["daam"].words, np.zeros((2, 2), np.float32))
-    assert (found.dtype, found.tolist()) == (np.float32, [[0, 0], [0, 0]])
+def test_the_margin_of_what_is_cold_everywhere_is_finite_and_in_its_own_precision() -> None:
+    found = margin(Method(threshold=Absolute(0.5)), np.zeros((1, 2), np.float32))
+    assert (found.dtype, found.tolist()) == (np.float32, [[-0.5, -0.5]])
 
 
 def test_learned_tokens_bring_their_backgrounds_and_equal_rows_count_once() -> None:
