@@ -58,9 +58,10 @@ def test_a_segment_of_competing_targets_is_that_of_their_joint_rows(pipeline: St
     assert [found.leakage for found in both] == leakages([f.heatmap for f in both], places(labels == 1, labels == 2), "cd")
 
 
-def test_the_margin_of_what_is_cold_everywhere_is_finite_and_in_its_own_precision() -> None:
-    found = margin(Method(threshold=Absolute(0.5)), np.zeros((1, 2), np.float32))
-    assert (found.dtype, found.tolist()) == (np.float32, [[-0.5, -0.5]])
+def test_margins_are_in_the_heats_own_precision_and_minus_infinity_without_heat() -> None:
+    for heat, expected in (([[0.5, 1.0]], [[0, 0.5]]), ([[0.0, 0.0]], [[-np.inf, -np.inf]])):
+        found = margin(Method(threshold=Absolute(0.5)), np.array(heat, np.float32))
+        assert (found.dtype, found.tolist()) == (np.float32, expected)
 
 
 def test_learned_tokens_bring_their_backgrounds_and_equal_rows_count_once() -> None:
