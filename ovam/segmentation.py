@@ -225,10 +225,9 @@ def margin(method: Method, heat: Float[np.ndarray, "height width"]) -> Float[np.
     """Return how far refined heat is above its method's threshold, as a fraction of its hottest pixel's.
 
     The threshold is how hot background is for this target, so margins of different targets and methods are in
-    one unit, and one is at least 0 exactly where `cut` marks, before it fits and tidies.
+    one unit, and one is at least 0 exactly where `cut` marks, before it fits and tidies. It is minus infinity without heat.
     """
-    hottest = heat.max()
-    return (heat - np.asarray(level_of(heat, method.threshold), heat.dtype)) / (hottest if hottest > 0 else 1)
+    return (heat - np.asarray(level_of(heat, method.threshold), heat.dtype)) / heat.max()
 
 
 def competitors_leakages(

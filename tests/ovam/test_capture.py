@@ -333,6 +333,7 @@ def test_models_whose_keys_are_projected_elsewhere_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="projects its keys in a processor"), ovam.capture(pipeline):
         pass
     del attention.processor.to_k_custom_diffusion
-    pipeline.unet.register_to_config(encoder_hid_dim_type="text_proj")
-    with pytest.raises(UnsupportedModelError, match="projects text embeddings before"), ovam.capture(pipeline):
-        pass
+    for kind in ("text_proj", "text_image_proj"):
+        pipeline.unet.register_to_config(encoder_hid_dim_type=kind)
+        with pytest.raises(UnsupportedModelError, match="projects text embeddings before"), ovam.capture(pipeline):
+            pass

@@ -14,7 +14,7 @@ from ovam.attention.targets import photograph_of, rows_of, target_heatmaps
 from ovam.core.label_maps import labels_of
 from ovam.core.masks import leakages
 from ovam.core.methods import Method
-from ovam.core.thresholds import Share
+from ovam.core.thresholds import Absolute, Share
 from ovam.errors import InvalidArgumentError
 from ovam.segmentation import margin
 from tests.ovam.test_reference import noise
@@ -56,6 +56,12 @@ def test_a_segment_of_competing_targets_is_that_of_their_joint_rows(pipeline: St
     assert not np.allclose(apart[0].heatmap, both[0].heatmap, atol=1e-3)
     labels = labels_of(np.stack([margin(method, found.heatmap) for found in both]))
     assert [found.leakage for found in both] == leakages([f.heatmap for f in both], places(labels == 1, labels == 2), "cd")
+
+
+def test_margins_are_in_the_heats_own_precision_and_minus_infinity_without_heat() -> None:
+    for heat, expected in (([[0.5, 1.0]], [[0, 0.5]]), ([[0.0, 0.0]], [[-np.inf, -np.inf]])):
+        found = margin(Method(threshold=Absolute(0.5)), np.array(heat, np.float32))
+        assert (found.dtype, found.tolist()) == (np.float32, expected)
 
 
 def test_learned_tokens_bring_their_backgrounds_and_equal_rows_count_once() -> None:

@@ -23,3 +23,8 @@ def test_a_value_is_quoted_whole_up_to_200_characters_and_a_longer_one_is_cut() 
     assert errors.shown("x" * 198) == repr("x" * 198)
     assert errors.shown("x" * 199) == "'" + "x" * 199 + "..."
     assert len(errors.shown([["x" * 1000] * 1000] * 1000)) == 203
+
+
+def test_the_closest_name_is_suggested() -> None:
+    error = errors.UnknownMethodError("dam", ["ovam", "daam"], close=["daam", "ovam"])
+    assert str(error) == "method is 'dam'; allowed: ovam, daam (did you mean 'daam'?)"

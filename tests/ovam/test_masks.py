@@ -194,6 +194,7 @@ def test_tidying_twice_is_tidying_once(mask: np.ndarray, size: int) -> None:
 
 def test_tidying_drops_specks_before_it_fills_holes() -> None:
     assert np.array_equal(tidied(RING, 2, fill_holes=False), RING)
+    assert [tidied(pixels("...", ".#."), size, fill_holes=False).sum() for size in (0, 1, 2)] == [1, 1, 0]
     speck_in_ring = pixels("####", "#..#", "#.#.", "####") | pixels("....", "....", "....", "....")
     assert np.array_equal(tidied(speck_in_ring, 0, fill_holes=True), filled(speck_in_ring))
     ring_with_speck = pixels("#####", "#...#", "#.#.#", "#...#", "#####")

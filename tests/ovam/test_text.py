@@ -134,3 +134,11 @@ def test_other_text_encoders_and_tokenizers_that_disagree_are_refused() -> None:
     foreign.text_encoder_2.config.model_type = "t5"
     with pytest.raises(UnsupportedModelError, match="CLIP text encoders"):
         ovam.encode(foreign, "a cat")
+
+
+def test_a_tokenizer_that_tells_no_places_is_refused() -> None:
+    pipeline = tiny_family("sd1")
+    kind = type(pipeline.tokenizer)
+    pipeline.tokenizer.__class__ = type("SlowTokenizer", (kind,), {"is_fast": False})
+    with pytest.raises(UnsupportedModelError, match="tokenizers that return offsets"):
+        ovam.encode(pipeline, "a cat")

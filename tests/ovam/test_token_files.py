@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError, UnsafePickleError
+from ovam.learning.pickled_arrays import numbers
 from ovam.learning.token_files import (
     MOST_BYTES,
     LearnedTokens,
@@ -256,6 +257,11 @@ def test_files_beyond_the_size_limit_are_not_looked_into() -> None:
 def test_a_pickled_npy_is_not_loaded_as_plain_numbers() -> None:
     with pytest.raises(TokenFileError, match="pickled"):
         from_npy(saved(ARRAYS))
+
+
+def test_an_array_of_three_dimensions_holds_no_tokens() -> None:
+    with pytest.raises(TokenFileError, match=r"not \(classes, width\)"):
+        numbers((1, 2, 4), "<f4", bytes(32), fortran=False)
 
 
 def test_a_header_that_promises_more_than_the_file_holds_is_refused() -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 
 import ovam
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
-from ovam.tracing.blocks import SelfAttention
+from ovam.tracing.blocks import Block, SelfAttention
 
 
 def test_a_trace_comes_back_from_its_bytes_as_it_was(pipeline: StableDiffusionPipeline, trace: ovam.Trace) -> None:
@@ -141,3 +141,9 @@ def test_heads_that_the_pipeline_lacks_are_a_mismatch(pipeline: StableDiffusionP
         foreign = dataclasses.replace(block, queries=block.queries[:, :1], head_indices=(head,))
         with pytest.raises(TraceMismatchError, match=block.name):
             ovam.Trace.from_bytes(dataclasses.replace(trace, blocks=(foreign,)).to_bytes(), pipeline)
+
+
+def test_keys_have_the_type_of_the_queries_they_meet() -> None:
+    queries = torch.zeros(1, 2, 6, 4, dtype=torch.float16)
+    keys = Block("attn2", (2, 3), 0.5, queries, torch.nn.Linear(5, 8)).keys(torch.zeros(3, 5))
+    assert (keys.dtype, keys.shape) == (torch.float16, (2, 3, 4))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+from opentelemetry import trace
 from redis.asyncio import Redis
 from rich.console import Console
 from structlog.testing import capture_logs
@@ -13,6 +14,7 @@ from contracts.schema.jobs import seconds_of
 from contracts.state import keys
 from launcher import top
 from launcher.top import Lane, UnreachableError, Worker, fetched, jobs_of, lasting, look_of, sized, tables
+from service.tracing import TraceContext
 from tests.service.in_test_worker import InTestWorker
 from tests.service.test_service import metrics
 
@@ -150,3 +152,15 @@ def test_sizes_and_times_are_readable() -> None:
         "1048576.0 TiB",
     ]
     assert lasting(75.4) == "0:01:15"
+
+
+async def test_a_gateway_that_traces_keeps_its_own_span() -> None:
+    own = trace.NonRecordingSpan(trace.SpanContext(trace_id=1, span_id=2, is_remote=False))
+    seen = []
+
+    async def app(*_: object) -> None:
+        seen.append(trace.get_current_span())
+
+    with trace.use_span(own):
+        await TraceContext(app)({"type": "http", "headers": [(b"traceparent", PARENT.encode())]}, None, None)
+    assert seen == [own]

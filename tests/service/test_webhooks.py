@@ -348,6 +348,7 @@ async def test_the_secret_is_got_and_replaced_over_http(client: httpx2.AsyncClie
     assert (first.status_code, first.headers["cache-control"]) == (200, "no-store")
     assert [first.json()["secret"]] == await Outbox(redis).secrets("")
     second = await client.post("/v1/webhooks/secret")
+    assert (second.status_code, second.headers["cache-control"]) == (200, "no-store")
     assert second.json() != first.json()
     assert await Outbox(redis).secrets("") == [second.json()["secret"], first.json()["secret"]]
     assert (await client.get("/v1/webhooks/secret")).json() == second.json()
