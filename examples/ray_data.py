@@ -45,7 +45,7 @@ class Annotator:
         numbers = [int(number) for number in batch["id"]]
         filesystem, folder = fs.FileSystem.from_uri(self.out)
         filesystem.create_dir(folder)
-        counts = Counter(Split().of(name_of(number)) for number in numbers)
+        counts: Counter[str] = Counter(Split().of(name_of(number)) for number in numbers)
         shards: list[str] = []
         for file in export(self.samples(numbers), WebDataset(shard_bytes=1 << 32), self.labels):
             split, _, suffix = file.path.partition("-000000.")

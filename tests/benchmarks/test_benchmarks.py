@@ -17,6 +17,7 @@ from benchmarks.report import file_of, summarise, write
 from benchmarks.result import Result, Setup, circumstances, percentile
 from benchmarks.shapes import SD15, SDXL, Shapes, disc, random_rows, random_trace
 from benchmarks.timing import in_turn, peak_bytes
+from ovam.core.export import FORMS
 from tests.pipelines import tiny_pipeline
 
 TINY = Shapes("tiny", ((8, 2, 8, 2), (4, 2, 8, 1)), 16, 64)
