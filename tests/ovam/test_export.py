@@ -1,6 +1,7 @@
 """Exports: what is in their files, what is the same whatever happens, and what bad samples do."""
 
 import base64
+import doctest
 import io
 import json
 import sys
@@ -194,6 +195,8 @@ BAD_SAMPLES = {
         r"annotations\[0\].score of 'x' is 1.5; allowed: a number at least 0",
     ),
     "metadata": (Sample("x", png(), metadata={"clip": float("nan")}), "metadata of 'x' is"),
+    "prompt": (Sample("x", png(), prompt="half \ud800"), "prompt of 'x' is"),
+    "seed": (Sample("x", png(), seed=-1), "seed of 'x' is -1; allowed: a whole number at least 0"),
     "unsure": (Sample("x", png(), unsure=MASK.T), "unsure of 'x' is"),
 }
 
@@ -322,3 +325,10 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="a new or an empty folder"):
         into_folder(export([car_and_grass("a")], "coco", CLASSES), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("thing", [export, safe])
+def test_the_examples_of_the_documentation_run(thing: Any) -> None:
+    (found,) = doctest.DocTestFinder(recurse=False).find(thing, globs={**globals(), "export": export, "safe": safe})
+    assert doctest.DocTestRunner().run(found).failed == 0
+    assert found.examples
