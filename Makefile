@@ -39,7 +39,7 @@ export TMPDIR := $(CACHE)/tmp
 $(shell mkdir -p '$(CACHE)/tmp')
 endif
 
-.PHONY: help install dev clients readers demo test check lint types imports audit bench eval eval-quick chaos chaos-short fuzz load restore clean
+.PHONY: help install dev clients readers ray demo test check lint types imports audit bench eval eval-quick chaos chaos-short fuzz load restore clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,10 @@ dev: $(DEV) ## the same, plus what the checks need
 clients: $(GENERATORS) ## install generators of API clients into .cache, so that `make test` runs their tests too
 
 readers: $(READ) ## install Datumaro, supervision and labelme into .cache, so that `make test` has them read exports
+
+ray: $(DEV) ## run the library in Ray Data (installs ray, 240 MB)
+	@$(PY) -m pip install --quiet -r examples/requirements.txt
+	$(RUN) OMP_NUM_THREADS=1 $(PY) -m pytest --timeout 600 tests/examples/test_ray_data.py
 
 demo: $(RUNTIME) ## run the service on a worked example, write the pictures to demo/ (ARGS="...")
 	@$(RUN) $(VENV)/bin/ovam demo $(ARGS)

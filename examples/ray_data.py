@@ -25,6 +25,7 @@ from ovam.core.methods import ByAffinity
 from ovam.core.thresholds import Share
 
 AT_A_TIME = 4  # images that the UNet draws together
+HALF = 0.5  # of a CPU, as Ray counts them for an actor: were all taken, nothing could feed the actors, and all would wait
 METHOD = ovam.Method(evaluations=0.5, refine=ByAffinity(), threshold=Share(0.4, "minmax"))  # what suits models/world best
 
 
@@ -44,7 +45,7 @@ class Annotator:
         numbers = [int(number) for number in batch["id"]]
         filesystem, folder = fs.FileSystem.from_uri(self.out)
         filesystem.create_dir(folder)
-        counts = Counter(Split().of(name_of(number)) for number in numbers)
+        counts: Counter[str] = Counter(Split().of(name_of(number)) for number in numbers)
         shards: list[str] = []
         for file in export(self.samples(numbers), WebDataset(shard_bytes=1 << 32), self.labels):
             split, _, suffix = file.path.partition("-000000.")
@@ -93,6 +94,7 @@ def main() -> None:
         fn_constructor_args=(chosen.model, chosen.classes, chosen.steps, out),
         batch_size=chosen.shard,
         compute=ray.data.ActorPoolStrategy(size=chosen.actors),
+        num_cpus=0 if chosen.gpus else HALF,
         num_gpus=chosen.gpus,
     )
     for row in shards.iter_rows():

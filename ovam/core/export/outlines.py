@@ -30,7 +30,7 @@ def yolo_files(entries: Iterable[Entry], numbers: Mapping[str, int]) -> Iterator
         yield File(f"labels/{entry.split}/{entry.stem}.txt", "".join(lines).encode())
     validation = "val" if "val" in splits else "train"  # YOLO's programs refuse a data set without one
     names = "".join(f"  {index}: {json.dumps(label, ensure_ascii=False)}\n" for label, index in order.items())
-    yield File("data.yaml", f"path: .\ntrain: images/train\nval: images/{validation}\nnames:\n{names}".encode())
+    yield File("data.yaml", f"train: images/train\nval: images/{validation}\nnames:\n{names}".encode())
 
 
 def yolo_line(index: int, ring: list[float], entry: Entry) -> str:
