@@ -43,7 +43,10 @@ async def drive_forever(resources: Resources) -> None:
                     task = asyncio.create_task(drive(resources, *taken))
                     driven.add(task)
                     task.add_done_callback(driven.discard)
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await resources.dataset_due.wait()
+            resources.dataset_due.clear()
     finally:
         for task in driven:
             task.cancel()
@@ -155,7 +158,7 @@ class Drive:
         try:
             while self.sealed < segments_of(self.record):
                 if self.state not in ACTIVE and not self.tasks:
-                    return
+                    break
                 while self.state in ACTIVE and len(self.tasks) < self.limit and number < self.edge():
                     if number not in self.open:
                         self.tasks[asyncio.create_task(self.made(number))] = number
@@ -166,7 +169,8 @@ class Drive:
             with suppress(RedisError, ServiceError):
                 await self.drop()
             raise
-        if self.state in ACTIVE:
+        await asyncio.gather(*self.jobs.discarding)
+        if self.state in ACTIVE and self.sealed == segments_of(self.record):
             await self.finish()
 
     def edge(self) -> int:
