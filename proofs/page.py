@@ -49,9 +49,10 @@ times (Poisson), whether or not earlier ones were answered.
     "datasets": (
         "Data sets: `make datasets`",
         """\
-A data set is made by workers whose device only takes time, while workers, gateways and Valkey are killed one after the other; then each
-of its images must be there once. Its time is compared with that of clients who file the same jobs one by one, and its memory
-after a tenth of the images with that at the end. `make datasets ARGS=--short` takes four minutes; docs/datasets.md has what it measured.
+A data set is made by workers whose device only takes time, while workers, gateways and Valkey are killed one after the other;
+then each of its images must be there once. Its time is compared with that of clients who file the same jobs one by one, and its
+memory after a tenth of the images with that at the end. `make datasets ARGS=--short` takes four minutes; [Data
+sets](datasets.md) has what it measured.
 """,
     ),
     "restore": (

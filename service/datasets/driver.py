@@ -6,9 +6,11 @@ that they are found again and not done twice.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from itertools import count
 from time import monotonic
+from typing import Any, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -30,6 +32,7 @@ COUNTED_EVERY = 10  # looks: how many workers there are
 AT_A_TIME = 32  # data sets that one gateway drives
 AHEAD = 2  # segments, of which entries are in Redis, that are begun before the first of them is complete
 FOR_EACH_WORKER = 3  # images under way: one on the device, one that waits for it, one on its way
+T = TypeVar("T")
 log = structlog.get_logger("ovam.gateway")
 
 
@@ -39,7 +42,7 @@ async def drive_forever(resources: Resources) -> None:
     try:
         while True:
             with suppress(RedisError):
-                while len(driven) < AT_A_TIME and (taken := await Datasets(resources.redis).take()):
+                while len(driven) < AT_A_TIME and (taken := await whole(Datasets(resources.redis).take())):
                     task = asyncio.create_task(drive(resources, *taken))
                     driven.add(task)
                     task.add_done_callback(driven.discard)
@@ -51,6 +54,16 @@ async def drive_forever(resources: Resources) -> None:
         for task in driven:
             task.cancel()
         await asyncio.gather(*driven, return_exceptions=True)
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do something that takes a moment to its end, even if the gateway stops meanwhile: no connection is left half open."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def drive(resources: Resources, dataset_id: str, fence: int) -> None:
@@ -81,7 +94,7 @@ async def failed(datasets: Datasets, dataset_id: str, fence: int, error: Excepti
     if isinstance(error, ServiceError):
         failure = Failure.of(error)
     fields = {"error": failure.model_dump_json(), "finished_at": utc_now().isoformat()}
-    await datasets.move(dataset_id, DatasetState.FAILED, ACTIVE, fence=fence, **fields)
+    await datasets.move(dataset_id, DatasetState.FAILED, ACTIVE, fields, fence=fence)
 
 
 class Drive:
@@ -107,7 +120,7 @@ class Drive:
     async def run(self) -> None:
         """Work on all images, with the lease renewed beside it; then compare them. LostDataset."""
         started = {} if self.record.started_at else {"started_at": utc_now().isoformat()}
-        before = await self.datasets.move(self.record.id, DatasetState.RUNNING, ACTIVE, fence=self.fence, due=LEASE, **started)
+        before = await self.datasets.move(self.record.id, DatasetState.RUNNING, ACTIVE, started, fence=self.fence, due=LEASE)
         if before not in ACTIVE:
             return
         self.state = await self.datasets.renew(self.record.id, self.fence)
@@ -231,4 +244,4 @@ class Drive:
         fields = {name: str(counts.get(name, 0)) for name in ("accepted", "failed")}
         fields |= {name: str(count) for name, count in counts.items() if name.startswith(REJECTED)}
         fields |= {"finished_at": utc_now().isoformat(), "waits": "", "seconds": "0"}
-        await self.datasets.move(self.record.id, DatasetState.SUCCEEDED, ACTIVE, fence=self.fence, **fields)
+        await self.datasets.move(self.record.id, DatasetState.SUCCEEDED, ACTIVE, fields, fence=self.fence)
