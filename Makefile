@@ -39,7 +39,7 @@ export TMPDIR := $(CACHE)/tmp
 $(shell mkdir -p '$(CACHE)/tmp')
 endif
 
-.PHONY: help install dev clients readers ray demo test check lint types imports audit bench eval eval-quick chaos chaos-short fuzz load restore clean
+.PHONY: help install dev clients readers ray demo test check lint types imports audit bench eval eval-quick chaos chaos-short datasets fuzz load restore clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -94,6 +94,9 @@ chaos-short: $(DEV) ## the same in four minutes; docs/reliability.md stays as it
 
 fuzz: $(DEV) ## hostile requests of every kind; write docs/reliability.md (FUZZ=100000 for as many)
 	@$(RUN) $(PY) -m proofs fuzz $(ARGS)
+
+datasets: $(DEV) ## a data set while everything is killed, its cost and its memory; write docs/reliability.md (DATASET_IMAGES=20000)
+	@$(RUN) $(PY) -m proofs datasets $(ARGS)
 
 load: $(DEV) ## rates, latencies and memory under load; write docs/reliability.md
 	@$(RUN) $(PY) -m proofs load $(ARGS)

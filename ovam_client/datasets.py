@@ -80,6 +80,11 @@ def dataset_of(
     return Call("POST", "/v1/datasets", json=body, headers={"Idempotency-Key": key or uuid4().hex})
 
 
+def exported(form: str, options: ExportOptions) -> dict[str, Any]:
+    """The parameters of an export."""
+    return {"format": form, **options}
+
+
 @contextmanager
 def exporting(target: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """Yield a file for an archive, beside its target; it becomes the target whole, or not at all. Raises FileExistsError."""
@@ -114,4 +119,4 @@ def members(archive: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     with tarfile.open(archive) as tar:
         for member in tar:
             yield tar, member
-            tar.members = []
+            tar.members = []  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from ovam_client import answers, flows
-from ovam_client.datasets import DatasetView, ExportOptions, PromptLike, dataset_of, exporting, unpacked
+from ovam_client.datasets import DatasetView, ExportOptions, PromptLike, dataset_of, exported, exporting, unpacked
 from ovam_client.flows import Call
 from ovam_client.inputs import escaped
 from ovam_client.requests import DatasetClass, DatasetOptions
@@ -108,7 +108,7 @@ class Dataset(DatasetView):
         """
         target = Path(path)
         with exporting(target) as (file, tar):
-            fetch = flows.Fetch(f"/v1/datasets/{self.id}/export", {"format": format, **options}, file)
+            fetch = flows.Fetch(f"/v1/datasets/{self.id}/export", exported(format, options), file)
             self.client.driver.run(flows.fetched_whole(fetch, self.client.patience))
             unpacked(tar, target)
         return target

@@ -15,7 +15,7 @@ HEAD = """\
 # Reliability
 
 What the service withstands, measured. Each table is what one command measured on the commit that it names; `make chaos`,
-`make fuzz`, `make load` and `make restore` run everything again, and this page is generated from their summaries
+`make fuzz`, `make load`, `make datasets` and `make restore` run everything again, and this page is generated from their summaries
 (`proofs/results/`). The processes are real: Valkey, gateways and workers as `ovam up` starts them, and an S3 server (moto). The
 worker's model is a tiny one with random weights, since nothing here is about pictures.
 """
@@ -44,6 +44,15 @@ Another process asks for `/healthz` twenty times a second meanwhile. `FUZZ=10000
         """\
 A real worker whose device time is a pause of fixed length, so that what is measured is everything else. Requests arrive at random
 times (Poisson), whether or not earlier ones were answered.
+""",
+    ),
+    "datasets": (
+        "Data sets: `make datasets`",
+        """\
+A data set is made by workers whose device only takes time, while workers, gateways and Valkey are killed one after the other;
+then each of its images must be there once. Its time is compared with that of clients who file the same jobs one by one, and its
+memory after a tenth of the images with that at the end. `make datasets ARGS=--short` takes four minutes; [Data
+sets](datasets.md) has what it measured.
 """,
     ),
     "restore": (

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
@@ -51,6 +51,8 @@ class Resources:
     queue: Queue
     lookups: Lookups
     turns: Turns
+    dataset_due: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a client of this gateway has created or resumed a data set, which then need not wait to be found."""
 
     @property
     def datasets(self) -> Datasets:

@@ -11,6 +11,7 @@ segment is complete. It is then written to the store, and leaves Redis: a data s
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -196,7 +197,7 @@ class Datasets:
         due: timedelta | None = None,
         **fields: str,
     ) -> DatasetRecord:
-        before = await self.move(record.id, state, allowed, due=due, **fields)
+        before = await self.move(record.id, state, allowed, fields, due=due)
         if before is not None and before not in allowed:
             detail = f"data set {record.id} is already {before}"
             raise ServiceError(Code.JOB_FINISHED, detail, field="dataset_id", value=record.id)
@@ -207,14 +208,14 @@ class Datasets:
         dataset_id: str,
         state: DatasetState,
         allowed: tuple[DatasetState, ...],
+        fields: Mapping[str, str],
         *,
         fence: int | None = None,
         due: timedelta | None = None,
-        **fields: str,
     ) -> DatasetState | None:
-        """Bring a data set that is in one of the `allowed` states into another; returns the state before, None if it is gone.
+        """Bring a data set that is in one of the `allowed` states into another, with further fields; returns the state before.
 
-        It is `due` to be driven after a while, or not at all.
+        None if it is gone. It is `due` to be driven after a while, or not at all.
         LostDataset when the fence is another's.
         """
         at = "" if due is None else milliseconds(due)
@@ -295,7 +296,7 @@ def record_of(found: Mapping[bytes, bytes]) -> DatasetRecord | None:
     filed = DatasetRecord.model_validate_json(fields["record"])
     rejected = {name.removeprefix(REJECTED): int(value) for name, value in fields.items() if name.startswith(REJECTED)}
     counts = {name: int(fields.get(name, 0)) for name in ("done", "accepted", "failed")}
-    changed = {
+    changed: dict[str, Any] = {
         "state": DatasetState(fields["state"]),
         "counts": Counts(entries=filed.counts.entries, rejected={key: rejected[key] for key in sorted(rejected)}, **counts),
         "kept_bytes": int(fields.get("bytes", 0)),

@@ -6,9 +6,11 @@ that they are found again and not done twice.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from itertools import count
 from time import monotonic
+from typing import Any, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -30,6 +32,7 @@ COUNTED_EVERY = 10  # looks: how many workers there are
 AT_A_TIME = 32  # data sets that one gateway drives
 AHEAD = 2  # segments, of which entries are in Redis, that are begun before the first of them is complete
 FOR_EACH_WORKER = 3  # images under way: one on the device, one that waits for it, one on its way
+T = TypeVar("T")
 log = structlog.get_logger("ovam.gateway")
 
 
@@ -39,15 +42,28 @@ async def drive_forever(resources: Resources) -> None:
     try:
         while True:
             with suppress(RedisError):
-                while len(driven) < AT_A_TIME and (taken := await Datasets(resources.redis).take()):
+                while len(driven) < AT_A_TIME and (taken := await whole(Datasets(resources.redis).take())):
                     task = asyncio.create_task(drive(resources, *taken))
                     driven.add(task)
                     task.add_done_callback(driven.discard)
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await resources.dataset_due.wait()
+            resources.dataset_due.clear()
     finally:
         for task in driven:
             task.cancel()
         await asyncio.gather(*driven, return_exceptions=True)
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do something that takes a moment to its end, even if the gateway stops meanwhile: no connection is left half open."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 async def drive(resources: Resources, dataset_id: str, fence: int) -> None:
@@ -78,7 +94,7 @@ async def failed(datasets: Datasets, dataset_id: str, fence: int, error: Excepti
     if isinstance(error, ServiceError):
         failure = Failure.of(error)
     fields = {"error": failure.model_dump_json(), "finished_at": utc_now().isoformat()}
-    await datasets.move(dataset_id, DatasetState.FAILED, ACTIVE, fence=fence, **fields)
+    await datasets.move(dataset_id, DatasetState.FAILED, ACTIVE, fields, fence=fence)
 
 
 class Drive:
@@ -104,7 +120,7 @@ class Drive:
     async def run(self) -> None:
         """Work on all images, with the lease renewed beside it; then compare them. LostDataset."""
         started = {} if self.record.started_at else {"started_at": utc_now().isoformat()}
-        before = await self.datasets.move(self.record.id, DatasetState.RUNNING, ACTIVE, fence=self.fence, due=LEASE, **started)
+        before = await self.datasets.move(self.record.id, DatasetState.RUNNING, ACTIVE, started, fence=self.fence, due=LEASE)
         if before not in ACTIVE:
             return
         self.state = await self.datasets.renew(self.record.id, self.fence)
@@ -155,7 +171,7 @@ class Drive:
         try:
             while self.sealed < segments_of(self.record):
                 if self.state not in ACTIVE and not self.tasks:
-                    return
+                    break
                 while self.state in ACTIVE and len(self.tasks) < self.limit and number < self.edge():
                     if number not in self.open:
                         self.tasks[asyncio.create_task(self.made(number))] = number
@@ -166,7 +182,8 @@ class Drive:
             with suppress(RedisError, ServiceError):
                 await self.drop()
             raise
-        if self.state in ACTIVE:
+        await asyncio.gather(*self.jobs.discarding)
+        if self.state in ACTIVE and self.sealed == segments_of(self.record):
             await self.finish()
 
     def edge(self) -> int:
@@ -227,4 +244,4 @@ class Drive:
         fields = {name: str(counts.get(name, 0)) for name in ("accepted", "failed")}
         fields |= {name: str(count) for name, count in counts.items() if name.startswith(REJECTED)}
         fields |= {"finished_at": utc_now().isoformat(), "waits": "", "seconds": "0"}
-        await self.datasets.move(self.record.id, DatasetState.SUCCEEDED, ACTIVE, fence=self.fence, **fields)
+        await self.datasets.move(self.record.id, DatasetState.SUCCEEDED, ACTIVE, fields, fence=self.fence)

@@ -79,6 +79,7 @@ class Jobs:
         self.record = record
         self.waits = waits
         """Told why nothing can be filed, and None once it can."""
+        self.discarding: set[asyncio.Task[None]] = set()
         self.under_way: dict[str, tuple[JobRecord, Once]] = {}
 
     async def made(self, image: Image, fence: int, datasets: Datasets) -> Entry:
@@ -86,7 +87,9 @@ class Jobs:
         mine: list[str] = []
         entry = await self.tried(image, mine)
         await self.surely(lambda: datasets.enter(self.record, fence, entry))
-        await self.discard(mine)
+        task = asyncio.create_task(self.discard(mine))  # the next image need not wait for that
+        self.discarding.add(task)
+        task.add_done_callback(self.discarding.discard)
         return entry
 
     async def tried(self, image: Image, mine: list[str]) -> Entry:

@@ -103,6 +103,7 @@ async def create_dataset(
     if filed != record.id:
         await resources.store.delete_folder(keys.dataset_folder(record.id))
         record = await datasets.get(filed)
+    resources.dataset_due.set()
     return answer(http, record, replayed=filed != record.id)
 
 
@@ -166,7 +167,9 @@ async def pause_dataset(record: Record, resources: With) -> DatasetRecord:
 @router.post("/{dataset_id}/resume", responses=changing(Code.JOB_FINISHED, done="it goes on"))
 async def resume_dataset(record: Record, resources: With) -> DatasetRecord:
     """Go on with a data set that was paused, or that failed."""
-    return await resources.datasets.resume(record)
+    resumed = await resources.datasets.resume(record)
+    resources.dataset_due.set()
+    return resumed
 
 
 @router.post("/{dataset_id}/cancel", responses=changing(Code.JOB_FINISHED, done="it has ended"))

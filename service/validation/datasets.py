@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import prod
 
 from contracts.rules.capabilities import kept_blocks
 from contracts.schema.attribute import AppraisalOptions, AttributeRequest, TargetJob
@@ -167,7 +166,6 @@ async def estimated(job: DatasetJob, seconds: Sequence[float | None], lookups: L
     """What the data set will take, if the jobs of an image take so long."""
     workers = max(1, len(await heartbeats(lookups.catalog.redis)))
     known = [each for each in seconds if each is not None]
-    # pyrefly: ignore[bad-argument-type]  # filled in
-    kept = job.entries * prod((job.generation.height, job.generation.width)) * KEPT_PER_PIXEL
+    kept = job.entries * (job.generation.height or 0) * (job.generation.width or 0) * KEPT_PER_PIXEL
     whole = round(job.entries * sum(known) / workers, 1) if len(known) == len(seconds) else None
     return DatasetEstimate(seconds=whole, kept_bytes=kept)

@@ -148,6 +148,7 @@ async def test_orphans_go_and_what_counts_stays(ledger: Ledger, store: ArtifactS
         "tokens/x-1-0/a",
     ]
     orphans = [f"jobs/{running.id}/1/image-0.png", f"jobs/{job}/0/a", f"tokens/{job}-1-0/token.npy", "tokens/y-1-0/a", "probe/a"]
+    orphans.append(f"datasets/{job}/a")  # as of a data set that was never filed
     for key in (*kept, *orphans):
         await store.put(key, b"x")
     assert await retention.delete_orphans(ledger.redis, store) == []  # they are young

@@ -28,7 +28,7 @@ from tests.service.serving import Json, assert_problem, client_of
 
 CAR = {"prompt": "a car"}
 OF_ALL = {"list_models", "list_methods"}  # what every tenant sees the same of
-LISTINGS = {"list_jobs": "jobs", "list_tokens": "tokens"}
+LISTINGS = {"list_jobs": "jobs", "list_tokens": "tokens", "list_datasets": "datasets"}
 OWN = {
     "openai_generate",
     "generate",
@@ -91,6 +91,14 @@ async def learned(client: httpx2.AsyncClient, worker: InTestWorker, anne: dict[s
     return card.reference
 
 
+@pytest.fixture
+async def dataset(client: httpx2.AsyncClient, generated: str, anne: dict[str, str]) -> str:
+    """A data set of Anne's."""
+    assert generated
+    request = {"classes": [{"name": "car"}], "prompts": ["a car"]}
+    return (await client.post("/v1/datasets", json=request, headers=anne)).json()["id"]
+
+
 async def ask(client: httpx2.AsyncClient, path: str, method: str, operation: Json, job: str, **headers: str) -> httpx2.Response:
     """Send an operation's example about this job and Anne's token."""
     reference = "car" if method == "patch" or path.endswith("/versions") else "car@1"
@@ -109,23 +117,25 @@ async def test_another_tenant_finds_nothing_by_any_operation(
     bert: dict[str, str],
     generated: str,
     learned: str,
+    dataset: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(openai_images, "LONGEST_WAIT", 0.1)  # nobody draws here
     token = (await Registry(redis, "anne").get(learned)).id
     found = {}
     for path, method, operation in OPERATIONS:
-        answer = await ask(client, path, method, operation, generated, **bert)
+        answer = await ask(client, path.replace("{dataset_id}", dataset), method, operation, generated, **bert)
         name = operation["operationId"]
         if name in LISTINGS:
             listed = {each.get("id") for each in answer.json()[LISTINGS[name]]}  # perhaps what this test has submitted itself
             assert answer.status_code == 200
-            assert not listed & {generated, token}
+            assert not listed & {generated, token, dataset}
         elif name not in OF_ALL | OWN:
             found[name] = answer.status_code
     assert found.pop("metrics") == 403
     assert set(found.values()) == {404}, found
     assert {"get_job", "follow_job", "get_artifact", "cancel_job", "delete_job", "attribute", "probe", "optimize"} < set(found)
+    assert {"get_dataset", "pause_dataset", "export_dataset", "delete_dataset", "create_dataset"} < set(found)
     assert {"get_token", "list_versions", "get_token_file", "rename_token", "delete_token"} < set(found)
 
 

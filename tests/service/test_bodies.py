@@ -51,6 +51,19 @@ BOMBS = {  # of a size that is read, or that was read before there was a limit f
 }
 
 
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        (json.dumps({"a": {"b": 1, "c:d": [{"e": 2}]}}), 4),
+        ('{"a"\n:1,"b"\t: 2}', 2),
+        (json.dumps({"jsonl": json.dumps({"prompt": "a car: red", "custom_id": "x"})}), 1),
+        (json.dumps({"a\\": 1, 'b"': 2}), 2),
+    ],
+)
+def test_fields_are_counted_outside_of_texts(body: str, count: int) -> None:
+    assert bodies.fields(bytearray(body.encode())) == count
+
+
 @pytest.mark.parametrize("name", BOMBS)
 @pytest.mark.usefixtures("worker")
 async def test_the_answer_to_a_large_body_is_small_and_names_few_fields(
