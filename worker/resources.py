@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from contracts.state.ledger import Ledger
 from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore
+from worker.batches import Batches
 from worker.crf import CrfOnDevice, CrfProcesses
 from worker.device import DeviceGate
 from worker.metrics import Metrics
@@ -28,6 +29,7 @@ class Resources:
     models: Models
     gate: DeviceGate
     occupant: Occupant
+    batches: Batches
     scenes: Tiers
     crf: CrfProcesses | CrfOnDevice
     device: torch.device
