@@ -22,6 +22,7 @@ from contracts.state.connections import redis_at
 from contracts.state.ledger import Ledger
 from contracts.state.store import ArtifactStore
 from worker.attempts import Attempt, HandedBack
+from worker.batches import Batches
 from worker.clip import Clip
 from worker.crf import CrfOnDevice, CrfProcesses
 from worker.deadlines import watch_deadlines
@@ -60,6 +61,8 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
     with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as processes:
         async with redis_at(settings.redis_url) as redis:
+            occupant = Occupant(redis)
+            batches = Batches.of(settings, gate, occupant, on_cpu=device.type == "cpu")
             yield Resources(
                 settings=settings,
                 redis=redis,
@@ -67,7 +70,8 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
                 store=ArtifactStore.at(settings.store),
                 models=Models(settings.models, load, gate, most=settings.max_loaded_models, dropped=scenes.forget_model),
                 gate=gate,
-                occupant=Occupant(redis),
+                occupant=occupant,
+                batches=batches,
                 scenes=scenes,
                 crf=CrfOnDevice(device) if settings.crf_backend == "torch" else processes,
                 device=device,
@@ -94,8 +98,9 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     left = asyncio.Event()
     task = job_task(resources, attempts, left.is_set)
     async with AsyncExitStack() as stack:
-        dockets = {name: await stack.enter_async_context(open_docket(name, settings, task)) for name in lanes(settings)}
-        workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in lanes(settings).items()]
+        held = lanes(settings, resources.batches.most)
+        dockets = {name: await stack.enter_async_context(open_docket(name, settings, task)) for name in held}
+        workers = [docket_worker(dockets[name], concurrency, settings) for name, concurrency in held.items()]
         intake = Intake(workers, left)
         now = beats_of(resources, offers, intake, attempts)
         await stack.enter_async_context(in_background(beat_forever(resources.redis, resources.occupant.holder, offers, now)))

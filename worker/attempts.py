@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
@@ -95,10 +95,12 @@ class Attempt:
         if self._reason is not None and not (self.canceled and self.keeps):
             raise self._reason
 
-    def breathe(self) -> None:
-        """Let more urgent work go first. Raises LostJob or HandedBack when the work is to stop."""
+    def breathe(self, beside: "Sequence[Attempt]" = ()) -> None:
+        """Let more urgent work go before this attempt and those `beside` it. Raises LostJob or HandedBack when it is to stop."""
         self.check()
-        with self.timing.interrupted():
+        with ExitStack() as stack:
+            for each in (self, *beside):
+                stack.enter_context(each.timing.interrupted())
             self._gate.breathe()
 
     def stop(self, reason: Exception) -> None:
@@ -120,7 +122,12 @@ class Attempt:
             with self._occupant.on_device(self.job_id, surely=self.number > 1), self.timing.measured("device"):
                 return work()
 
-        outcome = self._outcome = self._gate.submit(turn(self.record.priority, priority), started, self.record.tenant)
+        return await self.awaited(self._gate.submit(turn(self.record.priority, priority), started, self.record.tenant))
+
+    async def awaited(self, outcome: "Future[T]") -> T:
+        """Wait for what comes of work on the device, which `stop` cancels while it waits. Raises LostJob or HandedBack."""
+        self._outcome = outcome
+        self.check()
         try:
             return await asyncio.wrap_future(outcome)
         except asyncio.CancelledError:

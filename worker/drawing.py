@@ -1,4 +1,4 @@
-"""Drawing images on the device: calls of the pipeline, each for a batch of a job's images, and what is kept of them."""
+"""Drawing images on the device: calls of the pipeline, each for a batch of images of one job or of several, and what is kept."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from ovam.tracing.capture import Live, capture_live, capture_replay
 from ovam.tracing.model import Pipeline
 from ovam.tracing.recorder import Choice
 from ovam.tracing.trace import Trace
-from worker.attempts import Attempt
+from worker.batches import Member, breathe
 from worker.keeping import Taken, in_either_form, needs_self_attention, queries_bytes
 from worker.models import Model, lent
 from worker.questions import heats_of
@@ -38,37 +38,47 @@ class Drawn:
     heats: Sequence[Heat]
 
 
-def images_of(attempt: Attempt, model: Model, job: GenerateJob, batch: int, room: int, watcher: Watcher | None) -> list[Drawn]:
-    """Run the pipeline, a batch of images at a time, until none is pending; image k depends on its own seed alone.
+@dataclass(eq=False)
+class Drawing(Member):
+    """A job that is drawn, and what looks for its targets meanwhile."""
 
-    `room` is how large a trace can be, in bytes, to be kept in memory. ServiceError (gate-not-passed) without any image.
+    watcher: Watcher | None = None
+
+
+def images_of(members: Sequence[Drawing], batch: int, model: Model, room: int) -> dict[Drawing, list[Drawn]]:
+    """Run the pipeline, a batch of images at a time, until none is pending; image k of a job depends on its own seed alone.
+
+    Several members differ in prompts and seeds alone, and are drawn in one batch. `room` is how large a trace can be, in bytes,
+    to be kept in memory. ServiceError (gate-not-passed) for a job without any image; Abandoned.
     """
-    drawn: list[Drawn] = []
+    job, watcher = members[0].job, members[0].watcher  # one with targets is by itself
+    drawn: dict[Drawing, list[Drawn]] = {member: [] for member in members}
     with lent(model, job.scheduler) as pipeline:
         evaluations = kept_evaluations(pipeline, job)
         of_one = queries_bytes(pipeline, job.capture, model.card, (job.height, job.width), len(evaluations))
         if watcher is not None:
             watcher.check(len(evaluations))
-        pending, calls = [*enumerate(seeds_of(job))], 0
+        pending, calls = [(member, each) for member in members for each in enumerate(seeds_of(member.job))], 0
         while pending:
-            group, pending = pending[:batch], pending[batch:]
-            attempt.breathe()
-            in_memory = (len(drawn) + len(group)) * of_one <= room
-            run = partial(run_pipeline, attempt, pipeline, job, group, (calls, calls + 1 + ceil(len(pending) / batch)), watcher)
+            rows, pending = pending[:batch], pending[batch:]
+            breathe(members)
+            in_memory = (sum(map(len, drawn.values())) + len(rows)) * of_one <= room
+            run = partial(run_pipeline, pipeline, rows, (calls, calls + 1 + ceil(len(pending) / batch)))
             take = partial(captured, pipeline, model.card, job, evaluations, run, in_memory or watcher is not None)
             try:
-                taken = in_either_form(take, replay=job.capture.keep == "replay", label=f"job {attempt.job_id}")
+                taken = in_either_form(take, replay=job.capture.keep == "replay", label=f"job {members[0].attempt.job_id}")
             except NonePasses:
                 taken = []
             calls += 1
-            for planned, each in zip(group, taken, strict=False):
+            for (member, planned), each in zip(rows, taken, strict=False):
                 if watcher is None or watcher.passes(planned):
-                    drawn.append(looked_at(planned, each, model, job, watcher, in_memory=in_memory))
+                    drawn[member].append(looked_at(planned, each, model, job, watcher, in_memory=in_memory))
             if watcher is not None:
-                pending += [again for each in group if not watcher.passes(each) and (again := watcher.next_seed(each))]
-    if watcher is not None and not drawn:
+                again = [(member, watcher.next_seed(each)) for member, each in rows if not watcher.passes(each)]
+                pending += [(member, each) for member, each in again if each is not None]
+    if watcher is not None and not drawn[members[0]]:
         raise watcher.nothing_passed()
-    return sorted(drawn, key=lambda each: each.planned)
+    return {member: sorted(images, key=lambda each: each.planned) for member, images in drawn.items()}
 
 
 def looked_at(
@@ -119,35 +129,31 @@ def captured(
 
 
 def run_pipeline(
-    attempt: Attempt,
-    pipeline: Pipeline,
-    job: GenerateJob,
-    images: Sequence[Planned],
-    call: tuple[int, int],
-    watcher: Watcher | None,
-    live: Live | None,
+    pipeline: Pipeline, rows: Sequence[tuple[Drawing, Planned]], call: tuple[int, int], live: Live | None
 ) -> list[Image]:
     """Draw one batch and report every step. The noise is drawn on the CPU, so that a seed means the same everywhere."""
-    number, calls = call
+    members, (number, calls) = [*dict.fromkeys(member for member, _ in rows)], call
+    job, watcher = members[0].job, members[0].watcher
 
     def step_ended(running: Pipeline, step: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
         steps = running.num_timesteps
         progress = Progress(done=number * steps + step + 1, total=calls * steps, unit="step")
-        attempt.report(progress)
+        for member in members:
+            member.attempt.report(progress)
         if watcher is not None and live is not None:
-            watcher.look(live, images, progress)
-        attempt.breathe()
+            watcher.look(live, [planned for _, planned in rows], progress)
+        breathe(members)
         return tensors
 
     return pipeline(
-        prompt=[job.prompt] * len(images),
+        prompt=[member.job.prompt for member, _ in rows],
         # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
-        negative_prompt=[job.negative_prompt] * len(images) if job.negative_prompt else None,
+        negative_prompt=[member.job.negative_prompt for member, _ in rows] if job.negative_prompt else None,
         height=job.height,
         width=job.width,
         num_inference_steps=job.num_inference_steps,
         guidance_scale=job.guidance_scale,
-        generator=[torch.Generator().manual_seed(seed) for _, seed in images],
+        generator=[torch.Generator().manual_seed(seed) for _, (_, seed) in rows],
         callback_on_step_end=step_ended,
         callback_on_step_end_tensor_inputs=[],
     ).images

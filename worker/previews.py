@@ -28,12 +28,12 @@ def preview_size(size: tuple[int, int]) -> tuple[int, int]:
 
 @torch.no_grad()
 def decoded(pipeline: Pipeline, latents: Latents) -> list[Pixels]:
-    """Decode latents by the model's own VAE, pooled first so far that no picture is much larger than a preview.
+    """Decode latents by the model's own VAE, pooled first: to half their size, or to a preview's if that is smaller.
 
-    That costs at most as much as a picture of 128 x 128 pixels, whatever the image's size.
+    Half of the size looks nearly the same at a quarter of the cost; and no image costs more than one of 128 x 128 pixels.
     """
     vae, config = pipeline.vae, pipeline.vae.config
-    pool = ceil(max(latents.shape[-2:]) * pipeline.vae_scale_factor / PREVIEW_SIDE)
+    pool = max(2, ceil(max(latents.shape[-2:]) * pipeline.vae_scale_factor / PREVIEW_SIDE))
     small = adaptive_avg_pool2d(latents, (ceil(latents.shape[-2] / pool), ceil(latents.shape[-1] / pool))) / config.scaling_factor
     mean, deviation = config.get("latents_mean"), config.get("latents_std")
     if mean is not None and deviation is not None:

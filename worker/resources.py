@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from contracts.state.ledger import Ledger
 from contracts.state.registry import Registry
 from contracts.state.store import ArtifactStore
+from worker.batches import Batches
 from worker.clip import Clip
 from worker.crf import CrfOnDevice, CrfProcesses
 from worker.device import DeviceGate
@@ -29,6 +30,7 @@ class Resources:
     models: Models
     gate: DeviceGate
     occupant: Occupant
+    batches: Batches
     scenes: Tiers
     crf: CrfProcesses | CrfOnDevice
     device: torch.device

@@ -12,6 +12,7 @@ from contracts.settings import CommonSettings
 
 BUNDLED = Path(__file__).resolve().parents[1] / "models" / "world"
 MIB = 1 << 20
+JOBS_ON_GPU = 8
 
 Source = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -39,6 +40,12 @@ class WorkerSettings(CommonSettings):
     trace_cache_bytes: int = Field(512 * MIB, ge=0, description="memory for the traces that were used last")
     device_cache_bytes: int = Field(4096 * MIB, ge=0, description="memory of a GPU for the traces that were used last")
     batch_images: int = Field(4, ge=1, le=64, description="images of one job that the UNet draws at a time")
+    batch_jobs: int = Field(
+        0, ge=0, le=64, description="generate jobs that are drawn together if they differ in prompts alone; 0: 8 on a GPU, else 1"
+    )
+    batch_window_seconds: float = Field(
+        0.0, ge=0, le=10, description="how long a generate job whose turn it is waits for others to be drawn with it"
+    )
     long_jobs: int = Field(2, ge=1, le=16, description="normal jobs, and as many bulk ones, a worker holds: one has the device")
     short_jobs: int = Field(4, ge=1, le=64, description="interactive attribute, probe and import jobs a worker holds at a time")
     crf_backend: str = Field(
@@ -75,6 +82,10 @@ class WorkerSettings(CommonSettings):
             msg = f"it is not in OVAM_MODELS; allowed: {', '.join(models)}"
             raise ValueError(msg)
         return name
+
+    def jobs_at_once(self, *, on_cpu: bool) -> int:
+        """How many generate jobs are drawn together."""
+        return self.batch_jobs or (1 if on_cpu else JOBS_ON_GPU)
 
     @property
     def default(self) -> str:

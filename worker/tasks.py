@@ -39,14 +39,10 @@ Task = Callable[..., Coroutine[Any, Any, None]]
 log = logging.getLogger(__name__)
 
 
-def lanes(settings: WorkerSettings) -> dict[str, int]:
+def lanes(settings: WorkerSettings, batch: int = 1) -> dict[str, int]:
     """Return the dockets that a worker takes jobs from, and how many jobs of each it holds at a time."""
-    return {
-        keys.INTERACTIVE: settings.short_jobs,
-        keys.URGENT: 1,
-        keys.DOCKET: settings.long_jobs,
-        keys.BULK: settings.long_jobs,
-    }
+    several = max(settings.long_jobs, batch)
+    return {keys.INTERACTIVE: settings.short_jobs, keys.URGENT: 1, keys.DOCKET: several, keys.BULK: several}
 
 
 def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:

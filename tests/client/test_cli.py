@@ -65,6 +65,18 @@ async def busy(worker: InTestWorker) -> AsyncIterator[InTestWorker]:
 
 
 @pytest.mark.usefixtures("busy")
+async def test_targets_are_named_when_an_image_is_generated(ovam: Run, tmp_path: Path) -> None:
+    asked = ("generate", "a red car", "-n", "2", "--target", "wheel", "-t", "roof", "--min-area", "0.1", "--masks", "found")
+    found = await ovam(*asked)
+    assert found.stdout.splitlines()[1:] == [f"{word}\tscore 1.00\tarea 1\tbox 0,0,1,1" for word in ("wheel", "roof")] * 2
+    assert (tmp_path / "found" / "1" / "roof-mask.png").exists()
+    record = json.loads((await ovam(*asked, "--json")).stdout)
+    assert record["request"]["gate"].items() >= {"target": "wheel", "min_area": 0.1}.items()
+    refused = await ovam("generate", "a red car", "--max-area", "0.5")
+    assert refused.exit_code == 2
+
+
+@pytest.mark.usefixtures("busy")
 async def test_the_story_from_an_image_to_masks_and_a_token(ovam: Run, tmp_path: Path) -> None:
     made = await ovam("generate", "a red car", "--seed", "3", "-n", "2", "--out", "car.png")
     assert made.exit_code == 0, made.output
@@ -76,11 +88,6 @@ async def test_the_story_from_an_image_to_masks_and_a_token(ovam: Run, tmp_path:
     names = {path.name for path in (tmp_path / "masks").iterdir()}
     assert {"wheel-mask.png", "wheel-2-mask.png", "roof-overlay.png"} <= names
     assert not [name for name in names if name.startswith(".")]
-    both = await ovam(
-        "generate", "a red car", "-n", "2", "--target", "wheel", "-t", "roof", "--min-area", "0.1", "--masks", "found"
-    )
-    assert both.stdout.splitlines()[1:] == [f"{word}\tscore 1.00\tarea 1\tbox 0,0,1,1" for word in ("wheel", "roof")] * 2
-    assert (tmp_path / "found" / "1" / "roof-mask.png").exists()
     mask = Image.new("L", (48, 64))
     mask.paste(255, (5, 5, 20, 20))
     mask.save("mask.png")

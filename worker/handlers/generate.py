@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from contracts.schema.attribute import FilledQuestion
 from contracts.schema.fields import Artifact
@@ -11,8 +12,7 @@ from contracts.schema.images import GeneratedImage, GenerateJob, ImagesResult, W
 from contracts.schema.previews import Rejected
 from contracts.state.store import File
 from worker.attempts import Attempt
-from worker.device import Priority
-from worker.drawing import Drawn, images_of
+from worker.drawing import Drawing, Drawn, images_of
 from worker.keeping import stored_as
 from worker.outcomes import Outcome
 from worker.questions import drafts_of
@@ -26,8 +26,8 @@ async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> 
     """Generate the images, commit them with their traces and segments, and keep the traces in memory."""
     model = await resources.models.get(job.model)
     watcher = await Watcher.of(attempt, job, model, resources)
-    batch, room = resources.settings.batch_images, resources.scenes.largest
-    drawn = await attempt.on_device(Priority.GENERATE, lambda: images_of(attempt, model, job, batch, room, watcher))
+    draw = partial(images_of, model=model, room=resources.scenes.largest)
+    drawn: list[Drawn] = await resources.batches.draw(Drawing(attempt, job, watcher=watcher), draw)
     artifacts: dict[str, Artifact] = {}
     images = []
     for index, each in enumerate(drawn):  # one at a time: a file is as large as its trace

@@ -1,0 +1,168 @@
+"""Jobs that are drawn together: each as if it were alone."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.schema.errors import Code
+from contracts.schema.images import GenerateJob
+from contracts.schema.jobs import JobRecord, State
+from contracts.state import keys
+from tests.worker.client import Client
+from tests.worker.jobs import CAT
+from tests.worker.running import running
+from tests.worker.test_generate import pixels_of, trace_of
+from worker import batches as batching
+from worker import drawing
+from worker.batches import SEVERAL, Member
+from worker.device import Priority, turn
+from worker.resources import Resources
+from worker.settings import WorkerSettings
+
+PROMPTS = ("a photograph of a cat", "a dog", "a tree and a car", "a hat on a dog")
+LONG = 60  # steps: long enough to do something meanwhile
+
+
+@pytest.fixture
+def settings(settings: WorkerSettings) -> WorkerSettings:
+    return settings.model_copy(update={"batch_jobs": 4})
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The prompts of every call of the pipeline."""
+    seen: list[list[str]] = []
+    run = drawing.run_pipeline
+
+    def heard(pipeline: Any, rows: Sequence[Any], call: tuple[int, int], live: Any) -> Any:
+        seen.append([member.job.prompt for member, _ in rows])
+        return run(pipeline, rows, call, live)
+
+    monkeypatch.setattr(drawing, "run_pipeline", heard)
+    return seen
+
+
+async def submitted(client: Client, worker: Resources, jobs: Sequence[GenerateJob], **options: Any) -> list[str]:
+    """Submit jobs while the device is busy, so that all wait for it."""
+    release = threading.Event()
+    worker.gate.submit(turn("interactive", Priority.INTERACTIVE), lambda: release.wait(60))
+    ids = [await client.submit(job, **options) for job in jobs]
+    for job_id in ids:
+        await client.when(job_id, lambda record: record.claimed)
+    while len(worker.batches._waiting) < len(ids):  # noqa: SLF001
+        await asyncio.sleep(0.01)
+    release.set()
+    return ids
+
+
+async def test_four_jobs_in_one_batch_are_as_four_alone(client: Client, worker: Resources, calls: list[list[str]]) -> None:
+    jobs = [client.generation(prompt=prompt, seed=seed, num_inference_steps=6) for seed, prompt in enumerate(PROMPTS)]
+    alone = [await client.run(job) for job in jobs]
+    assert [len(call) for call in calls] == [1, 1, 1, 1]
+    together = [await client.ended(job_id) for job_id in await submitted(client, worker, jobs)]
+    assert calls[4:] == [list(PROMPTS)]
+    for one, other in zip(alone, together, strict=True):
+        assert other.state is State.SUCCEEDED, other.error
+        assert (other.attempt, other.progress.done, other.progress.total) == (1, 6, 6)
+        fields = {"images": {"__all__": {"image"}}}
+        assert one.result.model_dump(exclude=fields) == other.result.model_dump(exclude=fields)
+        assert np.abs(await pixels_of(client, one) - await pixels_of(client, other)).max() <= 1
+        before, after = await trace_of(client, worker, one), await trace_of(client, worker, other)  # by replays
+        for block, its in zip(before.blocks, after.blocks, strict=True):
+            assert float((block.queries - its.queries).abs().max() / block.queries.abs().max()) < 1e-4
+        masks = [await client.attributed(record, CAT, settings={"crf": None}) for record in (one, other)]
+        heats = [np.frombuffer(await client.artifact(mask, "heatmap-0.npy"), np.float32, offset=128) for mask in masks]
+        assert np.abs(heats[0] - heats[1]).max() < 1e-5 * heats[0].max()
+
+
+async def test_a_job_that_is_canceled_leaves_at_once_and_the_others_go_on(client: Client, worker: Resources) -> None:
+    jobs = [client.generation(prompt=prompt, num_inference_steps=LONG) for prompt in PROMPTS[:3]]
+    plain = await client.run(jobs[1])
+    first, second, third = await submitted(client, worker, jobs)  # the first has taken the others along
+    await client.when(first, lambda record: record.progress is not None)
+    await client.cancel(first)
+    record = await client.ended(first)
+    assert (record.state, record.result) == (State.CANCELED, None)
+    assert not (await client.ledger.get(second)).state.final  # it did not wait for them
+    assert (await client.ended(third)).state is State.SUCCEEDED
+    assert np.abs(await pixels_of(client, await client.ended(second)) - await pixels_of(client, plain)).max() <= 1
+    assert await client.stored(keys.job_folder(first)) == []
+
+
+@pytest.mark.parametrize("error", [ValueError("a prompt that breaks the text encoder"), torch.OutOfMemoryError("too much")])
+async def test_what_breaks_a_batch_is_found_by_halves_and_fails_alone(
+    client: Client, worker: Resources, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run = drawing.run_pipeline
+
+    def breaks(pipeline: Any, rows: Sequence[Any], call: tuple[int, int], live: Any) -> Any:
+        images = run(pipeline, rows, call, live)
+        if any(member.job.prompt == PROMPTS[2] for member, _ in rows):
+            raise error
+        return images
+
+    monkeypatch.setattr(drawing, "run_pipeline", breaks)
+    jobs = [client.generation(prompt=prompt) for prompt in PROMPTS]
+    records = [await client.ended(job_id) for job_id in await submitted(client, worker, jobs)]
+    assert [record.state for record in records] == ["succeeded", "succeeded", "failed", "succeeded"]
+    assert records[2].error.code in (Code.INTERNAL, Code.OUT_OF_MEMORY)
+    assert calls == [list(PROMPTS), [*PROMPTS[:2]], [*PROMPTS[2:]], [PROMPTS[2]], [PROMPTS[3]]]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_jobs_that_differ_in_more_than_prompts_are_drawn_apart(
+    client: Client, worker: Resources, calls: list[list[str]]
+) -> None:
+    watched = client.generation().model_copy(
+        update={"targets": (await client.attribution(await client.generated(), CAT, settings={"crf": None})).targets}
+    )
+    changes = [{}, {"num_inference_steps": 4}, {"height": 96}, {"guidance_scale": 1.0}, {"guidance_scale": 2.0},
+               {"scheduler": "EulerDiscreteScheduler"}, {"negative_prompt": "a dog"}, {"capture": {"keep": "queries"}}]  # fmt: skip
+    calls.clear()
+    for other in [client.generation(**change) for change in changes[1:]] + [watched]:
+        for job_id in await submitted(client, worker, [client.generation(), other]):
+            assert (await client.ended(job_id)).state is State.SUCCEEDED
+    assert {len(call) for call in calls} == {1}
+    calls.clear()
+    many = [client.generation(prompt=prompt, num_images=2) for prompt in PROMPTS[:3]]
+    for job_id in await submitted(client, worker, many):
+        assert len((await client.ended(job_id)).result.images) == 2
+    assert [len(call) for call in calls] == [4, 2]  # no more images than fit in a batch
+
+
+async def test_a_job_waits_for_others_no_longer_than_its_window(settings: WorkerSettings, calls: list[list[str]]) -> None:
+    patient = settings.model_copy(update={"batch_window_seconds": 5.0, "batch_jobs": 2})
+    async with Client.connected(patient) as client, running(patient):
+        ids = [await client.submit(client.generation(prompt=prompt)) for prompt in PROMPTS[:2]]
+        records = [await client.ended(job_id) for job_id in ids]
+    assert sorted(calls[-1]) == sorted(PROMPTS[:2])
+    assert (records[0].finished_at - records[0].created_at).total_seconds() < 5
+
+
+async def test_nobody_is_charged_with_a_death_among_several_and_each_is_then_tried_alone(
+    client: Client, worker: Resources, calls: list[list[str]]
+) -> None:
+    jobs = [client.generation(prompt=prompt, num_inference_steps=LONG) for prompt in PROMPTS[:2]]
+    ids = await submitted(client, worker, jobs)
+    await client.when(ids[1], lambda record: record.progress is not None)
+    assert await client.redis.get(keys.on_device(worker.occupant.holder)) == SEVERAL.encode()
+    for job_id in ids:
+        record = await client.ledger.claim(job_id, max_attempts=3, holder="another worker")
+        assert (record.deaths, record.attempt) == (0, 2)
+        attempt = type("Second", (), {"number": 2, "record": record})()
+        assert not Member(attempt, record.request).sociable
+        await client.ledger.fail(job_id, 2, (await client.ledger.get(job_id)).error or failure())
+    assert len(calls) == 1
+
+
+def failure() -> Any:
+    from contracts.schema.errors import Failure
+
+    return Failure(code=Code.INTERNAL, detail="over")
