@@ -16,9 +16,9 @@ export function downloads(desk) {
     for (const layer of shown()) save(await png(layer.refresh().mask.map((inside) => inside * 255), layer.width, layer.height), `${name}-${slug(layer.label)}.png`);
   };
   const ofMasks = [
-    button("Masks, PNG", masks),
-    button("COCO, JSON", () => save(new Blob([JSON.stringify(coco(shown(), `${name}.png`), null, 1)], { type: "application/json" }), `${name}-coco.json`)),
-    button("VOC, PNG", async () => save(await png(labels(shown()), stage.width, stage.height, vocPalette()), `${name}-voc.png`)),
+    button("Masks", masks, { title: "A PNG of each visible layer" }),
+    button("COCO", () => save(new Blob([JSON.stringify(coco(shown(), `${name}.png`), null, 1)], { type: "application/json" }), `${name}-coco.json`), { title: "The visible layers as JSON, with run lengths" }),
+    button("VOC", async () => save(await png(labels(shown()), stage.width, stage.height, vocPalette()), `${name}-voc.png`), { title: "The visible layers as one indexed PNG" }),
   ];
   const empty = button("Paint a mask by hand", () => {
     const number = stage.layers.filter((layer) => layer.source.startsWith("hand-")).length + 1;

@@ -33,19 +33,19 @@ export function finder(desk, list) {
   named(input, form);
 
   const own = /** @type {any[]} */ (record.result.images[image].segments ?? []); // found while it was drawn
-  const plain = () => !method.value && !together.checked;
+  const plain = (/** @type {object} */ more) => !Object.keys(more).length && !method.value && !together.checked;
   /** @param {number[]} numbers */
   const loadOwn = async (numbers) => {
     for (const number of numbers) list.add(painted(await Layer.of(own[number], record.result, list.color(), `own-${number}`, signal)));
     input.value = "";
   };
-  /** @param {any[]} wanted */
-  const targets = async (wanted) => {
+  /** @param {any[]} wanted @param {Record<string, string>} [more] of the request */
+  const targets = async (wanted, more = {}) => {
     forgive(form);
     try {
-      const known = wanted.map(({ word, ...more }) => (word && !Object.keys(more).length && plain() ? own.findIndex((each) => each.target.word === word) : -1));
+      const known = wanted.map(({ word, ...rest }) => (word && plain(rest) && plain(more) ? own.findIndex((each) => each.target.word === word) : -1));
       if (known.every((number) => number >= 0)) return await loadOwn(known);
-      const options = { ...(method.value && { method: method.value }), ...(together.checked && { softmax: "together" }) };
+      const options = { ...(method.value && { method: method.value }), ...(together.checked && { softmax: "together" }), ...more };
       const job = await post("v1/attribute", { job_id: record.id, image, targets: wanted, ...options }, { signal });
       input.value = "";
       await load(job, wanted.map((_, number) => number));
@@ -75,7 +75,9 @@ export function finder(desk, list) {
   const suggest = async () => {
     const words = things(record.request?.prompt ?? "");
     const chip = (/** @type {string} */ label, /** @type {any[]} */ wanted) => button(label, () => targets(wanted), { class: "chip" });
-    const all = words.length > 1 ? [chip("all of these", words.map((word) => ({ word })))] : [];
+    const every = words.map((word) => ({ word }));
+    const apart = button("all, told apart", () => targets(every, { softmax: "together" }), { class: "chip", title: "The words compete for each pixel" });
+    const all = words.length > 1 ? [chip("all of these", every), apart] : [];
     fill(chips, ...words.map((word) => chip(word, [{ word }])), ...all);
     const { tokens } = await get("v1/tokens?limit=20", { signal }).catch(() => ({ tokens: [] }));
     for (const token of tokens.filter((/** @type {any} */ each) => each.model === record.result.model)) {

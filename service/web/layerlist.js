@@ -21,6 +21,7 @@ export function layerList(desk) {
 
   const update = () => {
     for (const [layer, row] of rows) row.update(layer === selected);
+    stage.front = selected?.visible ? selected : null;
     stage.plan();
   };
   const kept = () => place.keep({ found: stage.layers.map((layer) => layer.source).filter(Boolean).join(".") });

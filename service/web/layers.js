@@ -5,7 +5,7 @@ import { decode } from "./rle.js";
 
 /** @typedef {import("./heat.js").Mask} Mask */
 
-const COLORS = ["#1e88ff", "#ff9d0a", "#e83fb8", "#12b76a", "#8b5cff", "#ff4b3e", "#00b8c4", "#c2b300"];
+const COLORS = ["#1e88ff", "#f0389f", "#ffb000", "#12b76a", "#8b5cff", "#ff5a36", "#00b8c4", "#b3a600"];
 
 /** The colour of the n-th layer. @param {number} number */
 export function colorOf(number) {

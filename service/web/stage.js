@@ -7,6 +7,8 @@ import { h } from "./dom.js";
  * @typedef {{x: number, y: number, width: number, height: number}} Area
  */
 
+const BEHIND = 0.3; // of the opacity of layers that are not worked on
+
 export class Stage {
   /** @param {number} width of the image @param {number} height @param {string} label */
   constructor(width, height, label) {
@@ -22,6 +24,8 @@ export class Stage {
     this.ground = null;
     /** @type {Layer[]} drawn in this order */
     this.layers = [];
+    /** @type {Layer | null} the one that is worked on: the others' heat steps back */
+    this.front = null;
     /** @type {Layer | null} drawn alone while it is painted */
     this.only = null;
     /** @type {Area | null} what was asked about */
@@ -85,7 +89,7 @@ export class Stage {
     base ? context.drawImage(base, 0, 0) : context.clearRect(0, 0, canvas.width, canvas.height);
     const shown = this.only ? [this.only] : this.layers.filter((layer) => layer.visible);
     for (const layer of shown) {
-      context.globalAlpha = layer.opacity;
+      context.globalAlpha = layer.opacity * (this.front && layer !== this.front ? BEHIND : 1);
       context.drawImage(layer.refresh().canvas, 0, 0, canvas.width, canvas.height);
     }
     context.globalAlpha = 1;
