@@ -17,7 +17,7 @@ export async function datasets(main, { signal }) {
   const load = async () => {
     const page = await get(`v1/datasets?limit=50${cursor && `&cursor=${cursor}`}`, { signal });
     list.append(...page.datasets.map((/** @type {any} */ each) =>
-      h("li", {}, h("div", { class: "row" }, h("a", { href: `#/datasets/${each.id}` }, each.name ?? each.id), h("span", { class: "tag" }, each.state)), counts(each))));
+      h("li", {}, h("div", { class: "row" }, h("a", { href: `#/datasets/${each.id}` }, each.name ?? each.id), h("small", {}, ago(each.created_at))), counts(each))));
     if (!list.childElementCount) fill(list, h("li", { class: "hint" }, "No datasets yet. One is made of prompts, and of the classes to find in their images."));
     cursor = page.next ?? "";
     more.hidden = !cursor;
@@ -68,8 +68,8 @@ export async function dataset(main, { id, signal }) {
     title,
     h("p", { class: "hint" }, [asked.classes.map((/** @type {any} */ each) => each.name).join(", "), `${asked.prompts} prompts`, ago(record.created_at)].join(" · ")),
     h("div", { class: "meter" }, bar, place),
-    tools,
     h("div", { class: "row take" }, format, take),
+    tools,
     wrong,
   );
   await watched(record);

@@ -29,11 +29,12 @@ export function alertPlace() {
   return h("p", { class: "error", role: "alert", "data-field": "" });
 }
 
-/** What people call fields that they do not fill in themselves. @type {[RegExp, string][]} */
+/** What people call what they do not fill in by its name, and what is said to programs alone. @type {[RegExp, string][]} */
 const NAMES = [
   [/`?examples\.\d+\.(mask|masks)[\w.]*`?/g, "the mask"],
   [/`?targets\.(\d+)\.(word|prompt)`?/g, "the word"],
   [/`?targets\.(\d+)\.(token|class_name)`?/g, "the token"],
+  [/; see (GET|POST) \S+/g, ""],
 ];
 
 /** A sentence as people read it: their names of things, a capital, a full stop, no backticks. @param {string} text */

@@ -30,8 +30,9 @@ export function painting(desk, list) {
     redo.disabled = !brush.future.length;
   };
   const painted = () => {
+    const first = stage.only?.origin !== "painted";
     stage.only?.painted();
-    stage.plan();
+    first ? list.update() : stage.plan();
     show();
   };
   /** @param {"undo" | "redo" | "adding" | "erasing" | "smaller" | "larger"} tool */

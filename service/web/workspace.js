@@ -51,12 +51,12 @@ export async function workspace(main, place, record) {
       h(
         "section",
         { class: "picture", "aria-label": "Picture" },
-        brush.element,
         h("div", { class: "frame" }, stage.element, probe.element),
+        brush.element,
         h("p", { class: "hint", id: "stage-keys" }, "Click a place, or draw a box, to ask which words are there."),
         result.images.length > 1 && thumbnails(desk),
       ),
-      h("aside", { class: "panel" }, heading(main, desk), find.element, list.element, learn.element, downloads(desk)),
+      h("aside", { class: "panel" }, heading(main, desk), find.element, list.element, learn.element, downloads(desk), removal(main, desk)),
     ),
   );
   point(stage, desk.hands);
@@ -66,16 +66,12 @@ export async function workspace(main, place, record) {
 }
 
 /** What the image is, and what can be done with it as a whole. @param {HTMLElement} main @param {Desk} desk */
-function heading(main, { record, image, place }) {
+function heading(main, { record, image }) {
   const { request: asked, result } = record;
   const facts = [result.model, `${result.width} × ${result.height}`, record.kind === "generate" && `seed ${result.images[image].seed}`].filter(Boolean).join(" · ");
   const wrong = alertPlace();
   const again = async () => {
     await drawn(asked, { seed: null, num_images: 1 }).then(({ id }) => (location.hash = `#/jobs/${id}`), (problem) => blame(main, problem));
-  };
-  const gone = async () => {
-    if (!(await confirmed("Delete this image and what is kept of it?", "Delete"))) return;
-    await request("DELETE", `v1/jobs/${place.id}`).then(() => (location.hash = "#/jobs"), (problem) => blame(main, problem));
   };
   return h(
     "div",
@@ -86,10 +82,19 @@ function heading(main, { record, image, place }) {
       { class: "row" },
       h("p", { class: "hint" }, facts),
       record.kind === "generate" && asked && button("Another seed", again, { class: "link" }),
-      button("Delete", gone, { class: "link" }),
     ),
     wrong,
   );
+}
+
+/** The end of an image. @param {HTMLElement} main @param {Desk} desk */
+function removal(main, { record, place }) {
+  const many = record.result.images.length > 1;
+  const what = many ? "these images" : "this image";
+  return button(`Delete ${what}`, async () => {
+    if (!(await confirmed(`Delete ${what} and what is kept of ${many ? "them" : "it"}?`, "Delete"))) return;
+    await request("DELETE", `v1/jobs/${place.id}`).then(() => (location.hash = "#/jobs"), (problem) => blame(main, problem));
+  }, { class: "link danger" });
 }
 
 /** The other images of the job. @param {Desk} desk */

@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,10 +81,20 @@ def layers_of(page: Page) -> Locator:
     return page.get_by_role("region", name="Layers").get_by_role("listitem")
 
 
+def described(page: Page) -> dict[str, Any]:
+    """What the API says of itself."""
+    return page.evaluate("async () => (await fetch('openapi.json')).json()")
+
+
 def draw(page: Page, service: Client) -> Images:
     """A prompt becomes an image, seen on the way."""
     generate(page, CAR, Seed=SEED, Steps="12")
     page.get_by_text(re.compile(r"Step \d+ of 12")).wait_for()
+    if "targets" in described(page)["components"]["schemas"]["GenerateRequest"]["properties"]:  # its words are found meanwhile
+        expect(page.get_by_role("list", name="Found so far").get_by_role("listitem")).to_have_count(3)
+        expect(layers_of(page)).to_have_count(3)
+        while layers_of(page).count():
+            layers_of(page).first.get_by_role("button", name=re.compile("^Remove")).click()
     page.locator(".find").wait_for()
     job: Images = service.jobs.get(re.findall(r"jobs/(\w{26})", page.url)[0])
     assert job.record.request["prompt"] == CAR
@@ -93,8 +105,6 @@ def find(page: Page) -> None:
     """The prompt's own words are suggested, and any others can be typed."""
     chips = page.get_by_role("group", name="Suggestions").get_by_role("button")
     assert chips.all_inner_texts()[:5] == ["red", "car", "grass", "all of these", "all, told apart"]
-    for each in layers_of(page).all():  # words that were looked for while it was drawn
-        each.get_by_role("button", name=re.compile("^Remove")).click()
     page.get_by_label("Find", exact=True).fill("automobile, grass")
     button(page, "Find").click()
     expect(layers_of(page)).to_have_count(2)
@@ -360,6 +370,32 @@ def test_everything_fits_a_phone_in_light_and_in_dark(browser: Browser, service_
                 page.goto(f"{service_url}/#/{address}")
                 page.get_by_role("heading", level=1).wait_for()
                 assert not is_too_wide(page)
+
+
+def test_a_dataset_is_asked_for_and_taken_along(browser: Browser, service_url: str) -> None:
+    with opened(browser, service_url, "status of 404", viewport=DESK) as page:
+        if "/v1/datasets" not in described(page)["paths"]:
+            pytest.skip("this service makes no datasets")
+        page.get_by_role("link", name="Datasets").click()
+        button(page, "New dataset").click()
+        page.get_by_label("Classes, one a line").fill("bus = none@1")
+        page.get_by_label("Prompts, one a line").fill("a photograph of a {class}\na bus")
+        button(page, "Make it").click()
+        assert "Line 2 lacks {class}" in error_of(page, "Prompts, one a line")
+        page.get_by_label("Prompts, one a line").fill("a photograph of a {class}")
+        button(page, "Make it").click()
+        assert "no token 'none@1'" in error_of(page, "Classes, one a line")
+        page.get_by_label("Classes, one a line").fill("bus")
+        page.get_by_label("Images of each prompt").fill("1")
+        assert violations(page) == []
+        button(page, "Make it").click()
+        page.get_by_text("1 of 1 images").wait_for()
+        page.get_by_label("Format").select_option("voc")
+        with tarfile.open(fileobj=io.BytesIO(downloaded(page, "Download"))) as tar:
+            assert any(name.endswith(".png") for name in tar.getnames())
+        button(page, "Delete").click()
+        button(page.get_by_role("dialog"), "Delete").click()
+        page.get_by_text("No datasets yet").wait_for()
 
 
 SLIDE = """async () => {
