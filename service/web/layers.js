@@ -43,7 +43,10 @@ export class Layer {
     this.outline = new Path2D();
   }
 
-  /** Load the heat of a segment, as its threshold cuts it. @param {any} segment @param {any} result @param {string} color @param {string} source @param {AbortSignal} signal */
+  /**
+   * Load the heat of a segment, as its threshold cuts it.
+   * @param {any} segment @param {any} result @param {string} color @param {string} source @param {AbortSignal} signal
+   */
   static async of(segment, result, color, source, signal) {
     const heat = await numbers(segment.refined_npy ?? segment.heatmap_npy, signal);
     return new Layer(segment.label, result.width, result.height, color, { segment, heat, source });

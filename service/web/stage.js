@@ -66,7 +66,10 @@ export class Stage {
   /** Where in the image an event of a pointer is. @param {PointerEvent} event @returns {Point} */
   place(event) {
     const frame = this.canvas.getBoundingClientRect();
-    return { x: ((event.clientX - frame.left) / frame.width) * this.width, y: ((event.clientY - frame.top) / frame.height) * this.height };
+    return {
+      x: ((event.clientX - frame.left) / frame.width) * this.width,
+      y: ((event.clientY - frame.top) / frame.height) * this.height,
+    };
   }
 
   /** Draw before the next frame; many calls make one drawing. */
@@ -102,7 +105,10 @@ export class Stage {
     if (this.cursor) this.point(context, this.cursor);
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {Path2D} path @param {string} color @param {number} width of the line on the screen */
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {Path2D} path @param {string} color @param {number} width of the line on the screen
+   */
   line(context, path, color, width) {
     context.strokeStyle = color;
     context.lineWidth = (width * Math.min(devicePixelRatio || 1, 2)) / this.scale;
