@@ -412,16 +412,18 @@ SLIDE = """async () => {
   stage.image = await createImageBitmap(new ImageData(side, side));
   stage.layers = [layer];
   document.getElementById('main').replaceChildren(stage.element);
+  const eye = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
   const times = [];
-  let last = await new Promise(requestAnimationFrame);
-  for (let step = 0; step < 60; step += 1) {
+  for (let step = 0; step < 40; step += 1) {
+    await new Promise(requestAnimationFrame);
+    const begun = performance.now();
     layer.cutAt(0.15 + 0.7 * Math.abs(Math.sin(step / 9)));
-    stage.plan();
-    const now = await new Promise(requestAnimationFrame);
-    times.push(now - last);
-    last = now;
+    stage.draw();
+    eye.drawImage(stage.canvas, 0, 0);
+    eye.getImageData(0, 0, 1, 1); // waits until it is drawn
+    times.push(performance.now() - begun);
   }
-  return times.sort((one, other) => one - other)[5]; // the fastest tenth: the machine does other things as well
+  return times.sort((one, other) => one - other)[4]; // the fastest tenth: the machine does other things as well
 }"""
 
 
