@@ -60,7 +60,11 @@ export async function request(method, path, options = {}) {
 
 /** Try a key. Throws the problem if it lets nobody in. @param {string} value */
 export async function letIn(value) {
-  if (!/^[!-~]+$/.test(value)) throw new Problem({ detail: "A key looks like ovam_…, without spaces.", errors: [{ field: "Authorization", detail: "A key looks like ovam_…, without spaces" }] });
+  if (!/^[!-~]+$/.test(value))
+    throw new Problem({
+      detail: "A key looks like ovam_…, without spaces.",
+      errors: [{ field: "Authorization", detail: "A key looks like ovam_…, without spaces" }],
+    });
   const answer = await fetch(address("v1/models"), { headers: { Authorization: `Bearer ${value}` } });
   if (!answer.ok) throw await problemOf(answer);
 }
@@ -104,7 +108,10 @@ export async function base64(file) {
 /** @type {Promise<any> | null} */
 let described = null;
 
-/** Whether the API has an operation at a path; or, if one is named, whether its requests of a kind have a field. @param {string} path @param {string} [schema] @param {string} [field] */
+/**
+ * Whether the API has an operation at a path; or, if one is named, whether its requests of a kind have a field.
+ * @param {string} path @param {string} [schema] @param {string} [field]
+ */
 export async function offers(path, schema, field) {
   described ??= get("openapi.json").catch(() => ({ paths: {} }));
   const api = await described;

@@ -45,7 +45,9 @@ async function route(moved) {
     if (!(view in VIEWS)) throw new Error("There is no such page.");
     fill(main, h("p", { class: "waiting" }, "…"));
     if (moved) scrollTo(0, 0);
-    await (await VIEWS[view]())(main, { id, query, signal: controller.signal, keep });
+    await (
+      await VIEWS[view]()
+    )(main, { id, query, signal: controller.signal, keep });
     if (moved) main.focus({ preventScroll: true });
   } catch (problem) {
     if (!controller.signal.aborted) failure(main, problem);

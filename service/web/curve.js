@@ -42,6 +42,9 @@ export class Curve {
       return `${x.toFixed(1)},${y.toFixed(1)}`;
     });
     this.line.setAttribute("points", points.join(" "));
-    this.element.setAttribute("aria-label", `The loss: ${values[0].toPrecision(3)} at first, ${low.toPrecision(3)} at best, after ${epoch} epochs`);
+    this.element.setAttribute(
+      "aria-label",
+      `The loss: ${values[0].toPrecision(3)} at first, ${low.toPrecision(3)} at best, after ${epoch} epochs`,
+    );
   }
 }

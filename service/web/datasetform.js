@@ -13,8 +13,15 @@ export async function datasetForm(signal, close) {
   const prompts = h("textarea", { rows: "4", placeholder: `a photograph of a ${PLACE}\na ${PLACE} on the grass` });
   const each = h("input", { type: "number", value: "10", min: "1", inputmode: "numeric" });
   const seed = h("input", { type: "number", placeholder: "0", inputmode: "numeric" });
-  const model = select("model", models.map((/** @type {any} */ one) => one.name), models.find((/** @type {any} */ one) => one.default)?.name);
-  const [small, same] = [check("area", "Leave out masks under 5 % and over 95 % of the image", true), check("duplicates", "Leave out duplicates", true)];
+  const model = select(
+    "model",
+    models.map((/** @type {any} */ one) => one.name),
+    models.find((/** @type {any} */ one) => one.default)?.name,
+  );
+  const [small, same] = [
+    check("area", "Leave out masks under 5 % and over 95 % of the image", true),
+    check("duplicates", "Leave out duplicates", true),
+  ];
   const sum = h("p", { class: "hint", role: "status" });
   const asked = field("prompts", "Prompts, one a line", prompts, `${PLACE} stands for each class in turn`);
   const form = h(
@@ -24,7 +31,13 @@ export async function datasetForm(signal, close) {
     field("name", "Name", name),
     field("classes", "Classes, one a line", classes, "A word, or a name and its learned token: dog = dog@1"),
     asked,
-    h("div", { class: "grid" }, field("images_per_prompt", "Images of each prompt", each), field("seed", "First seed", seed), field("generation", "Model", model)),
+    h(
+      "div",
+      { class: "grid" },
+      field("images_per_prompt", "Images of each prompt", each),
+      field("seed", "First seed", seed),
+      field("generation", "Model", model),
+    ),
     small.element,
     same.element,
     alertPlace(),
@@ -47,9 +60,13 @@ export async function datasetForm(signal, close) {
     try {
       const { classes: wanted, lines, templated } = read();
       const empty = [wanted.length ? "" : "classes", lines.length ? "" : "prompts"].filter(Boolean);
-      if (empty.length) throw new Problem({ errors: empty.map((missing) => ({ field: missing, detail: `Write at least one line` })) });
+      if (empty.length)
+        throw new Problem({ errors: empty.map((missing) => ({ field: missing, detail: `Write at least one line` })) });
       const without = templated ? lines.findIndex((line) => !line.includes(PLACE)) : -1;
-      if (without >= 0) throw new Problem({ errors: [{ field: "templates", detail: `Line ${without + 1} lacks ${PLACE}, which other lines have` }] });
+      if (without >= 0)
+        throw new Problem({
+          errors: [{ field: "templates", detail: `Line ${without + 1} lacks ${PLACE}, which other lines have` }],
+        });
       const { id } = await post("v1/datasets", {
         ...(name.value.trim() && { name: name.value.trim() }),
         classes: wanted.map(classOf),
@@ -57,7 +74,10 @@ export async function datasetForm(signal, close) {
         images_per_prompt: each.valueAsNumber || 1,
         ...(seed.value && { seed: seed.valueAsNumber }),
         generation: { model: model.value },
-        filters: { ...(small.input.checked && { area: { kind: "share", least: 0.05, most: 0.95 } }), ...(same.input.checked && { duplicates: "exact" }) },
+        filters: {
+          ...(small.input.checked && { area: { kind: "share", least: 0.05, most: 0.95 } }),
+          ...(same.input.checked && { duplicates: "exact" }),
+        },
       });
       location.hash = `#/datasets/${id}`;
     } catch (problem) {
@@ -69,7 +89,10 @@ export async function datasetForm(signal, close) {
 
 /** @param {string} text */
 function linesOf(text) {
-  return text.split("\n").map((line) => line.trim()).filter(Boolean);
+  return text
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean);
 }
 
 /** A class as a line names it: `cat`, `dog = dog@1` (a token), or `auto = car` (a word). @param {string} line */
@@ -82,5 +105,14 @@ function classOf(line) {
 /** @param {string} name @param {string} label @param {boolean} checked */
 function check(name, label, checked) {
   const input = h("input", { type: "checkbox", name, checked, id: `check-${name}` });
-  return { input, element: h("div", { class: "check", "data-field": `filters.${name}` }, input, h("label", { for: input.id }, label), h("p", { class: "error" })) };
+  return {
+    input,
+    element: h(
+      "div",
+      { class: "check", "data-field": `filters.${name}` },
+      input,
+      h("label", { for: input.id }, label),
+      h("p", { class: "error" }),
+    ),
+  };
 }

@@ -13,19 +13,41 @@ export function downloads(desk) {
   const name = `${slug(record.request?.prompt || "photograph").slice(0, 40)}-${record.id.slice(-6)}-${image}`;
   const shown = () => stage.layers.filter((layer) => layer.visible);
   const masks = async () => {
-    for (const layer of shown()) save(await png(layer.refresh().mask.map((inside) => inside * 255), layer.width, layer.height), `${name}-${slug(layer.label)}.png`);
+    for (const layer of shown())
+      save(
+        await png(
+          layer.refresh().mask.map((inside) => inside * 255),
+          layer.width,
+          layer.height,
+        ),
+        `${name}-${slug(layer.label)}.png`,
+      );
   };
   const ofMasks = [
-    button("Masks, PNG", masks),
-    button("COCO, JSON", () => save(new Blob([JSON.stringify(coco(shown(), `${name}.png`), null, 1)], { type: "application/json" }), `${name}-coco.json`)),
-    button("VOC, PNG", async () => save(await png(labels(shown()), stage.width, stage.height, vocPalette()), `${name}-voc.png`)),
+    button("Masks", masks, { title: "A PNG of each visible layer" }),
+    button(
+      "COCO",
+      () =>
+        save(
+          new Blob([JSON.stringify(coco(shown(), `${name}.png`), null, 1)], { type: "application/json" }),
+          `${name}-coco.json`,
+        ),
+      { title: "The visible layers as JSON, with run lengths" },
+    ),
+    button("VOC", async () => save(await png(labels(shown()), stage.width, stage.height, vocPalette()), `${name}-voc.png`), {
+      title: "The visible layers as one indexed PNG",
+    }),
   ];
-  const empty = button("Paint a mask by hand", () => {
-    const number = stage.layers.filter((layer) => layer.source.startsWith("hand-")).length + 1;
-    const layer = new Layer(`mask ${number}`, stage.width, stage.height, "#1f8fff", { source: `hand-mask ${number}` });
-    desk.add(layer);
-    desk.edit(layer);
-  }, { class: "link" });
+  const empty = button(
+    "Paint a mask by hand",
+    () => {
+      const number = stage.layers.filter((layer) => layer.source.startsWith("hand-")).length + 1;
+      const layer = new Layer(`mask ${number}`, stage.width, stage.height, "#1f8fff", { source: `hand-mask ${number}` });
+      desk.add(layer);
+      desk.edit(layer);
+    },
+    { class: "link" },
+  );
   const update = () => ofMasks.forEach((each) => (each.disabled = !shown().length));
   addEventListener("layers", update, { signal });
   update();
@@ -34,7 +56,12 @@ export function downloads(desk) {
     { class: "downloads", "aria-label": "Download" },
     empty,
     h("h2", {}, "Download"),
-    h("div", { class: "row" }, button("Image", async () => save(await blob(file, signal), `${name}.png`)), ofMasks),
+    h(
+      "div",
+      { class: "row" },
+      button("Image", async () => save(await blob(file, signal), `${name}.png`)),
+      ofMasks,
+    ),
   );
 }
 

@@ -9,7 +9,7 @@ import { Problem, get, request } from "./api.js";
  */
 export async function* follow(path, signal) {
   let last = "";
-  for (let failures = 0; failures < 8 && !signal.aborted; ) {
+  for (let failures = 0; failures < 8 && !signal.aborted;) {
     try {
       const headers = /** @type {Record<string, string>} */ (last ? { "Last-Event-ID": last } : {});
       const answer = await request("GET", `${path}/events`, { signal, headers });
@@ -64,5 +64,10 @@ export async function finished(record, signal, seen = () => {}) {
   if (ended.result) return ended;
   const error = ended.error ?? {};
   const detail = error.detail ?? (ended.state === "canceled" ? "Canceled." : `The job is ${ended.state}.`);
-  throw new Problem({ status: 1, code: error.code ?? ended.state, detail, errors: error.field ? [{ ...error, field: error.field }] : [] });
+  throw new Problem({
+    status: 1,
+    code: error.code ?? ended.state,
+    detail,
+    errors: error.field ? [{ ...error, field: error.field }] : [],
+  });
 }

@@ -11,16 +11,16 @@ let count = 0;
  */
 export function field(name, label, control, hint) {
   count += 1;
-  control.id = `field-${count}`;
-  const notes = [hint && `${control.id}-hint`, `${control.id}-error`].filter(Boolean).join(" ");
-  control.setAttribute("aria-describedby", notes);
+  const input = control.querySelector("input") ?? control; // it may stand beside a button
+  input.id = `field-${count}`;
+  input.setAttribute("aria-describedby", [hint && `${input.id}-hint`, `${input.id}-error`].filter(Boolean).join(" "));
   return h(
     "div",
     { class: "field", "data-field": name },
-    h("label", { for: control.id }, label),
+    h("label", { for: input.id }, label),
     control,
-    hint && h("p", { class: "hint", id: `${control.id}-hint` }, hint),
-    h("p", { class: "error", id: `${control.id}-error` }),
+    hint && h("p", { class: "hint", id: `${input.id}-hint` }, hint),
+    h("p", { class: "error", id: `${input.id}-error` }),
   );
 }
 
@@ -29,11 +29,12 @@ export function alertPlace() {
   return h("p", { class: "error", role: "alert", "data-field": "" });
 }
 
-/** What people call fields that they do not fill in themselves. @type {[RegExp, string][]} */
+/** What people call what they do not fill in by its name, and what is said to programs alone. @type {[RegExp, string][]} */
 const NAMES = [
   [/`?examples\.\d+\.(mask|masks)[\w.]*`?/g, "the mask"],
   [/`?targets\.(\d+)\.(word|prompt)`?/g, "the word"],
   [/`?targets\.(\d+)\.(token|class_name)`?/g, "the token"],
+  [/; see (GET|POST) \S+/g, ""],
 ];
 
 /** A sentence as people read it: their names of things, a capital, a full stop, no backticks. @param {string} text */
@@ -58,7 +59,9 @@ export function blame(root, problem) {
   /** @type {HTMLElement | null} */
   let first = null;
   for (const error of errors) {
-    const fitting = places.filter(({ dataset: { field: name = "" } }) => !name || error.field === name || error.field.startsWith(`${name}.`));
+    const fitting = places.filter(
+      ({ dataset: { field: name = "" } }) => !name || error.field === name || error.field.startsWith(`${name}.`),
+    );
     const place = fitting.sort((one, other) => (other.dataset.field ?? "").length - (one.dataset.field ?? "").length)[0];
     const text = place?.matches(".error") ? place : place?.querySelector(".error");
     if (!place || !text) continue;
@@ -76,7 +79,10 @@ export function blame(root, problem) {
 /** A problem instead of a page. @param {Element} main @param {unknown} problem */
 export function failure(main, problem) {
   const text = problem instanceof Error ? problem.message : String(problem);
-  fill(main, h("div", { class: "notice", role: "alert" }, h("p", {}, sentence(text)), h("p", {}, h("a", { href: "#/" }, "Start again"))));
+  fill(
+    main,
+    h("div", { class: "notice", role: "alert" }, h("p", {}, sentence(text)), h("p", {}, h("a", { href: "#/" }, "Start again"))),
+  );
 }
 
 /** A choice. @param {string} name @param {(string | [string, string])[]} options @param {string} [value] */
@@ -85,12 +91,16 @@ export function select(name, options, value) {
   return h("select", { name }, ...pairs.map(([key, label]) => h("option", { value: key, selected: key === value }, label)));
 }
 
-/** What a form holds, without what was left empty; numbers as numbers. @param {HTMLFormElement} form @returns {Record<string, string | number>} */
+/**
+ * What a form holds, without what was left empty; numbers as numbers.
+ * @param {HTMLFormElement} form @returns {Record<string, string | number>}
+ */
 export function values(form) {
   /** @type {Record<string, string | number>} */
   const found = {};
   for (const control of form.querySelectorAll("input, select, textarea")) {
-    if (!(control instanceof HTMLInputElement || control instanceof HTMLSelectElement || control instanceof HTMLTextAreaElement)) continue;
+    if (!(control instanceof HTMLInputElement || control instanceof HTMLSelectElement || control instanceof HTMLTextAreaElement))
+      continue;
     if (!control.name || !control.value.trim()) continue;
     found[control.name] = control.type === "number" ? Number(control.value) : control.value;
   }

@@ -1,5 +1,5 @@
-/** Words and tokens to look for: a field, the prompt's own words, and what is being looked for. */
-import { get, post, request } from "./api.js";
+/** Words and tokens to look for: a field, suggestions, and what is being looked for. */
+import { get, post } from "./api.js";
 import { announce, button, fill, h, iconButton } from "./dom.js";
 import { finished } from "./events.js";
 import { alertPlace, blame, field, forgive, select } from "./fields.js";
@@ -7,12 +7,24 @@ import { Layer } from "./layers.js";
 import { decode } from "./rle.js";
 import { things } from "./submitting.js";
 
-/** @param {import("./workspace.js").Desk} desk @param {import("./layerlist.js").LayerList} list */
+/**
+ * What looks for targets, and shows what is found.
+ * @typedef {object} Search
+ * @property {(wanted: any[], more?: Record<string, string>) => Promise<void>} targets look for them, with `more` in the request
+ * @property {(job: any, numbers: number[]) => Promise<void>} load show segments of a job when it has ended
+ * @property {(numbers: number[]) => Promise<void>} loadOwn show segments that were found while the image was drawn
+ * @property {any[]} own those segments
+ * @typedef {import("./workspace.js").Desk} Desk
+ * @typedef {import("./layerlist.js").LayerList} LayerList
+ */
+
+/** @param {Desk} desk @param {LayerList} list */
 export function finder(desk, list) {
-  const { record, image, signal, place } = desk;
-  const input = h("input", { name: "words", autocomplete: "off", placeholder: "a word, or several with commas", enterkeyhint: "search" });
+  const { record, place } = desk;
+  const prompt = record.request?.prompt ?? "";
+  const input = h("input", { autocomplete: "off", placeholder: "a word, or several with commas", enterkeyhint: "search" });
   const method = select("method", [["", "the model's best"], "ovam", "daam", "attn2mask"]);
-  const together = h("input", { type: "checkbox", name: "together", id: "together" });
+  const together = h("input", { type: "checkbox", id: "together" });
   const chips = h("div", { class: "chips", role: "group", "aria-label": "Suggestions" });
   const pending = h("ul", { class: "pending" });
   const form = h(
@@ -25,103 +37,160 @@ export function finder(desk, list) {
       {},
       h("summary", {}, "Options"),
       h("div", { class: "grid" }, field("method", "Method", method)),
-      h("div", { class: "check", "data-field": "softmax" }, together, h("label", { for: "together" }, "Let the words compete for each pixel"), h("p", { class: "error" })),
+      h(
+        "div",
+        { class: "check", "data-field": "softmax" },
+        together,
+        h("label", { for: "together" }, "Let the words compete for each pixel"),
+      ),
+      h("p", { class: "error", "data-field": "softmax" }),
     ),
     alertPlace(),
     pending,
   );
-  named(input, form);
+  const options = () => ({ ...(method.value && { method: method.value }), ...(together.checked && { softmax: "together" }) });
+  const search = searching(desk, list, { form, pending, options });
+  const words = async (/** @type {string[]} */ wanted) => {
+    await search.targets(wanted.map((word) => ({ word })));
+    if (!form.querySelector("[aria-invalid]")) input.value = "";
+  };
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const given = input.value
+      .split(",")
+      .map((word) => word.trim())
+      .filter(Boolean);
+    words(given.length ? given : things(prompt));
+  });
+  const recall = async () => {
+    suggest(chips, desk, prompt, search).catch(() => {});
+    const sought = place.query.get("find") ?? "";
+    place.keep({ find: "" });
+    await recalled(desk, list, search, sought).catch((problem) => blame(form, problem));
+  };
+  return { element: form, targets: search.targets, words, recall };
+}
 
-  const own = /** @type {any[]} */ (record.result.images[image].segments ?? []); // found while it was drawn
-  const plain = () => !method.value && !together.checked;
+/**
+ * @param {Desk} desk @param {LayerList} list
+ * @param {{form: HTMLElement, pending: HTMLElement, options: () => Record<string, string>}} parts @returns {Search}
+ */
+function searching(desk, list, { form, pending, options }) {
+  const { record, image, signal } = desk;
+  const own = record.result.images[image].segments ?? [];
+  /** @param {any} segment @param {any} result @param {string} source */
+  const show = async (segment, result, source) =>
+    list.add(painted(await Layer.of(segment, result, list.color(), source, signal)));
   /** @param {number[]} numbers */
   const loadOwn = async (numbers) => {
-    for (const number of numbers) list.add(painted(await Layer.of(own[number], record.result, list.color(), `own-${number}`, signal)));
-    input.value = "";
+    for (const number of numbers) await show(own[number], record.result, `own-${number}`);
   };
-  /** @param {any[]} wanted */
-  const targets = async (wanted) => {
-    forgive(form);
-    try {
-      const known = wanted.map(({ word, ...more }) => (word && !Object.keys(more).length && plain() ? own.findIndex((each) => each.target.word === word) : -1));
-      if (known.every((number) => number >= 0)) return await loadOwn(known);
-      const options = { ...(method.value && { method: method.value }), ...(together.checked && { softmax: "together" }) };
-      const job = await post("v1/attribute", { job_id: record.id, image, targets: wanted, ...options }, { signal });
-      input.value = "";
-      await load(job, wanted.map((_, number) => number));
-    } catch (problem) {
-      blame(form, problem);
-    }
-  };
-  /** Show what a job finds. @param {any} job @param {number[]} numbers of its segments @param {string[]} [labels] */
-  const load = async (job, numbers, labels = job.request.targets.map((/** @type {any} */ each) => each.label)) => {
-    const item = h("li", {}, h("span", { class: "spinner" }), `Looking for ${labels.join(", ")}`, iconButton("close", "Cancel", () => request("POST", `v1/jobs/${job.id}/cancel`, { body: "{}" }).catch(() => {})));
+  /** @param {any} job @param {number[]} numbers */
+  const load = async (job, numbers) => {
+    const labels = job.request.targets.map((/** @type {any} */ each) => each.label).join(", ");
+    const stop = iconButton("close", "Cancel", () => post(`v1/jobs/${job.id}/cancel`, {}).catch(() => {}));
+    const item = h("li", {}, h("span", { class: "spinner" }), `Looking for ${labels}`, stop);
     pending.append(item);
-    announce(`Looking for ${labels.join(", ")}`);
+    announce(`Looking for ${labels}`);
     try {
       const { result } = await finished(job, signal);
-      for (const number of numbers) {
-        const layer = await Layer.of(result.segments[number], result, list.color(), `${job.id}-${number}`, signal);
-        list.add(painted(layer));
-      }
-      announce(`Found ${labels.join(", ")}`);
+      for (const number of numbers) await show(result.segments[number], result, `${job.id}-${number}`);
+      announce(`Found ${labels}`);
     } finally {
       item.remove();
     }
   };
-  /** @param {string[]} words */
-  const words = (words) => targets(words.map((word) => ({ word })));
-
-  const suggest = async () => {
-    const words = things(record.request?.prompt ?? "");
-    const chip = (/** @type {string} */ label, /** @type {any[]} */ wanted) => button(label, () => targets(wanted), { class: "chip" });
-    const all = words.length > 1 ? [chip("all of these", words.map((word) => ({ word })))] : [];
-    fill(chips, ...words.map((word) => chip(word, [{ word }])), ...all);
-    const { tokens } = await get("v1/tokens?limit=20", { signal }).catch(() => ({ tokens: [] }));
-    for (const token of tokens.filter((/** @type {any} */ each) => each.model === record.result.model)) {
-      const found = chip(`${token.name}@${token.version}`, targetsOf(token));
-      found.classList.add("token");
-      found.title = "A learned token";
-      chips.append(found);
+  /** @param {any[]} wanted @param {Record<string, string>} [more] */
+  const targets = async (wanted, more = {}) => {
+    forgive(form);
+    const chosen = { ...options(), ...more };
+    const usual = Object.keys(chosen).length === 0;
+    const known = wanted.map((each) =>
+      usual && isWord(each) ? own.findIndex((/** @type {any} */ one) => one.target.word === each.word) : -1,
+    );
+    try {
+      if (known.every((number) => number >= 0)) return await loadOwn(known);
+      const job = await post("v1/attribute", { job_id: record.id, image, targets: wanted, ...chosen }, { signal });
+      await load(
+        job,
+        wanted.map((_, number) => number),
+      );
+    } catch (problem) {
+      blame(form, problem);
     }
   };
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const given = input.value.split(",").map((word) => word.trim()).filter(Boolean);
-    words(given.length ? given : things(record.request?.prompt ?? ""));
-  });
-  const recall = async () => {
-    suggest();
-    const sought = place.query.get("find");
-    place.keep({ find: "" });
-    /** @type {Map<string, number[]>} */
-    const jobs = new Map();
-    for (const source of (place.query.get("found") ?? "").split(".").filter(Boolean)) {
-      const [id, number] = [source.slice(0, source.indexOf("-")), source.slice(source.indexOf("-") + 1)];
-      if (id === "hand") list.add(painted(new Layer(number, desk.stage.width, desk.stage.height, list.color(), { source })));
-      else if (id === "own") await loadOwn([Number(number)].filter((each) => own[each]));
-      else jobs.set(id, [...(jobs.get(id) ?? []), Number(number)]);
-    }
-    if (!place.query.has("found") && !sought) await loadOwn([...own.keys()]);
-    const loading = [...jobs].map(async ([id, numbers]) => load(await get(`v1/jobs/${id}`, { signal }), numbers));
-    const asked = async () => {
-      if (sought) await targets((await Promise.all(sought.split(",").map((word) => targetsNamed(word, signal)))).flat());
-    };
-    await Promise.all([...loading, asked()]).catch((problem) => blame(form, problem));
-  };
-  return { element: form, targets, words, recall, suggest };
+  return { targets, load, loadOwn, own };
 }
 
-/** What an address names: a word, or a token with its version. @param {string} name @param {AbortSignal} signal @returns {Promise<any[]>} */
+/** Whether a target is a word, and nothing else is said of it. @param {any} target */
+function isWord(target) {
+  return "word" in target && Object.keys(target).length === 1;
+}
+
+/**
+ * Suggest the prompt's words, and the tokens.
+ * @param {HTMLElement} chips @param {Desk} desk @param {string} prompt @param {Search} search
+ */
+async function suggest(chips, { record, signal }, prompt, search) {
+  const words = things(prompt).map((word) => ({ word }));
+  /** @param {string} label @param {any[]} wanted @param {string} [title] @param {Record<string, string>} [more] */
+  const chip = (label, wanted, title, more) => button(label, () => search.targets(wanted, more), { class: "chip", title });
+  const all = words.length > 1 && [
+    chip("all of these", words),
+    chip("all, told apart", words, "The words compete for each pixel", { softmax: "together" }),
+  ];
+  fill(
+    chips,
+    words.map(({ word }) => chip(word, [{ word }])),
+    all || [],
+  );
+  const { tokens } = await get("v1/tokens?limit=20", { signal });
+  for (const token of tokens.filter((/** @type {any} */ each) => each.model === record.result.model)) {
+    const found = chip(`${token.name}@${token.version}`, targetsOf(token), "A learned token");
+    found.classList.add("token");
+    chips.append(found);
+  }
+}
+
+/**
+ * Show what the address remembers, and look for what it asks for.
+ * @param {Desk} desk @param {LayerList} list @param {Search} search @param {string} sought
+ */
+async function recalled({ place, signal, stage }, list, search, sought) {
+  const remembered = place.query.has("found");
+  /** @type {Map<string, number[]>} */
+  const jobs = new Map();
+  for (const source of (place.query.get("found") ?? "").split(".").filter(Boolean)) {
+    const [id, ...rest] = source.split("-");
+    const name = rest.join("-");
+    if (id === "hand") list.add(painted(new Layer(name, stage.width, stage.height, list.color(), { source })));
+    else jobs.set(id, [...(jobs.get(id) ?? []), Number(name)]);
+  }
+  const waiting = [...jobs].map(async ([id, numbers]) =>
+    id === "own"
+      ? search.loadOwn(numbers.filter((number) => search.own[number]))
+      : search.load(await get(`v1/jobs/${id}`, { signal }), numbers),
+  );
+  if (!remembered && !sought) waiting.push(search.loadOwn([...search.own.keys()]));
+  const asked = async () =>
+    search.targets((await Promise.all(sought.split(",").map((name) => targetsNamed(name, signal)))).flat());
+  await Promise.all([...waiting, sought && asked()]);
+}
+
+/**
+ * What an address names: a word, or a token with its version.
+ * @param {string} name @param {AbortSignal} signal @returns {Promise<any[]>}
+ */
 async function targetsNamed(name, signal) {
   return name.includes("@") ? targetsOf(await get(`v1/tokens/${name}`, { signal })) : [{ word: name }];
 }
 
 /** Every class of a token as a target. @param {any} token */
-export function targetsOf(token) {
-  const { name, version, classes } = token;
-  if (classes.length === 1) return [{ token: `${name}@${version}`, label: `${name}@${version}` }];
-  return classes.map((/** @type {string} */ each) => ({ token: `${name}@${version}`, class_name: each }));
+export function targetsOf({ name, version, classes }) {
+  const token = `${name}@${version}`;
+  return classes.length === 1
+    ? [{ token, label: token }]
+    : classes.map((/** @type {string} */ each) => ({ token, class_name: each }));
 }
 
 /** A layer with what was painted on it before, if anything was. @param {Layer} layer */
@@ -131,14 +200,4 @@ function painted(layer) {
   layer.mask.set(decode({ size: [layer.height, layer.width], counts: kept }));
   layer.painted();
   return layer;
-}
-
-/** The label of a field with several controls belongs to its input. @param {HTMLElement} input @param {HTMLElement} form */
-function named(input, form) {
-  const joined = form.querySelector(".joined");
-  if (!joined) return;
-  [input.id, joined.id] = [joined.id, ""];
-  joined.removeAttribute("id");
-  input.setAttribute("aria-describedby", joined.getAttribute("aria-describedby") ?? "");
-  joined.removeAttribute("aria-describedby");
 }

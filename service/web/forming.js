@@ -47,11 +47,14 @@ export class Forming {
       context.stroke(outline(mask));
       context.resetTransform();
     });
-    fill(this.legend, ...preview.masks.map(({ label, area, mask }, number) => {
-      const dot = h("span", { class: "dot" });
-      dot.style.background = colorOf(number);
-      return h("li", {}, dot, label, h("small", {}, mask ? `${Math.round(100 * area)} %` : "…"));
-    }));
+    fill(
+      this.legend,
+      ...preview.masks.map(({ label, area, mask }, number) => {
+        const dot = h("span", { class: "dot" });
+        dot.style.background = colorOf(number);
+        return h("li", {}, dot, label, h("small", {}, mask ? `${Math.round(100 * area)} %` : "…"));
+      }),
+    );
   }
 }
 

@@ -5,17 +5,42 @@ import { Curve } from "./curve.js";
 import { isFinal } from "./events.js";
 import { blame, alertPlace } from "./fields.js";
 
-const KINDS = /** @type {const} */ ([["", "All"], ["generate", "Images"], ["image", "Photographs"], ["attribute", "Masks"], ["probe", "Places"], ["optimize", "Learning"]]);
+const KINDS = /** @type {const} */ ([
+  ["", "All"],
+  ["generate", "Images"],
+  ["image", "Photographs"],
+  ["attribute", "Masks"],
+  ["probe", "Places"],
+  ["optimize", "Learning"],
+]);
 /** @type {Record<string, string>} */
-const NOUNS = { generate: "Image", image: "Photograph", attribute: "Masks", probe: "Place", optimize: "Learning", import: "Import" };
+const NOUNS = {
+  generate: "Image",
+  image: "Photograph",
+  attribute: "Masks",
+  probe: "Place",
+  optimize: "Learning",
+  import: "Import",
+};
 
-/** The newest images, generated or real. @param {HTMLElement} place @param {AbortSignal} signal @returns {Promise<boolean>} whether there are any */
+/**
+ * The newest images, generated or real.
+ * @param {HTMLElement} place @param {AbortSignal} signal @returns {Promise<boolean>} whether there are any
+ */
 export async function recent(place, signal) {
   const pages = await Promise.all(["generate", "image"].map((kind) => get(`v1/jobs?limit=12&kind=${kind}`, { signal })));
   const found = pages.flatMap((page) => page.jobs).filter((job) => job.state !== "expired");
   found.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
   if (!found.length) return false;
-  fill(place, h("h2", {}, "Recent"), h("ul", { class: "cards" }, found.slice(0, 12).map((job) => card(job, signal))));
+  fill(
+    place,
+    h("h2", {}, "Recent"),
+    h(
+      "ul",
+      { class: "cards" },
+      found.slice(0, 12).map((job) => card(job, signal)),
+    ),
+  );
   return true;
 }
 
@@ -29,7 +54,9 @@ export async function jobs(main, { query, signal, keep }) {
   let cursor = "";
   const load = async () => {
     const kind = query.get("kind");
-    const page = await get(`v1/jobs?limit=24${kind ? `&kind=${kind}` : ""}${cursor ? `&cursor=${cursor}` : ""}`, { signal }).catch((problem) => (blame(main, problem), null));
+    const page = await get(`v1/jobs?limit=24${kind ? `&kind=${kind}` : ""}${cursor ? `&cursor=${cursor}` : ""}`, {
+      signal,
+    }).catch((problem) => (blame(main, problem), null));
     if (!page) return;
     list.append(...page.jobs.map((/** @type {any} */ job) => card(job, signal)));
     cursor = page.next ?? "";
@@ -37,15 +64,28 @@ export async function jobs(main, { query, signal, keep }) {
     empty.hidden = list.childElementCount > 0 || Boolean(cursor);
   };
   const filters = KINDS.map(([kind, label]) =>
-    button(label, () => {
-      keep({ kind });
-      for (const each of filters) each.setAttribute("aria-pressed", String(each === filters[KINDS.findIndex(([one]) => one === kind)]));
-      cursor = "";
-      list.replaceChildren();
-      load();
-    }, { class: "chip", "aria-pressed": String((query.get("kind") ?? "") === kind) }),
+    button(
+      label,
+      () => {
+        keep({ kind });
+        for (const each of filters)
+          each.setAttribute("aria-pressed", String(each === filters[KINDS.findIndex(([one]) => one === kind)]));
+        cursor = "";
+        list.replaceChildren();
+        load();
+      },
+      { class: "chip", "aria-pressed": String((query.get("kind") ?? "") === kind) },
+    ),
   );
-  fill(main, h("h1", {}, "Jobs"), h("div", { class: "chips", role: "group", "aria-label": "Kind" }, filters), wrong, list, empty, more);
+  fill(
+    main,
+    h("h1", {}, "Jobs"),
+    h("div", { class: "chips", role: "group", "aria-label": "Kind" }, filters),
+    wrong,
+    list,
+    empty,
+    more,
+  );
   await load();
 }
 
@@ -59,10 +99,18 @@ function card(job, signal) {
     { class: "card" },
     h("a", { href: `#/jobs/${job.id}` }, picture, title),
     note,
-    iconButton("close", "Delete", async () => {
-      if (!(await confirmed(`Delete this job with its files? ${title.textContent}`, "Delete"))) return;
-      await request("DELETE", `v1/jobs/${job.id}`).then(() => item.remove(), (problem) => (note.textContent = problem.message));
-    }, { class: "icon-button card-delete" }),
+    iconButton(
+      "close",
+      "Delete",
+      async () => {
+        if (!(await confirmed(`Delete this job with its files? ${title.textContent}`, "Delete"))) return;
+        await request("DELETE", `v1/jobs/${job.id}`).then(
+          () => item.remove(),
+          (problem) => (note.textContent = problem.message),
+        );
+      },
+      { class: "icon-button card-delete" },
+    ),
   );
   const observer = new IntersectionObserver(([entry]) => {
     if (!entry.isIntersecting) return;
@@ -79,7 +127,11 @@ function noteOf({ state, progress, created_at: time }) {
   return state === "succeeded" ? ago(time) : state;
 }
 
-/** Fill in what the summary lacks. @param {any} job @param {{picture: HTMLElement, title: HTMLElement, note: HTMLElement, item: HTMLElement}} parts @param {AbortSignal} signal */
+/**
+ * Fill in what the summary lacks.
+ * @param {any} job @param {{picture: HTMLElement, title: HTMLElement, note: HTMLElement, item: HTMLElement}} parts
+ * @param {AbortSignal} signal
+ */
 async function complete(job, parts, signal) {
   const record = await get(`v1/jobs/${job.id}`, { signal });
   parts.title.textContent = titleOf(record);
@@ -97,7 +149,17 @@ async function complete(job, parts, signal) {
   } else if (record.error) {
     fill(parts.picture, h("p", {}, record.error.detail));
   } else if (result?.words) {
-    fill(parts.picture, h("p", {}, result.words.slice(0, 3).map((/** @type {any} */ each) => each.word).join(", ")));
+    fill(
+      parts.picture,
+      h(
+        "p",
+        {},
+        result.words
+          .slice(0, 3)
+          .map((/** @type {any} */ each) => each.word)
+          .join(", "),
+      ),
+    );
   }
   if (isFinal(record.state)) return;
   const stop = button("Cancel", () => post(`v1/jobs/${job.id}/cancel`, {}).catch(() => {}), { class: "card-cancel" });

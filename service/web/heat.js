@@ -27,7 +27,10 @@ export function shareOf(heat, threshold, area) {
   return sorted[Math.max(0, sorted.length - Math.max(1, area))] / high;
 }
 
-/** Mark what reaches a share of the hottest pixel's heat, in single precision as the service does. @param {Heat} heat @param {number} share @param {number} high the hottest @param {Mask} mask */
+/**
+ * Mark what reaches a share of the hottest pixel's heat, in single precision as the service does.
+ * @param {Heat} heat @param {number} share @param {number} high the hottest @param {Mask} mask
+ */
 export function cut(heat, share, high, mask) {
   const level = high > 0 ? Math.fround(share * high) : Infinity;
   for (let at = 0; at < heat.length; at += 1) mask[at] = heat[at] >= level ? 1 : 0;
@@ -55,7 +58,11 @@ export function shades(color) {
   return { inside: table((heat) => 0.22 + 0.56 * heat), outside: table((heat) => 0.55 * heat ** 1.5) };
 }
 
-/** Colour every pixel of a layer. @param {Uint32Array} pixels @param {Mask} mask @param {Uint8Array | null} heat in steps @param {ReturnType<typeof shades>} shade */
+/**
+ * Colour every pixel of a layer.
+ * @param {Uint32Array} pixels @param {Mask} mask @param {Uint8Array | null} heat in steps
+ * @param {ReturnType<typeof shades>} shade
+ */
 export function paint(pixels, mask, heat, { inside, outside }) {
   if (heat) for (let at = 0; at < pixels.length; at += 1) pixels[at] = mask[at] ? inside[heat[at]] : outside[heat[at]];
   else for (let at = 0; at < pixels.length; at += 1) pixels[at] = mask[at] ? inside[100] : 0;

@@ -5,7 +5,11 @@ import { alertPlace, blame, field, forgive, select, values } from "./fields.js";
 import { recent } from "./gallery.js";
 import { drawn, taken } from "./submitting.js";
 
-const EXAMPLES = ["a photograph of a cat wearing a hat", "a photograph of a red car on the grass", "a photograph of a turtle and a dog"];
+const EXAMPLES = [
+  "a photograph of a cat wearing a hat",
+  "a photograph of a red car on the grass",
+  "a photograph of a turtle and a dog",
+];
 
 /** @type {import("./app.js").View} */
 export async function home(main, { query, signal }) {
@@ -13,14 +17,27 @@ export async function home(main, { query, signal }) {
   const again = JSON.parse(sessionStorage.getItem("ovam-again") ?? "{}");
   sessionStorage.removeItem("ovam-again");
   const { models } = await get("v1/models", { signal });
-  const prompt = h("textarea", { name: "prompt", rows: "2", placeholder: EXAMPLES[0], value: again.prompt ?? "", spellcheck: "true" });
-  const file = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", class: "unseen", tabindex: "-1", "aria-label": "A photograph" });
+  const sought = query.get("find"); // a token to try
+  const prompt = h("textarea", {
+    name: "prompt",
+    rows: "2",
+    placeholder: EXAMPLES[0],
+    value: again.prompt ?? "",
+    spellcheck: "true",
+  });
+  const file = h("input", {
+    type: "file",
+    accept: "image/png,image/jpeg,image/webp",
+    class: "unseen",
+    tabindex: "-1",
+    "aria-label": "A photograph",
+  });
   const go = h("button", { class: "primary" }, "Generate");
   const photograph = button([icon("image"), "Use a photograph"], () => file.click());
   const form = h(
     "form",
     { class: "ask", novalidate: true },
-    h("h1", {}, "What should be in the image?"),
+    h("h1", {}, sought ? `In which image should ${sought} be found?` : "What should be in the image?"),
     field("prompt", "Prompt", prompt),
     settings(models, again),
     alertPlace(),
@@ -33,8 +50,7 @@ export async function home(main, { query, signal }) {
     go.disabled = photograph.disabled = true;
     try {
       const { id } = await submitted();
-      const find = query.get("find");
-      location.hash = `#/jobs/${id}${find ? `?find=${encodeURIComponent(find)}` : ""}`;
+      location.hash = `#/jobs/${id}${sought ? `?find=${encodeURIComponent(sought)}` : ""}`;
     } catch (problem) {
       blame(form, problem);
     } finally {
@@ -57,15 +73,28 @@ export async function home(main, { query, signal }) {
     file.value = "";
   });
   main.addEventListener("dragover", (event) => event.preventDefault(), { signal });
-  main.addEventListener("drop", (event) => {
-    event.preventDefault();
-    const [dropped] = event.dataTransfer?.files ?? [];
-    if (dropped) submit(() => taken(dropped));
-  }, { signal });
+  main.addEventListener(
+    "drop",
+    (event) => {
+      event.preventDefault();
+      const [dropped] = event.dataTransfer?.files ?? [];
+      if (dropped) submit(() => taken(dropped));
+    },
+    { signal },
+  );
   fill(main, form, place);
   if (!again.prompt) prompt.focus({ preventScroll: true });
   const some = await recent(place, signal);
-  if (!some) fill(place, h("p", { class: "hint" }, "Try one of these:"), h("div", { class: "chips" }, EXAMPLES.map((text) => button(text, () => (prompt.value = text, prompt.focus()), { class: "chip" }))));
+  if (!some)
+    fill(
+      place,
+      h("p", { class: "hint" }, "Try one of these:"),
+      h(
+        "div",
+        { class: "chips" },
+        EXAMPLES.map((text) => button(text, () => ((prompt.value = text), prompt.focus()), { class: "chip" })),
+      ),
+    );
 }
 
 /** What may be left as it is. @param {any[]} models @param {any} again a request to fill in */
@@ -74,7 +103,15 @@ function settings(models, again) {
   if (!first) return h("p", { class: "hint" }, "No worker serves a model yet. One that starts takes up to a minute.");
   const names = models.map((model) => model.name);
   const number = (/** @type {string} */ name, /** @type {string | number} */ usual, more = {}) =>
-    h("input", { type: "number", name, placeholder: String(usual), inputmode: "decimal", value: again[name] ?? "", step: "any", ...more });
+    h("input", {
+      type: "number",
+      name,
+      placeholder: String(usual),
+      inputmode: "decimal",
+      value: again[name] ?? "",
+      step: "any",
+      ...more,
+    });
   const place = h("div", { class: "grid" });
   const summary = h("summary", {}, "Settings");
   const model = select("model", names, first.name);

@@ -21,17 +21,24 @@ export async function job(main, place) {
 }
 
 /** The address of what a job is about, if it has no images of its own. @param {any} record */
-function elsewhere({ id, kind, request }) {
+function elsewhere({ id, kind, request, result }) {
   if (kind === "import") return "#/tokens";
-  if (kind === "attribute") return `#/jobs/${request.job_id}?image=${request.image}&found=${request.targets.map((/** @type {unknown} */ _, /** @type {number} */ at) => `${id}-${at}`).join(".")}`;
+  if (kind === "attribute")
+    return `#/jobs/${request.job_id}?image=${request.image}&found=${[...request.targets.keys()].map((at) => `${id}-${at}`).join(".")}`;
   if (kind === "probe") return `#/jobs/${request.job_id}?image=${request.image}&probe=${id}`;
-  if (kind === "optimize" && request) return `#/jobs/${request.examples[0].job_id}?image=${request.examples[0].image}&learn=${id}`;
-  return "";
+  if (kind === "optimize" && request)
+    return `#/jobs/${request.examples[0].job_id}?image=${request.examples[0].image}&learn=${id}`;
+  return result?.token ? "#/tokens" : ""; // a request with large masks is not in the record
 }
 
 /** A job that gave nothing: why, and what can be done. @param {HTMLElement} main @param {any} record */
 function unsuccessful(main, record) {
-  const why = record.error?.detail ?? { canceled: "You canceled it", expired: "Its time is over: its images are deleted" }[/** @type {"canceled"} */ (record.state)] ?? record.state;
+  const why =
+    record.error?.detail ??
+    { canceled: "You canceled it", expired: "Its time is over: its images are deleted" }[
+      /** @type {"canceled"} */ (record.state)
+    ] ??
+    record.state;
   const again = record.kind === "generate" && record.request;
   fill(
     main,
@@ -40,10 +47,15 @@ function unsuccessful(main, record) {
       { class: "notice" },
       h("h1", {}, record.request?.prompt || "No images"),
       h("p", { role: "alert" }, sentence(why)),
-      again && button("Change it and try again", () => {
-        sessionStorage.setItem("ovam-again", JSON.stringify(record.request));
-        location.hash = "#/";
-      }, { class: "primary" }),
+      again &&
+        button(
+          "Change it and try again",
+          () => {
+            sessionStorage.setItem("ovam-again", JSON.stringify(record.request));
+            location.hash = "#/";
+          },
+          { class: "primary" },
+        ),
       h("p", { class: "hint" }, h("a", { href: address(`v1/jobs/${record.id}`) }, "The job's record")),
     ),
   );

@@ -16,9 +16,20 @@ export async function askForKey() {
 /** @param {string} why @returns {Promise<boolean>} whether there is a new key */
 function asked(why) {
   return new Promise((resolve) => {
-    const given = h("input", { type: "password", name: "key", autocomplete: "off", required: true, spellcheck: "false", placeholder: "ovam_…" });
+    const given = h("input", {
+      type: "password",
+      name: "key",
+      autocomplete: "off",
+      required: true,
+      spellcheck: "false",
+      placeholder: "ovam_…",
+    });
     const form = h("form", { novalidate: true, onsubmit: submit });
-    const dialog = h("dialog", { "aria-labelledby": "key-title", onclose: () => (dialog.remove(), resolve(dialog.returnValue === "yes")) }, form);
+    const dialog = h(
+      "dialog",
+      { "aria-labelledby": "key-title", onclose: () => (dialog.remove(), resolve(dialog.returnValue === "yes")) },
+      form,
+    );
     const refused = key.get() ? sentence(why) : "";
     fill(
       form,

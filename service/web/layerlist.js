@@ -21,9 +21,16 @@ export function layerList(desk) {
 
   const update = () => {
     for (const [layer, row] of rows) row.update(layer === selected);
+    stage.front = selected?.visible ? selected : null;
     stage.plan();
   };
-  const kept = () => place.keep({ found: stage.layers.map((layer) => layer.source).filter(Boolean).join(".") });
+  const kept = () =>
+    place.keep({
+      found: stage.layers
+        .map((layer) => layer.source)
+        .filter(Boolean)
+        .join("."),
+    });
   const select = (/** @type {Layer | null} */ layer) => {
     selected = layer;
     update();
@@ -54,7 +61,11 @@ export function layerList(desk) {
   return { element, add, remove, update, color: () => colorOf(count++) };
 }
 
-/** @param {Layer} layer @param {import("./workspace.js").Desk} desk @param {{select: (layer: Layer | null) => void, update: () => void}} list @returns {Row} */
+/**
+ * @param {Layer} layer
+ * @param {import("./workspace.js").Desk} desk @param {{select: (layer: Layer | null) => void, update: () => void}} list
+ * @returns {Row}
+ */
 function rowOf(layer, desk, { select, update }) {
   const color = h("input", {
     type: "color",
@@ -89,7 +100,13 @@ function rowOf(layer, desk, { select, update }) {
     { class: "layer-more" },
     cut.element,
     opacity.element,
-    h("div", { class: "row" }, button([icon("brush"), "Edit mask"], () => desk.edit(layer)), button("Learn this", () => desk.learn(layer), { class: "accent" }), restore),
+    h(
+      "div",
+      { class: "row" },
+      button([icon("brush"), "Edit mask"], () => desk.edit(layer)),
+      button("Learn this", () => desk.learn(layer), { class: "accent" }),
+      restore,
+    ),
   );
   const element = h("li", { class: "layer" }, h("div", { class: "layer-row" }, color, name, eye, close), more);
   return {
@@ -115,7 +132,14 @@ function rowOf(layer, desk, { select, update }) {
 /** @param {string} label @param {number} value @param {number} least @param {(value: number) => void} moved */
 function slider(label, value, least, moved) {
   const output = h("output", {});
-  const input = h("input", { type: "range", min: least, max: "1", step: "0.005", "aria-label": label, oninput: () => (moved(input.valueAsNumber), show(input.valueAsNumber)) });
+  const input = h("input", {
+    type: "range",
+    min: least,
+    max: "1",
+    step: "0.005",
+    "aria-label": label,
+    oninput: () => (moved(input.valueAsNumber), show(input.valueAsNumber)),
+  });
   const show = (/** @type {number} */ now) => {
     input.value = String(now);
     output.textContent = now.toFixed(2);

@@ -5,7 +5,7 @@ import { decode } from "./rle.js";
 
 /** @typedef {import("./heat.js").Mask} Mask */
 
-const COLORS = ["#1e88ff", "#ff9d0a", "#e83fb8", "#12b76a", "#8b5cff", "#ff4b3e", "#00b8c4", "#c2b300"];
+const COLORS = ["#1e88ff", "#f0389f", "#ffb000", "#12b76a", "#8b5cff", "#ff5a36", "#00b8c4", "#b3a600"];
 
 /** The colour of the n-th layer. @param {number} number */
 export function colorOf(number) {
@@ -43,7 +43,10 @@ export class Layer {
     this.outline = new Path2D();
   }
 
-  /** Load the heat of a segment, as its threshold cuts it. @param {any} segment @param {any} result @param {string} color @param {string} source @param {AbortSignal} signal */
+  /**
+   * Load the heat of a segment, as its threshold cuts it.
+   * @param {any} segment @param {any} result @param {string} color @param {string} source @param {AbortSignal} signal
+   */
   static async of(segment, result, color, source, signal) {
     const heat = await numbers(segment.refined_npy ?? segment.heatmap_npy, signal);
     return new Layer(segment.label, result.width, result.height, color, { segment, heat, source });

@@ -17,7 +17,12 @@ export function learning(desk) {
   /** @param {import("./layers.js").Layer} layer */
   const open = (layer) => {
     if (desk.stage.only) desk.hands.left();
-    const name = h("input", { name: "name", value: slug(layer.label.replace(/@\d+$/, "")), autocomplete: "off", spellcheck: "false" });
+    const name = h("input", {
+      name: "name",
+      value: slug(layer.label.replace(/@\d+$/, "")),
+      autocomplete: "off",
+      spellcheck: "false",
+    });
     const epochs = h("input", { type: "number", name: "epochs", placeholder: "300", inputmode: "numeric" });
     const form = h(
       "form",
@@ -26,7 +31,12 @@ export function learning(desk) {
       field("name", "Name of the token", name, "Small letters, digits, dots and hyphens. A name in use gets a new version."),
       h("details", {}, h("summary", {}, "Settings"), h("div", { class: "grid" }, field("epochs", "Epochs", epochs))),
       alertPlace(),
-      h("div", { class: "row" }, h("button", { class: "primary" }, "Learn"), button("Not now", () => (element.hidden = true))),
+      h(
+        "div",
+        { class: "row" },
+        h("button", { class: "primary" }, "Learn"),
+        button("Not now", () => (element.hidden = true)),
+      ),
     );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
@@ -35,7 +45,9 @@ export function learning(desk) {
       const example = { job_id: record.id, image, mask: encode(mask, width, height) };
       const options = epochs.value ? { epochs: epochs.valueAsNumber } : {};
       try {
-        await watch(await post("v1/optimize", { name: name.value.trim(), classes: [label], examples: [example], ...options }, { signal }));
+        await watch(
+          await post("v1/optimize", { name: name.value.trim(), classes: [label], examples: [example], ...options }, { signal }),
+        );
       } catch (problem) {
         blame(form.isConnected ? form : element, problem);
       }
@@ -56,7 +68,14 @@ export function learning(desk) {
       await request("POST", `v1/jobs/${job.id}/cancel`, { body: "{}" }).catch(() => {});
     });
     const name = job.request?.name ?? "";
-    fill(element, h("h2", {}, `Learning ${name}`), h("div", { class: "plot" }, curve.element, loss), meter.element, alertPlace(), h("div", { class: "row" }, stop));
+    fill(
+      element,
+      h("h2", {}, `Learning ${name}`),
+      h("div", { class: "plot" }, curve.element, loss),
+      meter.element,
+      alertPlace(),
+      h("div", { class: "row" }, stop),
+    );
     element.hidden = false;
     try {
       const ended = await finished(job, signal, ({ data }) => {
@@ -77,15 +96,33 @@ export function learning(desk) {
   /** A token that is there: what it is worth, and where to try it. @param {any} result @param {Curve} curve */
   const learned = (result, curve) => {
     const { token } = result;
-    const photograph = h("input", { type: "file", accept: "image/png,image/jpeg,image/webp", class: "unseen", tabindex: "-1", "aria-label": "A photograph to look for it in" });
-    const tried = (/** @type {Promise<any>} */ job) => job.then(({ id }) => (location.hash = `#/jobs/${id}?find=${encodeURIComponent(token)}`), (problem) => blame(element, problem));
+    const photograph = h("input", {
+      type: "file",
+      accept: "image/png,image/jpeg,image/webp",
+      class: "unseen",
+      tabindex: "-1",
+      "aria-label": "A photograph to look for it in",
+    });
+    const tried = (/** @type {Promise<any>} */ job) =>
+      job.then(
+        ({ id }) => (location.hash = `#/jobs/${id}?find=${encodeURIComponent(token)}`),
+        (problem) => blame(element, problem),
+      );
     photograph.addEventListener("change", () => photograph.files?.[0] && tried(taken(photograph.files[0], result.model)));
-    const scene = record.kind === "generate" && record.request ? record.request : { prompt: `a photograph of a ${result.classes[0]}`, model: result.model };
+    const scene =
+      record.kind === "generate" && record.request
+        ? record.request
+        : { prompt: `a photograph of a ${result.classes[0]}`, model: result.model };
     fill(
       element,
       h("h2", {}, token),
       h("div", { class: "plot" }, curve.element),
-      h("p", {}, `Its mask agrees with yours by ${Math.round(100 * result.example_iou)} %. `, h("small", {}, `Best loss ${result.best_loss.toPrecision(3)}, after ${result.best_epoch} of ${result.epochs} epochs.`)),
+      h(
+        "p",
+        {},
+        `Its mask agrees with yours by ${Math.round(100 * result.example_iou)} %. `,
+        h("small", {}, `Best loss ${result.best_loss.toPrecision(3)}, after ${result.best_epoch} of ${result.epochs} epochs.`),
+      ),
       h("p", { class: "hint" }, "Now try it where it has not been taught:"),
       h(
         "div",
@@ -94,7 +131,11 @@ export function learning(desk) {
         button([icon("image"), "A photograph"], () => photograph.click()),
         photograph,
         button("This image", async () => desk.seek(targetsOf(await get(`v1/tokens/${token}`, { signal })))),
-        button("Download", async () => save(await (await request("GET", `v1/tokens/${token}/file`)).blob(), `${token}.safetensors`), { class: "link" }),
+        button(
+          "Download",
+          async () => save(await (await request("GET", `v1/tokens/${token}/file`)).blob(), `${token}.safetensors`),
+          { class: "link" },
+        ),
       ),
       alertPlace(),
     );

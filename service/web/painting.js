@@ -11,14 +11,29 @@ export function painting(desk, list) {
   const { stage } = desk;
   const element = h("div", { class: "tools", role: "toolbar", "aria-label": "Brush", hidden: true });
   const hint = "Click a place, or draw a box, to ask which words are there.";
-  const keys = "Keys: arrows move, Space paints, Shift with arrows draws, B adds, E erases, [ and ] change the size, Ctrl+Z undoes, Escape ends.";
+  const keys =
+    "Keys: arrows move, Space paints, Shift with arrows draws, B adds, E erases, [ and ] change the size, Ctrl+Z undoes, Escape ends.";
   const adding = button("Add", () => turn("adding"));
   const erasing = button("Erase", () => turn("erasing"));
-  const size = h("input", { type: "range", min: "1", max: "64", "aria-label": "Size of the brush", oninput: () => desk.hands.brush && (desk.hands.brush.size = size.valueAsNumber) });
+  const size = h("input", {
+    type: "range",
+    min: "1",
+    max: "64",
+    "aria-label": "Size of the brush",
+    oninput: () => desk.hands.brush && (desk.hands.brush.size = size.valueAsNumber),
+  });
   const undo = iconButton("undo", "Undo", () => turn("undo"));
   const redo = iconButton("redo", "Redo", () => turn("redo"));
   const name = h("strong", {});
-  fill(element, name, h("div", { class: "segmented" }, adding, erasing), h("label", { class: "slider" }, h("span", {}, "Size"), size), undo, redo, button("Done", () => close(), { class: "primary" }));
+  fill(
+    element,
+    name,
+    h("div", { class: "segmented" }, adding, erasing),
+    h("label", { class: "slider" }, h("span", {}, "Size"), size),
+    undo,
+    redo,
+    button("Done", () => close(), { class: "primary" }),
+  );
 
   const show = () => {
     const { brush } = desk.hands;
@@ -30,8 +45,9 @@ export function painting(desk, list) {
     redo.disabled = !brush.future.length;
   };
   const painted = () => {
+    const first = stage.only?.origin !== "painted";
     stage.only?.painted();
-    stage.plan();
+    first ? list.update() : stage.plan();
     show();
   };
   /** @param {"undo" | "redo" | "adding" | "erasing" | "smaller" | "larger"} tool */
@@ -40,7 +56,11 @@ export function painting(desk, list) {
     if (!brush) return;
     if (tool === "undo" ? brush.undo() : tool === "redo" && brush.redo()) painted();
     if (tool === "adding" || tool === "erasing") brush.adding = tool === "adding";
-    if (tool === "smaller" || tool === "larger") brush.size = Math.min(64, Math.max(1, Math.round(brush.size * (tool === "larger" ? 1.25 : 0.8) + (tool === "larger" ? 0.5 : -0.5))));
+    if (tool === "smaller" || tool === "larger")
+      brush.size = Math.min(
+        64,
+        Math.max(1, Math.round(brush.size * (tool === "larger" ? 1.25 : 0.8) + (tool === "larger" ? 0.5 : -0.5))),
+      );
     announce(tool);
     show();
   };
@@ -65,7 +85,8 @@ export function painting(desk, list) {
   const close = () => {
     const layer = stage.only;
     if (!layer) return;
-    if (layer.origin === "painted" && layer.source) sessionStorage.setItem(`ovam-mask-${layer.source}`, encode(layer.mask, layer.width, layer.height).counts);
+    if (layer.origin === "painted" && layer.source)
+      sessionStorage.setItem(`ovam-mask-${layer.source}`, encode(layer.mask, layer.width, layer.height).counts);
     announce(`${layer.label}: ${area(layer.mask)} pixels`);
     stage.only = desk.hands.brush = stage.cursor = null;
     element.hidden = true;

@@ -18,7 +18,10 @@ function chunk(name, data) {
   const bytes = new Uint8Array(data.length + 12);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, data.length);
-  bytes.set(Array.from(name, (letter) => letter.charCodeAt(0)), 4);
+  bytes.set(
+    Array.from(name, (letter) => letter.charCodeAt(0)),
+    4,
+  );
   bytes.set(data, 8);
   view.setUint32(data.length + 8, checksum(bytes.subarray(4, data.length + 8)));
   return bytes;
@@ -26,7 +29,9 @@ function chunk(name, data) {
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */
 async function deflated(bytes) {
-  return new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer());
+  return new Uint8Array(
+    await new Response(new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer(),
+  );
 }
 
 /** The colours of Pascal VOC: each label's bits, dealt in turn to red, green and blue from the top. */
@@ -34,7 +39,8 @@ export function vocPalette() {
   const palette = new Uint8Array(768);
   for (let label = 0; label < 256; label += 1)
     for (let bit = 0; bit < 8; bit += 1)
-      for (let channel = 0; channel < 3; channel += 1) palette[3 * label + channel] |= ((label >> (3 * bit + channel)) & 1) << (7 - bit);
+      for (let channel = 0; channel < 3; channel += 1)
+        palette[3 * label + channel] |= ((label >> (3 * bit + channel)) & 1) << (7 - bit);
   return palette;
 }
 
@@ -51,6 +57,12 @@ export async function png(pixels, width, height, palette) {
   const lines = new Uint8Array((width + 1) * height);
   for (let y = 0; y < height; y += 1) lines.set(pixels.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
   const colours = palette ? [chunk("PLTE", palette)] : [];
-  const parts = [new Uint8Array(SIGNATURE), chunk("IHDR", header), ...colours, chunk("IDAT", await deflated(lines)), chunk("IEND", new Uint8Array(0))];
+  const parts = [
+    new Uint8Array(SIGNATURE),
+    chunk("IHDR", header),
+    ...colours,
+    chunk("IDAT", await deflated(lines)),
+    chunk("IEND", new Uint8Array(0)),
+  ];
   return new Blob(parts, { type: "image/png" });
 }

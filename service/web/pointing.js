@@ -72,7 +72,15 @@ function byKeys(stage, hands) {
   /** @type {Record<string, [number, number]>} */
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   /** @type {Record<string, "undo" | "redo" | "adding" | "erasing" | "smaller" | "larger">} */
-  const TOOLS = { b: "adding", e: "erasing", "[": "smaller", "]": "larger", "ctrl+z": "undo", "ctrl+y": "redo", "ctrl+Z": "redo" };
+  const TOOLS = {
+    b: "adding",
+    e: "erasing",
+    "[": "smaller",
+    "]": "larger",
+    "ctrl+z": "undo",
+    "ctrl+y": "redo",
+    "ctrl+Z": "redo",
+  };
 
   /** @param {KeyboardEvent} event */
   const move = (event) => {
@@ -115,7 +123,10 @@ function byKeys(stage, hands) {
   });
 }
 
-/** The pixels between two places, at least one, inside of the image. @param {Point} from @param {Point} to @param {{width: number, height: number}} size @returns {Area} */
+/**
+ * The pixels between two places, at least one, inside of the image.
+ * @param {Point} from @param {Point} to @param {{width: number, height: number}} size @returns {Area}
+ */
 function between(from, to, size) {
   /** @type {(a: number, b: number, most: number) => [number, number]} */
   const span = (a, b, most) => {

@@ -38,7 +38,17 @@ export function probing(desk) {
     const words = [...new Set([...things(record.request?.prompt ?? ""), ...own.map((word) => word.toLowerCase())])];
     fill(element, title(area), h("p", { class: "error", role: "alert", "data-field": "" }));
     if (words.length < 2) {
-      fill(element, title(area), h("p", {}, words.length ? "Find one more word first: a place is told by the words that compete for it." : "Find some words first; then click to ask which of them is here."));
+      fill(
+        element,
+        title(area),
+        h(
+          "p",
+          {},
+          words.length
+            ? "Find one more word first: a place is told by the words that compete for it."
+            : "Find some words first; then click to ask which of them is here.",
+        ),
+      );
       return;
     }
     try {
@@ -53,21 +63,43 @@ export function probing(desk) {
   };
   /** @param {import("./stage.js").Area} area */
   const title = ({ x, y, width, height }) =>
-    h("div", { class: "row" }, h("h2", {}, width * height > 1 ? `In the box at ${x}, ${y}` : `At ${x}, ${y}`), iconButton("close", "Close", close));
+    h(
+      "div",
+      { class: "row" },
+      h("h2", {}, width * height > 1 ? `In the box at ${x}, ${y}` : `At ${x}, ${y}`),
+      iconButton("close", "Close", close),
+    );
   /** @param {import("./stage.js").Area} area @param {any} result */
   const show = (area, { words }) => {
     const most = Math.max(...words.map((/** @type {any} */ each) => Math.abs(each.gain)), 1e-9);
     fill(
       element,
       title(area),
-      h("ol", {}, words.map((/** @type {any} */ each) => {
-        const bar = h("span", { class: "bar" });
-        bar.style.setProperty("--part", String(Math.max(0, each.gain / most)));
-        const found = stage.layers.some((layer) => layer.segment?.target?.word === each.word);
-        return h("li", {}, found ? h("span", {}, each.word) : button(each.word, () => desk.find([each.word]), { class: "link", title: `Find ${each.word}` }), bar, h("small", {}, `${each.gain >= 0 ? "+" : "−"}${Math.abs(each.gain).toFixed(2)}`));
-      })),
+      h(
+        "ol",
+        {},
+        words.map((/** @type {any} */ each) => {
+          const bar = h("span", { class: "bar" });
+          bar.style.setProperty("--part", String(Math.max(0, each.gain / most)));
+          const found = stage.layers.some((layer) => layer.segment?.target?.word === each.word);
+          return h(
+            "li",
+            {},
+            found
+              ? h("span", {}, each.word)
+              : button(each.word, () => desk.find([each.word]), { class: "link", title: `Find ${each.word}` }),
+            bar,
+            h("small", {}, `${each.gain >= 0 ? "+" : "−"}${Math.abs(each.gain).toFixed(2)}`),
+          );
+        }),
+      ),
     );
-    announce(`Here: ${words.slice(0, 3).map((/** @type {any} */ each) => each.word).join(", ")}`);
+    announce(
+      `Here: ${words
+        .slice(0, 3)
+        .map((/** @type {any} */ each) => each.word)
+        .join(", ")}`,
+    );
   };
   const recall = async () => {
     const id = place.query.get("probe");

@@ -5,7 +5,11 @@ import { finished } from "./events.js";
 import { blame, alertPlace } from "./fields.js";
 import { Forming } from "./forming.js";
 
-/** Show a job until it has ended. @param {HTMLElement} main @param {any} record @param {AbortSignal} signal @returns {Promise<any>} its record, whatever became of it */
+/**
+ * Show a job until it has ended.
+ * @param {HTMLElement} main @param {any} record @param {AbortSignal} signal
+ * @returns {Promise<any>} its record, whatever became of it
+ */
 export async function progress(main, record, signal) {
   const request = record.request ?? {};
   const meter = new Meter(record);
@@ -22,7 +26,15 @@ export async function progress(main, record, signal) {
       "div",
       { class: "workspace" },
       h("section", { class: "picture", "aria-label": "Picture" }, forming.element),
-      h("aside", { class: "panel" }, h("h1", {}, request.prompt || "Your photograph"), meter.element, forming.legend, h("div", { class: "row" }, stop), wrong),
+      h(
+        "aside",
+        { class: "panel" },
+        h("h1", {}, request.prompt || "Your photograph"),
+        meter.element,
+        forming.legend,
+        h("div", { class: "row" }, stop),
+        wrong,
+      ),
     ),
   );
   announce("Waiting for a worker");

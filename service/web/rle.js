@@ -6,7 +6,7 @@
 function lengths(counts) {
   /** @type {number[]} */
   const runs = [];
-  for (let at = 0; at < counts.length; ) {
+  for (let at = 0; at < counts.length;) {
     let [value, shift, more] = [0, 0, true];
     while (more) {
       const piece = counts.charCodeAt(at) - 48;
@@ -27,7 +27,8 @@ export function decode({ size: [height, width], counts }) {
   const mask = new Uint8Array(width * height);
   let place = 0;
   lengths(counts).forEach((run, number) => {
-    for (let end = place + run; place < end; place += 1) if (number % 2) mask[(place % height) * width + Math.floor(place / height)] = 1;
+    for (let end = place + run; place < end; place += 1)
+      if (number % 2) mask[(place % height) * width + Math.floor(place / height)] = 1;
   });
   return mask;
 }
@@ -53,7 +54,7 @@ export function encode(mask, width, height) {
 /** @param {number} value */
 function pieces(value) {
   let text = "";
-  for (let more = true; more; ) {
+  for (let more = true; more;) {
     let piece = value & 31;
     value >>= 5;
     more = piece & 16 ? value !== -1 : value !== 0;

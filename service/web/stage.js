@@ -7,6 +7,8 @@ import { h } from "./dom.js";
  * @typedef {{x: number, y: number, width: number, height: number}} Area
  */
 
+const BEHIND = 0.3; // of the opacity of layers that are not worked on
+
 export class Stage {
   /** @param {number} width of the image @param {number} height @param {string} label */
   constructor(width, height, label) {
@@ -22,6 +24,8 @@ export class Stage {
     this.ground = null;
     /** @type {Layer[]} drawn in this order */
     this.layers = [];
+    /** @type {Layer | null} the one that is worked on: the others' heat steps back */
+    this.front = null;
     /** @type {Layer | null} drawn alone while it is painted */
     this.only = null;
     /** @type {Area | null} what was asked about */
@@ -62,7 +66,10 @@ export class Stage {
   /** Where in the image an event of a pointer is. @param {PointerEvent} event @returns {Point} */
   place(event) {
     const frame = this.canvas.getBoundingClientRect();
-    return { x: ((event.clientX - frame.left) / frame.width) * this.width, y: ((event.clientY - frame.top) / frame.height) * this.height };
+    return {
+      x: ((event.clientX - frame.left) / frame.width) * this.width,
+      y: ((event.clientY - frame.top) / frame.height) * this.height,
+    };
   }
 
   /** Draw before the next frame; many calls make one drawing. */
@@ -85,7 +92,7 @@ export class Stage {
     base ? context.drawImage(base, 0, 0) : context.clearRect(0, 0, canvas.width, canvas.height);
     const shown = this.only ? [this.only] : this.layers.filter((layer) => layer.visible);
     for (const layer of shown) {
-      context.globalAlpha = layer.opacity;
+      context.globalAlpha = layer.opacity * (this.front && layer !== this.front ? BEHIND : 1);
       context.drawImage(layer.refresh().canvas, 0, 0, canvas.width, canvas.height);
     }
     context.globalAlpha = 1;
@@ -98,7 +105,10 @@ export class Stage {
     if (this.cursor) this.point(context, this.cursor);
   }
 
-  /** @param {CanvasRenderingContext2D} context @param {Path2D} path @param {string} color @param {number} width of the line on the screen */
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {Path2D} path @param {string} color @param {number} width of the line on the screen
+   */
   line(context, path, color, width) {
     context.strokeStyle = color;
     context.lineWidth = (width * Math.min(devicePixelRatio || 1, 2)) / this.scale;

@@ -5,9 +5,22 @@ const MOST_BYTES = 5_000_000; // of a photograph as it is; larger ones are made 
 const LONGEST_SIDE = 1536;
 const MOST_TARGETS = 8; // that are looked for while an image is drawn
 const EVERY = 3; // evaluations between two looks
-const DRAWING = ["prompt", "negative_prompt", "model", "seed", "num_images", "num_inference_steps", "guidance_scale", "height", "width", "scheduler", "capture"];
+const DRAWING = [
+  "prompt",
+  "negative_prompt",
+  "model",
+  "seed",
+  "num_images",
+  "num_inference_steps",
+  "guidance_scale",
+  "height",
+  "width",
+  "scheduler",
+  "capture",
+];
 const SMALL_WORDS = new Set(
-  "a an and are as at by for from has have in into is it its no not of on or over that the their there this to under up was wearing were with without photograph photo picture image drawing painting".split(" "),
+  `a an and are as at by for from has have in into is it its no not of on or over that the their there this to under up was
+  wearing were with without photograph photo picture image drawing painting`.split(/\s+/),
 );
 
 /** The words of a prompt that may be things. @param {string} prompt */
@@ -23,7 +36,9 @@ export function things(prompt) {
 export async function drawn(request, changes = {}) {
   const all = { ...request, ...changes };
   const drawing = Object.fromEntries(DRAWING.filter((name) => all[name] != null).map((name) => [name, all[name]]));
-  const words = (await offers("/v1/generate", "GenerateRequest", "targets")) ? things(String(drawing.prompt)).slice(0, MOST_TARGETS) : [];
+  const words = (await offers("/v1/generate", "GenerateRequest", "targets"))
+    ? things(String(drawing.prompt)).slice(0, MOST_TARGETS)
+    : [];
   return post("v1/generate", { ...drawing, ...(words.length && { targets: words.map((word) => ({ word })), every: EVERY }) });
 }
 
@@ -32,7 +47,10 @@ export async function taken(file, model) {
   return post("v1/images", { image: await base64(await smaller(file)), ...(model ? { model } : {}) });
 }
 
-/** A photograph that fits into a request. What no browser can read is sent as it is: the service says what is wrong with it. @param {Blob} file */
+/**
+ * A photograph that fits into a request. What no browser can read is sent as it is: the service says what is wrong with it.
+ * @param {Blob} file
+ */
 async function smaller(file) {
   const picture = file.size > MOST_BYTES ? await createImageBitmap(file).catch(() => null) : null;
   if (!picture) return file;

@@ -33,7 +33,11 @@ import { drawn } from "./submitting.js";
 export async function workspace(main, place, record) {
   const { result, request: asked } = record;
   const image = Math.min(result.images.length - 1, Number(place.query.get("image") ?? 0));
-  const stage = new Stage(result.width, result.height, `The image: ${asked?.prompt || "a photograph"}. Enter asks what is at the cursor.`);
+  const stage = new Stage(
+    result.width,
+    result.height,
+    `The image: ${asked?.prompt || "a photograph"}. Enter asks what is at the cursor.`,
+  );
   place.signal.addEventListener("abort", () => stage.resizing.disconnect());
   const desk = /** @type {Desk} */ ({ record, image, stage, place, signal: place.signal });
   const list = layerList(desk);
@@ -42,7 +46,14 @@ export async function workspace(main, place, record) {
   const learn = learning(desk);
   const brush = painting(desk, list);
   desk.hands = { brush: null, ask: probe.ask, painted: brush.painted, left: brush.close, turn: brush.turn };
-  Object.assign(desk, { add: list.add, remove: list.remove, find: find.words, seek: find.targets, edit: brush.open, learn: learn.open });
+  Object.assign(desk, {
+    add: list.add,
+    remove: list.remove,
+    find: find.words,
+    seek: find.targets,
+    edit: brush.open,
+    learn: learn.open,
+  });
   fill(
     main,
     h(
@@ -51,12 +62,21 @@ export async function workspace(main, place, record) {
       h(
         "section",
         { class: "picture", "aria-label": "Picture" },
-        brush.element,
         h("div", { class: "frame" }, stage.element, probe.element),
+        brush.element,
         h("p", { class: "hint", id: "stage-keys" }, "Click a place, or draw a box, to ask which words are there."),
         result.images.length > 1 && thumbnails(desk),
       ),
-      h("aside", { class: "panel" }, heading(main, desk), find.element, list.element, learn.element, downloads(desk)),
+      h(
+        "aside",
+        { class: "panel" },
+        heading(main, desk),
+        find.element,
+        list.element,
+        learn.element,
+        downloads(desk),
+        removal(main, desk),
+      ),
     ),
   );
   point(stage, desk.hands);
@@ -66,16 +86,21 @@ export async function workspace(main, place, record) {
 }
 
 /** What the image is, and what can be done with it as a whole. @param {HTMLElement} main @param {Desk} desk */
-function heading(main, { record, image, place }) {
+function heading(main, { record, image }) {
   const { request: asked, result } = record;
-  const facts = [result.model, `${result.width} × ${result.height}`, record.kind === "generate" && `seed ${result.images[image].seed}`].filter(Boolean).join(" · ");
+  const facts = [
+    result.model,
+    `${result.width} × ${result.height}`,
+    record.kind === "generate" && `seed ${result.images[image].seed}`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
   const wrong = alertPlace();
   const again = async () => {
-    await drawn(asked, { seed: null, num_images: 1 }).then(({ id }) => (location.hash = `#/jobs/${id}`), (problem) => blame(main, problem));
-  };
-  const gone = async () => {
-    if (!(await confirmed("Delete this image and what is kept of it?", "Delete"))) return;
-    await request("DELETE", `v1/jobs/${place.id}`).then(() => (location.hash = "#/jobs"), (problem) => blame(main, problem));
+    await drawn(asked, { seed: null, num_images: 1 }).then(
+      ({ id }) => (location.hash = `#/jobs/${id}`),
+      (problem) => blame(main, problem),
+    );
   };
   return h(
     "div",
@@ -86,9 +111,25 @@ function heading(main, { record, image, place }) {
       { class: "row" },
       h("p", { class: "hint" }, facts),
       record.kind === "generate" && asked && button("Another seed", again, { class: "link" }),
-      button("Delete", gone, { class: "link" }),
     ),
     wrong,
+  );
+}
+
+/** The end of an image. @param {HTMLElement} main @param {Desk} desk */
+function removal(main, { record, place }) {
+  const many = record.result.images.length > 1;
+  const what = many ? "these images" : "this image";
+  return button(
+    `Delete ${what}`,
+    async () => {
+      if (!(await confirmed(`Delete ${what} and what is kept of ${many ? "them" : "it"}?`, "Delete"))) return;
+      await request("DELETE", `v1/jobs/${place.id}`).then(
+        () => (location.hash = "#/jobs"),
+        (problem) => blame(main, problem),
+      );
+    },
+    { class: "link danger" },
   );
 }
 
@@ -99,11 +140,18 @@ function thumbnails({ record, image, signal }) {
     { class: "thumbnails", "aria-label": "Images" },
     record.result.images.map((/** @type {any} */ each, /** @type {number} */ number) => {
       const picture = h("img", { alt: `Image ${number + 1}, seed ${each.seed}` });
-      blob(each.image, signal).then((file) => {
-        picture.src = URL.createObjectURL(file);
-        signal.addEventListener("abort", () => URL.revokeObjectURL(picture.src));
-      }, () => {});
-      return h("li", {}, h("a", { href: `#/jobs/${record.id}?image=${number}`, "aria-current": number === image && "true" }, picture));
+      blob(each.image, signal).then(
+        (file) => {
+          picture.src = URL.createObjectURL(file);
+          signal.addEventListener("abort", () => URL.revokeObjectURL(picture.src));
+        },
+        () => {},
+      );
+      return h(
+        "li",
+        {},
+        h("a", { href: `#/jobs/${record.id}?image=${number}`, "aria-current": number === image && "true" }, picture),
+      );
     }),
   );
 }
