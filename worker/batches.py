@@ -114,7 +114,7 @@ class Batches:
         """
         with self._enlisted(member):
             at = turn(member.attempt.record.priority, Priority.GENERATE)
-            ticket = self.gate.submit(at, partial(self._run, member, draw))
+            ticket = self.gate.submit(at, partial(self._run, member, draw), member.attempt.record.tenant)
             ticket.add_done_callback(lambda ended: ended.cancelled() and member.outcome.cancel())
             try:
                 return await member.attempt.awaited(member.outcome)
