@@ -60,7 +60,7 @@ demo: $(RUNTIME) ## run the service on a worked example, write the pictures to d
 	@$(RUN) $(VENV)/bin/ovam demo $(ARGS)
 
 test: $(DEV) ## unit, property, golden and end-to-end tests (WORKERS=2 ARGS="...")
-	@$(RUN) $(CLIENT_TESTS) $(READER_TESTS) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --timeout 300 $(ARGS)
+	@$(RUN) $(CLIENT_TESTS) $(READER_TESTS) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal --timeout 300 $(ARGS)
 
 check: lint types imports audit test ## everything that a change must pass
 
@@ -89,7 +89,7 @@ eval-quick: $(RUNTIME) ## evaluate the published methods on a few images, print 
 chaos: $(DEV) ## jobs of all kinds while processes, network, disk and S3 fail; write docs/reliability.md (FAULTS=110 ARGS="--seed 2")
 	@$(RUN) $(PY) -m proofs chaos $(ARGS)
 
-chaos-short: $(DEV) ## the same in four minutes; docs/reliability.md stays as it is
+chaos-short: $(DEV) ## the same in two minutes; docs/reliability.md stays as it is
 	@$(RUN) $(PY) -m proofs chaos --short $(ARGS)
 
 fuzz: $(DEV) ## hostile requests of every kind; write docs/reliability.md (FUZZ=100000 for as many)

@@ -28,7 +28,7 @@ Several tenants submit jobs of all kinds and insist: a request that gets no answ
 another gateway. Meanwhile processes are killed (`kill -9`) and paused (`SIGSTOP`), the network between them is cut, hangs or is
 slow, the disk is full, or S3 answers 503, hangs or is slow. One half runs on a small disk, which is filled up, the other on S3.
 Then the ledger, the store and the clients' own books are compared. The faults are drawn by chance from `--seed`.
-A job may start ten times (`OVAM_MAX_ATTEMPTS=10`): chance may kill its workers often. `make chaos-short` takes four minutes.
+A job may start ten times (`OVAM_MAX_ATTEMPTS=10`): chance may kill its workers often. `make chaos-short` takes two minutes.
 """,
     ),
     "fuzz": (

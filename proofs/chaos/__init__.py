@@ -17,7 +17,7 @@ from proofs.claims import Claim, Log, Proof, none, quantile
 from proofs.stage import memory, new_key, tiny_models
 
 ACTS = ("disk", "s3")
-FAULTS, SHORT_FAULTS = int(os.environ.get("FAULTS", "110")), 10  # of both acts
+FAULTS, SHORT_FAULTS = int(os.environ.get("FAULTS", "110")), 6  # of both acts
 JOBS = 10  # for each fault
 PACE = 1.5  # jobs a second, while there are faults
 MIB = 1 << 20
