@@ -44,7 +44,7 @@ def test_each_mask_is_fitted_with_its_own_parameters_in_its_own_place() -> None:
     choices = [CrfParameters(iterations=1), CrfParameters(), CrfParameters(iterations=1), CrfParameters()]
     alone = [dense_crfs(image, mask[None], each)[0] for mask, each in zip(masks, choices, strict=True)]
     assert not np.array_equal(alone[0], masks[0])
-    assert np.array_equal(fitted_together(image, masks, choices), np.stack(alone))
+    assert np.array_equal(fitted_together(image, [*masks], choices), np.stack(alone))
 
 
 def test_an_image_may_have_one_pixel() -> None:
