@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
+from contracts.schema.estimates import Estimate
 from contracts.schema.jobs import JobRecord, State
 from contracts.state import keys
 from contracts.state.ledger import finished, write
+from contracts.state.paces import Paces, learn
 from contracts.state.usage import COUNTED_FOR, give_back
 from tests.contracts.test_ledger import CURVE, JOB, RESULT
 
@@ -62,3 +64,13 @@ async def test_nothing_is_counted_without_a_tenant(redis: Redis) -> None:
     await end(redis, ended(""))
     await give_back(redis, ended(""))
     assert [key async for key in redis.scan_iter("ovam:*") if b"kept" in key or b"seconds" in key] == []
+
+
+async def test_a_pace_is_learned_though_the_request_was_too_large_for_the_record(redis: Redis) -> None:
+    estimate = Estimate(memory_bytes=0, kept_bytes=0, work=15)
+    async with redis.pipeline() as pipe:
+        learn(pipe, ended().changed(request=None, estimate=estimate))
+        learn(pipe, ended().changed(estimate=None))
+        learn(pipe, ended().changed(estimate=estimate, state=State.FAILED))
+        assert len(await pipe.execute()) == 1
+    assert await Paces(redis).of(ended().kind, RESULT.model) == pytest.approx(2)

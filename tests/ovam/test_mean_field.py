@@ -10,7 +10,7 @@ from PIL import Image
 from ovam.core.crf import CrfParameters, dense_crf
 from ovam.errors import InvalidArgumentError
 from ovam.fitting.lattice import lattice_of
-from ovam.fitting.mean_field import dense_crfs
+from ovam.fitting.mean_field import dense_crfs, fitted_together
 
 REAL = Path(__file__).parents[2] / "docs" / "demo.png"  # generated images with their masks, side by side
 CHOICES = [CrfParameters(), CrfParameters(5.0, 40.0, 5.0, 1.0, 2.0, 10), CrfParameters(10.0, 30.0, 0.5, 0.0, 1.0, 1)]
@@ -37,6 +37,14 @@ def test_masks_together_are_what_each_is_alone() -> None:
     image, masks = image_and_masks(20, 60, 64, 48)
     alone = [dense_crfs(image, mask[None])[0] for mask in masks]
     assert np.array_equal(dense_crfs(image, masks), np.stack(alone))
+
+
+def test_each_mask_is_fitted_with_its_own_parameters_in_its_own_place() -> None:
+    image, masks = image_and_masks(20, 60, 64, 48)
+    choices = [CrfParameters(iterations=1), CrfParameters(), CrfParameters(iterations=1), CrfParameters()]
+    alone = [dense_crfs(image, mask[None], each)[0] for mask, each in zip(masks, choices, strict=True)]
+    assert not np.array_equal(alone[0], masks[0])
+    assert np.array_equal(fitted_together(image, [*masks], choices), np.stack(alone))
 
 
 def test_an_image_may_have_one_pixel() -> None:

@@ -15,6 +15,7 @@ from ovam.core.masks import weighted
 from ovam.core.methods import ByAttention, ByBoth
 from ovam.core.selection import Span, select_blocks, select_positions
 from ovam.core.thresholds import Share
+from ovam.fitting.mean_field import dense_crfs
 from tests.pipelines import tiny_pipeline
 
 pipeline = tiny_pipeline()
@@ -72,6 +73,7 @@ MISTAKES = {
     "ovam.encode(pipeline, 'a cat', padding='longest')": "padding is 'longest'; allowed: 'none' or 'max_length'",
     "ovam.overlay(np.zeros((4, 4), int), np.zeros((4, 4)))": "image is 'int64'; allowed: uint8",
     "ovam.dense_crf(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)))": "mask is .*float64.*; allowed: bool",
+    "dense_crfs(np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4)))": "masks is .*float64.*; allowed: bool",
 }
 FINE = (
     "assert ovam.Method(evaluations=slice(None, -2)) == ovam.Method(evaluations=Span(stop=-2))",

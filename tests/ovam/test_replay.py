@@ -17,6 +17,8 @@ from ovam.core.selection import Span
 from ovam.errors import CaptureError, NotReplayableError, SelectionError, TraceFormatError, TraceMismatchError
 from ovam.real_images import Course, observed
 from ovam.tracing import passes
+from ovam.tracing.binding import binding_of
+from ovam.tracing.inputs import inputs_of
 from ovam.tracing.recorder import Choice
 from tests.families import FAMILIES, generate, tiny_family
 from tests.ovam.test_bindings import add
@@ -324,6 +326,32 @@ def test_a_damaged_replay_is_refused_and_the_tensor_named() -> None:
 def test_a_header_that_contradicts_the_tensors_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(TraceFormatError):
         ovam.Replay.from_bytes(altered(many(3).to_bytes(), **changes))
+
+
+def test_an_adapter_is_told_with_its_largest_scale() -> None:
+    pipeline = tiny_family("sd1")
+    add(pipeline)
+    unet = pipeline.unet
+    layer = next(module for module in unet.modules() if "style" in getattr(module, "scaling", {}))
+    layer.scaling["style"] = 9.0
+    assert binding_of(unet)["adapters"].endswith(" x 9")
+
+
+def test_a_generation_in_inference_mode_is_kept() -> None:
+    pipeline = shared("sd1")
+    with torch.inference_mode(), ovam.capture(pipeline) as traces, ovam.capture_replay(pipeline) as replays:
+        generate(pipeline, "sd1")
+    assert distance(replays[0].trace(pipeline), traces[0]) < TOLERANCE
+
+
+def test_an_input_has_a_row_for_each_of_the_batch_or_one_for_all() -> None:
+    sample, text = torch.arange(2.0).view(2, 1, 1, 1), torch.zeros(2, 7, 8)
+    kept = inputs_of((sample, 5, text), {"timestep_cond": torch.ones(1, 4)}, slice(1, 2))
+    assert kept["sample"].flatten().tolist() == [1]
+    assert (len(kept["encoder_hidden_states"]), len(kept["timestep_cond"]), kept["timestep"].item()) == (1, 1, 5)
+    for bad in (torch.zeros(3, 7, 8), torch.tensor(1.0)):
+        with pytest.raises(NotReplayableError, match="not a row for each of 2 in the UNet's batch"):
+            inputs_of((sample, 5, bad), {}, slice(1, 2))
 
 
 def test_a_replay_of_another_models_blocks_is_refused() -> None:

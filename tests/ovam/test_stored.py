@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from safetensors.torch import load, save
 
 import ovam
-from ovam.core.tensor_files import head_size, layout_of
+from ovam.core.tensor_files import LENGTH_BYTES, LONGEST_HEAD, head_size, layout_of
 from ovam.errors import SelectionError, TraceFormatError
 from ovam.tracing.quantised import dequantised, quantised
 from ovam.tracing.stored import StoredPart
@@ -103,3 +103,10 @@ def test_traces_of_the_format_before_are_read(pipeline: Any, whole: ovam.Trace) 
     assert torch.equal(ovam.Trace.from_bytes(old, pipeline).blocks[0].queries, whole.blocks[0].queries)
     with pytest.raises(TraceFormatError, match="read in part: 'ovam-trace/4'"):
         StoredPart.of(layout_of(old))
+
+
+def test_a_head_has_a_length_that_a_head_may_have() -> None:
+    assert head_size(LONGEST_HEAD.to_bytes(LENGTH_BYTES, "little")) == LENGTH_BYTES + LONGEST_HEAD
+    for bad in (0, 1, LONGEST_HEAD + 1):
+        with pytest.raises(TraceFormatError):
+            head_size(bad.to_bytes(LENGTH_BYTES, "little"))
