@@ -1,24 +1,22 @@
-"""A real gateway behind a real server, a real worker with a tiny model, and images."""
+"""A gateway behind a real server; a whole service with a tiny model; an image."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
-import pytest_asyncio
 from PIL import Image
-from redis import Redis
 
+from launcher.processes import running
 from service.app import create_app
 from service.settings import GatewaySettings
 from tests.service.conftest import redis, worker
 from tests.service.serving import served
 from tests.worker.conftest import model_folder
-from tests.worker.running import running
-from worker.settings import WorkerSettings
 
 __all__ = ["model_folder", "redis", "worker"]
 
@@ -35,18 +33,18 @@ async def online(settings: GatewaySettings) -> AsyncIterator[httpx2.AsyncClient]
         yield client
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tiny(valkey: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a gateway, with a worker that has a tiny model of 64x64 pixels; all tests of a module share them."""
-    folder = tmp_path_factory.mktemp("tiny")
-    with Redis.from_url(valkey) as redis:
-        redis.flushall()
-    common = {"redis_url": valkey, "store_url": f"file://{folder}/store", "data_dir": folder}
-    own = WorkerSettings(**common, models={"tiny": str(model_folder)}, default_model="tiny", grace_seconds=0)
-    async with running(own), served(create_app(GatewaySettings(**common, image_hosts="127.0.0.1"))) as client:
-        async with asyncio.timeout(60):
-            while (await client.get("/readyz")).status_code != 200:
-                await asyncio.sleep(0.05)
+@pytest.fixture(scope="module")
+def tiny_url(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a service, as processes, with a tiny model of 64x64 pixels; all tests of a module share it."""
+    own = {"OVAM_MODELS": json.dumps({"tiny": str(model_folder)}), "OVAM_IMAGE_HOSTS": "127.0.0.1"}
+    with running({**os.environ, **own}, data_dir=tmp_path_factory.mktemp("tiny")) as service:
+        yield service.url
+
+
+@pytest.fixture
+async def tiny(tiny_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of it."""
+    async with httpx2.AsyncClient(base_url=tiny_url, timeout=100) as client:
         yield client
 
 

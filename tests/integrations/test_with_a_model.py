@@ -18,7 +18,7 @@ from service.integrations.label_studio import brush
 from tests.integrations.test_fetching import answer, serving
 from tests.integrations.theirs import BOXES, CONFIG, PATH, POLYGONS, Json, asked, assert_valid, happened, painted, smart
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.e2e
 TARGET = {"label": None, "token": "label-studio-7-car@1", "class_name": "Car", "settings": None}
 X = "/integrations/x-anylabeling"
 

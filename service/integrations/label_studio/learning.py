@@ -115,8 +115,10 @@ async def relearned(meaning: Meaning, resources: Resources, *, afresh: bool = Fa
         return {"token": name, "error": "no annotated image is kept of it"}
     label, before = meaning.label, meaning.token
     word = label.name if label.wanted == name else label.wanted  # the name of a token is no word
-    usable = before is not None and before.model == model and not afresh
-    initial = TokenInitial(token=before.reference) if usable else WordInitial(word=word)
+    if afresh or before is None or before.model != model:
+        initial = WordInitial(word=word)
+    else:
+        initial = TokenInitial(token=before.reference)
     request = OptimizeRequest(name=name, classes=[label.name], examples=[*examples], initial=[initial])
     try:
         record, _ = await filed(request, optimize.filled, resources, None, {})
