@@ -52,7 +52,7 @@ export async function request(method, path, options = {}) {
     if (answer?.ok) return answer;
     const problem = answer ? await problemOf(answer) : new Problem({ detail: "The service does not answer. Is it running?" });
     if (problem.code === "unauthenticated" && (await door.wanted(problem))) continue;
-    const passing = !answer || (answer.status === 503 && method !== "GET");
+    const passing = !answer || answer.status === 503;
     if (!passing || tried === TRIES) throw problem;
     await new Promise((resolve) => setTimeout(resolve, 250 * 2 ** tried));
   }

@@ -42,13 +42,14 @@ async function route(moved) {
   for (const link of document.querySelectorAll("nav a"))
     link.getAttribute("href") === `#/${name}` ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   try {
-    if (!(view in VIEWS)) throw new Error("There is no such page.");
+    if (!Object.hasOwn(VIEWS, view)) throw new Error("There is no such page.");
     fill(main, h("p", { class: "waiting" }, "…"));
-    if (moved) scrollTo(0, 0);
-    await (
-      await VIEWS[view]()
-    )(main, { id, query, signal: controller.signal, keep });
-    if (moved) main.focus({ preventScroll: true });
+    if (moved) {
+      scrollTo(0, 0);
+      main.focus({ preventScroll: true }); // now: later it would take the focus from what the reader does
+    }
+    const show = await VIEWS[view]();
+    await show(main, { id, query, signal: controller.signal, keep });
   } catch (problem) {
     if (!controller.signal.aborted) failure(main, problem);
   }
@@ -60,5 +61,5 @@ addEventListener("unhandledrejection", (event) => {
 });
 byId("key-button").hidden = !key.get();
 byId("key-button").addEventListener("click", () => askForKey());
-await route(false);
+route(false);
 offers("/v1/datasets").then((there) => (byId("datasets-link").hidden = !there));

@@ -29,7 +29,7 @@ const NOUNS = {
  */
 export async function recent(place, signal) {
   const pages = await Promise.all(["generate", "image"].map((kind) => get(`v1/jobs?limit=12&kind=${kind}`, { signal })));
-  const found = pages.flatMap((page) => page.jobs).filter((job) => job.state !== "expired");
+  const found = pages.flatMap((page) => page.jobs).filter((job) => !["canceled", "expired"].includes(job.state));
   found.sort((one, other) => (one.created_at < other.created_at ? 1 : -1));
   if (!found.length) return false;
   fill(

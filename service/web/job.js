@@ -6,6 +6,13 @@ import { sentence } from "./fields.js";
 import { progress } from "./progress.js";
 import { workspace } from "./workspace.js";
 
+/** @type {Record<string, string>} Why a job without an error has no images. */
+const ENDS = {
+  canceled: "You canceled it",
+  expired: "Its time is over: its images are deleted",
+  succeeded: "No image passed its gate",
+};
+
 /** @type {import("./app.js").View} */
 export async function job(main, place) {
   const record = await get(`v1/jobs/${place.id}`, { signal: place.signal });
@@ -16,7 +23,7 @@ export async function job(main, place) {
   }
   const ended = isFinal(record.state) ? record : await progress(main, record, place.signal);
   document.title = `${record.request?.prompt || "Photograph"} · OVAM`;
-  if (ended.result?.images) await workspace(main, place, ended);
+  if (ended.result?.images?.length) await workspace(main, place, ended);
   else unsuccessful(main, ended);
 }
 
@@ -33,12 +40,7 @@ function elsewhere({ id, kind, request, result }) {
 
 /** A job that gave nothing: why, and what can be done. @param {HTMLElement} main @param {any} record */
 function unsuccessful(main, record) {
-  const why =
-    record.error?.detail ??
-    { canceled: "You canceled it", expired: "Its time is over: its images are deleted" }[
-      /** @type {"canceled"} */ (record.state)
-    ] ??
-    record.state;
+  const why = record.error?.detail ?? ENDS[record.state] ?? record.state;
   const again = record.kind === "generate" && record.request;
   fill(
     main,

@@ -32,7 +32,7 @@ import { drawn } from "./submitting.js";
 /** @param {HTMLElement} main @param {import("./app.js").Place} place @param {any} record */
 export async function workspace(main, place, record) {
   const { result, request: asked } = record;
-  const image = Math.min(result.images.length - 1, Number(place.query.get("image") ?? 0));
+  const image = Math.max(0, Math.min(result.images.length - 1, Number(place.query.get("image")) || 0));
   const stage = new Stage(
     result.width,
     result.height,

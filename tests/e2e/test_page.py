@@ -378,6 +378,7 @@ def test_a_dataset_is_asked_for_and_taken_along(browser: Browser, service_url: s
             pytest.skip("this service makes no datasets")
         page.get_by_role("link", name="Datasets").click()
         button(page, "New dataset").click()
+        page.get_by_label("Name", exact=True).fill("one bus")
         page.get_by_label("Classes, one a line").fill("bus = none@1")
         page.get_by_label("Prompts, one a line").fill("a photograph of a {class}\na bus")
         button(page, "Make it").click()
@@ -395,7 +396,8 @@ def test_a_dataset_is_asked_for_and_taken_along(browser: Browser, service_url: s
             assert any(name.endswith(".png") for name in tar.getnames())
         button(page, "Delete").click()
         button(page.get_by_role("dialog"), "Delete").click()
-        page.get_by_text("No datasets yet").wait_for()
+        page.get_by_role("heading", name="Datasets").wait_for()
+        expect(page.get_by_role("link", name="one bus")).to_have_count(0)
 
 
 SLIDE = """async () => {
