@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.batches import batches
 from benchmarks.crf import crf
 from benchmarks.gateway import gateway_import
 from benchmarks.growth import growth
@@ -24,6 +25,7 @@ MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "growth": growth,
     "capture": capture,
     "self_attention": self_attention,
+    "batches": batches,
     "attribute": attribute,
     "targets": targets,
     "optimisation": optimisation,
