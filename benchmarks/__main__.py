@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.batches import batches
 from benchmarks.crf import crf
 from benchmarks.exports import exports
 from benchmarks.gateway import gateway_import
@@ -25,6 +26,7 @@ MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "growth": growth,
     "capture": capture,
     "self_attention": self_attention,
+    "batches": batches,
     "attribute": attribute,
     "targets": targets,
     "optimisation": optimisation,

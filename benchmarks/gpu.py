@@ -19,7 +19,15 @@ from benchmarks.report import summarise, write
 from benchmarks.result import ROOT, Setup, circumstances
 
 TESTS = ("tests/ovam/fused_kernels.py", "tests/ovam/test_gpu.py")
-ROWS = (("attribution", 90), ("learning", 60), ("crf", 30), ("growth", 60), ("capture", 60), ("optimisation", 40))
+ROWS = (
+    ("attribution", 90),
+    ("learning", 60),
+    ("crf", 30),
+    ("growth", 60),
+    ("capture", 60),
+    ("batches", 40),
+    ("optimisation", 40),
+)
 """What else is measured, and the seconds that it needs."""
 
 

@@ -1,25 +1,25 @@
 """Jobs that are drawn together: each as if it were alone."""
 
 import asyncio
-import os
-import signal
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from contracts.schema.errors import Code
+from contracts.schema.attribute import TargetJob
+from contracts.schema.errors import Code, Failure
 from contracts.schema.images import GenerateJob
-from contracts.schema.jobs import JobRecord, State
+from contracts.schema.jobs import State
 from contracts.state import keys
+from ovam.core.methods import METHODS
 from tests.worker.client import Client
 from tests.worker.jobs import CAT
 from tests.worker.running import running
 from tests.worker.test_generate import pixels_of, trace_of
-from worker import batches as batching
 from worker import drawing
 from worker.batches import SEVERAL, Member
 from worker.device import Priority, turn
@@ -49,15 +49,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return seen
 
 
-async def submitted(client: Client, worker: Resources, jobs: Sequence[GenerateJob], **options: Any) -> list[str]:
+async def submitted(client: Client, worker: Resources, jobs: Sequence[GenerateJob]) -> list[str]:
     """Submit jobs while the device is busy, so that all wait for it."""
     release = threading.Event()
     worker.gate.submit(turn("interactive", Priority.INTERACTIVE), lambda: release.wait(60))
-    ids = [await client.submit(job, **options) for job in jobs]
-    for job_id in ids:
-        await client.when(job_id, lambda record: record.claimed)
-    while len(worker.batches._waiting) < len(ids):  # noqa: SLF001
-        await asyncio.sleep(0.01)
+    ids = []
+    for job in jobs:
+        ids.append(await client.submit(job))
+        while len(worker.batches._waiting) < len(ids):
+            await asyncio.sleep(0.01)
     release.set()
     return ids
 
@@ -71,7 +71,7 @@ async def test_four_jobs_in_one_batch_are_as_four_alone(client: Client, worker: 
     for one, other in zip(alone, together, strict=True):
         assert other.state is State.SUCCEEDED, other.error
         assert (other.attempt, other.progress.done, other.progress.total) == (1, 6, 6)
-        fields = {"images": {"__all__": {"image"}}}
+        fields = {"images": {"__all__": {"image", "trace_bytes"}}}
         assert one.result.model_dump(exclude=fields) == other.result.model_dump(exclude=fields)
         assert np.abs(await pixels_of(client, one) - await pixels_of(client, other)).max() <= 1
         before, after = await trace_of(client, worker, one), await trace_of(client, worker, other)  # by replays
@@ -116,25 +116,42 @@ async def test_what_breaks_a_batch_is_found_by_halves_and_fails_alone(
     assert calls == [list(PROMPTS), [*PROMPTS[:2]], [*PROMPTS[2:]], [PROMPTS[2]], [PROMPTS[3]]]
 
 
-@pytest.mark.usefixtures("worker")
-async def test_jobs_that_differ_in_more_than_prompts_are_drawn_apart(
+CHANGES: list[dict[str, Any]] = [
+    {"num_inference_steps": 4},
+    {"height": 96},
+    {"guidance_scale": 1.0},
+    {"scheduler": "PNDMScheduler"},
+    {"negative_prompt": "a dog"},
+    {"capture": {"keep": "queries"}},
+    {"capture": {"heads": 0}},
+]
+
+
+def member(job: GenerateJob, *, number: int = 1, priority: str = "normal") -> Member:
+    return Member(SimpleNamespace(number=number, record=SimpleNamespace(priority=priority)), job)
+
+
+async def test_jobs_that_differ_in_more_than_prompts_and_seeds_do_not_suit(client: Client) -> None:
+    plain = member(client.generation())
+    assert plain.suits(member(client.generation(prompt="a dog", seed=9, num_images=3)))
+    others = [member(client.generation(**change)) for change in CHANGES]
+    assert not any(plain.suits(other) or other.suits(plain) for other in others)
+    both = [member(client.generation(negative_prompt=text)) for text in ("a dog", "a cat")]
+    assert both[0].suits(both[1])
+    target = TargetJob(label="cat", target=CAT, method="daam", settings=METHODS["daam"].words)
+    watched = member(client.generation().model_copy(update={"targets": [target]}))
+    alone = [member(client.generation(), number=2), member(client.generation(), priority="bulk"), watched]
+    assert not any(plain.suits(other) for other in alone)
+    assert not watched.suits(member(watched.job))
+
+
+async def test_a_batch_has_no_more_images_than_fit_and_a_job_all_of_its_own(
     client: Client, worker: Resources, calls: list[list[str]]
 ) -> None:
-    watched = client.generation().model_copy(
-        update={"targets": (await client.attribution(await client.generated(), CAT, settings={"crf": None})).targets}
-    )
-    changes = [{}, {"num_inference_steps": 4}, {"height": 96}, {"guidance_scale": 1.0}, {"guidance_scale": 2.0},
-               {"scheduler": "EulerDiscreteScheduler"}, {"negative_prompt": "a dog"}, {"capture": {"keep": "queries"}}]  # fmt: skip
-    calls.clear()
-    for other in [client.generation(**change) for change in changes[1:]] + [watched]:
-        for job_id in await submitted(client, worker, [client.generation(), other]):
-            assert (await client.ended(job_id)).state is State.SUCCEEDED
-    assert {len(call) for call in calls} == {1}
-    calls.clear()
     many = [client.generation(prompt=prompt, num_images=2) for prompt in PROMPTS[:3]]
-    for job_id in await submitted(client, worker, many):
-        assert len((await client.ended(job_id)).result.images) == 2
-    assert [len(call) for call in calls] == [4, 2]  # no more images than fit in a batch
+    records = [await client.ended(job_id) for job_id in await submitted(client, worker, many)]
+    assert [len(record.result.images) for record in records] == [2, 2, 2]
+    assert calls == [[PROMPTS[0]] * 2 + [PROMPTS[1]] * 2, [PROMPTS[2]] * 2]
 
 
 async def test_a_job_waits_for_others_no_longer_than_its_window(settings: WorkerSettings, calls: list[list[str]]) -> None:
@@ -155,14 +172,6 @@ async def test_nobody_is_charged_with_a_death_among_several_and_each_is_then_tri
     assert await client.redis.get(keys.on_device(worker.occupant.holder)) == SEVERAL.encode()
     for job_id in ids:
         record = await client.ledger.claim(job_id, max_attempts=3, holder="another worker")
-        assert (record.deaths, record.attempt) == (0, 2)
-        attempt = type("Second", (), {"number": 2, "record": record})()
-        assert not Member(attempt, record.request).sociable
-        await client.ledger.fail(job_id, 2, (await client.ledger.get(job_id)).error or failure())
+        assert (record.deaths, record.attempt) == (0, 2)  # a second attempt is no batch's
+        await client.ledger.fail(job_id, 2, Failure(code=Code.INTERNAL, detail="over"))
     assert len(calls) == 1
-
-
-def failure() -> Any:
-    from contracts.schema.errors import Failure
-
-    return Failure(code=Code.INTERNAL, detail="over")

@@ -21,6 +21,7 @@ from contracts.state.transitions import LostJob
 from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker.app import opened, prepare, serve
+from worker.batches import SEVERAL
 from worker.settings import WorkerSettings
 
 
@@ -60,6 +61,23 @@ async def test_a_job_of_a_killed_worker_is_run_again_by_another(client: Client, 
     assert record.state is State.SUCCEEDED
     assert record.attempt == 2
     assert {key.split("/")[2] for key in await client.stored(keys.job_folder(job_id))} == {"2"}
+
+
+@pytest.mark.e2e
+async def test_jobs_that_a_killed_worker_drew_together_are_each_run_again(client: Client, settings: WorkerSettings) -> None:
+    with process(settings, "one", OVAM_BATCH_JOBS="2", OVAM_BATCH_WINDOW_SECONDS="10") as one:
+        ids = [await client.submit(client.generation(prompt=prompt, num_inference_steps=150)) for prompt in ("a cat", "a dog")]
+        for job_id in ids:
+            await client.when(job_id, lambda record: record.progress is not None)
+        holder = await client.redis.get(keys.holder(ids[0]))
+        assert await client.redis.get(keys.on_device(holder.decode())) == SEVERAL.encode()
+        one.send_signal(signal.SIGKILL)
+        one.wait()
+    async with running(settings.model_copy(update={"batch_jobs": 2})):
+        records = [await client.ended(job_id) for job_id in ids]
+    assert [(record.state, record.attempt, record.deaths) for record in records] == [(State.SUCCEEDED, 2, 0)] * 2
+    for job_id in ids:
+        assert {key.split("/")[2] for key in await client.stored(keys.job_folder(job_id))} == {"2"}
 
 
 @pytest.mark.e2e

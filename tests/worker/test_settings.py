@@ -46,6 +46,8 @@ BAD = {
     "OVAM_MAX_LOADED_MODELS": ["0", "65"],
     "OVAM_TRACE_CACHE_BYTES": ["-1"],
     "OVAM_BATCH_IMAGES": ["0"],
+    "OVAM_BATCH_JOBS": ["-1", "65"],
+    "OVAM_BATCH_WINDOW_SECONDS": ["-0.1", "10.1"],
     "OVAM_LONG_JOBS": ["0", "17"],
     "OVAM_SHORT_JOBS": ["0"],
     "OVAM_CRF_BACKEND": ["pydensecrf"],
