@@ -24,6 +24,11 @@ CLIENTS := .cache/clients
 GENERATORS := $(CLIENTS)/.installed
 CLIENT_TESTS = $(if $(wildcard $(GENERATORS)),CLIENT_GENERATORS='$(CURDIR)/$(CLIENTS)')
 
+# Programs that read data sets: with them, `make test` tests that they read our exports.
+READERS := .cache/readers
+READ := $(READERS)/.installed
+READER_TESTS = $(if $(wildcard $(READ)),DATASET_READERS='$(CURDIR)/$(READERS)')
+
 # test processes, one thread each
 WORKERS ?= 2
 ARGS ?=
@@ -34,7 +39,7 @@ export TMPDIR := $(CACHE)/tmp
 $(shell mkdir -p '$(CACHE)/tmp')
 endif
 
-.PHONY: help install dev clients demo test check lint types imports audit bench eval eval-quick chaos chaos-short datasets fuzz load restore clean
+.PHONY: help install dev clients readers ray demo test check lint types imports audit bench eval eval-quick chaos chaos-short datasets fuzz load restore clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -45,11 +50,17 @@ dev: $(DEV) ## the same, plus what the checks need
 
 clients: $(GENERATORS) ## install generators of API clients into .cache, so that `make test` runs their tests too
 
+readers: $(READ) ## install Datumaro, supervision and labelme into .cache, so that `make test` has them read exports
+
+ray: $(DEV) ## run the library in Ray Data (installs ray, 240 MB)
+	@$(PY) -m pip install --quiet -r examples/requirements.txt
+	$(RUN) OMP_NUM_THREADS=1 $(PY) -m pytest --timeout 600 tests/examples/test_ray_data.py
+
 demo: $(RUNTIME) ## run the service on a worked example, write the pictures to demo/ (ARGS="...")
 	@$(RUN) $(VENV)/bin/ovam demo $(ARGS)
 
 test: $(DEV) ## unit, property, golden and end-to-end tests (WORKERS=2 ARGS="...")
-	@$(RUN) $(CLIENT_TESTS) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --timeout 300 $(ARGS)
+	@$(RUN) $(CLIENT_TESTS) $(READER_TESTS) OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --timeout 300 $(ARGS)
 
 check: lint types imports audit test ## everything that a change must pass
 
@@ -141,4 +152,10 @@ $(GENERATORS): tests/service/clients/requirements.txt tests/service/clients/pack
 	npm install --prefix $(CLIENTS) --silent --no-audit --no-fund --no-package-lock --ignore-scripts & npm=$$!
 	$(PY) -m pip --python $(CLIENTS)/bin/python install --quiet --disable-pip-version-check --no-compile -r $<
 	wait $$npm
+	touch $@
+
+$(READ): tests/ovam/readers/requirements.txt $(RUNTIME)
+	@echo "Installing programs that read data sets ..."
+	$(PY) -m venv --clear --without-pip $(READERS)
+	$(PY) -m pip --python $(READERS)/bin/python install --quiet --disable-pip-version-check --no-compile -r $<
 	touch $@

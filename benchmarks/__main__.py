@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.crf import crf
+from benchmarks.exports import exports
 from benchmarks.gateway import gateway_import
 from benchmarks.growth import growth
 from benchmarks.library import capture, optimisation, self_attention
@@ -29,6 +30,7 @@ MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "optimisation": optimisation,
     "worker_memory": worker_memory,
     "gateway_import": gateway_import,
+    "exports": exports,
 }
 
 

@@ -9,6 +9,7 @@ import torch
 import ovam
 from benchmarks import crf, growth, kernels, library, plain, speed
 from benchmarks.__main__ import MEASURES, options
+from benchmarks.exports import exports
 from benchmarks.gateway import gateway_import
 from benchmarks.over_http import memory
 from benchmarks.plot import Curve, log_plot
@@ -16,6 +17,7 @@ from benchmarks.report import file_of, summarise, write
 from benchmarks.result import Result, Setup, circumstances, percentile
 from benchmarks.shapes import SD15, SDXL, Shapes, disc, random_rows, random_trace
 from benchmarks.timing import in_turn, peak_bytes
+from ovam.core.export import FORMS
 from tests.pipelines import tiny_pipeline
 
 TINY = Shapes("tiny", ((8, 2, 8, 2), (4, 2, 8, 1)), 16, 64)
@@ -129,6 +131,11 @@ def test_the_gateway_s_import_is_measured_without_torch(setup: Setup) -> None:
     assert gateway_import(setup).details["torch_imported"] is False
 
 
+def test_every_form_of_export_is_measured(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.exports.IMAGES", 3)
+    assert [result.name for result in exports(setup)] == [f"export_{form}" for form in FORMS]
+
+
 def test_memory_is_read_from_the_system() -> None:
     now, most = memory(os.getpid())
     assert 2**20 < now <= most
@@ -155,7 +162,7 @@ def test_a_result_is_written_with_its_circumstances_and_shown_on_the_page(setup:
 def test_the_goals_are_those_of_the_service() -> None:
     assert set(MEASURES) == {
         "attribution", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets", "optimisation",
-        "worker_memory", "gateway_import",
+        "worker_memory", "gateway_import", "exports",
     }  # fmt: skip
 
 

@@ -1,21 +1,40 @@
 """Exports: what is in their files, what is the same whatever happens, and what bad samples do."""
 
+import base64
+import doctest
 import io
 import json
 import sys
 import tarfile
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ovam.core.export import FORMS, Annotation, Datasheet, Sample, Split, WebDataset, as_tar, entries, export, files, into_folder
+from ovam.core.export import (
+    FORMS,
+    Annotation,
+    Datasheet,
+    HuggingFace,
+    Labelme,
+    Sample,
+    Split,
+    WebDataset,
+    as_tar,
+    entries,
+    export,
+    files,
+    into_folder,
+    parquet,
+)
 from ovam.core.export.entries import Names, safe
 from ovam.core.label_maps import read_indexed_png
 from ovam.errors import InvalidArgumentError, MissingPackageError, OvamError
@@ -168,7 +187,7 @@ def test_bytes_of_images_are_exported_as_they_are_unless_they_lie_on_their_side(
 MASK = np.zeros((8, 10), np.bool_)
 BAD_SAMPLES = {
     "image": (Sample("x", png()[:-60]), "image of 'x' is"),
-    "not an image": (Sample("x", b"GIF89a"), "image of 'x' is b'GIF89a'; allowed: a whole PNG or JPEG; no image is in it"),
+    "other image": (Sample("x", b"GIF89a"), "image of 'x' is b'GIF89a'; allowed: a whole PNG or JPEG; no image is in it"),
     "label": (Sample("x", png(), [Annotation("dog", MASK)]), "label of 'x' is 'dog'; allowed: the classes grass, car"),
     "mask": (Sample("x", png(), [Annotation("car", MASK.T)]), r"annotations\[0\].mask of 'x' is 'bool \(10, 8\)'"),
     "score": (
@@ -176,6 +195,8 @@ BAD_SAMPLES = {
         r"annotations\[0\].score of 'x' is 1.5; allowed: a number at least 0",
     ),
     "metadata": (Sample("x", png(), metadata={"clip": float("nan")}), "metadata of 'x' is"),
+    "prompt": (Sample("x", png(), prompt="half \ud800"), "prompt of 'x' is"),
+    "seed": (Sample("x", png(), seed=-1), "seed of 'x' is -1; allowed: a whole number at least 0"),
     "unsure": (Sample("x", png(), unsure=MASK.T), "unsure of 'x' is"),
 }
 
@@ -184,12 +205,13 @@ BAD_SAMPLES = {
 @pytest.mark.parametrize("form", ["coco", "webdataset"])
 def test_a_bad_sample_is_an_error_that_names_it_or_is_left_out_and_counted(name: str, form: str) -> None:
     sample, message = BAD_SAMPLES[name]
+    left_out = {"other image": "image", "mask": "annotations.mask", "score": "annotations.score"}.get(name, name)
     with pytest.raises(InvalidArgumentError, match=message):
         paths([car_and_grass("a"), sample], form)
     written = paths([car_and_grass("a"), sample, car_and_grass("b")], form, lenient=True)
     facts = json.loads(written["datasheet.json"])
     assert sum(facts["images"].values()) == 2
-    assert sum(facts["left_out"].values()) == 1
+    assert facts["left_out"] == {left_out: 1}
     assert "x" not in {json.loads(line)["name"] for line in written["samples.jsonl"].splitlines()}
 
 
@@ -237,8 +259,76 @@ def test_what_is_collected_goes_to_the_disk_and_reads_the_same(monkeypatch: pyte
     assert in_memory == paths([car_and_grass(str(number)) for number in range(20)], "coco")
 
 
+def test_rows_are_packed_in_groups_and_files_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyarrow import parquet as pq  # noqa: PLC0415 - an extra
+
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 4)
+    noise = np.random.default_rng(0).integers(0, 255, (18, 64, 64, 3), dtype=np.uint8)
+    samples = [Sample(f"noise-{number}", image) for number, image in enumerate(noise)]
+    written = paths(samples, HuggingFace(shard_bytes=1 << 16), split=Split(0.0))
+    found = [pq.ParquetFile(io.BytesIO(data)) for path, data in written.items() if path.endswith(".parquet")]
+    names = [name for file in found for name in file.read(["name"]).column("name").to_pylist()]
+    assert names == [sample.name for sample in samples]
+    assert [[file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] for file in found] == [
+        [4, 4],
+        [4, 4],
+        [2],
+    ]
+
+
+def test_labelme_s_shapes_are_the_masks_in_its_pixels() -> None:
+    sample = car_and_grass("a")
+    for shapes in ("mask", "polygon"):
+        page = json.loads(paths([sample], Labelme(shapes), split=Split(0.0))["train/a.json"])
+        assert (page["imagePath"], page["imageHeight"], page["imageWidth"]) == ("a.png", 8, 10)
+        for each in sample.annotations:
+            found = np.zeros((8, 10), np.uint8)
+            for shape in (shape for shape in page["shapes"] if shape["label"] == each.label):
+                corners = np.array(shape["points"]).astype(np.int32)
+                if shapes == "polygon":
+                    cv2.fillPoly(found, [corners], 1)
+                else:
+                    (left, top), (right, bottom) = corners
+                    with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as mask:
+                        found[top : bottom + 1, left : right + 1] = np.asarray(mask)
+            assert np.array_equal(found > 0, each.mask)
+
+
+def test_voc_s_images_are_jpegs_close_to_the_original() -> None:
+    smooth = np.mgrid[:64, :64].sum(axis=0).astype(np.uint8)
+    with Image.open(io.BytesIO(paths([Sample("a", smooth)], "voc")["JPEGImages/a.jpg"])) as image:
+        assert image.format == "JPEG"
+        assert np.abs(np.asarray(image.convert("L")).astype(int) - smooth).max() <= 4
+
+
+def test_the_contact_sheet_is_the_same_whatever_the_order_and_shows_a_bounded_number() -> None:
+    samples = [Sample(f"car-{number}", np.full((8, 8), number, np.uint8)) for number in range(60)]
+    sheets = [paths(order, "yolo")["contact-sheet.png"] for order in (samples, samples[::-1])]
+    assert sheets[0] == sheets[1]
+    with Image.open(io.BytesIO(sheets[0])) as sheet:
+        assert len({value for _, value in sheet.getcolors(1 << 20) or []} & {(number,) * 3 for number in range(60)}) >= 48
+
+
+def test_whoever_streams_an_export_may_go_on_in_another_thread() -> None:
+    written = export([car_and_grass(str(number)) for number in range(3)], "voc", CLASSES)
+    found = 0
+    while True:
+        with ThreadPoolExecutor(1) as threads:
+            if threads.submit(next, written, None).result() is None:
+                break
+        found += 1
+    assert found == 3 * 2 + 4 + 4
+
+
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InvalidArgumentError, match="a new or an empty folder"):
         into_folder(export([car_and_grass("a")], "coco", CLASSES), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("thing", [export, safe])
+def test_the_examples_of_the_documentation_run(thing: Any) -> None:
+    (found,) = doctest.DocTestFinder(recurse=False).find(thing, globs={**globals(), "export": export, "safe": safe})
+    assert doctest.DocTestRunner().run(found).failed == 0
+    assert found.examples

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from tests.packaging.files import pins
 
 COMMAND = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "examples/requirements.txt")
 UNREACHABLE = ("requests.exceptions.", "urllib3.exceptions.", "ERROR:pip_audit._cli:Could not connect")
 NAMED = 10  # packages that are named when PyPI does not know them
 

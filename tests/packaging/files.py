@@ -90,9 +90,9 @@ def project() -> dict[str, Any]:
 
 
 def declared() -> list[Requirement]:
-    """What pyproject.toml asks for, its extras included."""
+    """What pyproject.toml asks for, the extras of the product included; `ray` is the examples'."""
     table = project()["project"]
-    extras = table.get("optional-dependencies", {}).values()
+    extras = [lines for extra, lines in table.get("optional-dependencies", {}).items() if extra != "ray"]
     return [Requirement(line) for lines in (table["dependencies"], *extras) for line in lines]
 
 

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from tests.packaging.files import ROOT, canonical, declared, pins, project, requirement_lines
 
-FILES = ["requirements.txt", "requirements-dev.txt"]
+FILES = ["requirements.txt", "requirements-dev.txt", "examples/requirements.txt"]
 OF_TORCH = re.compile(r"^(nvidia-|cuda-|triton)")  # torch's own builds for CUDA fix the versions of these
 
 
@@ -131,6 +131,16 @@ def test_the_library_installs_without_a_compiler() -> None:
     table = project()["project"]
     assert not [line for line in table["dependencies"] if line.startswith("simplecrf")]
     assert [line.partition("=")[0] for line in table["optional-dependencies"]["crf"]] == ["simplecrf"]
+
+
+def test_the_examples_extra_asks_for_what_they_import_on_top_and_its_versions_are_pinned() -> None:
+    asked = [Requirement(line) for line in project()["project"]["optional-dependencies"]["ray"]]
+    product = {canonical(requirement.name) for requirement in declared()} - {"pyarrow"}
+    assert set(packages_of(imported("examples"))) - product == {canonical(requirement.name) for requirement in asked}
+    pinned = all_pins() | pins("examples/requirements.txt")
+    for requirement in asked:
+        version = str(pinned[canonical(requirement.name)].specifier).removeprefix("==")
+        assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
 
 
 @pytest.mark.parametrize("folder", ["experiments", "benchmarks"])

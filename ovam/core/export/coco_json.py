@@ -71,9 +71,8 @@ class JsonList:
 def image_of(entry: Entry, number: int) -> dict[str, Any]:
     """Return COCO's record of an image, with its prompt and seed."""
     height, width = entry.image.size
-    sample = entry.sample
     known = {"id": number, "file_name": entry.file_name, "height": height, "width": width}
-    return {**known, "prompt": sample.prompt, "seed": sample.seed}
+    return {**known, "prompt": entry.sample.prompt, "seed": entry.seed}
 
 
 def scored(annotation: Annotation) -> dict[str, float]:

@@ -67,8 +67,8 @@ class Records:
         facts = self.facts(about)
         yield File("samples.jsonl", self.lines)
         yield File("contact-sheet.png", self.sheet.png())
-        yield File("DATASHEET.md", markdown(facts).encode())
-        yield File("datasheet.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
+        yield File("DATASHEET.md", markdown(facts).encode(errors="replace"))
+        yield File("datasheet.json", (json.dumps(facts, indent=2, default=str) + "\n").encode())
 
     def close(self) -> None:
         """Delete what was collected."""
@@ -96,9 +96,9 @@ class Records:
             self.classes[each.label].pixels += area(each.mask)
         if len(self.prompts) < PROMPTS_SHOWN and sample.prompt and sample.prompt not in self.prompts:
             self.prompts.append(sample.prompt)
-        if sample.seed is not None:
-            lowest, highest = self.seeds or (sample.seed, sample.seed)
-            self.seeds = min(lowest, sample.seed), max(highest, sample.seed)
+        if entry.seed is not None:
+            lowest, highest = self.seeds or (entry.seed, entry.seed)
+            self.seeds = min(lowest, entry.seed), max(highest, entry.seed)
         self.lines.write(json.dumps(line_of(entry), ensure_ascii=False).encode() + b"\n")
         self.sheet.add(entry)
 
@@ -107,7 +107,7 @@ def line_of(entry: Entry) -> dict[str, Any]:
     """Return what is known of an image beside its pixels."""
     sample = entry.sample
     found = [{"label": each.label, "score": score_of(each), "area": area(each.mask)} for each in entry.annotations]
-    known = {"name": sample.name, "file": entry.file_name, "split": entry.split, "prompt": sample.prompt, "seed": sample.seed}
+    known = {"name": sample.name, "file": entry.file_name, "split": entry.split, "prompt": sample.prompt, "seed": entry.seed}
     return {**known, "annotations": found, "metadata": dict(sample.metadata)}
 
 
@@ -138,7 +138,10 @@ def class_table(classes: Mapping[str, Mapping[str, Any]]) -> str:
 def section(title: str, values: Mapping[str, Any]) -> str:
     """Write values under a heading; nothing where there are none."""
     kept = {key: value for key, value in values.items() if value not in ("", None)}
-    lines = [f"- {plain(key)}: {plain(value if isinstance(value, str) else json.dumps(value))}" for key, value in kept.items()]
+    lines = [
+        f"- {plain(key)}: {plain(value if isinstance(value, str) else json.dumps(value, default=str))}"
+        for key, value in kept.items()
+    ]
     return "\n".join([f"## {title}", "", *lines]) if lines else ""
 
 

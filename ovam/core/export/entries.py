@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -15,13 +16,14 @@ from jaxtyping import UInt8
 
 from ovam.core.export.samples import Annotation, Encoded, Sample, check_masks, encoded
 from ovam.core.label_maps import BACKGROUND, IGNORE, MOST_TARGETS
-from ovam.core.settings import Checked, check_bounds
+from ovam.core.settings import Checked, check
 from ovam.errors import InvalidArgumentError
 
 LONGEST_NAME: Final = 100  # characters of a file's name, without its suffix
 UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")  # no dots: WebDataset takes what follows the first one for the suffix
 RESERVED: Final = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)|-.*")  # names of devices on Windows; options of commands
-SHARE: Final = Interval(ge=0, le=1)
+SHARE: Final = Annotated[float, Interval(ge=0, le=1)]
+SEED: Final = Annotated[int, Interval(ge=0, lt=1 << 64)]
 CLASS_NAME: Final = re.compile(r"[^\x00-\x1f\x7f\u2028\u2029:]{1,100}")
 
 
@@ -55,6 +57,11 @@ class Entry:
         return f"{self.stem}.{self.image.suffix}"
 
     @property
+    def seed(self) -> int | None:
+        """The seed as JSON takes it, whichever kind of number it is."""
+        return None if self.sample.seed is None else int(self.sample.seed)
+
+    @cached_property
     def annotations(self) -> list[Annotation]:
         """The annotations that mark at least a pixel."""
         return [each for each in self.sample.annotations if each.mask.any()]
@@ -125,11 +132,15 @@ def checked_image(sample: Sample, numbers: Mapping[str, int]) -> Encoded:
         if each.label not in numbers:
             raise InvalidArgumentError(f"label of {sample.name!r}", each.label, f"the classes {', '.join(numbers)}")
         if each.score is not None:
-            check_bounds(f"annotations[{number}].score of {sample.name!r}", each.score, SHARE)
-    try:
-        json.dumps(dict(sample.metadata), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"metadata of {sample.name!r}", sample.metadata, f"what JSON holds; {error}") from error
+            check(f"annotations[{number}].score of {sample.name!r}", each.score, SHARE)
+    if sample.seed is not None:
+        check(f"seed of {sample.name!r}", sample.seed, SEED)
+    for name in ("name", "prompt", "metadata"):
+        value = getattr(sample, name)
+        try:
+            json.dumps(dict(value) if name == "metadata" else value, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:  # half of a character, for example, or a number of NumPy's
+            raise InvalidArgumentError(f"{name} of {sample.name!r}", value, f"what JSON holds; {error}") from error
     image = encoded(sample)
     check_masks(sample, image.size)
     return image
@@ -139,7 +150,7 @@ def safe(name: str) -> str:
     """Return a name as every file system, shell and archive takes it; what had to be changed ends with a digest.
 
     >>> safe("car-1"), safe("../../a red car.png")
-    ('car-1', 'a-red-car-png-e64a18d5')
+    ('car-1', 'a-red-car-png-7bea7574')
     """
     if 0 < len(name) <= LONGEST_NAME and not UNSAFE.search(name) and not RESERVED.fullmatch(name):
         return name

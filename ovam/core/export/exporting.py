@@ -37,7 +37,7 @@ def export(
 
     >>> sample = Sample("car-1", np.zeros((4, 4, 3), np.uint8), [Annotation("car", np.eye(4, dtype=bool), 0.8)])
     >>> [file.path for file in export([sample], "voc", ["car"])][:2]
-    ['JPEGImages/car-1.png', 'SegmentationClass/car-1.png']
+    ['JPEGImages/car-1.jpg', 'SegmentationClass/car-1.png']
     """
     chosen = form_of(form)
     if isinstance(chosen, HuggingFace):
@@ -54,7 +54,7 @@ def files_of(
         yield from written(records.seen(entries), form, numbers)
         if isinstance(form, HuggingFace):
             facts = records.facts(about)
-            yield File("README.md", card(markdown(facts), facts).encode())
+            yield File("README.md", card(markdown(facts), facts).encode(errors="replace"))
         yield from records.files(about)
 
 

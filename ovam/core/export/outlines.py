@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,8 @@ from ovam.core.export.files import File
 from ovam.core.export.forms import Labelme
 from ovam.core.export.samples import Annotation
 
-LABELME = "5.5.0"  # the version of its files that these are in
+LABELME: Final = "5.5.0"  # the version of its files that these are in
+INSET: Final = 1 / 64  # pixels; YOLO's programs and labelme cut corners to whole numbers, and count the border in
 
 
 def yolo_files(entries: Iterable[Entry], numbers: Mapping[str, int]) -> Iterator[File]:
@@ -24,12 +25,12 @@ def yolo_files(entries: Iterable[Entry], numbers: Mapping[str, int]) -> Iterator
     splits: set[str] = set()
     for entry in entries:
         splits.add(entry.split)
-        lines = [yolo_line(order[each.label], ring, entry) for each in entry.annotations for ring in polygons(each.mask)]
+        lines = [yolo_line(order[each.label], ring, entry) for each in entry.annotations for ring in polygons(each.mask, INSET)]
         yield File(f"images/{entry.split}/{entry.file_name}", entry.image.data)
         yield File(f"labels/{entry.split}/{entry.stem}.txt", "".join(lines).encode())
     validation = "val" if "val" in splits else "train"  # YOLO's programs refuse a data set without one
     names = "".join(f"  {index}: {json.dumps(label, ensure_ascii=False)}\n" for label, index in order.items())
-    yield File("data.yaml", f"path: .\ntrain: images/train\nval: images/{validation}\nnames:\n{names}".encode())
+    yield File("data.yaml", f"train: images/train\nval: images/{validation}\nnames:\n{names}".encode())
 
 
 def yolo_line(index: int, ring: list[float], entry: Entry) -> str:
@@ -54,7 +55,7 @@ def shapes_of(annotation: Annotation, form: Labelme) -> list[dict[str, Any]]:
     """Return an annotation as labelme's shapes: a polygon for each connected region, or one mask."""
     shared = {"label": annotation.label, "group_id": None, "description": "", "flags": {}, "shape_type": form.shapes}
     if form.shapes == "polygon":
-        rings = polygons(annotation.mask)
+        rings = polygons(annotation.mask, INSET)
         return [{**shared, "points": np.reshape(ring, (-1, 2)).tolist(), "mask": None} for ring in rings]
     left, top, width, height = bounding_box(annotation.mask)
     right, bottom = left + width - 1, top + height - 1  # labelme's corners both belong to the mask

@@ -87,7 +87,7 @@ def row_of(entry: Entry, rest: int) -> dict[str, Any]:
         "image": {"bytes": entry.image.data, "path": entry.file_name},
         "mask": {"bytes": indexed_png(entry.labels(rest)), "path": f"{entry.stem}.mask.png"},
         "prompt": entry.sample.prompt,
-        "seed": entry.sample.seed,
+        "seed": entry.seed,
         "labels": [each["label"] for each in known["annotations"]],
         "scores": [each["score"] for each in known["annotations"]],
         "metadata": json.dumps(known["metadata"], ensure_ascii=False),
@@ -97,7 +97,7 @@ def row_of(entry: Entry, rest: int) -> dict[str, Any]:
 def schema_of(arrow: ModuleType) -> Any:  # noqa: ANN401 - pyarrow's schema
     """Return the columns; the metadata tells the library `datasets` that two of them are pictures."""
     text, picture = arrow.string(), arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
-    columns = {"name": text, "image": picture, "mask": picture, "prompt": text, "seed": arrow.int64()}
+    columns = {"name": text, "image": picture, "mask": picture, "prompt": text, "seed": arrow.uint64()}
     columns |= {"labels": arrow.list_(text), "scores": arrow.list_(arrow.float64()), "metadata": text}
     features = {"image": {"_type": "Image"}, "mask": {"_type": "Image"}}
     return arrow.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})

@@ -21,7 +21,7 @@ def voc_files(entries: Iterable[Entry], numbers: Mapping[str, int], form: Voc) -
             yield File(f"SegmentationClass/{entry.stem}.png", indexed_png(entry.labels(form.rest)))
         for split, names in lists.items():
             yield File(f"ImageSets/Segmentation/{split}.txt", names)
-        yield File("labelmap.txt", label_map({"background": BACKGROUND, **numbers, "unsure": IGNORE}).encode())
+        yield File("labelmap.txt", label_map({"background": BACKGROUND, **numbers, "ignored": IGNORE}).encode())
 
 
 def label_map(numbers: Mapping[str, int]) -> str:
