@@ -15,7 +15,7 @@ from contracts.state.inventory import Inventory, damages, inventory
 from contracts.state.store import ArtifactStore
 from launcher.reach import FAILED, AsJson, end, with_redis
 
-TIERS = ("replays", "queries", "results", "requests", "tokens", "other")
+TIERS = ("replays", "queries", "results", "requests", "tokens", "datasets", "other")
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 app = typer.Typer(help="Look after the artifact store: sizes, checksums, what is to go.", no_args_is_help=True)

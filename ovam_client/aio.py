@@ -46,7 +46,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self)
         self.images = AsyncImages(self)
         self.tokens = AsyncTokens(self)
-        self.datasets = AsyncDatasets(self)
+        self.datasets = AsyncDatasets(self.driver, self.patience)
 
     async def __aenter__(self) -> Self:
         """Leave the block to close the client."""

@@ -2,16 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Self, Unpack
 
 from ovam_client import answers, flows
 from ovam_client.datasets import DatasetView, ExportOptions, PromptLike, dataset_of, exported, exporting, unpacked
-from ovam_client.flows import Call
+from ovam_client.drivers import AsyncDriver
+from ovam_client.flows import Call, Patience
 from ovam_client.inputs import escaped
 from ovam_client.requests import DatasetClass, DatasetOptions
-
-if TYPE_CHECKING:
-    from ovam_client.aio import AsyncClient
 
 Progress = Callable[[answers.Counts], object]
 
@@ -19,8 +17,9 @@ Progress = Callable[[answers.Counts], object]
 class AsyncDatasets:
     """Data sets of generated images with masks: `client.datasets`."""
 
-    def __init__(self, client: "AsyncClient") -> None:
-        self.client = client
+    def __init__(self, driver: AsyncDriver, patience: Patience) -> None:
+        self.driver = driver
+        self.patience = patience
 
     async def create(
         self,
@@ -36,36 +35,35 @@ class AsyncDatasets:
         `prompt`, `custom_id`, `classes` and `seed`; a string is JSON lines of such objects; without prompts there are
         `templates`. `key` is an idempotency key. What is wrong is an InvalidRequestError, whose `errors` name the lines.
         """
-        call = dataset_of(classes, prompts, options, key)
-        return AsyncDataset(
-            self.client, await self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience))
-        )
+        return await self._of(dataset_of(classes, prompts, options, key))
 
     async def get(self, dataset_id: str) -> "AsyncDataset":
         """A data set by its id."""
-        call = Call("GET", f"/v1/datasets/{escaped(dataset_id)}")
-        return AsyncDataset(
-            self.client, await self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience))
-        )
+        return await self._of(Call("GET", f"/v1/datasets/{escaped(dataset_id)}"))
 
     async def list(self) -> AsyncIterator[answers.DatasetSummary]:
         """All data sets, newest first, page by page as they are read."""
         cursor: dict[str, str] = {}
         while True:
             call = Call("GET", "/v1/datasets", params={"limit": 100, **cursor})
-            page = await self.client.driver.run(flows.parsed(answers.DatasetList, call, self.client.patience))
+            page = await self.driver.run(flows.parsed(answers.DatasetList, call, self.patience))
             for dataset in page.datasets:
                 yield dataset
             if page.next is None:
                 return
             cursor = {"cursor": page.next}
 
+    async def _of(self, call: Call) -> "AsyncDataset":
+        record = await self.driver.run(flows.parsed(answers.DatasetRecord, call, self.patience))
+        return AsyncDataset(self.driver, self.patience, record)
+
 
 class AsyncDataset(DatasetView):
     """A data set: what the service said of it last, and what can be asked of it. Methods that ask bring it up to date."""
 
-    def __init__(self, client: "AsyncClient", record: answers.DatasetRecord) -> None:
-        self.client = client
+    def __init__(self, driver: AsyncDriver, patience: Patience, record: answers.DatasetRecord) -> None:
+        self.driver = driver
+        self.patience = patience
         self.record = record
 
     async def refresh(self) -> Self:
@@ -78,8 +76,8 @@ class AsyncDataset(DatasetView):
         When the wait is interrupted (Ctrl-C), the data set goes on. Raises DatasetError for one that failed or was canceled, and
         WaitTimeoutError after `timeout` seconds.
         """
-        flow = flows.followed_dataset(self.record, self.client.patience, progress, timeout)
-        self.record = await self.client.driver.run(flow)
+        flow = flows.followed_dataset(self.record, self.patience, progress, timeout)
+        self.record = await self.driver.run(flow)
         return self
 
     async def pause(self) -> Self:
@@ -96,7 +94,7 @@ class AsyncDataset(DatasetView):
 
     async def delete(self) -> None:
         """Delete it with its images and masks."""
-        await self.client.driver.run(flows.answered(Call("DELETE", f"/v1/datasets/{self.id}"), self.client.patience))
+        await self.driver.run(flows.answered(Call("DELETE", f"/v1/datasets/{self.id}"), self.patience))
 
     async def export(
         self,
@@ -111,10 +109,10 @@ class AsyncDataset(DatasetView):
         target = Path(path)
         with exporting(target) as (file, tar):
             fetch = flows.Fetch(f"/v1/datasets/{self.id}/export", exported(format, options), file)
-            await self.client.driver.run(flows.fetched_whole(fetch, self.client.patience))
+            await self.driver.run(flows.fetched_whole(fetch, self.patience))
             unpacked(tar, target)
         return target
 
     async def _asked(self, call: Call) -> Self:
-        self.record = await self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience))
+        self.record = await self.driver.run(flows.parsed(answers.DatasetRecord, call, self.patience))
         return self

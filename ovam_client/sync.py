@@ -49,7 +49,7 @@ class Client:
         self.jobs = Jobs(self)
         self.images = Images(self)
         self.tokens = Tokens(self)
-        self.datasets = Datasets(self)
+        self.datasets = Datasets(self.driver, self.patience)
 
     def __enter__(self) -> Self:
         """Leave the block to close the client."""

@@ -5,16 +5,14 @@ Written from `aio_datasets.py` by `python -m tests.client.sync`; do not edit.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Self, Unpack
 
 from ovam_client import answers, flows
 from ovam_client.datasets import DatasetView, ExportOptions, PromptLike, dataset_of, exported, exporting, unpacked
-from ovam_client.flows import Call
+from ovam_client.drivers import Driver
+from ovam_client.flows import Call, Patience
 from ovam_client.inputs import escaped
 from ovam_client.requests import DatasetClass, DatasetOptions
-
-if TYPE_CHECKING:
-    from ovam_client.sync import Client
 
 Progress = Callable[[answers.Counts], object]
 
@@ -22,8 +20,9 @@ Progress = Callable[[answers.Counts], object]
 class Datasets:
     """Data sets of generated images with masks: `client.datasets`."""
 
-    def __init__(self, client: "Client") -> None:
-        self.client = client
+    def __init__(self, driver: Driver, patience: Patience) -> None:
+        self.driver = driver
+        self.patience = patience
 
     def create(
         self,
@@ -39,31 +38,34 @@ class Datasets:
         `prompt`, `custom_id`, `classes` and `seed`; a string is JSON lines of such objects; without prompts there are
         `templates`. `key` is an idempotency key. What is wrong is an InvalidRequestError, whose `errors` name the lines.
         """
-        call = dataset_of(classes, prompts, options, key)
-        return Dataset(self.client, self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience)))
+        return self._of(dataset_of(classes, prompts, options, key))
 
     def get(self, dataset_id: str) -> "Dataset":
         """A data set by its id."""
-        call = Call("GET", f"/v1/datasets/{escaped(dataset_id)}")
-        return Dataset(self.client, self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience)))
+        return self._of(Call("GET", f"/v1/datasets/{escaped(dataset_id)}"))
 
     def list(self) -> Iterator[answers.DatasetSummary]:
         """All data sets, newest first, page by page as they are read."""
         cursor: dict[str, str] = {}
         while True:
             call = Call("GET", "/v1/datasets", params={"limit": 100, **cursor})
-            page = self.client.driver.run(flows.parsed(answers.DatasetList, call, self.client.patience))
+            page = self.driver.run(flows.parsed(answers.DatasetList, call, self.patience))
             yield from page.datasets
             if page.next is None:
                 return
             cursor = {"cursor": page.next}
 
+    def _of(self, call: Call) -> "Dataset":
+        record = self.driver.run(flows.parsed(answers.DatasetRecord, call, self.patience))
+        return Dataset(self.driver, self.patience, record)
+
 
 class Dataset(DatasetView):
     """A data set: what the service said of it last, and what can be asked of it. Methods that ask bring it up to date."""
 
-    def __init__(self, client: "Client", record: answers.DatasetRecord) -> None:
-        self.client = client
+    def __init__(self, driver: Driver, patience: Patience, record: answers.DatasetRecord) -> None:
+        self.driver = driver
+        self.patience = patience
         self.record = record
 
     def refresh(self) -> Self:
@@ -76,8 +78,8 @@ class Dataset(DatasetView):
         When the wait is interrupted (Ctrl-C), the data set goes on. Raises DatasetError for one that failed or was canceled, and
         WaitTimeoutError after `timeout` seconds.
         """
-        flow = flows.followed_dataset(self.record, self.client.patience, progress, timeout)
-        self.record = self.client.driver.run(flow)
+        flow = flows.followed_dataset(self.record, self.patience, progress, timeout)
+        self.record = self.driver.run(flow)
         return self
 
     def pause(self) -> Self:
@@ -94,7 +96,7 @@ class Dataset(DatasetView):
 
     def delete(self) -> None:
         """Delete it with its images and masks."""
-        self.client.driver.run(flows.answered(Call("DELETE", f"/v1/datasets/{self.id}"), self.client.patience))
+        self.driver.run(flows.answered(Call("DELETE", f"/v1/datasets/{self.id}"), self.patience))
 
     def export(
         self,
@@ -109,10 +111,10 @@ class Dataset(DatasetView):
         target = Path(path)
         with exporting(target) as (file, tar):
             fetch = flows.Fetch(f"/v1/datasets/{self.id}/export", exported(format, options), file)
-            self.client.driver.run(flows.fetched_whole(fetch, self.client.patience))
+            self.driver.run(flows.fetched_whole(fetch, self.patience))
             unpacked(tar, target)
         return target
 
     def _asked(self, call: Call) -> Self:
-        self.record = self.client.driver.run(flows.parsed(answers.DatasetRecord, call, self.client.patience))
+        self.record = self.driver.run(flows.parsed(answers.DatasetRecord, call, self.patience))
         return self

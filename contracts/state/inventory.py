@@ -37,7 +37,7 @@ async def inventory(store: ArtifactStore) -> Inventory:
 
 
 def tier_of(path: str) -> tuple[str, str | None]:
-    """What an object is, and whose: a replay, queries, a job's other results, its request and upload, or a token.
+    """What an object is, and whose: a replay, queries, a job's other results, its request and upload, a token, or a data set's.
 
     >>> tier_of("jobs/0123/1/replay-0.safetensors")
     ('replays', '0123')
@@ -51,8 +51,8 @@ def tier_of(path: str) -> tuple[str, str | None]:
             return "results", job_id
         case ["jobs", job_id, _]:
             return "requests", job_id
-        case ["tokens", *_]:
-            return "tokens", None
+        case ["tokens" | "datasets" as tier, *_]:
+            return tier, None
         case _:
             return "other", None
 

@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from contracts.schema.datasets import AreaPercentiles, DatasetRecord, Entry, FilledFilters, Found
+from contracts.schema.datasets import DatasetRecord, Entry, Found
+from contracts.schema.filters import AreaPercentiles, FilledFilters
 from contracts.state.store import ArtifactStore
 from service.datasets.files import entries, write_entries
 from service.datasets.judging import AREA, CLIP, DUPLICATE

@@ -3,7 +3,8 @@
 import math
 
 from contracts.schema.attribute import Appraisal, AttributeResult
-from contracts.schema.datasets import AreaShare, ClipContrast, Entry, FilledFilters, Found
+from contracts.schema.datasets import Entry, Found
+from contracts.schema.filters import AreaShare, ClipContrast, FilledFilters
 
 AREA, CLIP, SINGLE_COLOUR, DUPLICATE = "area", "clip", "single-colour", "duplicate"  # reasons
 

@@ -13,19 +13,17 @@ from contracts.rules.capabilities import kept_blocks
 from contracts.schema.attribute import AppraisalOptions, AttributeRequest, TargetJob
 from contracts.schema.datasets import (
     MAX_ENTRIES,
-    PLACEHOLDER,
     ClassTarget,
-    ClipContrast,
     DatasetEstimate,
     DatasetJob,
     DatasetOptions,
     DatasetPrompt,
     DatasetRequest,
     FilledClass,
-    FilledFilters,
 )
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Artifact
+from contracts.schema.filters import PLACEHOLDER, ClipContrast, FilledFilters
 from contracts.schema.images import GeneratedImage, GenerateJob, ImagesResult
 from contracts.schema.models import ModelCard
 from contracts.schema.targets import WordsTarget

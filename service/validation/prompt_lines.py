@@ -8,9 +8,10 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from contracts.schema.attribute import MAX_TARGETS
-from contracts.schema.datasets import PLACEHOLDER, DatasetPrompt, DatasetRequest, PromptLine
+from contracts.schema.datasets import DatasetPrompt, DatasetRequest, PromptLine
 from contracts.schema.errors import Code, FieldError, ServiceError
 from contracts.schema.fields import suggestion
+from contracts.schema.filters import PLACEHOLDER
 from ovam.errors import shown
 from service.invalid import field_error
 from service.invalid import shown as repeated

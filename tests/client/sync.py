@@ -15,7 +15,6 @@ Written from `{source}` by `python -m tests.client.sync`; do not edit.
 """'''
 WORDS: Final = (
     (r"\baio_datasets\b", "sync_datasets"),
-    (r"\bovam_client\.aio\b", "ovam_client.sync"),
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\basync ", ""),

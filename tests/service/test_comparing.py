@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.schema.attribute import Appraisal
-from contracts.schema.datasets import Counts, DatasetRecord, Entry, FilledFilters, Filters, Found
+from contracts.schema.datasets import Counts, DatasetRecord, Entry, Found
+from contracts.schema.filters import FilledFilters, Filters
 from contracts.state.store import ArtifactStore
 from service import examples
 from service.datasets import comparing
