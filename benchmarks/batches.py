@@ -28,7 +28,7 @@ def batches(setup: Setup) -> Iterator[Result]:
         name = f"batch/{setup.model.name}/{size} jobs"
         if setup.rows not in name:
             continue
-        prompts = [PROMPT.format(thing) for thing in THINGS[:size]]
+        prompts: list[str] = [PROMPT.format(thing) for thing in THINGS[:size]]
 
         def apart(prompts: list[str] = prompts) -> None:
             for seed, prompt in enumerate(prompts):
