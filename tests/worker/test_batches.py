@@ -18,7 +18,6 @@ from contracts.state import keys
 from ovam.core.methods import METHODS
 from tests.worker.client import Client
 from tests.worker.jobs import CAT
-from tests.worker.running import running
 from tests.worker.test_generate import pixels_of, trace_of
 from worker import drawing
 from worker.batches import SEVERAL, Member
@@ -27,7 +26,7 @@ from worker.resources import Resources
 from worker.settings import WorkerSettings
 
 PROMPTS = ("a photograph of a cat", "a dog", "a tree and a car", "a hat on a dog")
-LONG = 60  # steps: long enough to do something meanwhile
+LONG = 40  # steps: long enough to do something meanwhile
 
 
 @pytest.fixture
@@ -154,13 +153,17 @@ async def test_a_batch_has_no_more_images_than_fit_and_a_job_all_of_its_own(
     assert calls == [[PROMPTS[0]] * 2 + [PROMPTS[1]] * 2, [PROMPTS[2]] * 2]
 
 
-async def test_a_job_waits_for_others_no_longer_than_its_window(settings: WorkerSettings, calls: list[list[str]]) -> None:
-    patient = settings.model_copy(update={"batch_window_seconds": 5.0, "batch_jobs": 2})
-    async with Client.connected(patient) as client, running(patient):
-        ids = [await client.submit(client.generation(prompt=prompt)) for prompt in PROMPTS[:2]]
-        records = [await client.ended(job_id) for job_id in ids]
-    assert sorted(calls[-1]) == sorted(PROMPTS[:2])
-    assert (records[0].finished_at - records[0].created_at).total_seconds() < 5
+async def test_a_job_waits_for_others_until_the_batch_is_full_or_its_window_is_over(
+    client: Client, worker: Resources, calls: list[list[str]]
+) -> None:
+    worker.batches.most, worker.batches.window = 2, 60.0
+    ids = [await client.submit(client.generation(prompt=prompt)) for prompt in PROMPTS[:2]]
+    for job_id in ids:
+        assert (await client.ended(job_id)).state is State.SUCCEEDED
+    assert [sorted(call) for call in calls] == [sorted(PROMPTS[:2])]
+    worker.batches.window = 0.1
+    assert (await client.run(client.generation())).state is State.SUCCEEDED
+    assert len(calls[-1]) == 1
 
 
 async def test_nobody_is_charged_with_a_death_among_several_and_each_is_then_tried_alone(
