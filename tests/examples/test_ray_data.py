@@ -19,7 +19,7 @@ def test_two_actors_make_every_image_once_in_shards(tmp_path: Path) -> None:
     wanted = ["--images", "4", "--shard", "2", "--actors", "2", "--steps", "4", "--classes", "car", "cat", "--out", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "examples/ray_data.py", *wanted]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
 
     import webdataset  # noqa: PLC0415 - imports torch
