@@ -6,11 +6,9 @@ that they are found again and not done twice.
 """
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
 from itertools import count
 from time import monotonic
-from typing import Any, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -24,7 +22,7 @@ from contracts.state.presence import heartbeats
 from service.access import Client
 from service.datasets.comparing import compare
 from service.datasets.files import PROMPTS, numbers_in, read_prompts, segments_of, write_entries
-from service.datasets.images import Image, Jobs
+from service.datasets.images import Image, Jobs, whole
 from service.resources import Resources
 
 LOOK = 1.0  # seconds between two looks for data sets, and between two renewals of a lease
@@ -32,7 +30,6 @@ COUNTED_EVERY = 10  # looks: how many workers there are
 AT_A_TIME = 32  # data sets that one gateway drives
 AHEAD = 2  # segments, of which entries are in Redis, that are begun before the first of them is complete
 FOR_EACH_WORKER = 3  # images under way: one on the device, one that waits for it, one on its way
-T = TypeVar("T")
 log = structlog.get_logger("ovam.gateway")
 
 
@@ -54,16 +51,6 @@ async def drive_forever(resources: Resources) -> None:
         for task in driven:
             task.cancel()
         await asyncio.gather(*driven, return_exceptions=True)
-
-
-async def whole(work: Coroutine[Any, Any, T]) -> T:
-    """Do something that takes a moment to its end, even if the gateway stops meanwhile: no connection is left half open."""
-    task = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 async def drive(resources: Resources, dataset_id: str, fence: int) -> None:

@@ -1,7 +1,7 @@
 """One image of a data set: two jobs, one after the other, and what is kept of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +58,16 @@ class Image:
     def entry(self) -> Entry:
         """The entry, before anything is known of it."""
         return Entry(number=self.number, custom_id=self.custom_id, prompt=self.prompt.prompt, seed=self.seed, state="accepted")
+
+
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """Do something that takes a moment to its end, even if it is to be given up meanwhile: nothing is left half done."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 class FailedJobError(Exception):
@@ -147,8 +157,7 @@ class Jobs:
         """File a job, unless it was filed before, and wait for its end. FailedJobError."""
         once = Once.of(f"dataset.{self.record.id}.{image.number}.{step}", request, 0)
         try:
-            record = await self.surely(lambda: self.filed(request, filled, once))
-            self.under_way[record.id] = record, once
+            record = await self.surely(lambda: whole(self.filed(request, filled, once)))
             mine.append(record.id)
             while not record.state.final:
                 await self.resources.events.finished(record.id, LONGEST_WAIT)
@@ -165,8 +174,9 @@ class Jobs:
         return record
 
     async def filed(self, request: Schema, filled: Callable[[Schema, Lookups], Awaitable[AnyJob]], once: Once) -> JobRecord:
-        """The job of a request."""
+        """The job of a request, which is under way from now on."""
         record, _ = await submission.filed(request, filled, self.resources.seen_by(self.client), once, BULK.fields())
+        self.under_way[record.id] = record, once
         return record
 
     async def surely(self, do: Callable[[], Awaitable[T]]) -> T:

@@ -139,9 +139,9 @@ async def test_a_data_set_can_be_paused_resumed_and_canceled(client: httpx2.Asyn
         assert (await client.post(f"/v1/datasets/{dataset_id}/resume")).json()["state"] == "queued"
         await when(client, dataset_id, "running", done=done + 5)
     assert (await client.post(f"/v1/datasets/{dataset_id}/cancel")).json()["state"] == "canceled"
-    await asyncio.sleep(0.3)
-    jobs = (await client.get("/v1/jobs")).json()["jobs"]
-    assert jobs == []
+    async with asyncio.timeout(10):
+        while (await client.get("/v1/jobs")).json()["jobs"]:
+            await asyncio.sleep(0.05)
     assert_problem(await client.post(f"/v1/datasets/{dataset_id}/resume"), 409, "job-finished", "dataset_id")
     assert (await client.delete(f"/v1/datasets/{dataset_id}")).status_code == 204
     assert_problem(await client.get(f"/v1/datasets/{dataset_id}"), 404, "unknown-dataset", "dataset_id")
