@@ -62,4 +62,5 @@ addEventListener("unhandledrejection", (event) => {
 byId("key-button").hidden = !key.get();
 byId("key-button").addEventListener("click", () => askForKey());
 route(false);
+addEventListener("load", () => setTimeout(() => VIEWS.job(), 1000)); // most readers go there next
 offers("/v1/datasets").then((there) => (byId("datasets-link").hidden = !there));

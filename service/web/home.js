@@ -16,7 +16,6 @@ export async function home(main, { query, signal }) {
   document.title = "OVAM";
   const again = JSON.parse(sessionStorage.getItem("ovam-again") ?? "{}");
   sessionStorage.removeItem("ovam-again");
-  const { models } = await get("v1/models", { signal });
   const sought = query.get("find"); // a token to try
   const prompt = h("textarea", {
     name: "prompt",
@@ -34,12 +33,13 @@ export async function home(main, { query, signal }) {
   });
   const go = h("button", { class: "primary" }, "Generate");
   const photograph = button([icon("image"), "Use a photograph"], () => file.click());
+  const choices = h("div", {}); // filled in when the models are known
   const form = h(
     "form",
     { class: "ask", novalidate: true },
     h("h1", {}, sought ? `In which image should ${sought} be found?` : "What should be in the image?"),
     field("prompt", "Prompt", prompt),
-    settings(models, again),
+    choices,
     alertPlace(),
     h("div", { class: "row" }, go, photograph, file),
   );
@@ -84,6 +84,7 @@ export async function home(main, { query, signal }) {
   );
   fill(main, form, place);
   if (!again.prompt) prompt.focus({ preventScroll: true });
+  fill(choices, settings((await get("v1/models", { signal })).models, again));
   const some = await recent(place, signal);
   if (!some)
     fill(

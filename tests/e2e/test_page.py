@@ -434,10 +434,18 @@ def test_the_threshold_follows_its_slider_at_thirty_frames_a_second(page: Page) 
     assert page.evaluate(SLIDE) < FRAME
 
 
+WATCH = """new MutationObserver((_, observer) => {
+  if (!document.querySelector('form.ask button.primary')) return;
+  window.usable = performance.now();
+  observer.disconnect();
+}).observe(document, {childList: true, subtree: true})"""
+
+
 def test_the_page_can_be_used_within_a_second(browser: Browser, service_url: str) -> None:
     times = []
-    for _ in range(3):
-        with opened(browser, service_url, viewport=DESK) as page:
-            button(page, "Generate").wait_for()
-            times.append(page.evaluate("performance.now()"))
+    for _ in range(5):  # the machine does other things as well
+        with opened(browser, "about:blank", viewport=DESK) as page:
+            page.add_init_script(WATCH)
+            page.goto(service_url)
+            times.append(page.wait_for_function("window.usable").json_value())
     assert min(times) < INTERACTIVE
