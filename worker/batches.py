@@ -95,7 +95,7 @@ class Batches:
     most: int
     """Jobs in a batch."""
     images: int
-    """Images in a batch."""
+    """Images of one job that are drawn at a time."""
     window: float
     """Seconds that the first job waits for others."""
     _waiting: list[Member] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Batches:
     def of(cls, settings: WorkerSettings, gate: DeviceGate, occupant: Occupant, *, on_cpu: bool) -> "Batches":
         """Return batches as a worker is set up."""
         most = settings.jobs_at_once(on_cpu=on_cpu)
-        return cls(gate, occupant, most, max(settings.batch_images, most), settings.batch_window_seconds)
+        return cls(gate, occupant, most, settings.batch_images, settings.batch_window_seconds)
 
     async def draw(self, member: M, draw: Draw[M]) -> Any:  # noqa: ANN401  # what `draw` makes
         """Draw a job when its turn comes, perhaps with others, which the first of them does for all.
@@ -162,9 +162,9 @@ class Batches:
     def _others(self, first: Member) -> list[Member]:
         """Those that can be drawn with a job, in the order in which they came."""
         found: list[Member] = []
-        images = first.job.num_images
+        images, most_images = first.job.num_images, max(self.images, self.most)
         for member in self._waiting:
-            room = len(found) < self.most - 1 and images + member.job.num_images <= self.images
+            room = len(found) < self.most - 1 and images + member.job.num_images <= most_images
             if member is not first and room and not member.left and first.suits(member):
                 found.append(member)
                 images += member.job.num_images
@@ -188,7 +188,7 @@ class Batches:
                 member.attempt.begin()
                 stack.enter_context(member.attempt.timing.measured("device"))
             try:
-                drawn = draw(members, self.images)
+                drawn = draw(members, sum(member.job.num_images for member in members) if several else self.images)
             except Abandoned:
                 return True
             except Exception as error:

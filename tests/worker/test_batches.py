@@ -151,6 +151,10 @@ async def test_a_batch_has_no_more_images_than_fit_and_a_job_all_of_its_own(
     records = [await client.ended(job_id) for job_id in await submitted(client, worker, many)]
     assert [len(record.result.images) for record in records] == [2, 2, 2]
     assert calls == [[PROMPTS[0]] * 2 + [PROMPTS[1]] * 2, [PROMPTS[2]] * 2]
+    calls.clear()
+    worker.batches.images = 1  # of one job, at a time
+    await client.generated(num_images=2)
+    assert [len(call) for call in calls] == [1, 1]
 
 
 async def test_a_job_waits_for_others_until_the_batch_is_full_or_its_window_is_over(
