@@ -51,7 +51,7 @@ class Bounds:
 
 
 BODILESS = Bounds(2**14)
-USUAL = Bounds(2**18)  # twice what the longest generate request takes
+USUAL = Bounds(2**18)  # enough for the longest of all others
 UNUSUAL: dict[type, Bounds] = {
     AttributeRequest: Bounds(2**22, 200_000),  # an embedding of 77 rows and 2048 columns
     GenerateRequest: Bounds(2**22, 200_000),  # the same

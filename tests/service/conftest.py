@@ -1,6 +1,8 @@
 """The real app over HTTP, a real Valkey, a real store, and a worker without a model."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +62,15 @@ async def generated(client: httpx2.AsyncClient, worker: InTestWorker) -> str:
 def traces(redis: Redis) -> Any:
     """What submissions have left: how many jobs, waiting jobs, records, and tasks in dockets."""
 
+    async def tasks() -> int:
+        return sum([await redis.xlen(f"{docket}:stream") for docket in keys.DOCKETS])
+
     async def count() -> tuple[int, ...]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while await tasks() < await redis.zcard(keys.QUEUED):  # a job is handed on after its client has the answer
+                    await asyncio.sleep(0.01)
         records = [key async for key in redis.scan_iter("ovam:job:*")]
-        tasks = [await redis.xlen(f"{docket}:stream") for docket in keys.DOCKETS]
-        return await redis.zcard(keys.JOBS), await redis.zcard(keys.QUEUED), len(records), sum(tasks)
+        return await redis.zcard(keys.JOBS), await redis.zcard(keys.QUEUED), len(records), await tasks()
 
     return count

@@ -17,6 +17,7 @@ from tests.service.in_test_worker import IMAGE, InTestWorker, token
 from tests.service.serving import assert_problem, client_of, served
 
 CAR = {"prompt": "a car"}
+DATASET = {"classes": [{"name": "car"}], "prompts": ["a car"]}
 GETS = [
     (path.replace("{code}", "queue-full").replace("{reference}", "cat").replace("{name}", "image-0.png"), operation["get"])
     for path, operation in create_app(GatewaySettings()).openapi()["paths"].items()
@@ -32,6 +33,10 @@ async def test_head_answers_as_get_without_a_body(online: httpx2.AsyncClient, wo
     await worker.end(job_id)
     await worker.publish_token(token("cat"))
     address = path.replace("{job_id}", job_id)
+    if "{dataset_id}" in path:
+        dataset = (await online.post("/v1/datasets", json=DATASET)).json()["id"]
+        await online.post(f"/v1/datasets/{dataset}/cancel")
+        address = path.replace("{dataset_id}", dataset)
     get, head = await online.get(address), await online.head(address)
     assert get.content
     assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
