@@ -217,6 +217,8 @@ class ImagesResult(Answer):
 
     kind: Literal["generate", "image"]
     model: str
+    weights: str = ""
+    """SHA-256 of its UNet's weights; empty where they could not be hashed."""
     height: int
     width: int
     num_inference_steps: int

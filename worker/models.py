@@ -47,6 +47,8 @@ class Model:
     pipeline: Pipeline
     """Shared by all jobs, which must not change it; see `lent`."""
     device: torch.device
+    weights: str = ""
+    """Hash of its UNet's weights, SHA-256; empty where they are not all there to be hashed."""
 
 
 @contextmanager
@@ -144,10 +146,10 @@ def load_model(name: str, source: str, *, device: torch.device, dtype: torch.dty
     kind, options = KINDS[card.family]
     pipeline = kind.from_pretrained(source, dtype=dtype, **options)
     pipeline.set_progress_bar_config(disable=True)
-    model = Model(card, pipeline.to(device), device)
+    pipeline, weights = pipeline.to(device), ""
     with suppress(NotReplayableError):
-        weights_hash(plain_unet(model.pipeline))  # takes seconds, which the first generation need not wait for
-    return model
+        weights = weights_hash(plain_unet(pipeline))  # takes seconds, which the first generation need not wait for
+    return Model(card, pipeline, device, weights)
 
 
 def hide_progress_bars() -> None:

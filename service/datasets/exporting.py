@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 
 import obstore
 
@@ -38,9 +39,12 @@ def exported(
         detail = f"data set {record.id} is {record.state}; wait until it is done, or pause it to export what there is"
         raise ServiceError(Code.JOB_NOT_FINISHED, detail, field="dataset_id", value=record.id, retry_after=5)
     numbers = {each.name: each.label for each in record.request.classes}
-    found = samples(store, record, chosen(store, record, *unsealed))
+    entries = chosen(store, record, *unsealed)
+    first = next(entries, None)
+    found = samples(store, record, entries if first is None else chain([first], entries))
+    about = datasheet(record, first.weights if first else "")
     try:
-        return as_tar(export(found, form, numbers, split=split, about=datasheet(record), lenient=True))
+        return as_tar(export(found, form, numbers, split=split, about=about, lenient=True))
     except OvamError as error:
         raise service_error(error, field="format") from error
 
@@ -100,14 +104,15 @@ def read(store: ArtifactStore, key: str) -> bytes:
             return b""
 
 
-def datasheet(record: DatasetRecord) -> Datasheet:
-    """How the data set was made."""
+def datasheet(record: DatasetRecord, weights: str) -> Datasheet:
+    """How the data set was made, by a model of these weights."""
     job, counts = record.request, record.counts
     made = f"{counts.entries} images from {job.prompts} prompts; {counts.accepted} accepted, {counts.failed} failed."
     return Datasheet(
         title=job.name or f"Data set {record.id}",
         description=made if counts.done == counts.entries else f"Not complete: {counts.done} of {made}",
         model=job.generation.model or "",
+        model_hash=weights,
         method={"name": job.method, **asdict(job.settings)},
         tokens={each.name: sought(each) for each in job.classes},
         filters=job.filters.model_dump(mode="json", exclude_none=True),

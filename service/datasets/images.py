@@ -135,6 +135,7 @@ class Jobs:
             "width": seen.width,
             "found": found_in(seen, job.filters),
             "sha256": file.sha256,
+            "weights": drawn.weights,
         }
         if seen.appraisal and job.filters.duplicates == "perceptual":
             facts["looks"] = seen.appraisal.looks

@@ -28,6 +28,7 @@ SIDES = (
     36,
     40,
 )  # pixels of the square, by the last digit of the seed; 0 for seed 13, all one colour
+WEIGHTS = "0" * 64
 
 
 def side(seed: int) -> int:
@@ -64,7 +65,7 @@ class DrawingWorker(InTestWorker):
         files = [File(each.image.name, "image/png", png(picture(each.seed, job.height, job.width))) for each in result.images]
         stored = await self.store.commit(record.id, record.attempt, files)
         drawn = [each.model_copy(update={"image": stored[each.image.name]}) for each in result.images]
-        return result.model_copy(update={"images": drawn})
+        return result.model_copy(update={"images": drawn, "weights": WEIGHTS})
 
     async def segments(self, record: JobRecord, job: AttributeJob) -> AttributeResult:
         result = await super().segments(record, job)

@@ -17,7 +17,7 @@ from contracts.state.keys import text
 from contracts.state.store import ArtifactStore
 from contracts.state.transitions import LostJob
 from service.datasets import driver
-from tests.service.drawing_worker import DrawingWorker, side
+from tests.service.drawing_worker import WEIGHTS, DrawingWorker, side
 from tests.service.in_test_worker import card, token
 from tests.service.serving import Json, assert_problem
 
@@ -103,6 +103,7 @@ async def test_a_data_set_is_made_filtered_and_exported_and_its_jobs_are_gone(
     assert [line["annotations"][0]["area"] for line in lines] == [side(seed) ** 2 for seed in within]
     sheet = json.loads(files["datasheet.json"])
     assert sheet["classes"]["car"]["number"] == 7
+    assert sheet["model_hash"] == WEIGHTS
     assert sheet["rejected"] == record["counts"]["rejected"]
     assert sum(name.endswith(".png") and name.startswith("SegmentationClass") for name in files) == len(within)
     assert [key async for key in redis.scan_iter("ovam:job:*")] == []

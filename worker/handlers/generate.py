@@ -14,6 +14,7 @@ from contracts.state.store import File
 from worker.attempts import Attempt
 from worker.drawing import Drawing, Drawn, images_of
 from worker.keeping import stored_as
+from worker.models import Model
 from worker.outcomes import Outcome
 from worker.questions import drafts_of
 from worker.rendering import png
@@ -40,7 +41,7 @@ async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> 
     for index, each in enumerate(drawn):
         if scene := each.taken.scene(job.capture.precision):
             await resources.scenes.keep((attempt.job_id, attempt.number, index), model.card.name, scene)
-    return Outcome(result_of(job, drawn[0], images, watcher.rejected if watcher else []))
+    return Outcome(result_of(job, model, drawn[0], images, watcher.rejected if watcher else []))
 
 
 async def written(attempt: Attempt, files: Sequence[File], resources: Resources) -> dict[str, Artifact]:
@@ -85,12 +86,15 @@ def image_of(drawn: Drawn, index: int, artifacts: Mapping[str, Artifact]) -> Gen
     return GeneratedImage(index=index, seed=drawn.planned[1], image=artifacts[f"image-{index}.png"], trace_bytes=size)
 
 
-def result_of(job: GenerateJob, drawn: Drawn, images: Sequence[GeneratedImage], rejected: Sequence[Rejected]) -> ImagesResult:
+def result_of(
+    job: GenerateJob, model: Model, drawn: Drawn, images: Sequence[GeneratedImage], rejected: Sequence[Rejected]
+) -> ImagesResult:
     """Describe the images and what is kept of them, which is alike for all of a job's images."""
     kept = drawn.taken.kept
     return ImagesResult(
         kind="generate",
         model=job.model,
+        weights=model.weights,
         height=job.height,
         width=job.width,
         num_inference_steps=job.num_inference_steps,

@@ -85,6 +85,7 @@ def result_of(job: ImageJob, model: Model, taken: Taken, artifacts: Mapping[str,
     return ImagesResult(
         kind="image",
         model=job.model,
+        weights=model.weights,
         height=job.height,
         width=job.width,
         num_inference_steps=evaluations_of(job),
