@@ -154,8 +154,8 @@ def test_a_result_is_written_with_its_circumstances_and_shown_on_the_page(setup:
 
 def test_the_goals_are_those_of_the_service() -> None:
     assert set(MEASURES) == {
-        "attribution", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets", "optimisation", "batches",
-        "worker_memory", "gateway_import",
+        "attribution", "learning", "crf", "growth", "capture", "self_attention", "batches", "attribute", "targets",
+        "optimisation", "worker_memory", "gateway_import",
     }  # fmt: skip
 
 
