@@ -16,7 +16,8 @@ KINDS: Final = ("epsilon", "v_prediction", "sample")
 class Prediction:
     """What a UNet was given at an evaluation, and what it predicted from that."""
 
-    sample: Float[Tensor, "rows channels latent_height latent_width"]
+    sample: Float[Tensor, "rows inputs latent_height latent_width"]
+    """The noisy latents, and, of an inpainting model, the mask and the masked image behind them."""
     timestep: Any
     """A number or a tensor, as the pipeline gave it."""
     output: Float[Tensor, "rows channels latent_height latent_width"] | None = None
@@ -34,7 +35,8 @@ class Prediction:
         with torch.no_grad():
             moment = round(float(torch.as_tensor(self.timestep).reshape(-1)[0]))
             share = float(signal[min(max(moment, 0), len(signal) - 1)])
-            sample, output = self.sample[-images:].float(), self.output[-images:].float()
+            output = self.output[-images:].float()
+            sample = self.sample[-images:, : output.shape[1]].float()
             if len(self.output) == 2 * images:
                 without = self.output[:images].float()
                 output = without + pipeline.guidance_scale * (output - without)
