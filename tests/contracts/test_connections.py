@@ -117,7 +117,8 @@ async def test_a_master_that_no_sentinel_knows_is_named(watched: Sentinels) -> N
 
 async def test_a_cluster_is_refused_though_it_answers(tmp_path: Path) -> None:
     port = free_port()
-    with valkey("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--cluster-enabled", "yes", folder=tmp_path / "node"):
+    bus = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))  # else 10,000 above, where there may be no port
+    with valkey("--port", str(port), "--bind", "127.0.0.1", "--save", "", *bus, folder=tmp_path / "node"):
         with PlainRedis(port=port) as redis:
             until(redis.ping)
         for must_answer in (True, False):

@@ -115,7 +115,8 @@ async def test_noise_is_added_where_it_was_measured_to_be_best(client: Client) -
     assert record.result.timesteps == [float(step) for step in TIMESTEPS]
     assert record.result.num_inference_steps == len(TIMESTEPS)
     events = await client.events(record.id)
-    assert {"done": 9, "total": 9, "unit": "evaluation", "loss": None} in [event["progress"] for event in events]
+    last = {"done": 9, "total": 9, "unit": "evaluation", "loss": None, "preview": None}
+    assert last in [event["progress"] for event in events]
 
 
 async def test_the_picture_holds_the_request(client: Client) -> None:
