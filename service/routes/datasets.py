@@ -195,7 +195,7 @@ async def delete_dataset(record: Record, resources: With) -> None:
     responses={
         200: {
             "description": "a tar; it is whole if its last file, `datasheet.json`, is there",
-            "content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         },
         **problems(Code.UNKNOWN_DATASET, Code.JOB_NOT_FINISHED, Code.STORE_UNAVAILABLE, Code.PACKAGE_MISSING),
     },
@@ -219,7 +219,7 @@ async def export_dataset(
     options = Split(validation=split, seed=split_seed)
     tar = await asyncio.to_thread(exported, resources.store, record, unsealed, form_of(form, rest, outlines), options)
     headers = {"Content-Disposition": f'attachment; filename="{record.id}-{form}.tar"'}
-    return StreamingResponse(tar, media_type="application/x-tar", headers=headers)
+    return StreamingResponse(tar, media_type="application/octet-stream", headers=headers)
 
 
 def form_of(name: FormName, rest: Literal["0", "255"] | None, outlines: Literal["rle", "polygons"] | None) -> Form:
