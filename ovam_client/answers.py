@@ -218,7 +218,7 @@ class ImagesResult(Answer):
     kind: Literal["generate", "image"]
     model: str
     weights: str = ""
-    """SHA-256 of its UNet's weights; empty where they could not be hashed."""
+    """Hash of its UNet's weights as the worker has them, 16 hexadecimal digits; empty where they could not be hashed."""
     height: int
     width: int
     num_inference_steps: int

@@ -144,6 +144,7 @@ SUCCEEDED: Json = QUEUED | {
     "result": {
         "kind": "generate",
         "model": "world",
+        "weights": "dd70696a4e8e20d5",
         "height": 128,
         "width": 128,
         "num_inference_steps": 30,
@@ -256,6 +257,7 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
     "result": {
         "kind": "image",
         "model": "world",
+        "weights": "dd70696a4e8e20d5",
         "height": 128,
         "width": 128,
         "num_inference_steps": 9,

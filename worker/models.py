@@ -48,7 +48,7 @@ class Model:
     """Shared by all jobs, which must not change it; see `lent`."""
     device: torch.device
     weights: str = ""
-    """Hash of its UNet's weights, SHA-256; empty where they are not all there to be hashed."""
+    """Hash of its UNet's weights; empty where they are not all there to be hashed."""
 
 
 @contextmanager

@@ -277,7 +277,7 @@ class Entry(Schema):
     """A hash of how the image looks: 64 bits in hexadecimal digits; empty unless duplicates are sought by it."""
     kept_bytes: int = 0
     weights: str = ""
-    """SHA-256 of the weights that drew it."""
+    """Hash of the weights that drew it."""
 
     def rejected(self, reason: str) -> "Entry":
         """Return the entry, rejected for a reason."""

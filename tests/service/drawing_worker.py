@@ -28,7 +28,7 @@ SIDES = (
     36,
     40,
 )  # pixels of the square, by the last digit of the seed; 0 for seed 13, all one colour
-WEIGHTS = "0" * 64
+WEIGHTS = "0123456789abcdef"
 
 
 def side(seed: int) -> int:
