@@ -55,6 +55,7 @@ async def drawing(worker: DrawingWorker) -> AsyncIterator[list[str]]:
         yield done
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)  # else what it met would be told while another test runs
 
 
 async def created(client: httpx2.AsyncClient, **request: object) -> str:
