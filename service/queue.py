@@ -33,7 +33,8 @@ from service.tracing import origin
 
 RETRY_AFTER = 5  # seconds, when the queue is full and nobody knows how fast it moves
 LONGEST_RETRY = 300
-DELIVERED_WITHIN = 0.5  # seconds: the job is filed, and its client waits for the answer
+DELIVERED_WITHIN = 10.0  # seconds, in which a job that is filed gets to its docket; its client has the answer
+WITHDRAWN_WITHIN = 0.5  # seconds, in which a job is taken from it; its client waits
 UNKNOWN_OUTCOME = "Redis did not answer, and the job may have been filed; with an `Idempotency-Key` you can safely try again"
 NO_TERMS: Mapping[str, Any] = MappingProxyType({})
 REPLAYED_FOR = timedelta(hours=24)
@@ -129,7 +130,8 @@ class Queue:
 
     async def delivered(self) -> None:
         """Wait until every job that was filed here has been handed to its docket, or left to a janitor."""
-        await asyncio.gather(*self.delivering)
+        if self.delivering:
+            await asyncio.wait(self.delivering)  # whoever gives up waiting leaves them to it
 
     async def replay(self, once: Once) -> JobRecord | None:
         """The job that an earlier copy of this request created, if it still exists."""
@@ -199,9 +201,9 @@ class Queue:
 
     async def _withdraw(self, record: JobRecord) -> None:
         """Take a job from its docket. A worker that gets it all the same finds that it is over, or gone from the ledger."""
-        await self.delivered()
         with suppress(RedisError, TimeoutError):
-            async with asyncio.timeout(DELIVERED_WITHIN):
+            async with asyncio.timeout(WITHDRAWN_WITHIN):
+                await self.delivered()
                 await self.dockets[keys.docket_of(record.kind, record.priority)].cancel(record.id)
 
     async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str, int]:

@@ -46,7 +46,11 @@ def opened(browser: Browser, url: str, expected: str = "", **options: Any) -> It
         page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
-        yield page
+        try:
+            yield page
+        except Exception as error:
+            error.add_note(f"The page {page.url} says: {page.inner_text('body')}")
+            raise
     assert [each for each in complaints if not expected or expected not in each] == []
 
 

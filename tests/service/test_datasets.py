@@ -41,9 +41,10 @@ async def worker(redis: Redis, store_url: str) -> DrawingWorker:
 async def drawing(worker: DrawingWorker) -> AsyncIterator[list[str]]:
     """Do whatever waits; the ids of the jobs that were done."""
     done: list[str] = []
+    stopping = asyncio.Event()
 
     async def work() -> None:
-        while True:
+        while not stopping.is_set():
             for job_id in map(text, await worker.redis.zrange(keys.QUEUED, 0, -1)):
                 with suppress(LostJob):
                     await worker.end(job_id)
@@ -54,7 +55,7 @@ async def drawing(worker: DrawingWorker) -> AsyncIterator[list[str]]:
     try:
         yield done
     finally:
-        task.cancel()
+        stopping.set()  # a library may swallow a cancellation
         await asyncio.gather(task, return_exceptions=True)  # else what it met would be told while another test runs
 
 
