@@ -21,6 +21,7 @@ WITHIN = 20.0  # seconds for everything
 LIMITS = {"connect": 5.0, "read": 10.0, "write": 10.0, "pool": 5.0}  # seconds
 OK = 200
 REFUSED = (401, 403)
+ACCEPT = "image/*, */*;q=0.5"  # the rest too: servers that negotiate, as Label Studio does, call their files something else
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 log = structlog.get_logger("ovam.gateway")
 
@@ -42,7 +43,7 @@ async def fetched(url: str, settings: GatewaySettings, headers: Mapping[str, str
 
 async def received(url: str, network: CheckedNetwork, headers: Mapping[str, str], most: int, field: str) -> bytes:
     """The body of the answer, at most so many bytes."""
-    sent = {"Host": urlsplit(url).netloc, "User-Agent": f"ovam/{__version__}", "Accept": "image/*", **headers}
+    sent = {"Host": urlsplit(url).netloc, "User-Agent": f"ovam/{__version__}", "Accept": ACCEPT, **headers}
     async with (
         httpcore2.AsyncConnectionPool(network_backend=network) as pool,
         pool.stream("GET", url, headers=[*sent.items()], extensions={"timeout": LIMITS}) as answer,

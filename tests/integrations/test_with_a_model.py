@@ -89,6 +89,7 @@ async def test_files_of_label_studio_are_fetched_with_its_token(tiny: httpx2.Asy
         (found,) = await predictions(tiny, body)
         assert_valid([found], POLYGONS)
         assert "Authorization: Token theirs\r\n" in files.asked[0]
+        assert "*/*" in files.asked[0].partition("Accept: ")[2].partition("\r\n")[0], "or Label Studio answers 406"
         (other,) = await predictions(tiny, asked(inline(photograph), config=POLYGONS))
         assert [each["value"] for each in other["result"]] == [each["value"] for each in found["result"]]
 
