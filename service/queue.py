@@ -20,7 +20,6 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord, State, utc_now
 from contracts.state import keys, turns, usage
-from contracts.state.dockets import enqueue
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger, event_of, life_of
 from contracts.state.rates import Rates
@@ -185,13 +184,10 @@ class Queue:
         return await self.redis.zcard(keys.QUEUED)
 
     async def _deliver(self, record: JobRecord) -> None:
-        """Hand a job to its docket, or what is due before it. It is filed: should this fail, a worker's janitor does it later."""
+        """Hand a job to its docket. It is filed: should this fail, a worker's janitor does it later."""
         try:
             async with self.in_order, asyncio.timeout(DELIVERED_WITHIN):
-                if record.tenant:
-                    await self._pass_on(record)
-                else:
-                    await enqueue(self.dockets[keys.docket_of(record.kind, record.priority)], record.id)
+                await turns.admit(self.redis, self.dockets[keys.docket_of(record.kind, record.priority)], record)
         except (RedisError, TimeoutError) as error:
             log.warning("delivery-postponed", job_id=record.id, error=type(error).__name__)
 

@@ -36,10 +36,11 @@ from worker.monitor import watched
 from worker.occupant import Occupant
 from worker.presence import Offer, beat_forever, read_offers
 from worker.resources import Resources
+from worker.routing import lanes
 from worker.scenes import Tiers
 from worker.settings import WorkerSettings
 from worker.sizes import run_here
-from worker.tasks import docket_worker, job_task, lanes, open_docket
+from worker.tasks import docket_worker, job_task, open_docket
 
 LOOK_SECONDS = 0.05
 CANCEL_AGAIN_SECONDS = 0.5  # Redis' client swallows a cancel that meets the end of its own timeout

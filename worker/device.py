@@ -29,6 +29,7 @@ class Priority(IntEnum):
 
 
 STOP = -1  # more urgent than any work
+SAVED = 8  # turns that a tenant which has used less of the device than others may take before theirs
 PRIORITIES = get_args(jobs.Priority)  # of jobs, the most urgent first
 
 
@@ -66,7 +67,7 @@ class DeviceGate:
         self._waiting: list[_Ticket] = []
         self._numbers = count()
         self._turn = 0
-        self._last_turns: dict[str, int] = {}  # of the tenants that have work here
+        self._last_turns: dict[str, int] = {}  # of the tenants that had work here of late
         self._changed = Condition()
         self._running: list[int] = []  # priorities of the works under way, innermost last; only the thread touches it
 
@@ -91,12 +92,14 @@ class DeviceGate:
     def submit(self, priority: int, work: Callable[[], T], tenant: str = "") -> "Future[T]":
         """Put work in the queue; its outcome can be canceled until it starts.
 
-        Among work of one priority, tenants take turns: a tenant's next work is one turn after its last, and one that had
-        nothing here begins at the turn which the device has come to (start-time fair queueing, each work of cost 1).
+        Among work of one priority, tenants take turns: a tenant's next work is one turn after its last (start-time fair
+        queueing, each work of cost 1). One that asks for less than its part saves turns up, `SAVED` at most, so that it hardly
+        waits beside one that asks for all it can get.
         """
         outcome: Future[T] = Future()
         with self._changed:
-            mine = self._last_turns[tenant] = max(self._turn, self._last_turns.get(tenant, -1) + 1)
+            soonest = self._turn - SAVED
+            mine = self._last_turns[tenant] = max(soonest, self._last_turns.get(tenant, soonest - 1) + 1)
             heapq.heappush(self._waiting, _Ticket(priority, mine, next(self._numbers), work, outcome))
             self._changed.notify()
         return outcome
@@ -106,7 +109,7 @@ class DeviceGate:
         ticket = heapq.heappop(self._waiting)
         self._turn = max(self._turn, ticket.turn)
         if not self._waiting:
-            self._last_turns.clear()
+            self._last_turns = {name: turn for name, turn in self._last_turns.items() if turn >= self._turn - SAVED}
         return ticket
 
     def _next(self, *, more_urgent_than: int) -> _Ticket | None:

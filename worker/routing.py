@@ -4,6 +4,7 @@ All workers take jobs from the same dockets. A job that is better left to anothe
 and whichever worker is free gets it then.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from redis.asyncio import Redis
@@ -14,13 +15,37 @@ from contracts.schema.images import ImagesResult
 from contracts.schema.jobs import AnyJob, JobRecord, utc_now
 from contracts.schema.probe import ProbeJob
 from contracts.schema.workers import Heartbeat
-from contracts.state import keys
+from contracts.state import keys, turns
 from contracts.state.keys import text
 from contracts.state.requests import request_of
 from worker.resources import Resources
+from worker.settings import WorkerSettings
 
 SOONEST_LOOK, LATEST_LOOK = timedelta(milliseconds=100), timedelta(seconds=5)
 READ_BYTES_PER_SECOND = 200e6  # what reading a trace from a store and unpacking it may be expected to do
+
+
+def lanes(settings: WorkerSettings, batch: int = 1) -> dict[str, int]:
+    """Return the dockets that a worker takes jobs from, and how many jobs of each it holds at a time."""
+    several = max(settings.long_jobs, batch)
+    return {keys.INTERACTIVE: settings.short_jobs, keys.URGENT: 1, keys.DOCKET: several, keys.BULK: several}
+
+
+def places_left(resources: Resources, record: JobRecord, held: Iterable[JobRecord]) -> int:
+    """How many more jobs of a tenant this worker may be handed beside those that it holds.
+
+    Half of its places in a lane are for other tenants, unless it has no more than two: one has the device, and one is ready.
+    """
+    lane = lane_of(record)
+    places = lanes(resources.settings, resources.batches.most)[lane]
+    if places <= turns.AT_A_TIME:
+        return turns.AT_A_TIME
+    return places // 2 - sum((each.tenant, lane_of(each)) == (record.tenant, lane) for each in held)
+
+
+def lane_of(record: JobRecord) -> str:
+    """In which docket a job waits."""
+    return keys.docket_of(record.kind, record.priority)
 
 
 async def left_to_others(resources: Resources, job_id: str) -> timedelta | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -26,7 +26,7 @@ from worker.failures import failure_of
 from worker.handlers import handle
 from worker.outcomes import Outcome
 from worker.resources import Resources
-from worker.routing import left_to_others
+from worker.routing import left_to_others, places_left
 from worker.settings import WorkerSettings
 from worker.timed_store import TimedStore
 
@@ -37,12 +37,6 @@ POLL = timedelta(milliseconds=100)
 
 Task = Callable[..., Coroutine[Any, Any, None]]
 log = logging.getLogger(__name__)
-
-
-def lanes(settings: WorkerSettings, batch: int = 1) -> dict[str, int]:
-    """Return the dockets that a worker takes jobs from, and how many jobs of each it holds at a time."""
-    several = max(settings.long_jobs, batch)
-    return {keys.INTERACTIVE: settings.short_jobs, keys.URGENT: 1, keys.DOCKET: several, keys.BULK: several}
 
 
 def open_docket(name: str, settings: WorkerSettings, task: Task) -> Docket:
@@ -81,18 +75,25 @@ def job_task(resources: Resources, attempts: set[Attempt], leaving: Callable[[],
         with suppress(LostJob):
             most, holder = resources.settings.max_attempts, resources.occupant.holder
             record = await resources.ledger.claim(job_id, max_attempts=most, holder=holder)
-            with suppress(RedisError):  # the janitor does it later
-                await turns.pass_on(resources.redis, docket, record)
             attempt = Attempt(record, resources.ledger, resources.gate, resources.occupant)
             attempts.add(attempt)
             try:
+                await pass_on(resources, docket, record, attempts)
                 with bound_contextvars(**known_by(record)), attempt.timing.of_attempt(record):
                     await run_attempt(attempt, resources)
             finally:
                 attempts.discard(attempt)
                 resources.metrics.ended(record.kind, attempt.timing)
+                await pass_on(resources, docket, record, attempts)
 
     return run_job
+
+
+async def pass_on(resources: Resources, docket: Docket, record: JobRecord, attempts: Iterable[Attempt]) -> None:
+    """Hand on the tenant's next jobs, after one was claimed or has ended, as many as this worker has places for."""
+    most = places_left(resources, record, [each.record for each in attempts])
+    with suppress(RedisError):  # the janitor does it later
+        await turns.pass_on(resources.redis, docket, record, min(most, turns.AT_A_TIME))
 
 
 async def run_attempt(attempt: Attempt, resources: Resources) -> None:

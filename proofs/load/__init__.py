@@ -207,10 +207,12 @@ def odd(answers: Answers) -> int:
 
 
 async def fairness(load: Load, service: Stage, client: httpx2.AsyncClient, rate: float) -> None:
-    """A tenant that takes a third of what is possible, alone and beside one that asks for all it can get."""
+    """A tenant that takes a third of what is possible, at the same moments alone and beside one that asks for all it can get."""
+    moments = load.random.random()
 
     async def steady() -> Answers:
-        return await arriving(client, load.probe, rate=rate / 3, wait=WAIT, seconds=2 * load.size.seconds, random=load.random)
+        random = Random(moments)
+        return await arriving(client, load.probe, rate=rate / 3, wait=WAIT, seconds=2 * load.size.seconds, random=random)
 
     alone = await steady()
     key = await new_key(service.redis_url, "flooding", queued=64)

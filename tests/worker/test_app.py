@@ -27,8 +27,9 @@ from worker.attempts import Attempt, HandedBack
 from worker.intake import Intake
 from worker.outcomes import Outcome
 from worker.resources import Resources
+from worker.routing import lanes
 from worker.settings import WorkerSettings
-from worker.tasks import finish, job_task, lanes, run_attempt
+from worker.tasks import finish, job_task, run_attempt
 from worker.tokens import UnregisteredToken, discard
 
 

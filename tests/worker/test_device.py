@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from worker.device import DeviceGate, Priority
+from worker.device import SAVED, DeviceGate, Priority
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_waiting_work_is_done_by_priority_then_in_order(gate: DeviceGate) -> Non
     assert done == ["a", "b", "o", "g"]
 
 
-def test_tenants_take_turns_and_one_that_comes_later_has_not_saved_any_up(gate: DeviceGate) -> None:
+def test_tenants_take_turns(gate: DeviceGate) -> None:
     release, done = occupied(gate), []
     asked = [("a1", "anne"), ("a2", "anne"), ("a3", "anne"), ("b1", "bert"), ("b2", "bert"), ("c1", "carl")]
 
@@ -50,6 +50,18 @@ def test_tenants_take_turns_and_one_that_comes_later_has_not_saved_any_up(gate: 
     for outcome in outcomes:
         outcome.result(10)
     assert done == ["urgent", "a1", "b1", "c1", "a2", "b2", "a3", "d1", "d2"]
+
+
+def test_a_tenant_that_asks_for_less_than_its_part_saves_up_some_turns(gate: DeviceGate) -> None:
+    for _ in range(3 * SAVED):
+        gate.submit(Priority.GENERATE, lambda: None, "anne").result(10)
+    release, done = occupied(gate), []
+    names = [*["anne"] * 3, *["bert"] * (SAVED + 2)]
+    outcomes = [gate.submit(Priority.GENERATE, lambda name=name: done.append(name), name) for name in names]
+    release.set()
+    for outcome in outcomes:
+        outcome.result(10)
+    assert done == [*["bert"] * (SAVED + 1), "anne", "bert", "anne", "anne"]
 
 
 def test_urgent_work_runs_when_longer_work_breathes_and_nothing_else_does(gate: DeviceGate) -> None:

@@ -10,11 +10,19 @@ from contracts.schema.jobs import JobRecord, State, utc_now
 from contracts.schema.workers import Heartbeat
 from contracts.state import keys
 from contracts.state.keys import text
+from contracts.state.turns import AT_A_TIME
 from tests.worker.client import Client, soon
 from tests.worker.running import running
 from worker import routing
 from worker.resources import Resources
-from worker.routing import LATEST_LOOK, READ_BYTES_PER_SECOND, SOONEST_LOOK, left_to_others, time_without_it
+from worker.routing import (
+    LATEST_LOOK,
+    READ_BYTES_PER_SECOND,
+    SOONEST_LOOK,
+    left_to_others,
+    places_left,
+    time_without_it,
+)
 from worker.settings import WorkerSettings
 
 
@@ -87,6 +95,15 @@ async def test_questions_go_to_the_worker_that_has_the_trace_and_to_another_when
             asked = await client.attributed(source)
             assert (asked.state, await holder_of(client, asked)) == (State.SUCCEEDED, two.occupant.holder)
         assert (one.scenes.misses, two.scenes.misses) == (0, 1)
+
+
+async def test_half_of_the_places_are_kept_for_other_tenants(client: Client, worker: Resources) -> None:
+    record = (await client.record(await client.attribution("0" * 26))).changed(tenant="anne")
+    half = worker.settings.short_jobs // 2
+    others = [record.changed(tenant="bert"), record.changed(priority="bulk")] * 3
+    assert [places_left(worker, record, [record] * held + others) for held in range(half + 2)] == [*range(half, -2, -1)]
+    long = record.changed(priority="normal")
+    assert places_left(worker, long, [long] * worker.settings.long_jobs) == AT_A_TIME, "there are none to keep"
 
 
 async def told(client: Client, owner: Resources) -> bool:
