@@ -237,9 +237,11 @@ async def flat_memory(load: Load, service: Stage, gateway: Child) -> None:
     """The gateway's memory over many jobs, whose device takes no time."""
     service.worker("quick", COMMAND, **{SECONDS: "0"})
     async with client_of(load.url, load.key, WAIT + 10) as client:
-        warm = await in_turn(client, load.probe, at_once=16, wait=WAIT, seconds=120, most=round(WARM * load.size.jobs))
+        most = load.size.jobs
+        slowest = most / 10  # seconds
+        warm = await in_turn(client, load.probe, at_once=16, wait=WAIT, seconds=slowest, most=round(WARM * most))
         before = memory(gateway)
-        found = await in_turn(client, load.probe, at_once=16, wait=WAIT, seconds=240, most=load.size.jobs)
+        found = await in_turn(client, load.probe, at_once=16, wait=WAIT, seconds=slowest, most=most)
         after = memory(gateway)
     load.done["jobs over which memory was measured"] = len(found.seconds)
     load.claims += [
