@@ -252,6 +252,8 @@ class GenerateOptions(TypedDict, total=False):
     """A diffusers class from the model's `schedulers`; the model's own without it."""
     capture: CaptureOptions
     """What is kept of the images' attention."""
+    strength: float | None
+    """How much of `image` is replaced: its share of the steps is made. 0.8 without it, and 1 with a mask."""
     softmax: Literal["each", "together"]
     """Over a target's own prompt, or its token's rows (`each`); or over all targets and distractors (`together`): each pixel's
     attention is divided among them, so that what one claims the others lose."""

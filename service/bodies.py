@@ -54,7 +54,7 @@ BODILESS = Bounds(2**14)
 USUAL = Bounds(2**18)  # enough for the longest of all others
 UNUSUAL: dict[type, Bounds] = {
     AttributeRequest: Bounds(2**22, 200_000),  # an embedding of 77 rows and 2048 columns
-    GenerateRequest: Bounds(2**22, 200_000),  # the same
+    GenerateRequest: Bounds(UNBOUNDED, 400_000),  # the same, images, and a mask
     OptimizeRequest: Bounds(UNBOUNDED, 400_000),  # run lengths, polygons
     ImageRequest: Bounds(UNBOUNDED),
     ImportRequest: Bounds(UNBOUNDED),

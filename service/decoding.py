@@ -4,12 +4,14 @@ A decoder cannot be stopped in a thread, and some of its work holds Python's loc
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 
 from contracts.rules import annotations
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import Upload
+from contracts.schema.masks import Mask
 from contracts.schema.optimize import OptimizeRequest
 from service.aside import Aside, LateError
 from service.images import LaboriousError, inspected
@@ -47,6 +49,17 @@ class Decoders:
             await self.aside.call(WITHIN, annotations.check, request, [*sizes])
         except LateError as error:
             raise ServiceError(Code.IMAGE_TOO_LARGE, detail, field="examples") from error
+
+    async def check_mask(self, mask: Mask, size: annotations.Size, *, field: str) -> None:
+        """Raise what is wrong with a mask of an image of this size."""
+        if math.prod(annotations.promised(mask, size)) <= SMALL_WORK:
+            await asyncio.to_thread(annotations.check_mask, mask, size, field)
+            return
+        detail = f"`{field}` takes more than {WITHIN:.0f} seconds to read; send it at the size of its image"
+        try:
+            await self.aside.call(WITHIN, annotations.check_mask, mask, size, field)
+        except LateError as error:
+            raise ServiceError(Code.IMAGE_TOO_LARGE, detail, field=field) from error
 
     def close(self) -> None:
         """End the processes."""

@@ -42,6 +42,8 @@ GENERATE_WATCHED: Json = GENERATE | {
     "every": 5,
     "gate": {"target": "car", "min_area": 0.05, "max_area": 0.95, "at": 0.5, "on_fail": "next-seed", "seeds": 4},
 }
+FROM_NOISE: Json = {"image": None, "mask": None, "strength": None}
+GENERATE_FROM: Json = GENERATE | {"image": {"job_id": IMAGE_TAKING, "image": 0}, "strength": 0.6}
 UNWATCHED: Json = {
     "targets": [],
     "softmax": "each",
@@ -71,6 +73,7 @@ GENERATE_JOB: Json = GENERATE | {
     "width": 128,
     "scheduler": "DDIMScheduler",
     "capture": CAPTURE,
+    **FROM_NOISE,
     **UNWATCHED,
 }
 BLOCK: Json = {"name": "up_blocks.1.attentions.0.transformer_blocks.0.attn2", "grid": [8, 8], "heads": 6}

@@ -25,6 +25,7 @@ from ovam.tracing.model import Pipeline, plain_unet
 from worker import schedulers
 from worker.cards import read_card
 from worker.device import DeviceGate, Priority
+from worker.pipelines import Start, pipeline_of
 from worker.timing import phase
 
 UNCHECKED: Final = {"safety_checker": None, "requires_safety_checker": False}
@@ -52,9 +53,9 @@ class Model:
 
 
 @contextmanager
-def lent(model: Model, scheduler: str | None = None) -> Iterator[Pipeline]:
+def lent(model: Model, scheduler: str | None = None, *, start: Start = "text") -> Iterator[Pipeline]:
     """Yield a pipeline for one job: the model's own weights, with a scheduler and a state that no other job sees."""
-    pipeline = copy(model.pipeline)
+    pipeline = copy(model.pipeline) if start == "text" else pipeline_of(model.pipeline, start)
     pipeline.scheduler = schedulers.new_scheduler(scheduler or model.card.default_scheduler, model.pipeline.scheduler)
     dtype = pipeline.vae.dtype
     try:

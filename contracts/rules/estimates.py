@@ -14,7 +14,7 @@ from contracts.schema.attribute import AttributeJob, FilledQuestion
 from contracts.schema.estimates import Estimate, ModelSizes
 from contracts.schema.fields import Positions, Split
 from contracts.schema.images import FilledCapture, GenerateJob, ImageJob, ImagesResult
-from contracts.schema.jobs import AnyJob
+from contracts.schema.jobs import AnyJob, uploaded
 from contracts.schema.models import ModelCard
 from contracts.schema.optimize import OptimizeJob
 from contracts.schema.probe import ProbeJob
@@ -80,7 +80,7 @@ def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estim
         memory, image = memory + numbers * sizes.number_bytes + more, image + files
     tries = 1 if job.gate is None or job.gate.on_fail == "stop" else 1 + job.gate.at * (job.gate.seeds - 1)
     work = job.num_images * evaluations * branches * prod(size) / MEGA * tries
-    return Estimate(memory_bytes=memory, kept_bytes=job.num_images * image, work=work)
+    return Estimate(memory_bytes=memory, kept_bytes=job.num_images * image + uploaded(job), work=work)
 
 
 def of_real_image(job: ImageJob, card: ModelCard, sizes: ModelSizes) -> Estimate:
@@ -90,7 +90,7 @@ def of_real_image(job: ImageJob, card: ModelCard, sizes: ModelSizes) -> Estimate
     memory = weights(sizes) + drawing(card, sizes, size, 1, 1) + numbers * sizes.number_bytes
     if sizes.on_cpu:
         memory += numbers * in_memory(job.capture, sizes)
-    kept = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL + job.upload.size
+    kept = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL + uploaded(job)
     return Estimate(memory_bytes=memory, kept_bytes=kept, work=evaluations * prod(size) / MEGA)
 
 

@@ -13,6 +13,7 @@ from contracts.schema.attribute import (
     SemanticOptions,
     TargetJob,
 )
+from contracts.schema.conditions import Conditions, FilledConditions, Upload
 from contracts.schema.fields import (
     Artifact,
     Base64,
@@ -106,7 +107,7 @@ class Watch(Schema):
     """Give up images in which a target covers too little or too much."""
 
 
-class GenerateRequest(Watch, Question, Drawing):
+class GenerateRequest(Watch, Question, Conditions, Drawing):
     """Generate images and keep their pixel queries; look for targets in them while they are drawn."""
 
     targets: list[Target] = Field([], max_length=MAX_LIVE_TARGETS)
@@ -128,7 +129,7 @@ class GenerateRequest(Watch, Question, Drawing):
         return getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
 
 
-class GenerateJob(Watch, FilledQuestion, Drawing):
+class GenerateJob(Watch, FilledQuestion, FilledConditions, Drawing):
     """The request filled in: run again, it gives the same images."""
 
     kind: Literal["generate"] = "generate"
@@ -186,18 +187,6 @@ class ImageRequest(ImageOptions):
 
     image: Base64
     """PNG, JPEG or WebP, base64."""
-
-
-class Upload(Schema):
-    """A file that came with a request: it is stored, its record keeps what it was."""
-
-    media_type: Literal["image/png", "image/jpeg", "image/webp"]
-    size: int
-    """Bytes."""
-    sha256: str
-    height: int
-    """Pixels, upright."""
-    width: int
 
 
 class ImageJob(ImageOptions):

@@ -1,5 +1,6 @@
 """`POST /v1/generate`."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
@@ -14,6 +15,7 @@ from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
 from service.terms import TermsOf
 from service.validation import generate as validation
+from service.validation.conditions import files_of
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 
@@ -42,11 +44,27 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.EMBEDDING_OF_OTHER_WIDTH,
             Code.EMBEDDING_NOT_FINITE,
             Code.NO_SELF_ATTENTION,
+            Code.IMAGE_UNREADABLE,
+            Code.IMAGE_TOO_LARGE,
+            Code.IMAGE_UNSUPPORTED,
+            Code.MASK_NOT_AN_IMAGE,
+            Code.MASK_UNREADABLE,
+            Code.MASK_EMPTY,
+            Code.MASK_FULL,
+            Code.JOB_EXPIRED,
+            Code.JOB_NOT_FINISHED,
+            Code.JOB_NOT_SUCCESSFUL,
+            Code.UNKNOWN_JOB,
+            Code.WRONG_JOB_KIND,
+            Code.IMAGE_INDEX,
+            Code.STORE_UNAVAILABLE,
         ),
     },
 )
 async def generate(
-    request: Annotated[GenerateRequest, body(examples.GENERATE, watched=examples.GENERATE_WATCHED)],
+    request: Annotated[
+        GenerateRequest, body(examples.GENERATE, watched=examples.GENERATE_WATCHED, from_an_image=examples.GENERATE_FROM)
+    ],
     http: Request,
     resources: With,
     terms: TermsOf,
@@ -54,4 +72,5 @@ async def generate(
     prefer: Prefer = None,
 ) -> Response:
     """Generate images and keep their attention, to ask where things are in them: later, or at once with `targets`."""
-    return await accept(http, request, validation.filled, resources, terms, key, prefer)
+    files = files_of(request)
+    return await accept(http, request, partial(validation.filled, files=files), resources, terms, key, prefer, uploads=files)

@@ -1,5 +1,7 @@
 """From a request for images to the job: filled in, and checked against model and deployment."""
 
+from collections.abc import Mapping
+
 from contracts.rules.capabilities import Expected, check, generate_job
 from contracts.schema.attribute import FilledQuestion
 from contracts.schema.errors import Code, ServiceError
@@ -7,15 +9,18 @@ from contracts.schema.images import GenerateJob, GenerateRequest
 from contracts.schema.previews import Gate
 from ovam.errors import shown
 from service.prompts import fitting
+from service.queue import NOTHING
 from service.validation.attribute import filled_question
+from service.validation.conditions import pictures_of
 from service.validation.lookups import Lookups, check_at_most, check_side
 
 
-async def filled(request: GenerateRequest, lookups: Lookups) -> GenerateJob:
-    """The job, if the model can do it and the deployment allows it."""
+async def filled(request: GenerateRequest, lookups: Lookups, *, files: Mapping[str, bytes] = NOTHING) -> GenerateJob:
+    """The job, if the model can do it and the deployment allows it; `files` are stored beside it."""
     catalog, settings = lookups.catalog, lookups.settings
     card = await catalog.model(request.model)
-    job = generate_job(request, card)
+    pictures = await pictures_of(request, files, lookups)
+    job = generate_job(request, card, pictures.sources, pictures.size(request, card, settings.max_side))
     check_side(job.height, card, settings.max_side, field="height")
     check_side(job.width, card, settings.max_side, field="width")
     check_at_most(job.num_inference_steps, settings.max_steps, Code.TOO_MANY_STEPS, field="num_inference_steps")

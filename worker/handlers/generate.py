@@ -19,6 +19,7 @@ from worker.outcomes import Outcome
 from worker.questions import drafts_of
 from worker.rendering import png
 from worker.resources import Resources
+from worker.starting import start_of
 from worker.traces import block_infos
 from worker.watching import Watcher
 
@@ -27,8 +28,9 @@ async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> 
     """Generate the images, commit them with their traces and segments, and keep the traces in memory."""
     model = await resources.models.get(job.model)
     watcher = await Watcher.of(attempt, job, model, resources)
+    start = await start_of(attempt, job, resources)
     draw = partial(images_of, model=model, room=resources.scenes.largest)
-    drawn: list[Drawn] = await resources.batches.draw(Drawing(attempt, job, watcher=watcher), draw)
+    drawn: list[Drawn] = await resources.batches.draw(Drawing(attempt, job, watcher=watcher, start=start), draw)
     artifacts: dict[str, Artifact] = {}
     images = []
     for index, each in enumerate(drawn):  # one at a time: a file is as large as its trace
