@@ -42,7 +42,7 @@ GENERATE_WATCHED: Json = GENERATE | {
     "every": 5,
     "gate": {"target": "car", "min_area": 0.05, "max_area": 0.95, "at": 0.5, "on_fail": "next-seed", "seeds": 4},
 }
-FROM_NOISE: Json = {"image": None, "mask": None, "strength": None}
+FROM_NOISE: Json = {"image": None, "mask": None, "strength": None, "adapters": [], "clip_skip": None}
 GENERATE_FROM: Json = GENERATE | {"image": {"job_id": IMAGE_TAKING, "image": 0}, "strength": 0.6}
 UNWATCHED: Json = {
     "targets": [],
@@ -159,6 +159,7 @@ SUCCEEDED: Json = QUEUED | {
         "keep": "replay",
         "self_attention": True,
         "images": [{**AN_IMAGE, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
+        "adapters": [],
         "rejected": [],
     },
 }
@@ -272,6 +273,7 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
         "keep": "replay",
         "self_attention": True,
         "images": [{**AN_IMAGE, "seed": 0, "image": artifact(IMAGE_TAKING, "image-0.png"), "trace_bytes": 552960}],
+        "adapters": [],
         "rejected": [],
     },
 }
@@ -389,6 +391,11 @@ MODEL: Json = {
             "crf": None,
         },
     },
+    "adapters": [
+        {"name": "watercolour", "kind": "lora", "weights": "3f0c2a9be41d7758", "size": 3227464, "token": None, "vectors": None}
+    ],
+    "other_adapters": {},
+    "max_clip_skip": 3,
     "default": True,
 }
 TOKEN: Json = {

@@ -153,6 +153,7 @@ def run_pipeline(
         # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
         negative_prompt=[member.job.negative_prompt for member, _ in rows] if job.negative_prompt else None,
         **members[0].start.arguments(job, len(rows)),
+        clip_skip=job.clip_skip,
         num_inference_steps=job.num_inference_steps,
         guidance_scale=job.guidance_scale,
         generator=[torch.Generator().manual_seed(seed) for _, (_, seed) in rows],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from contracts.rules.adapters import used
 from contracts.rules.selections import selected_blocks, selected_positions
 from contracts.schema.attribute import Question
 from contracts.schema.conditions import STRENGTH, STRENGTH_IN_MASK, Source, Upload
@@ -50,7 +51,8 @@ def generate_job(
         defaults["strength"] = STRENGTH if request.mask is None else STRENGTH_IN_MASK
     capture = filled_capture(request.capture, card)
     said = {name: value for name, value in given(request).items() if name not in Question.model_fields}
-    return GenerateJob.model_validate(defaults | said | {"model": card.name, "capture": capture, **pictures})
+    filled = {"model": card.name, "capture": capture, "adapters": used(request, card), **pictures}
+    return GenerateJob.model_validate(defaults | said | filled)
 
 
 def image_job(options: ImageOptions, upload: Upload, size: Size, card: ModelCard) -> ImageJob:
@@ -134,6 +136,9 @@ def check(job: GenerateJob, card: ModelCard) -> None:
         detail = f"`scheduler` is {job.scheduler!r}; allowed for model {card.name!r}: {', '.join(card.schedulers)}"
         raise ServiceError(Code.UNKNOWN_SCHEDULER, detail, field="scheduler", value=job.scheduler)
     check_strength(job)
+    if job.clip_skip is not None and job.clip_skip > card.max_clip_skip:
+        detail = f"`clip_skip` is {job.clip_skip}; allowed for model {card.name!r}: up to {card.max_clip_skip}"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="clip_skip", value=job.clip_skip)
     if job.capture.branch == "unconditional":
         check_guided(job, card)
     kept_blocks(job.capture, card, (job.height, job.width))

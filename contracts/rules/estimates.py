@@ -71,7 +71,8 @@ def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estim
     evaluations = generated_evaluations(job, card)
     numbers = trace_numbers(job.capture, card, sizes, size, evaluations)
     branches = 1 if card.guidance_embedded or job.guidance_scale <= NO_GUIDANCE else 2
-    memory = weights(sizes) + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
+    loaded = sum(each.size for each in card.adapters if each.name in {use.name for use in job.adapters})
+    memory = weights(sizes) + loaded + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
     if sizes.on_cpu:
         memory += job.num_images * numbers * in_memory(job.capture, sizes)
     image = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from contracts.schema.adapters import MOST_ADAPTERS, AdapterUse, UsedAdapter
 from contracts.schema.fields import Base64, JobId, Schema, one_of
 from contracts.schema.masks import Mask
 
@@ -40,7 +41,7 @@ Source = Upload | JobImage
 
 
 class Conditions(Schema):
-    """What a generation starts from."""
+    """What a generation starts from, and what steers it."""
 
     image: Picture | None = None
     """Start from this image, resized, instead of from noise alone: a PNG, JPEG or WebP in base64, or an image of a job."""
@@ -48,13 +49,20 @@ class Conditions(Schema):
     """Paint `image` anew here, and keep it elsewhere; as masks of an optimisation, in the image's pixels."""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     """How much of `image` is replaced: its share of the steps is made. 0.8 without it, and 1 with a mask."""
+    adapters: list[AdapterUse] = Field([], max_length=MOST_ADAPTERS)
+    """LoRAs and textual inversions, by their names: several work together."""
+    clip_skip: Annotated[int, Field(ge=0, lt=64)] | None = None
+    """Leave out that many of the text encoder's last layers; questions about the image do, too."""
 
     @model_validator(mode="after")
-    def with_an_image(self) -> Self:
-        """What is said of an image needs one."""
+    def agreeing(self) -> Self:
+        """What is said of an image needs one, and no adapter is there twice."""
         alone = [name for name in ("mask", "strength") if getattr(self, name) is not None]
         if alone and self.image is None:
             raise ValueError(f"`{alone[0]}` has no effect without `image`")
+        names = [adapter.name for adapter in self.adapters]
+        if len({*names}) < len(names):
+            raise ValueError(f"`adapters` names {next(name for name in names if names.count(name) > 1)!r} twice")
         return self
 
 
@@ -63,6 +71,8 @@ class FilledConditions(Conditions):
 
     image: Source | None = None  # type: ignore[bad-override]  # where the image is, not itself
     """What it starts from."""
+    adapters: list[UsedAdapter] = Field([])  # type: ignore[bad-override]  # narrower
+    """LoRAs and textual inversions."""
 
 
 def pictures_in(conditions: Conditions) -> dict[str, Picture | Source]:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from contracts.schema.adapters import UsedAdapter
 from contracts.schema.attribute import (
     FilledQuestion,
     InstanceOptions,
@@ -245,5 +246,7 @@ class ImagesResult(Result):
     self_attention: bool
     """Whether masks of these images can be refined by self-attention."""
     images: list[GeneratedImage]
+    adapters: list[UsedAdapter] = Field([])
+    """With what the model was changed for these images; a later question about them loads it again."""
     rejected: list[Rejected] = Field([])
     """Seeds whose images did not pass the gate."""

@@ -10,7 +10,7 @@ from contracts.schema.images import GenerateRequest
 from contracts.schema.jobs import JobRecord
 from service import examples
 from service.bodies import BodyRoute
-from service.openapi import SUBMISSION, body, example, problems
+from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
 from service.terms import TermsOf
@@ -29,12 +29,14 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
         202: example(examples.QUEUED, "queued; follow `Location`"),
         **problems(
             *SUBMISSION,
+            *SOURCE_IMAGE,
             Code.PROMPT_TOO_LONG,
             Code.SIZE_NOT_DIVISIBLE,
             Code.SIZE_TOO_LARGE,
             Code.TOO_MANY_STEPS,
             Code.TOO_MANY_IMAGES,
             Code.UNKNOWN_SCHEDULER,
+            Code.ADAPTER_UNFIT,
             Code.SETTINGS_CONTRADICT,
             Code.SELECTION_INVALID,
             Code.WORD_NOT_IN_PROMPT,
@@ -51,12 +53,6 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.MASK_UNREADABLE,
             Code.MASK_EMPTY,
             Code.MASK_FULL,
-            Code.JOB_EXPIRED,
-            Code.JOB_NOT_FINISHED,
-            Code.JOB_NOT_SUCCESSFUL,
-            Code.UNKNOWN_JOB,
-            Code.WRONG_JOB_KIND,
-            Code.IMAGE_INDEX,
             Code.STORE_UNAVAILABLE,
         ),
     },

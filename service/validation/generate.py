@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from contracts.rules.adapters import concepts
 from contracts.rules.capabilities import Expected, check, generate_job
 from contracts.schema.attribute import FilledQuestion
 from contracts.schema.errors import Code, ServiceError
@@ -27,8 +28,9 @@ async def filled(request: GenerateRequest, lookups: Lookups, *, files: Mapping[s
     check_at_most(job.num_images, settings.max_images, Code.TOO_MANY_IMAGES, field="num_images")
     check(job, card)
     tokenizer = await catalog.tokenizer(card)
-    fitting(tokenizer, job.prompt, card.max_tokens, field="prompt")
-    fitting(tokenizer, job.negative_prompt, card.max_tokens, field="negative_prompt")
+    known = concepts(card, job.adapters)
+    fitting(tokenizer, job.prompt, card.max_tokens, field="prompt", concepts=known)
+    fitting(tokenizer, job.negative_prompt, card.max_tokens, field="negative_prompt", concepts=known)
     if not request.targets:
         return job
     question = await filled_question(request, Expected.of(job, card), card, lookups)

@@ -1,9 +1,7 @@
 """Generations that start from an image, over HTTP: a real gateway, a real worker, tiny genuine models."""
 
-import asyncio
-import base64
 from collections.abc import AsyncIterator
-from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,90 +10,39 @@ import pytest
 import pytest_asyncio
 import torch
 from PIL import Image
-from redis import Redis
 
 import ovam
 from contracts.state import keys
 from contracts.state.store import ArtifactStore
-from service.app import create_app
-from service.settings import GatewaySettings
+from tests.e2e.steering import PROMPT, done, encoded, picture, pixels, saved_models, steered
 from tests.families import tiny_family
 from tests.ovam.reference import aggregate, record_attention
-from tests.service.serving import Json, assert_problem, client_of
+from tests.service.serving import Json, assert_problem
 from tests.worker.client import base64_mask, left_half
-from tests.worker.running import running
 from worker.pipelines import pipeline_of
-from worker.settings import WorkerSettings
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers"),
 ]
-FAMILIES = ("sd1", "sdxl")
-PROMPT = "a photograph of a cat"
-WAIT = {"Prefer": "wait=60"}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A model of each family."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in FAMILIES:
-        tiny_family(name).save_pretrained(folder / name)
-    return {name: str(folder / name) for name in FAMILIES}
-
-
-@pytest.fixture(scope="module")
-def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The store, for all tests here."""
-    return f"file://{tmp_path_factory.mktemp('store')}"
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("starting")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(
-    valkey: str, store_url: str, tmp_path_factory: pytest.TempPathFactory, folders: dict[str, str]
-) -> AsyncIterator[httpx2.AsyncClient]:
+async def http(valkey: str, folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a gateway with a worker behind it, for all tests here: to start them takes longer than a test."""
-    with Redis.from_url(valkey) as redis:
-        redis.flushall()
-    common: Any = {"redis_url": valkey, "store_url": store_url, "data_dir": tmp_path_factory.mktemp("data")}
-    worker = WorkerSettings(**common, models=folders, default_model="sd1", grace_seconds=0, worker_name="tester")
-    async with running(worker), client_of(create_app(GatewaySettings(**common))) as client:
-        client.timeout = httpx2.Timeout(90)
-        while not (await client.get("/v1/models")).json()["models"]:
-            await asyncio.sleep(0.2)
+    async with steered(valkey, folder, models=saved_models(folder)) as (client, _):
         yield client
-
-
-def picture(height: int = 96, width: int = 64) -> Image.Image:
-    rows, columns = np.mgrid[:height, :width]
-    return Image.fromarray(np.stack([rows * 2, columns * 2, (rows + columns) % 255], axis=-1).astype(np.uint8))
-
-
-def encoded(image: Image.Image) -> str:
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-async def done(http: httpx2.AsyncClient, body: Json, path: str = "/v1/generate") -> Json:
-    small = {"prompt": PROMPT, "seed": 3, "num_inference_steps": 4} if path == "/v1/generate" else {}
-    answer = await http.post(path, json=small | body, headers=WAIT)
-    assert answer.status_code == 201, answer.text
-    record = answer.json()
-    assert record["state"] == "succeeded", record["error"]
-    return record
-
-
-async def pixels(http: httpx2.AsyncClient, record: Json, image: int = 0) -> np.ndarray:
-    answer = await http.get(record["result"]["images"][image]["image"]["url"])
-    return np.asarray(Image.open(BytesIO(answer.content)).convert("RGB")).astype(int)
 
 
 @pytest.mark.parametrize(("family", "kind"), [("sd1", "image"), ("sdxl", "mask")])
 async def test_an_image_that_starts_from_another_is_that_of_diffusers_and_its_maps_are_its_attention(
-    http: httpx2.AsyncClient, folders: dict[str, str], store_url: str, family: str, kind: Any
+    http: httpx2.AsyncClient, folder: Path, family: str, kind: Any
 ) -> None:
     start, mask = picture(), left_half(96)[:, :64]
     body: Json = {"model": family, "image": encoded(start), "strength": 0.5, "guidance_scale": 4.0, "num_images": 2}
@@ -104,9 +51,9 @@ async def test_an_image_that_starts_from_another_is_that_of_diffusers_and_its_ma
     assert (request["image"]["height"], request["image"]["width"], request["strength"]) == (96, 64, 0.5)
     assert (result["evaluations"], result["keep"], record["progress"]["total"]) == (2, "replay", 2)
 
-    text = type(tiny_family(family)).from_pretrained(folders[family], dtype=torch.float32)
+    text = type(tiny_family(family)).from_pretrained(folder / family, dtype=torch.float32)
     pipeline = pipeline_of(text, kind)
-    stored = await ArtifactStore.at(store_url).get(f"{keys.attempt_folder(record['id'], 1)}/{keys.replay(1)}")
+    stored = await ArtifactStore.at(f"file://{folder}/store").get(f"{keys.attempt_folder(record['id'], 1)}/{keys.replay(1)}")
     trace = ovam.Replay.from_bytes(stored or b"").trace(text)
     recorded = record_attention(pipeline)
     same: dict[str, Any] = {"image": start, "strength": 0.5, "num_inference_steps": 4, "guidance_scale": 4.0}

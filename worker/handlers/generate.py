@@ -26,7 +26,7 @@ from worker.watching import Watcher
 
 async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> Outcome:
     """Generate the images, commit them with their traces and segments, and keep the traces in memory."""
-    model = await resources.models.get(job.model)
+    model = await resources.models.get(job.model, job.adapters)
     watcher = await Watcher.of(attempt, job, model, resources)
     start = await start_of(attempt, job, resources)
     draw = partial(images_of, model=model, room=resources.scenes.largest)
@@ -108,5 +108,6 @@ def result_of(
         keep=drawn.taken.keep,
         self_attention=job.capture.self_attention if drawn.taken.replay is None else True,
         images=[*images],
+        adapters=job.adapters,
         rejected=[*rejected],
     )
