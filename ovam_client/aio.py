@@ -73,7 +73,8 @@ class AsyncClient:
 
         With `targets` (words, learned tokens, or targets with options) each image has `segments`, and `job.wait(progress=...)`
         sees where they are while it is drawn: in `progress.preview`, whose pictures `ovam_client.picture_of` opens.
-        An `image` to start from is a picture or a job; inside a `mask` it is painted anew.
+        An `image` to start from is a picture or a job; inside a `mask` it is painted anew. `control` and `image_prompt` take an
+        `image` likewise, and `adapters` names those of the model's card: `[{"name": "watercolour", "scale": 0.8}]`.
         """
         return await self.submit("generate", generation(prompt, targets, options, image, mask))
 

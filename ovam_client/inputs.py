@@ -95,6 +95,9 @@ def generation(
         "mask": None if mask is None else mask_of(mask),
     }
     start = {name: value for name, value in said.items() if value is not None}
+    for name in ("control", "image_prompt"):
+        if options.get(name):
+            start[name] = {**options[name], "image": start_of(options[name]["image"])}
     return {"prompt": prompt, **options, **start} | looking_for(targets, options)
 
 

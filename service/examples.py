@@ -42,7 +42,21 @@ GENERATE_WATCHED: Json = GENERATE | {
     "every": 5,
     "gate": {"target": "car", "min_area": 0.05, "max_area": 0.95, "at": 0.5, "on_fail": "next-seed", "seeds": 4},
 }
-FROM_NOISE: Json = {"image": None, "mask": None, "strength": None, "adapters": [], "clip_skip": None}
+FROM_NOISE: Json = {
+    "image": None,
+    "mask": None,
+    "strength": None,
+    "adapters": [],
+    "control": None,
+    "image_prompt": None,
+    "emphasis": [],
+    "clip_skip": None,
+}
+GENERATE_STEERED: Json = GENERATE | {
+    "adapters": [{"name": "watercolour", "scale": 0.8}],
+    "emphasis": [{"word": "red", "weight": 1.4}],
+    "clip_skip": 1,
+}
 GENERATE_FROM: Json = GENERATE | {"image": {"job_id": IMAGE_TAKING, "image": 0}, "strength": 0.6}
 UNWATCHED: Json = {
     "targets": [],
@@ -391,6 +405,7 @@ MODEL: Json = {
             "crf": None,
         },
     },
+    "can": ["image", "mask", "negative_prompt", "emphasis", "clip_skip", "lora"],
     "adapters": [
         {"name": "watercolour", "kind": "lora", "weights": "3f0c2a9be41d7758", "size": 3227464, "token": None, "vectors": None}
     ],

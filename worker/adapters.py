@@ -115,7 +115,7 @@ def fetched(source: str) -> Path:
     """Return a file of the hub: `owner/name`, or `owner/name/path/to/file.safetensors`."""
     owner, _, rest = source.partition("/")
     name, _, inside = rest.partition("/")
-    if not name:
+    if not (owner.strip(".~") and name):
         raise UnusableAdapterError(f"there is no file or folder {source!r}, and it is not a hub id such as 'owner/name'")
     if inside:
         checked(Path(inside))

@@ -22,6 +22,7 @@ from ovam.tracing.model import Pipeline
 from ovam.tracing.recorder import Choice
 from ovam.tracing.trace import Trace
 from worker.batches import Member, breathe
+from worker.emphasis import prompts_of
 from worker.keeping import Taken, in_either_form, needs_self_attention, queries_bytes
 from worker.models import Model, lent
 from worker.questions import heats_of
@@ -149,7 +150,7 @@ def run_pipeline(
         return tensors
 
     return pipeline(
-        prompt=[member.job.prompt for member, _ in rows],
+        **prompts_of(pipeline, job, [member.job.prompt for member, _ in rows]),
         # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
         negative_prompt=[member.job.negative_prompt for member, _ in rows] if job.negative_prompt else None,
         **members[0].start.arguments(job, len(rows)),

@@ -27,7 +27,7 @@ from ovam.tracing.binding import weights_hash
 from ovam.tracing.capture import capture
 from ovam.tracing.model import Pipeline, plain_unet
 from worker import schedulers
-from worker.adapted import Used, adapted
+from worker.adapted import Used, adapted, load_controlnet, of_kind
 from worker.adapters import AdapterFile, UnusableAdapterError, read_adapter
 from worker.cards import read_card
 from worker.device import DeviceGate, Priority
@@ -57,12 +57,15 @@ class Model:
     device: torch.device
     weights: str = ""
     """Hash of its UNet's weights; empty where they are not all there to be hashed."""
+    controlnet: Any = None
+    """What its pipeline has besides for jobs that follow an image."""
 
 
 @contextmanager
 def lent(model: Model, scheduler: str | None = None, *, start: Start = "text") -> Iterator[Pipeline]:
     """Yield a pipeline for one job: the model's own weights, with a scheduler and a state that no other job sees."""
-    pipeline = copy(model.pipeline) if start == "text" else pipeline_of(model.pipeline, start)
+    plain = start == "text" and model.controlnet is None
+    pipeline = copy(model.pipeline) if plain else pipeline_of(model.pipeline, start, model.controlnet)
     pipeline.scheduler = schedulers.new_scheduler(scheduler or model.card.default_scheduler, model.pipeline.scheduler)
     dtype = pipeline.vae.dtype
     try:
@@ -173,7 +176,10 @@ def file_of(use: UsedAdapter, sources: Mapping[str, str]) -> AdapterFile:
 def with_adapters(model: Model, uses: Sequence[Used]) -> Model:
     """Return a model with adapters; the model itself stays as it is, whatever goes wrong. ServiceError: adapter-unfit."""
     try:
-        return replace(model, pipeline=adapted(model.pipeline, uses))
+        inside = [each for each in uses if each[0].kind != "controlnet"]
+        control = [load_controlnet(adapter, model.pipeline.unet) for adapter, _ in of_kind(uses, "controlnet")]
+        pipeline = adapted(model.pipeline, inside) if inside else model.pipeline
+        return replace(model, pipeline=pipeline, controlnet=control[0] if control else None)
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:

@@ -1,6 +1,7 @@
 """What a generation starts from, read from the store: images of the job's size, and where one is painted anew."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from contracts.rules.annotations import marks_at
 from contracts.rules.sources import check_image, images_of
-from contracts.schema.conditions import JobImage, Source, Upload
+from contracts.schema.conditions import JobImage, Source, Upload, sources_in
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import GenerateJob
 from contracts.state import keys
@@ -32,6 +33,10 @@ class Start:
     image: Pixels | None = None
     mask: Bool[np.ndarray, "height width"] | None = None
     """Where the image is painted anew."""
+    control: Pixels | None = None
+    """What the drawing follows."""
+    prompt: Image.Image | None = None
+    """What is drawn beside what the prompt says."""
 
     @property
     def kind(self) -> Kind:
@@ -40,28 +45,39 @@ class Start:
 
     def arguments(self, job: GenerateJob, count: int) -> dict[str, Any]:
         """Return what a pipeline that starts so is called with, for so many images."""
-        size = {"height": job.height, "width": job.width}
-        if self.image is None:
-            return size
-        given = {"image": [Image.fromarray(self.image)] * count, "strength": job.strength}
-        if self.mask is None:
-            return given
-        return given | size | {"mask_image": [Image.fromarray(self.mask.astype(np.uint8) * 255)] * count}
+        given: dict[str, Any] = {"height": job.height, "width": job.width}
+        if self.kind == "image" and self.control is None:
+            given = {}  # it is the image's
+        if self.image is not None:
+            given |= {"image": [Image.fromarray(self.image)] * count, "strength": job.strength}
+        if self.mask is not None:
+            given["mask_image"] = [Image.fromarray(self.mask.astype(np.uint8) * 255)] * count
+        if self.control is not None and job.control is not None:
+            given["image" if self.image is None else "control_image"] = [Image.fromarray(self.control)] * count
+            given["controlnet_conditioning_scale"] = job.control.scale
+            given |= {"control_guidance_start": job.control.start, "control_guidance_end": job.control.end}
+        if self.prompt is not None:
+            given["ip_adapter_image"] = self.prompt
+        return given
 
 
 async def start_of(attempt: Attempt, job: GenerateJob, resources: Resources) -> Start:
     """Read what a job starts from. ServiceError for an image that is gone from the store, or whose job is."""
-    if job.image is None:
-        return Start()
-    data, shape = await stored(attempt, job.image, resources, field="image")
+    files = {field: await stored(attempt, each, resources, field=field) for field, each in sources_in(job).items()}
+    return await asyncio.to_thread(read, job, files) if files else Start()
+
+
+def read(job: GenerateJob, files: Mapping[str, tuple[bytes, Size]]) -> Start:
+    """Unpack what a job starts from; `files` are those of its images, with their sizes."""
     size = (job.height, job.width)
-
-    def read() -> Start:
-        if job.mask is None:
-            return Start(read_picture(data, size))
-        return Start(read_picture(data, size), resized_to(marks_at(job.mask, shape, field="mask"), size) == 1)
-
-    return await asyncio.to_thread(read)
+    pixels = {field: read_picture(files[field][0], size) for field in ("image", "control.image") if field in files}
+    prompt, mask = None, None
+    if "image_prompt.image" in files:
+        data, shape = files["image_prompt.image"]
+        prompt = Image.fromarray(read_picture(data, shape))
+    if job.mask is not None:
+        mask = resized_to(marks_at(job.mask, files["image"][1], field="mask"), size) == 1
+    return Start(pixels.get("image"), mask, pixels.get("control.image"), prompt)
 
 
 async def stored(attempt: Attempt, source: Source, resources: Resources, *, field: str) -> tuple[bytes, Size]:

@@ -1,10 +1,12 @@
 """Adapters of a request: found among those of its model, or refused with the reason."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from contracts.schema.adapters import AdapterCard, AdapterKind, UsedAdapter
+from contracts.schema.conditions import Source
 from contracts.schema.errors import Code, ServiceError
-from contracts.schema.images import GenerateRequest, ImagesResult
+from contracts.schema.images import GenerateJob, GenerateRequest, ImagesResult
 from contracts.schema.models import ModelCard
 
 WHOLE = 1.0  # scale of a textual inversion
@@ -21,6 +23,26 @@ def used(request: GenerateRequest, card: ModelCard) -> list[UsedAdapter]:
             raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=f"{field}.scale", value=use.scale)
         found.append(UsedAdapter(name=use.name, scale=use.scale, kind=adapter.kind, weights=adapter.weights))
     return found
+
+
+def filled_steering(request: GenerateRequest, card: ModelCard, pictures: Mapping[str, Source]) -> dict[str, Any]:
+    """A request's ControlNet and its image prompt, as a job has them. Raises unknown-adapter or adapter-unfit."""
+    found: dict[str, Any] = {}
+    for field, kind, each in (("control", "controlnet", request.control), ("image_prompt", "ip-adapter", request.image_prompt)):
+        if each is not None:
+            adapter = adapter_of(card, each.name, (kind,), field=f"{field}.name")
+            found[field] = dict(each) | {"image": pictures[f"{field}.image"], "weights": adapter.weights}
+    return found
+
+
+def check_control(job: GenerateJob, size: tuple[int, int] | None) -> None:
+    """Raise settings-contradict for an image to follow of another (height, width) than the image that is drawn."""
+    if size is not None and size != (job.height, job.width):
+        detail = (
+            f"`control.image` is {size[1]} wide and {size[0]} high; "
+            f"allowed: the size of the image that is drawn, {job.width} wide and {job.height} high"
+        )
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="control.image", value=f"{size[1]}x{size[0]}")
 
 
 def adapter_of(card: ModelCard, name: str, kinds: Sequence[AdapterKind], *, field: str) -> AdapterCard:

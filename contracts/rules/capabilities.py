@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from contracts.rules.adapters import used
+from contracts.rules.adapters import filled_steering, used
 from contracts.rules.selections import selected_blocks, selected_positions
 from contracts.schema.attribute import Question
 from contracts.schema.conditions import STRENGTH, STRENGTH_IN_MASK, Source, Upload
@@ -49,10 +49,19 @@ def generate_job(
     }
     if request.image is not None:
         defaults["strength"] = STRENGTH if request.mask is None else STRENGTH_IN_MASK
-    capture = filled_capture(request.capture, card)
+    steering = filled_steering(request, card, pictures)
+    capture = filled_capture(queries_of(request), card)
     said = {name: value for name, value in given(request).items() if name not in Question.model_fields}
-    filled = {"model": card.name, "capture": capture, "adapters": used(request, card), **pictures}
+    filled = {"model": card.name, "capture": capture, "adapters": used(request, card), **steering}
+    if "image" in pictures:
+        filled["image"] = pictures["image"]
     return GenerateJob.model_validate(defaults | said | filled)
+
+
+def queries_of(request: GenerateRequest) -> CaptureOptions:
+    """What a request keeps: with a ControlNet, whose residuals no replay holds, queries unless it says otherwise."""
+    options = request.capture
+    return options if request.control is None or options.keep else options.model_copy(update={"keep": "queries"})
 
 
 def image_job(options: ImageOptions, upload: Upload, size: Size, card: ModelCard) -> ImageJob:

@@ -14,6 +14,12 @@ from ovam.core.methods import MethodName
 Family = Literal["sd1", "sd2", "sdxl"]
 
 
+Ability = Literal[
+    "image", "mask", "negative_prompt", "emphasis", "clip_skip", "lora", "textual-inversion", "controlnet", "ip-adapter"
+]
+"""Fields of a generation, and kinds of adapters that are registered for the model."""
+
+
 class BestMethod(Schema):
     """A method and what is changed of its settings."""
 
@@ -54,6 +60,8 @@ class ModelCard(Schema):
     """How learned tokens are looked for when a request names no method."""
     clip: str | None = None
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
+    can: list[Ability] = Field([])
+    """What may be asked of it, beside images of a prompt."""
     adapters: list[AdapterCard] = Field([])
     """What a request may name to change the model for its images."""
     other_adapters: dict[str, str] = Field({})

@@ -21,6 +21,11 @@ KNOWN = (
     "StableDiffusionXLPipeline",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionControlNetImg2ImgPipeline",
+    "StableDiffusionControlNetInpaintPipeline",
+    "StableDiffusionXLControlNetPipeline",
+    "StableDiffusionXLControlNetImg2ImgPipeline",
+    "StableDiffusionXLControlNetInpaintPipeline",
 )
 """The pipelines whose batch is known to be `[unconditional * n, conditional * n]`; other guidance may have
 three parts (InstructPix2Pix, perturbed attention), which a count of rows cannot distinguish."""

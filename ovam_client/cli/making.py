@@ -38,6 +38,12 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="A PNG: paint the picture anew where it is bright.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is replaced, up to 1.")] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option("--adapter", "-a", help="A LoRA or a textual inversion, with its scale: watercolour:0.8.")
+    ] = None,
+    control: Annotated[str | None, typer.Option(help="A ControlNet and what it follows: depth=depth.png.")] = None,
+    like: Annotated[str | None, typer.Option(help="An IP-Adapter and a picture to be like: looks=cat.png.")] = None,
+    clip_skip: Annotated[int | None, typer.Option(help="Leave out the text encoder's last layers.")] = None,
     target: Targets = None,
     masks: Annotated[Path | None, typer.Option(help="A folder for the files of the targets.")] = None,
     min_area: Annotated[float | None, typer.Option(help="Least share of the image that the first target covers.")] = None,
@@ -66,6 +72,10 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
         height=height,
         width=width,
         strength=strength,
+        adapters=[scaled(each) for each in adapter] if adapter else None,
+        control=followed(control, "--control"),
+        image_prompt=followed(like, "--like"),
+        clip_skip=clip_skip,
         capture=captured(self_attention),
     )
     with service() as client:
@@ -98,6 +108,25 @@ def started(image: str | None) -> str | dict[str, Any] | None:
     """A picture to start from: a file, or an image of a job."""
     found = JOB_IMAGE.fullmatch(image or "")
     return {"job_id": found[1], "image": int(found[2] or 0)} if found and not Path(image or "").exists() else image
+
+
+def scaled(adapter: str) -> dict[str, Any]:
+    """An adapter from `name` or `name:scale`."""
+    name, _, scale = adapter.partition(":")
+    try:
+        return {"name": name} | ({"scale": float(scale)} if scale else {})
+    except ValueError as error:
+        raise typer.BadParameter(f"{adapter!r} is not NAME or NAME:SCALE", param_hint="--adapter") from error
+
+
+def followed(said: str | None, option: str) -> dict[str, Any] | None:
+    """An adapter and its image, from `name=image`."""
+    if said is None:
+        return None
+    name, equals, image = said.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{said!r} is not NAME=IMAGE", param_hint=option)
+    return {"name": name, "image": started(image)}
 
 
 def tell(job: Job[Any], client: Client, folder: Path | None, *, as_json: bool) -> None:

@@ -59,7 +59,13 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 )
 async def generate(
     request: Annotated[
-        GenerateRequest, body(examples.GENERATE, watched=examples.GENERATE_WATCHED, from_an_image=examples.GENERATE_FROM)
+        GenerateRequest,
+        body(
+            examples.GENERATE,
+            watched=examples.GENERATE_WATCHED,
+            from_an_image=examples.GENERATE_FROM,
+            steered=examples.GENERATE_STEERED,
+        ),
     ],
     http: Request,
     resources: With,

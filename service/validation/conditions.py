@@ -21,8 +21,10 @@ class Pictures:
     sizes: Mapping[str, Size]
 
     def size(self, request: GenerateRequest, card: ModelCard, limit: int) -> Size | None:
-        """(height, width) that follows from the image to start from, if there is one; as `size_of`."""
-        return size_of(request, self.sizes["image"], card, limit) if "image" in self.sizes else None
+        """(height, width) that follows from an image: that of the one to follow, or of the one to start from, as `size_of`."""
+        if "control.image" in self.sizes or "image" not in self.sizes:
+            return self.sizes.get("control.image")
+        return size_of(request, self.sizes["image"], card, limit)
 
 
 def files_of(request: Conditions) -> dict[str, bytes]:

@@ -11,11 +11,13 @@ from typing import Any
 import httpx2
 import numpy as np
 import torch
+from diffusers import ControlNetModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from redis import Redis
 from safetensors.torch import save_file
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from service.app import create_app
 from service.settings import GatewaySettings
@@ -59,6 +61,40 @@ def saved_inversion(family: str, path: Path, vectors: int = 2) -> Path:
     names = ("emb_params",) if family == "sd1" else ("clip_l", "clip_g")
     save_file({name: torch.randn(vectors, TEXT_WIDTH, generator=generator) for name in names}, path)
     return path
+
+
+def saved_controlnet(family: str, folder: Path) -> Path:
+    """A ControlNet that adds something: one that begins as a model's copy adds nothing."""
+    torch.manual_seed(5)
+    found = ControlNetModel.from_unet(tiny_family(family).unet, conditioning_embedding_out_channels=(8,) * 4)
+    for parameter in [*found.controlnet_down_blocks.parameters(), *found.controlnet_mid_block.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.1)
+    found.save_pretrained(folder)
+    return folder
+
+
+def saved_ip_adapter(family: str, folder: Path) -> Path:
+    """An IP-Adapter of four tokens, and its image encoder."""
+    torch.manual_seed(6)
+    unet = tiny_family(family).unet
+    width = unet.config.cross_attention_dim
+    tensors = {
+        "image_proj.proj.weight": torch.randn(4 * width, 8),
+        "image_proj.proj.bias": torch.zeros(4 * width),
+        "image_proj.norm.weight": torch.ones(width),
+        "image_proj.norm.bias": torch.zeros(width),
+    }
+    names = [name for name in unet.attn_processors if "attn2" in name]
+    for number, name in enumerate(names):
+        out = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
+        for part in ("to_k_ip", "to_v_ip"):
+            tensors[f"ip_adapter.{2 * number + 1}.{part}.weight"] = torch.randn(out, width)
+    folder.mkdir()
+    save_file(tensors, folder / "ip-adapter.safetensors")
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPVisionConfig(**small, image_size=32, patch_size=8, projection_dim=8)
+    CLIPVisionModelWithProjection(config).save_pretrained(folder / "image_encoder")
+    return folder
 
 
 @asynccontextmanager
