@@ -14,7 +14,7 @@ from contracts.schema.images import Upload
 from contracts.schema.masks import Mask
 from contracts.schema.optimize import OptimizeRequest
 from service.aside import Aside, LateError
-from service.images import LaboriousError, inspected
+from service.images import LaboriousError, inspected, transparent
 
 WITHIN = 10.0  # seconds; a large photograph takes one
 AT_A_TIME = 2  # processes
@@ -59,6 +59,14 @@ class Decoders:
         try:
             await self.aside.call(WITHIN, annotations.check_mask, mask, size, field)
         except LateError as error:
+            raise ServiceError(Code.IMAGE_TOO_LARGE, detail, field=field) from error
+
+    async def transparent(self, data: bytes, *, field: str) -> str:
+        """The transparent part of a PNG, as a mask in base64. Raises mask-not-an-image, mask-unreadable or image-too-large."""
+        try:
+            return await self.aside.call(WITHIN, transparent, data, field)
+        except LateError as error:
+            detail = f"`{field}` takes more than {WITHIN:.0f} seconds to unpack"
             raise ServiceError(Code.IMAGE_TOO_LARGE, detail, field=field) from error
 
     def close(self) -> None:

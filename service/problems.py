@@ -26,7 +26,7 @@ from service.refusals import InvalidLinesError, JobTooLargeError, RefusalError
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MOST_ERRORS = 20  # fields that one problem names
-OPENAI = "/v1/images/generations"
+OPENAI = ("/v1/images/generations", "/v1/images/edits")
 RETRY_AFTER = 5  # seconds, when Redis or the store is away
 log = structlog.get_logger("ovam.gateway")
 
