@@ -37,6 +37,7 @@ LARGE_AT_A_TIME = 4  # bodies that are more than small: each takes several times
 BUSY_FOR = 20.0  # seconds that one more waits for its turn
 RETRY_AFTER = 5  # seconds
 NAMED = tuple(before + b":" for before in (b'"', b" ", b"\t", b"\n", b"\r"))  # the end of a field's name, or the like in a text
+JSON_TYPE = (b"content-type", b"application/json")
 JSON = re.compile(r"application/([a-z0-9.-]+\+)?json")
 
 
@@ -79,7 +80,8 @@ class BodyRequest(Request):
     """A request whose body was read and validated: FastAPI finds the model where it looks for JSON, and takes it as it is."""
 
     def __init__(self, http: Request, model: Schema | None) -> None:
-        super().__init__(http.scope, http.receive)
+        others = [(name, value) for name, value in http.scope["headers"] if name != b"content-type"]
+        super().__init__({**http.scope, "headers": [*others, JSON_TYPE]}, http.receive)  # a form is one no more
         self.model = model
 
     async def body(self) -> bytes:

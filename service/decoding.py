@@ -13,6 +13,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import Upload
 from contracts.schema.masks import Mask
 from contracts.schema.optimize import OptimizeRequest
+from ovam.core.mask_files import size_of_png
 from service.aside import Aside, LateError
 from service.images import LaboriousError, inspected, transparent
 
@@ -63,6 +64,8 @@ class Decoders:
 
     async def transparent(self, data: bytes, *, field: str) -> str:
         """The transparent part of a PNG, as a mask in base64. Raises mask-not-an-image, mask-unreadable or image-too-large."""
+        if math.prod(size_of_png(data) or (0, 0)) <= SMALL_WORK:
+            return await asyncio.to_thread(transparent, data, field)
         try:
             return await self.aside.call(WITHIN, transparent, data, field)
         except LateError as error:
