@@ -41,6 +41,7 @@ def main(jobs: int) -> None:
     """Print a row of JSON."""
     hide_progress_bars()
     pipeline, seconds = tiny_family("sd1"), 0.0
+    start = (0.0, 0)
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -216,7 +216,7 @@ def lora_misfits(adapter: AdapterFile, unet: nn.Module) -> Iterator[str]:
             yield f"its {layer!r} takes {tensor.shape[1]} numbers; the model's takes {width}"
 
 
-def ip_misfits(adapter: AdapterFile, unet: nn.Module) -> Iterator[str]:
+def ip_misfits(adapter: AdapterFile, unet: Any) -> Iterator[str]:  # noqa: ANN401  # a UNet
     """Say in which widths an IP-Adapter differs from the UNet's cross-attentions."""
     if not (adapter.image_encoder / CONFIG).is_file():
         yield f"there is no folder {IMAGE_ENCODER!r} beside {adapter.path.name}"

@@ -148,8 +148,12 @@ class FilledConditions(Conditions):
 
 def pictures_in(conditions: Conditions) -> dict[str, Picture | Source]:
     """Return the images of a request, or of a job, by their fields."""
-    steering = {"control.image": conditions.control, "image_prompt.image": conditions.image_prompt}
-    found = {"image": conditions.image} | {field: each and each.image for field, each in steering.items()}
+    control, prompt = conditions.control, conditions.image_prompt
+    found = {
+        "image": conditions.image,
+        "control.image": None if control is None else control.image,
+        "image_prompt.image": None if prompt is None else prompt.image,
+    }
     return {field: each for field, each in found.items() if each is not None}
 
 
