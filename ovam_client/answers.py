@@ -199,6 +199,18 @@ class GeneratedImage(Answer):
     """Of the targets of its generation."""
 
 
+class UsedAdapter(Answer):
+    """The same with nothing left to what the name means later."""
+
+    name: str
+    """A LoRA or a textual inversion among the model's `adapters` of GET /v1/models."""
+    scale: float = 1.0
+    """Of a LoRA; a textual inversion takes 1 alone."""
+    kind: Literal["lora", "textual-inversion", "controlnet", "ip-adapter"]
+    weights: str
+    """Hash of its file, 16 hexadecimal digits: a later question needs the same."""
+
+
 class Rejected(Answer):
     """A seed whose image did not pass the gate."""
 
@@ -234,6 +246,8 @@ class ImagesResult(Answer):
     self_attention: bool
     """Whether masks of these images can be refined by self-attention."""
     images: list[GeneratedImage]
+    adapters: list[UsedAdapter] = []
+    """With what the model was changed for these images; a later question about them loads it again."""
     rejected: list[Rejected] = []
     """Seeds whose images did not pass the gate."""
 
@@ -354,6 +368,7 @@ class Code(StrEnum):
     IDEMPOTENCY_KEY_IN_FLIGHT = "idempotency-key-in-flight"
     INVALID_ARGUMENT = "invalid-argument"
     UNKNOWN_MODEL = "unknown-model"
+    UNKNOWN_ADAPTER = "unknown-adapter"
     UNKNOWN_METHOD = "unknown-method"
     UNKNOWN_TOKEN = "unknown-token"
     UNKNOWN_JOB = "unknown-job"
@@ -369,6 +384,7 @@ class Code(StrEnum):
     UNKNOWN_CLASS = "unknown-class"
     TOKEN_EXISTS = "token-exists"
     TOKEN_OF_OTHER_MODEL = "token-of-other-model"
+    ADAPTER_UNFIT = "adapter-unfit"
     EXAMPLES_OF_OTHER_MODELS = "examples-of-other-models"
     WORD_NOT_IN_PROMPT = "word-not-in-prompt"
     PROMPT_TOO_LONG = "prompt-too-long"
@@ -578,6 +594,21 @@ class BestMethod(Answer):
     settings: dict[str, Any] = {}
 
 
+class AdapterCard(Answer):
+    """An adapter that workers have for a model."""
+
+    name: str
+    kind: Literal["lora", "textual-inversion", "controlnet", "ip-adapter"]
+    weights: str
+    """Hash of its file, 16 hexadecimal digits."""
+    size: int
+    """Bytes of its file."""
+    token: str | None = None
+    """Of a textual inversion: what stands for it in a prompt."""
+    vectors: int | None = None
+    """Of a textual inversion: how many tokens of a prompt that takes."""
+
+
 class ModelSizes(Answer):
     """How large a model is, and how workers run it: what estimates are made from."""
 
@@ -640,6 +671,19 @@ class ModelCard(Answer):
     """How learned tokens are looked for when a request names no method."""
     clip: str | None = None
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
+    can: list[
+        Literal[
+            "image", "mask", "negative_prompt", "emphasis", "clip_skip", "lora", "textual-inversion", "controlnet", "ip-adapter"
+        ]
+        | str
+    ] = []
+    """What may be asked of it, beside images of a prompt."""
+    adapters: list[AdapterCard] = []
+    """What a request may name to change the model for its images."""
+    other_adapters: dict[str, str] = {}
+    """Adapters that are registered and cannot be used with this model: by name, why."""
+    max_clip_skip: int = 0
+    """Most of `clip_skip`: layers of its text encoder that can be left out."""
     sizes: ModelSizes | None = None
     """What the cost of a job is estimated from."""
     default: bool = False

@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
 
 from ovam_client.answers import TokenCard, TokenListing
 from ovam_client.pictures import MaskLike, PictureLike, file_of, mask_of
@@ -24,6 +28,10 @@ class HasId(Protocol):
 
 JobLike = str | HasId
 """A job, or its id."""
+
+
+StartLike = PictureLike | HasId | Mapping[str, Any]
+"""A picture to start from: a file, an array, a job (its first image), or `{"job_id": ..., "image": 1}`."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,34 @@ def attribution(job: JobLike, targets: Sequence[TargetLike], image: int, options
     return {"job_id": id_of(job), "image": image, "targets": [], **options} | looking_for(targets, options)
 
 
-def generation(prompt: str, targets: Sequence[TargetLike], options: Mapping[str, Any]) -> dict[str, Any]:
+def generation(
+    prompt: str,
+    targets: Sequence[TargetLike],
+    options: Mapping[str, Any],
+    image: StartLike | None = None,
+    mask: MaskLike | None = None,
+) -> dict[str, Any]:
     """The body of a request for images."""
-    return {"prompt": prompt, **options} | looking_for(targets, options)
+    said = {
+        "image": None if image is None else start_of(image),
+        "mask": None if mask is None else mask_of(mask),
+    }
+    start = {name: value for name, value in said.items() if value is not None}
+    for name in ("control", "image_prompt"):
+        if options.get(name):
+            start[name] = {**options[name], "image": start_of(options[name]["image"])}
+    return {"prompt": prompt, **options, **start} | looking_for(targets, options)
+
+
+def start_of(image: StartLike) -> str | dict[str, Any]:
+    """A picture to start from as JSON."""
+    match image:
+        case Mapping():
+            return dict(image)
+        case str() | Path() | bytes() | Image.Image() | np.ndarray():
+            return file_of(image)
+        case _:
+            return {"job_id": image.id}
 
 
 def looking_for(targets: Sequence[TargetLike], options: Mapping[str, Any]) -> dict[str, Any]:

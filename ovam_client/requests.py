@@ -47,6 +47,60 @@ class CaptureOptions(TypedDict, total=False):
     it. A replay has it anyway."""
 
 
+class AdapterUse(TypedDict, total=False):
+    """An adapter, and how much of it."""
+
+    name: Required[str]
+    """A LoRA or a textual inversion among the model's `adapters` of GET /v1/models."""
+    scale: float
+    """Of a LoRA; a textual inversion takes 1 alone."""
+
+
+class JobImage(TypedDict, total=False):
+    """An image of a job that has images, and succeeded: a generated one, or a real one that was uploaded."""
+
+    job_id: Required[str]
+    image: int
+    """Which of its images."""
+
+
+class Control(TypedDict, total=False):
+    """A ControlNet: an image of edges, depth or poses that the drawing follows."""
+
+    name: Required[str]
+    """A ControlNet among the model's `adapters`."""
+    image: Required[str | JobImage]
+    """What it follows, of the size of the image that is drawn: a PNG, JPEG or WebP in base64, or an image of a job."""
+    scale: float
+    """How much it counts."""
+    start: float
+    """The share of the steps after which it begins to count."""
+    end: float
+    """The share of the steps after which it does no more."""
+
+
+class ImagePrompt(TypedDict, total=False):
+    """An image that says beside the prompt what to draw (IP-Adapter)."""
+
+    name: Required[str]
+    """An IP-Adapter among the model's `adapters`."""
+    image: Required[str | JobImage]
+    """A PNG, JPEG or WebP in base64, or an image of a job."""
+    scale: float
+    """How much it counts."""
+
+
+class Emphasis(TypedDict, total=False):
+    """How much a word of the prompt counts."""
+
+    word: Required[str]
+    """A word, or several, of the prompt."""
+    weight: Required[float]
+    """1 changes nothing; 0: as if nothing stood there."""
+    occurrence: int | None
+    """Which occurrence of the word, from 0; all without it."""
+
+
 class NoRefinement(TypedDict, total=False):
     """The threshold cuts the heatmap as it is."""
 
@@ -252,6 +306,18 @@ class GenerateOptions(TypedDict, total=False):
     """A diffusers class from the model's `schedulers`; the model's own without it."""
     capture: CaptureOptions
     """What is kept of the images' attention."""
+    strength: float | None
+    """How much of `image` is replaced: its share of the steps is made. 0.8 without it, and 1 with a mask."""
+    adapters: Sequence[AdapterUse]
+    """LoRAs and textual inversions, by their names: several work together."""
+    control: Control | None
+    """Follow an image's edges, depth or poses. What the UNet computed is then kept as queries."""
+    image_prompt: ImagePrompt | None
+    """Draw what an image shows, beside what the prompt says."""
+    emphasis: Sequence[Emphasis]
+    """Words of the prompt that count more, or less, than others."""
+    clip_skip: int | None
+    """Leave out that many of the text encoder's last layers; questions about the image do, too."""
     softmax: Literal["each", "together"]
     """Over a target's own prompt, or its token's rows (`each`); or over all targets and distractors (`together`): each pixel's
     attention is divided among them, so that what one claims the others lose."""

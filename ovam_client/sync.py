@@ -13,8 +13,8 @@ from PIL import Image
 from ovam_client import answers, flows, pictures
 from ovam_client.drivers import Address, Driver
 from ovam_client.flows import Call, Patience
-from ovam_client.inputs import Example, JobLike, TargetLike, attribution, escaped, file_path, generation, id_of, lesson
-from ovam_client.pictures import PictureLike, file_of
+from ovam_client.inputs import Example, JobLike, StartLike, TargetLike, attribution, escaped, file_path, generation, id_of, lesson
+from ovam_client.pictures import MaskLike, PictureLike, file_of
 from ovam_client.requests import (
     AttributeOptions,
     GenerateOptions,
@@ -64,14 +64,22 @@ class Client:
         self.driver.close()
 
     def generate(
-        self, prompt: str, *, targets: Sequence[TargetLike] = (), **options: Unpack[GenerateOptions]
+        self,
+        prompt: str,
+        *,
+        targets: Sequence[TargetLike] = (),
+        image: StartLike | None = None,
+        mask: MaskLike | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> "Job[answers.ImagesResult]":
         """Generate images and keep their attention, so that you can ask later where things are in them.
 
         With `targets` (words, learned tokens, or targets with options) each image has `segments`, and `job.wait(progress=...)`
         sees where they are while it is drawn: in `progress.preview`, whose pictures `ovam_client.picture_of` opens.
+        An `image` to start from is a picture or a job; inside a `mask` it is painted anew. `control` and `image_prompt` take an
+        `image` likewise, and `adapters` names those of the model's card: `[{"name": "watercolour", "scale": 0.8}]`.
         """
-        return self.submit("generate", generation(prompt, targets, options))
+        return self.submit("generate", generation(prompt, targets, options, image, mask))
 
     def attribute(
         self, job: JobLike, *targets: TargetLike, image: int = 0, **options: Unpack[AttributeOptions]

@@ -13,7 +13,7 @@ from service import docs, openapi, page, problems, tracing
 from service.access import Access
 from service.datasets.driver import drive_forever
 from service.guard import Guard
-from service.integrations import openai_images, x_anylabeling
+from service.integrations import openai_edits, openai_images, x_anylabeling
 from service.integrations.label_studio import routes as label_studio
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
@@ -41,6 +41,7 @@ ROUTERS = [
         models,
         methods,
         openai_images,
+        openai_edits,
         label_studio,
         x_anylabeling,
         health,

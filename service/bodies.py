@@ -25,6 +25,7 @@ from contracts.schema.fields import Schema
 from contracts.schema.images import GenerateRequest, ImageRequest
 from contracts.schema.optimize import OptimizeRequest
 from contracts.schema.tokens import ImportRequest
+from service.forms import boundary_of, fields_of
 from service.integrations.label_studio.shapes import Event, Predict
 from service.integrations.x_shapes import PredictRequest
 
@@ -36,6 +37,7 @@ LARGE_AT_A_TIME = 4  # bodies that are more than small: each takes several times
 BUSY_FOR = 20.0  # seconds that one more waits for its turn
 RETRY_AFTER = 5  # seconds
 NAMED = tuple(before + b":" for before in (b'"', b" ", b"\t", b"\n", b"\r"))  # the end of a field's name, or the like in a text
+JSON_TYPE = (b"content-type", b"application/json")
 JSON = re.compile(r"application/([a-z0-9.-]+\+)?json")
 
 
@@ -52,9 +54,10 @@ class Bounds:
 
 BODILESS = Bounds(2**14)
 USUAL = Bounds(2**18)  # enough for the longest of all others
+FORM = Bounds(UNBOUNDED)  # images in it
 UNUSUAL: dict[type, Bounds] = {
     AttributeRequest: Bounds(2**22, 200_000),  # an embedding of 77 rows and 2048 columns
-    GenerateRequest: Bounds(2**22, 200_000),  # the same
+    GenerateRequest: Bounds(UNBOUNDED, 400_000),  # the same, images, and a mask
     OptimizeRequest: Bounds(UNBOUNDED, 400_000),  # run lengths, polygons
     ImageRequest: Bounds(UNBOUNDED),
     ImportRequest: Bounds(UNBOUNDED),
@@ -77,7 +80,8 @@ class BodyRequest(Request):
     """A request whose body was read and validated: FastAPI finds the model where it looks for JSON, and takes it as it is."""
 
     def __init__(self, http: Request, model: Schema | None) -> None:
-        super().__init__(http.scope, http.receive)
+        others = [(name, value) for name, value in http.scope["headers"] if name != b"content-type"]
+        super().__init__({**http.scope, "headers": [*others, JSON_TYPE]}, http.receive)  # a form is one no more
         self.model = model
 
     async def body(self) -> bytes:
@@ -97,16 +101,17 @@ class BodyRoute(APIRoute):
         handle = super().get_route_handler()
         # pyrefly: ignore[bad-assignment]  # every body is declared as one class
         schema: type[Schema] | None = self.body_field.field_info.annotation if self.body_field else None
-        bounds = BODILESS if schema is None else UNUSUAL.get(schema, USUAL)
+        bounds = BODILESS if schema is None else FORM if getattr(schema, "TAKES_FORMS", False) else UNUSUAL.get(schema, USUAL)
 
         async def bounded(http: Request) -> Response:
             if http.method == "GET":
                 return await handle(http)
-            if schema is not None:
+            boundary = boundary_of(http.headers.get("content-type", "")) if getattr(schema, "TAKES_FORMS", False) else None
+            if schema is not None and boundary is None:
                 check_json(http)
             limit = min(bounds.bytes, http.state.resources.settings.max_body_bytes)
             async with read(http, limit, http.state.resources.turns) as body:
-                model = await validated(schema, body, bounds, http.state.resources.turns) if schema and body else None
+                model = await validated(schema, body, bounds, http.state.resources.turns, boundary) if schema and body else None
                 body.clear()
                 return await handle(BodyRequest(http, model))
 
@@ -172,28 +177,36 @@ async def taken(turn: asyncio.Semaphore) -> bool:
         raise ServiceError(Code.GATEWAY_BUSY, detail, retry_after=RETRY_AFTER) from None
 
 
-async def validated(schema: type[Schema], body: bytearray, bounds: Bounds, turns: Turns) -> Schema:
+async def validated(schema: type[Schema], body: bytearray, bounds: Bounds, turns: Turns, boundary: bytes | None = None) -> Schema:
     """What a body says. Raises what `parsed` raises."""
     if len(body) <= SMALL:
-        return parsed(schema, body, bounds)
+        return parsed(schema, body, bounds, boundary)
     async with turns.validating:
-        return await asyncio.to_thread(parsed, schema, body, bounds)
+        return await asyncio.to_thread(parsed, schema, body, bounds, boundary)
 
 
-def parsed(schema: type[Schema], body: bytearray, bounds: Bounds) -> Schema:
-    """What a body says. Raises body-too-large for too many values, invalid-json, and FastAPI's RequestValidationError."""
-    for kind, there, most in (("values", values(body), bounds.values), ("fields", fields(body), bounds.fields)):
-        if there > most:
-            raise ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {most:,} {kind}, which no request needs")
-    try:
-        content = from_json(body, cache_strings="keys")
-    except ValueError as error:
-        raise ServiceError(Code.INVALID_JSON, f"the body is not JSON in UTF-8: {error}") from error
+def parsed(schema: type[Schema], body: bytearray, bounds: Bounds, boundary: bytes | None = None) -> Schema:
+    """What a body says, JSON or a form with that `boundary`.
+
+    Raises body-too-large for too many values, invalid-json, and FastAPI's RequestValidationError.
+    """
+    content = in_json(body, bounds) if boundary is None else fields_of(body, boundary)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
         found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
         raise RequestValidationError(found, body=content) from error
+
+
+def in_json(body: bytearray, bounds: Bounds) -> Any:  # noqa: ANN401  # whatever it is
+    """What a body in JSON holds, once it is known to be not too much."""
+    for kind, there, most in (("values", values(body), bounds.values), ("fields", fields(body), bounds.fields)):
+        if there > most:
+            raise ServiceError(Code.BODY_TOO_LARGE, f"the body has more than {most:,} {kind}, which no request needs")
+    try:
+        return from_json(body, cache_strings="keys")
+    except ValueError as error:
+        raise ServiceError(Code.INVALID_JSON, f"the body is not JSON in UTF-8: {error}") from error
 
 
 def values(body: bytearray) -> int:

@@ -42,6 +42,22 @@ GENERATE_WATCHED: Json = GENERATE | {
     "every": 5,
     "gate": {"target": "car", "min_area": 0.05, "max_area": 0.95, "at": 0.5, "on_fail": "next-seed", "seeds": 4},
 }
+FROM_NOISE: Json = {
+    "image": None,
+    "mask": None,
+    "strength": None,
+    "adapters": [],
+    "control": None,
+    "image_prompt": None,
+    "emphasis": [],
+    "clip_skip": None,
+}
+GENERATE_STEERED: Json = GENERATE | {
+    "adapters": [{"name": "watercolour", "scale": 0.8}],
+    "emphasis": [{"word": "red", "weight": 1.4}],
+    "clip_skip": 1,
+}
+GENERATE_FROM: Json = GENERATE | {"image": {"job_id": IMAGE_TAKING, "image": 0}, "strength": 0.6}
 UNWATCHED: Json = {
     "targets": [],
     "softmax": "each",
@@ -71,6 +87,7 @@ GENERATE_JOB: Json = GENERATE | {
     "width": 128,
     "scheduler": "DDIMScheduler",
     "capture": CAPTURE,
+    **FROM_NOISE,
     **UNWATCHED,
 }
 BLOCK: Json = {"name": "up_blocks.1.attentions.0.transformer_blocks.0.attn2", "grid": [8, 8], "heads": 6}
@@ -156,6 +173,7 @@ SUCCEEDED: Json = QUEUED | {
         "keep": "replay",
         "self_attention": True,
         "images": [{**AN_IMAGE, "seed": 7, "image": artifact(GENERATION, "image-0.png"), "trace_bytes": 1843200}],
+        "adapters": [],
         "rejected": [],
     },
 }
@@ -269,6 +287,7 @@ IMAGE_SUCCEEDED: Json = IMAGE_QUEUED | {
         "keep": "replay",
         "self_attention": True,
         "images": [{**AN_IMAGE, "seed": 0, "image": artifact(IMAGE_TAKING, "image-0.png"), "trace_bytes": 552960}],
+        "adapters": [],
         "rejected": [],
     },
 }
@@ -386,6 +405,12 @@ MODEL: Json = {
             "crf": None,
         },
     },
+    "can": ["image", "mask", "negative_prompt", "emphasis", "clip_skip", "lora"],
+    "adapters": [
+        {"name": "watercolour", "kind": "lora", "weights": "3f0c2a9be41d7758", "size": 3227464, "token": None, "vectors": None}
+    ],
+    "other_adapters": {},
+    "max_clip_skip": 3,
     "default": True,
 }
 TOKEN: Json = {

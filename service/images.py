@@ -11,11 +11,13 @@ from typing import Literal
 
 from PIL import ExifTags, Image
 
-from contracts.schema.errors import Code, ServiceError
+from contracts.schema.errors import Code, ServiceError, service_error
 from contracts.schema.images import Upload
-from ovam.core.mask_files import reason_of
+from ovam.core.mask_files import opacity_of, png, reason_of
+from ovam.errors import OvamError
 
 MAX_PIXELS = 25_000_000  # 75 MB unpacked
+HALF = 127  # of opacity
 MAX_SCANS = 100  # of a JPEG; usual are 1 and 10
 JPEG, START_OF_SCAN = b"\xff\xd8\xff", b"\xff\xda"
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
@@ -65,6 +67,20 @@ def inspected(data: bytes, field: str, most_work: float = math.inf) -> Upload:
         detail = f"`{field}` is not a complete PNG, JPEG or WebP: {reason_of(error)}"
         raise ServiceError(Code.IMAGE_UNREADABLE, detail, field=field, value=repr(data[:8])) from error
     return Upload(media_type=kind, size=len(data), sha256=hashlib.sha256(data).hexdigest(), height=height, width=width)
+
+
+def transparent(data: bytes, field: str) -> str:
+    """The transparent part of a PNG as a mask: another PNG, in base64."""
+    try:
+        opacity = opacity_of(png(data))
+    except OvamError as error:
+        raise service_error(error, field=field) from error
+    if opacity is None:
+        detail = f"`{field}` has no transparent pixel; the image is edited where the mask is transparent"
+        raise ServiceError(Code.MASK_UNREADABLE, detail, field=field)
+    file = io.BytesIO()
+    Image.fromarray(opacity <= HALF).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def check_pixels(width: int, height: int, *, field: str) -> None:

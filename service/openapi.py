@@ -37,6 +37,7 @@ SOURCE_IMAGE = (  # of a request that names an image of a generate job
     Code.JOB_NOT_FINISHED,
     Code.JOB_NOT_SUCCESSFUL,
     Code.IMAGE_INDEX,
+    Code.UNKNOWN_ADAPTER,
 )
 KEY_SCHEME = {
     "type": "http",

@@ -26,7 +26,7 @@ from service.refusals import InvalidLinesError, JobTooLargeError, RefusalError
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 MOST_ERRORS = 20  # fields that one problem names
-OPENAI = "/v1/images/generations"
+OPENAI = ("/v1/images/generations", "/v1/images/edits")
 RETRY_AFTER = 5  # seconds, when Redis or the store is away
 log = structlog.get_logger("ovam.gateway")
 
@@ -61,6 +61,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key was used for another request"),
         Code.IDEMPOTENCY_KEY_IN_FLIGHT: Answer(409, "The first request with this idempotency key has not been answered yet"),
         Code.UNKNOWN_MODEL: Answer(404, "Unknown model"),
+        Code.UNKNOWN_ADAPTER: Answer(404, "Unknown adapter"),
         Code.UNKNOWN_METHOD: Answer(422, "Unknown method"),
         Code.UNKNOWN_TOKEN: Answer(404, "Unknown token"),
         Code.UNKNOWN_JOB: Answer(404, "Unknown job"),
@@ -76,6 +77,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.UNKNOWN_CLASS: Answer(422, "The token has no such class"),
         Code.TOKEN_EXISTS: Answer(409, "A token of this name exists already"),
         Code.TOKEN_OF_OTHER_MODEL: Answer(422, "The token belongs to another model"),
+        Code.ADAPTER_UNFIT: Answer(422, "The adapter does not fit the model"),
         Code.EXAMPLES_OF_OTHER_MODELS: Answer(422, "The examples belong to different models"),
         Code.WORD_NOT_IN_PROMPT: Answer(422, "The word is not in the prompt"),
         Code.PROMPT_TOO_LONG: Answer(422, "The prompt is too long"),

@@ -1,12 +1,16 @@
 """Prompts as a model's tokenizer cuts them: how long they are, and whether a word is among their tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tokenizers import Tokenizer
 
 from contracts.schema.errors import Code, ServiceError
 from ovam.core.words import Characters, normalized, occurrences_of, overlaps, spans_of
 from ovam.errors import WordNotInPromptError
+
+NO_CONCEPTS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,24 @@ def tokenized(tokenizer: Tokenizer, prompt: str) -> Prompt:
     return Prompt(text, len(encoding.ids), tuple(span for span, special in pairs if not special))
 
 
-def fitting(tokenizer: Tokenizer, prompt: str, limit: int, *, field: str) -> Prompt:
-    """A prompt cut into tokens; prompt-too-long if the encoder does not take that many."""
+def fitting(tokenizer: Tokenizer, prompt: str, limit: int, *, field: str, concepts: Mapping[str, int] = NO_CONCEPTS) -> Prompt:
+    """A prompt cut into tokens; prompt-too-long if the encoder does not take that many.
+
+    `concepts` are words that the encoder has learned besides, which the tokenizer does not know, with their numbers of tokens.
+    """
     found = tokenized(tokenizer, prompt)
-    if found.length > limit:
-        detail = f"`{field}` has {found.length} tokens with start and end marks; allowed: {limit}"
+    length = found.length if not concepts else tokenized(tokenizer, spelled_out(prompt, concepts)).length
+    if length > limit:
+        detail = f"`{field}` has {length} tokens with start and end marks; allowed: {limit}"
         raise ServiceError(Code.PROMPT_TOO_LONG, detail, field=field, value=prompt)
     return found
+
+
+def spelled_out(prompt: str, concepts: Mapping[str, int]) -> str:
+    """A prompt with a letter for each token of a concept."""
+    for token, count in concepts.items():
+        prompt = prompt.replace(token, " a" * count + " ")
+    return prompt
 
 
 def check_word(prompt: Prompt, word: str, occurrence: int | None = None, *, field: str) -> None:

@@ -35,7 +35,7 @@ LONGEST_RETRY = 300
 DELIVERED_WITHIN = 10.0  # seconds, in which a job that is filed gets to its docket; its client has the answer
 WITHDRAWN_WITHIN = 0.5  # seconds, in which a job is taken from it; its client waits
 UNKNOWN_OUTCOME = "Redis did not answer, and the job may have been filed; with an `Idempotency-Key` you can safely try again"
-NO_TERMS: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 REPLAYED_FOR = timedelta(hours=24)
 log = structlog.get_logger("ovam.gateway")
 
@@ -85,9 +85,9 @@ class Queue:
         return view
 
     async def submit(
-        self, job: AnyJob, once: Once | None, upload: bytes | None = None, terms: Mapping[str, Any] = NO_TERMS
+        self, job: AnyJob, once: Once | None, uploads: Mapping[str, bytes] = NOTHING, terms: Mapping[str, Any] = NOTHING
     ) -> tuple[JobRecord, bool]:
-        """File a job, its upload and a large request first; returns its record and whether it is new.
+        """File a job, its uploads (by field) and a large request first; returns its record and whether it is new.
 
         `terms` are fields of the record: what it was estimated to take, how urgent it is, whom to tell.
 
@@ -97,8 +97,7 @@ class Queue:
         terms = {**terms, **origin()}
         filed = JobRecord.filed(job, self.job_ttl, self.client.tenant).model_copy(update=terms)
         record, objects = split(filed)
-        if upload is not None:
-            objects[keys.upload(record.id)] = upload
+        objects |= {keys.upload(record.id, field): data for field, data in uploads.items()}
         for key, data in objects.items():
             await self.store.put(key, data)
         outcome, job_id, ahead = "", "", 0

@@ -69,7 +69,14 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
                 redis=redis,
                 ledger=Ledger(redis),
                 store=ArtifactStore.at(settings.store),
-                models=Models(settings.models, load, gate, most=settings.max_loaded_models, dropped=scenes.forget_model),
+                models=Models(
+                    settings.models,
+                    load,
+                    gate,
+                    most=settings.max_loaded_models,
+                    dropped=scenes.forget_model,
+                    adapters=settings.adapters,
+                ),
                 gate=gate,
                 occupant=occupant,
                 batches=batches,
@@ -92,7 +99,9 @@ async def prepare(resources: Resources) -> None:
 async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
     settings = resources.settings
-    offers = await asyncio.to_thread(read_offers, settings.models, settings.default, settings.keep, settings.clip or None)
+    offers = await asyncio.to_thread(
+        read_offers, settings.models, settings.default, settings.keep, settings.clip or None, settings.adapters
+    )
     dtype = chosen_dtype(settings.dtype, resources.device)
     offers = [replace(offer, card=run_here(offer.card, settings, resources.device, dtype)) for offer in offers]
     attempts: set[Attempt] = set()

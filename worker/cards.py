@@ -44,6 +44,7 @@ def read_card(name: str, source: str, *, default: bool) -> ModelCard:
         "family": family,
         "text_width": unet.config.cross_attention_dim,
         "max_tokens": max_tokens(source, index),
+        "max_clip_skip": max_clip_skip(source, index),
         "default_height": latent[0] * factor,
         "default_width": latent[1] * factor,
         "size_multiple": lcm(PIXEL_MULTIPLE, factor * 2 ** (levels - 1)),
@@ -100,6 +101,20 @@ def max_tokens(source: str, index: Json) -> int:
     configs = [CLIPTextConfig.from_pretrained(source, subfolder=part) for part in encoders]
     tokenizers = read_tokenizers(source, index)
     return min(*(each.max_position_embeddings for each in configs), *(each.model_max_length for each in tokenizers))
+
+
+def max_clip_skip(source: str, index: Json) -> int:
+    """Return how many of the last layers every text encoder can leave out; of SDXL's the last one is left out anyway."""
+    encoders = [part for part in ("text_encoder", "text_encoder_2") if present(index, part)]
+    layers = [CLIPTextConfig.from_pretrained(source, subfolder=part).num_hidden_layers for part in encoders]
+    return max(0, min(layers) - (len(layers) > 1))
+
+
+def text_widths(source: str) -> list[int]:
+    """Return the width of a token's embedding in every text encoder."""
+    index = read_index(source)
+    encoders = [part for part in ("text_encoder", "text_encoder_2") if present(index, part)]
+    return [CLIPTextConfig.from_pretrained(source, subfolder=part).hidden_size for part in encoders]
 
 
 def read_tokenizers(source: str, index: Json) -> list[CLIPTokenizer]:

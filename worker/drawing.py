@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
+from contracts.rules.capabilities import steps_made
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import Progress
@@ -21,11 +22,13 @@ from ovam.tracing.model import Pipeline
 from ovam.tracing.recorder import Choice
 from ovam.tracing.trace import Trace
 from worker.batches import Member, breathe
+from worker.emphasis import prompts_of
 from worker.keeping import Taken, in_either_form, needs_self_attention, queries_bytes
 from worker.models import Model, lent
 from worker.questions import heats_of
 from worker.scenes import Scene
 from worker.segments import Heat
+from worker.starting import Start
 from worker.watching import NonePasses, Planned, Watcher
 
 
@@ -43,6 +46,7 @@ class Drawing(Member):
     """A job that is drawn, and what looks for its targets meanwhile."""
 
     watcher: Watcher | None = None
+    start: Start = field(default_factory=Start)
 
 
 def images_of(members: Sequence[Drawing], batch: int, model: Model, room: int) -> dict[Drawing, list[Drawn]]:
@@ -53,7 +57,7 @@ def images_of(members: Sequence[Drawing], batch: int, model: Model, room: int) -
     """
     job, watcher = members[0].job, members[0].watcher  # one with targets is by itself
     drawn: dict[Drawing, list[Drawn]] = {member: [] for member in members}
-    with lent(model, job.scheduler) as pipeline:
+    with lent(model, job.scheduler, start=members[0].start.kind) as pipeline:
         evaluations = kept_evaluations(pipeline, job)
         of_one = queries_bytes(pipeline, job.capture, model.card, (job.height, job.width), len(evaluations))
         if watcher is not None:
@@ -146,11 +150,11 @@ def run_pipeline(
         return tensors
 
     return pipeline(
-        prompt=[member.job.prompt for member, _ in rows],
+        **prompts_of(pipeline, job, [member.job.prompt for member, _ in rows]),
         # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
         negative_prompt=[member.job.negative_prompt for member, _ in rows] if job.negative_prompt else None,
-        height=job.height,
-        width=job.width,
+        **members[0].start.arguments(job, len(rows)),
+        clip_skip=job.clip_skip,
         num_inference_steps=job.num_inference_steps,
         guidance_scale=job.guidance_scale,
         generator=[torch.Generator().manual_seed(seed) for _, (_, seed) in rows],
@@ -170,7 +174,8 @@ def kept_evaluations(pipeline: Pipeline, job: GenerateJob) -> tuple[int, ...]:
     except ValueError as error:
         detail = f"{job.scheduler} does not take {steps} steps: {error}"
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="num_inference_steps", value=steps) from error
-    return select_positions(job.capture.evaluations, len(pipeline.scheduler.timesteps), "capture.evaluations")
+    left_out = (steps - steps_made(job)) * pipeline.scheduler.order
+    return select_positions(job.capture.evaluations, len(pipeline.scheduler.timesteps) - left_out, "capture.evaluations")
 
 
 def seeds_of(job: GenerateJob) -> range:

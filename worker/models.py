@@ -3,17 +3,21 @@
 import asyncio
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from contracts.schema.adapters import UsedAdapter
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.models import Family, ModelCard
 from ovam.attention.heatmaps import heatmaps
@@ -23,11 +27,15 @@ from ovam.tracing.binding import weights_hash
 from ovam.tracing.capture import capture
 from ovam.tracing.model import Pipeline, plain_unet
 from worker import schedulers
+from worker.adapted import Used, adapted, load_controlnet, of_kind
+from worker.adapters import AdapterFile, UnusableAdapterError, read_adapter
 from worker.cards import read_card
 from worker.device import DeviceGate, Priority
+from worker.pipelines import Start, pipeline_of
 from worker.timing import phase
 
 UNCHECKED: Final = {"safety_checker": None, "requires_safety_checker": False}
+NO_ADAPTERS: Final[Mapping[str, str]] = MappingProxyType({})
 UNMARKED: Final = {"add_watermarker": False}
 KINDS: Final[dict[Family, tuple[Any, dict[str, Any]]]] = {
     "sd1": (StableDiffusionPipeline, UNCHECKED),
@@ -49,12 +57,15 @@ class Model:
     device: torch.device
     weights: str = ""
     """Hash of its UNet's weights; empty where they are not all there to be hashed."""
+    controlnet: Any = None
+    """What its pipeline has besides for jobs that follow an image."""
 
 
 @contextmanager
-def lent(model: Model, scheduler: str | None = None) -> Iterator[Pipeline]:
+def lent(model: Model, scheduler: str | None = None, *, start: Start = "text") -> Iterator[Pipeline]:
     """Yield a pipeline for one job: the model's own weights, with a scheduler and a state that no other job sees."""
-    pipeline = copy(model.pipeline)
+    plain = start == "text" and model.controlnet is None
+    pipeline = copy(model.pipeline) if plain else pipeline_of(model.pipeline, start, model.controlnet)
     pipeline.scheduler = schedulers.new_scheduler(scheduler or model.card.default_scheduler, model.pipeline.scheduler)
     dtype = pipeline.vae.dtype
     try:
@@ -75,8 +86,11 @@ class Models:
         *,
         most: int,
         dropped: Callable[[str], None],
+        adapters: Mapping[str, str] = NO_ADAPTERS,
     ) -> None:
         self.sources = sources
+        self.adapters = adapters
+        self._adapted: WeakValueDictionary[tuple[Model, tuple[UsedAdapter, ...]], Model] = WeakValueDictionary()
         self._load = load
         self._gate = gate
         self._most = most
@@ -89,8 +103,29 @@ class Models:
         """Names of the models in memory, the least recently used first."""
         return list(self._loaded)
 
-    async def get(self, name: str) -> Model:
-        """Return a model, loaded if need be. ServiceError: unknown-model, model-failed-to-load."""
+    async def get(self, name: str, adapters: Sequence[UsedAdapter] = ()) -> Model:
+        """Return a model, loaded if need be, with adapters, which are gone when nobody holds it any more.
+
+        ServiceError: unknown-model, model-failed-to-load, unknown-adapter, adapter-unfit.
+        """
+        model = await self._plain(name)
+        return await self._with(model, tuple(adapters)) if adapters else model
+
+    async def _with(self, model: Model, uses: tuple[UsedAdapter, ...]) -> Model:
+        """Return a model with adapters: one for all jobs that use the same at the same time."""
+        key = model, uses
+        async with self._locks[model.card.name]:
+            found = self._adapted.get(key)
+            if found is None:
+                with phase("load"):
+                    files = await asyncio.to_thread(lambda: [file_of(use, self.adapters) for use in uses])
+                    load = partial(with_adapters, model, [(file, use.scale) for file, use in zip(files, uses, strict=True)])
+                    found = await asyncio.wrap_future(self._gate.submit(Priority.INTERACTIVE, load))
+                self._adapted[key] = found
+            return found
+
+    async def _plain(self, name: str) -> Model:
+        """Return a model as it is."""
         if name not in self.sources:
             served = ", ".join(self.sources)
             raise ServiceError(Code.UNKNOWN_MODEL, f"no model {name!r} here; served: {served}", field="model", value=name)
@@ -120,6 +155,40 @@ class Models:
             log.exception("model %s does not load from %s", name, source)
             detail = f"model {name!r} does not load from {source!r} ({type(error).__name__})"
             raise ServiceError(Code.MODEL_FAILED_TO_LOAD, detail, field="model", value=name) from error
+
+
+def file_of(use: UsedAdapter, sources: Mapping[str, str]) -> AdapterFile:
+    """Return the file of an adapter, if it is the one that is meant. ServiceError (unknown-adapter, adapter-unfit)."""
+    if use.name not in sources:
+        detail = f"adapter {use.name!r} is not here; registered: {', '.join(sources) or 'none'} (OVAM_ADAPTERS)"
+        raise ServiceError(Code.UNKNOWN_ADAPTER, detail, field="adapters", value=use.name)
+    try:
+        found = read_adapter(use.name, sources[use.name])
+    except UnusableAdapterError as error:
+        detail = f"adapter {use.name!r} cannot be used: {error}"
+        raise ServiceError(Code.ADAPTER_UNFIT, detail, field="adapters", value=use.name) from error
+    if found.weights != use.weights:
+        detail = f"adapter {use.name!r} is another file now ({found.weights}); meant: {use.weights}"
+        raise ServiceError(Code.UNKNOWN_ADAPTER, detail, field="adapters", value=use.name)
+    return found
+
+
+def with_adapters(model: Model, uses: Sequence[Used]) -> Model:
+    """Return a model with adapters; the model itself stays as it is, whatever goes wrong. ServiceError: adapter-unfit."""
+    try:
+        inside = [each for each in uses if each[0].kind != "controlnet"]
+        control = [load_controlnet(adapter, model.pipeline.unet) for adapter, _ in of_kind(uses, "controlnet")]
+        pipeline = adapted(model.pipeline, inside) if inside else model.pipeline
+        return replace(model, pipeline=pipeline, controlnet=control[0] if control else None)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        names = ", ".join(repr(adapter.name) for adapter, _ in uses)
+        log.exception("the adapters %s do not load into model %s", names, model.card.name)
+        detail = (
+            f"adapters {names} do not load into model {model.card.name!r} ({type(error).__name__}); the worker's log has more"
+        )
+        raise ServiceError(Code.ADAPTER_UNFIT, detail, field="adapters", value=names) from error
 
 
 def chosen_device(name: str) -> torch.device:

@@ -4,19 +4,26 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, get_args
 
+from diffusers import UNet2DConditionModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from contracts.schema.adapters import AdapterKind
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Keep
-from contracts.schema.models import ModelCard
+from contracts.schema.models import Ability, ModelCard
 from contracts.schema.workers import Heartbeat
 from contracts.settings import BadSettingsError
 from contracts.state import keys
-from worker.cards import read_card, read_vocabulary
+from worker.adapters import AdapterFile, UnusableAdapterError, misfit, read_adapter
+from worker.cards import read_card, read_vocabulary, text_widths, without_weights
 
 BEAT_SECONDS = 2.0
+NO_ADAPTERS: Mapping[str, str] = MappingProxyType({})
+ALWAYS: tuple[Ability, ...] = ("image", "mask", "negative_prompt", "emphasis")
 LIFE_SECONDS = 10  # a worker that is silent for longer is gone
 
 log = logging.getLogger(__name__)
@@ -30,8 +37,14 @@ class Offer:
     vocabulary: str
 
 
-def read_offers(sources: Mapping[str, str], default: str, keep: Keep = "replay", clip: str | None = None) -> list[Offer]:
-    """Describe every model whose configuration can be read, what is kept of its images by default, and the CLIP beside it.
+def read_offers(
+    sources: Mapping[str, str],
+    default: str,
+    keep: Keep = "replay",
+    clip: str | None = None,
+    adapters: Mapping[str, str] = NO_ADAPTERS,
+) -> list[Offer]:
+    """Describe every model whose configuration can be read, what is kept of its images by default, CLIP and adapters beside it.
 
     BadSettingsError when the default model's cannot.
     """
@@ -39,13 +52,34 @@ def read_offers(sources: Mapping[str, str], default: str, keep: Keep = "replay",
     for name, source in sources.items():
         try:
             card = read_card(name, source, default=name == default).model_copy(update={"default_keep": keep, "clip": clip})
-            offers.append(Offer(card, read_vocabulary(source)))
+            offers.append(Offer(card.model_copy(update=offered(adapters, source, card.max_clip_skip)), read_vocabulary(source)))
         except Exception as error:  # whatever is wrong with one model, the others are offered
             reason = str(error) if isinstance(error, ServiceError) else f"model {name!r}: {error}"
             if name == default:
                 raise BadSettingsError(f"OVAM_MODELS: {reason}") from error
             log.warning("not offered: %s", reason)
     return offers
+
+
+def offered(adapters: Mapping[str, str], model: str, layers: int) -> dict[str, Any]:
+    """Say what a model can do, with which adapters, and of the others why not; `layers` can be left out of its encoder."""
+    fitting: list[AdapterFile] = []
+    others: dict[str, str] = {}
+    unet, widths = (without_weights(UNet2DConditionModel, model, "unet"), text_widths(model)) if adapters else (None, [])
+    for name, source in adapters.items():
+        try:
+            adapter = read_adapter(name, source)
+            reason = misfit(adapter, unet, widths)
+        except UnusableAdapterError as error:
+            adapter, reason = None, str(error)
+        if adapter is None or reason is not None:
+            others[name] = reason or ""
+            log.warning("adapter %s is not offered with the model of %s: %s", name, model, reason)
+        else:
+            fitting.append(adapter)
+    kinds = {each.kind for each in fitting}
+    can = [*ALWAYS, *(["clip_skip"] if layers else []), *(each for each in get_args(AdapterKind) if each in kinds)]
+    return {"can": can, "adapters": [each.card() for each in fitting], "other_adapters": others}
 
 
 async def beat_forever(redis: Redis, holder: str, offers: list[Offer], now: Callable[[], Heartbeat]) -> None:

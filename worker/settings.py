@@ -25,6 +25,10 @@ class WorkerSettings(CommonSettings):
         min_length=1,
         description='models by name, as JSON: {"name": "hub id or path"}',
     )
+    adapters: dict[Name, Source] = Field(
+        default_factory=dict[Name, Source],
+        description='LoRAs, textual inversions, ControlNets and IP-Adapters by name, as JSON: {"name": "hub id or path"}',
+    )
     default_model: str = Field("", description="the model of requests that name none; by default `world`, else the first")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: str = Field(

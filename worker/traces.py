@@ -9,6 +9,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+from contracts.rules.adapters import asked_again
 from contracts.rules.sources import check_alive, check_image, images_of
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import BlockInfo, ImagesResult
@@ -185,6 +186,12 @@ class Traces:
         """Say why a file is not there: the job may have been deleted, or collected, while the question was asked."""
         check_alive(await self.resources.ledger.get(record.id, field=field), field=field)
         return ServiceError(Code.TRACE_UNREADABLE, f"{name} of job {record.id} is gone from the store")
+
+
+async def model_for(name: str, job_id: str, resources: Resources, *, field: str) -> Model:
+    """Return a model as it was when a job's images were made: with the same adapters. ServiceError: unknown-adapter."""
+    images = images_of(await resources.ledger.get(job_id, field=field), field=field)
+    return await resources.models.get(name, asked_again(images))
 
 
 def being_collected(job_id: str, field: str) -> ServiceError:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.schema.errors import Code, ServiceError, service_error
-from contracts.schema.optimize import Example, LabelsExample, Mask, MaskExample, MasksExample, OptimizeRequest, RunLengths
+from contracts.schema.masks import Mask, RunLengths
+from contracts.schema.optimize import Example, LabelsExample, MaskExample, MasksExample, OptimizeRequest
 from ovam.core.label_maps import IGNORE
 from ovam.core.mask_files import HEADER, MOST_PIXELS, labels_of_png, marks_of, resized_to, size_of_png
 from ovam.errors import OvamError
@@ -43,6 +44,11 @@ def check(request: OptimizeRequest, sizes: Sequence[Size]) -> None:
     """Raise what `annotations` raises."""
     for _ in annotations(request, sizes):
         pass
+
+
+def check_mask(mask: Mask, size: Size, field: str) -> None:
+    """Raise what `marks_at` raises."""
+    marks_at(mask, size, field=field)
 
 
 def pixels(request: OptimizeRequest, sizes: Sequence[Size]) -> int:

@@ -1,12 +1,15 @@
 """What a model's card says of a request for images: what it fills in, and what the model cannot do."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+from contracts.rules.adapters import filled_steering, used
 from contracts.rules.selections import selected_blocks, selected_positions
 from contracts.schema.attribute import Question
+from contracts.schema.conditions import STRENGTH, STRENGTH_IN_MASK, Source, Upload
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.images import (
@@ -19,7 +22,6 @@ from contracts.schema.images import (
     GenerateRequest,
     ImageJob,
     ImageOptions,
-    Upload,
 )
 from contracts.schema.models import ModelCard
 
@@ -27,20 +29,39 @@ SEED_BITS = 32
 NO_GUIDANCE = 1.0  # up to this scale there is no unconditional branch
 Size = tuple[int, int]
 """(height, width)."""
+NO_PICTURES: Mapping[str, Source] = MappingProxyType({})
 
 
-def generate_job(request: GenerateRequest, card: ModelCard) -> GenerateJob:
-    """The request with the model's defaults, and with a seed; its targets, which are filled in by themselves, are left out."""
+def generate_job(
+    request: GenerateRequest, card: ModelCard, pictures: Mapping[str, Source] = NO_PICTURES, size: Size | None = None
+) -> GenerateJob:
+    """The request with the model's defaults, and with a seed; its targets, which are filled in by themselves, are left out.
+
+    `pictures` says by field where the images of the request are, `size` is what follows from them.
+    """
+    height, width = size or (card.default_height, card.default_width)
     defaults = {
         "seed": secrets.randbits(SEED_BITS),
         "guidance_scale": card.default_guidance_scale,
-        "height": card.default_height,
-        "width": card.default_width,
+        "height": height,
+        "width": width,
         "scheduler": card.default_scheduler,
     }
-    capture = filled_capture(request.capture, card)
+    if request.image is not None:
+        defaults["strength"] = STRENGTH if request.mask is None else STRENGTH_IN_MASK
+    steering = filled_steering(request, card, pictures)
+    capture = filled_capture(queries_of(request), card)
     said = {name: value for name, value in given(request).items() if name not in Question.model_fields}
-    return GenerateJob.model_validate(defaults | said | {"model": card.name, "capture": capture})
+    filled = {"model": card.name, "capture": capture, "adapters": used(request, card), **steering}
+    if "image" in pictures:
+        filled["image"] = pictures["image"]
+    return GenerateJob.model_validate(defaults | said | filled)
+
+
+def queries_of(request: GenerateRequest) -> CaptureOptions:
+    """What a request keeps: with a ControlNet, whose residuals no replay holds, queries unless it says otherwise."""
+    options = request.capture
+    return options if request.control is None or options.keep else options.model_copy(update={"keep": "queries"})
 
 
 def image_job(options: ImageOptions, upload: Upload, size: Size, card: ModelCard) -> ImageJob:
@@ -98,8 +119,24 @@ class Expected:
 
 def generated_evaluations(job: GenerateJob, card: ModelCard) -> int:
     """How often a generation evaluates the UNet: once a step, unless the card says otherwise of its scheduler."""
-    steps, further = card.sizes.scheduler_evaluations.get(job.scheduler, (1, 0)) if card.sizes else (1, 0)
-    return max(1, steps * job.num_inference_steps + further)
+    each, further = card.sizes.scheduler_evaluations.get(job.scheduler, (1, 0)) if card.sizes else (1, 0)
+    return max(1, each * steps_made(job) + further)
+
+
+def steps_made(job: GenerateJob) -> int:
+    """How many of its steps a generation makes: from an image only the last ones, as many as its strength says."""
+    steps = job.num_inference_steps
+    return steps if job.strength is None else min(int(steps * job.strength), steps)
+
+
+def check_strength(job: GenerateJob) -> None:
+    """Raise settings-contradict for a strength by which not one of the steps would be made."""
+    if not steps_made(job):
+        detail = (
+            f"`strength` is {job.strength}, which is less than one of {job.num_inference_steps} steps; "
+            f"allowed: at least {1 / job.num_inference_steps:.3g}, or more steps"
+        )
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="strength", value=job.strength)
 
 
 def check(job: GenerateJob, card: ModelCard) -> None:
@@ -107,6 +144,10 @@ def check(job: GenerateJob, card: ModelCard) -> None:
     if job.scheduler not in card.schedulers:
         detail = f"`scheduler` is {job.scheduler!r}; allowed for model {card.name!r}: {', '.join(card.schedulers)}"
         raise ServiceError(Code.UNKNOWN_SCHEDULER, detail, field="scheduler", value=job.scheduler)
+    check_strength(job)
+    if job.clip_skip is not None and job.clip_skip > card.max_clip_skip:
+        detail = f"`clip_skip` is {job.clip_skip}; allowed for model {card.name!r}: up to {card.max_clip_skip}"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="clip_skip", value=job.clip_skip)
     if job.capture.branch == "unconditional":
         check_guided(job, card)
     kept_blocks(job.capture, card, (job.height, job.width))

@@ -11,10 +11,11 @@ from typing import assert_never
 from contracts.rules.capabilities import NO_GUIDANCE, Expected, evaluations_of, generated_evaluations, kept_blocks
 from contracts.rules.selections import Traced, selected_positions
 from contracts.schema.attribute import AttributeJob, FilledQuestion
+from contracts.schema.conditions import adapters_of
 from contracts.schema.estimates import Estimate, ModelSizes
 from contracts.schema.fields import Positions, Split
 from contracts.schema.images import FilledCapture, GenerateJob, ImageJob, ImagesResult
-from contracts.schema.jobs import AnyJob
+from contracts.schema.jobs import AnyJob, uploaded
 from contracts.schema.models import ModelCard
 from contracts.schema.optimize import OptimizeJob
 from contracts.schema.probe import ProbeJob
@@ -30,6 +31,7 @@ FLOAT = 4  # bytes of a number in a heatmap, and in an optimisation
 PNG_PIXEL = 2  # bytes of a coloured pixel, about: three before compression
 UNET_TENSORS = 24  # skip connections, the feed-forward's inner rows (8), what an up block concatenates and convolves
 VAE_TENSORS = 8  # the decoder's last blocks hold about four maps of twice its channels
+CONTROL = 0.4  # of an evaluation: a ControlNet is the half of a UNet that goes down
 GRAPH = 3  # an optimisation keeps each score, its softmax and their gradients
 CURVE_BYTES, EPOCH_BYTES = 20_000, 60
 MEGA = 1e6
@@ -69,18 +71,21 @@ def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estim
     """
     size, batch = (job.height, job.width), min(job.num_images, sizes.batch_images)
     evaluations = generated_evaluations(job, card)
-    numbers = trace_numbers(job.capture, card, sizes, size, evaluations)
+    capture = job.capture if job.control is None else job.capture.model_copy(update={"keep": "queries"})  # no replay has it
+    numbers = trace_numbers(capture, card, sizes, size, evaluations)
     branches = 1 if card.guidance_embedded or job.guidance_scale <= NO_GUIDANCE else 2
-    memory = weights(sizes) + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
+    loaded = sum(each.size for each in card.adapters if each.name in {use.name for use in adapters_of(job)})
+    memory = weights(sizes) + loaded + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
     if sizes.on_cpu:
-        memory += job.num_images * numbers * in_memory(job.capture, sizes)
-    image = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL
+        memory += job.num_images * numbers * in_memory(capture, sizes)
+    image = stored(capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL
     if job.targets:
         more, files = of_targets(job, Expected.of(job, card))
         memory, image = memory + numbers * sizes.number_bytes + more, image + files
     tries = 1 if job.gate is None or job.gate.on_fail == "stop" else 1 + job.gate.at * (job.gate.seeds - 1)
     work = job.num_images * evaluations * branches * prod(size) / MEGA * tries
-    return Estimate(memory_bytes=memory, kept_bytes=job.num_images * image, work=work)
+    work *= 1 if job.control is None else 1 + CONTROL
+    return Estimate(memory_bytes=memory, kept_bytes=job.num_images * image + uploaded(job), work=work)
 
 
 def of_real_image(job: ImageJob, card: ModelCard, sizes: ModelSizes) -> Estimate:
@@ -90,7 +95,7 @@ def of_real_image(job: ImageJob, card: ModelCard, sizes: ModelSizes) -> Estimate
     memory = weights(sizes) + drawing(card, sizes, size, 1, 1) + numbers * sizes.number_bytes
     if sizes.on_cpu:
         memory += numbers * in_memory(job.capture, sizes)
-    kept = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL + job.upload.size
+    kept = stored(job.capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL + uploaded(job)
     return Estimate(memory_bytes=memory, kept_bytes=kept, work=evaluations * prod(size) / MEGA)
 
 

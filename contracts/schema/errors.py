@@ -38,6 +38,7 @@ class Code(StrEnum):
     INVALID_ARGUMENT = "invalid-argument"
     # what it names
     UNKNOWN_MODEL = "unknown-model"
+    UNKNOWN_ADAPTER = "unknown-adapter"
     UNKNOWN_METHOD = "unknown-method"
     UNKNOWN_TOKEN = "unknown-token"
     UNKNOWN_JOB = "unknown-job"
@@ -54,6 +55,7 @@ class Code(StrEnum):
     TOKEN_EXISTS = "token-exists"
     # what it asks for
     TOKEN_OF_OTHER_MODEL = "token-of-other-model"
+    ADAPTER_UNFIT = "adapter-unfit"
     EXAMPLES_OF_OTHER_MODELS = "examples-of-other-models"
     WORD_NOT_IN_PROMPT = "word-not-in-prompt"
     PROMPT_TOO_LONG = "prompt-too-long"

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from contracts.schema.adapters import UsedAdapter
 from contracts.schema.attribute import (
     FilledQuestion,
     InstanceOptions,
@@ -13,6 +14,7 @@ from contracts.schema.attribute import (
     SemanticOptions,
     TargetJob,
 )
+from contracts.schema.conditions import Conditions, FilledConditions, Upload
 from contracts.schema.fields import (
     Artifact,
     Base64,
@@ -106,7 +108,7 @@ class Watch(Schema):
     """Give up images in which a target covers too little or too much."""
 
 
-class GenerateRequest(Watch, Question, Drawing):
+class GenerateRequest(Watch, Question, Conditions, Drawing):
     """Generate images and keep their pixel queries; look for targets in them while they are drawn."""
 
     targets: list[Target] = Field([], max_length=MAX_LIVE_TARGETS)
@@ -128,7 +130,7 @@ class GenerateRequest(Watch, Question, Drawing):
         return getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True)
 
 
-class GenerateJob(Watch, FilledQuestion, Drawing):
+class GenerateJob(Watch, FilledQuestion, FilledConditions, Drawing):
     """The request filled in: run again, it gives the same images."""
 
     kind: Literal["generate"] = "generate"
@@ -188,18 +190,6 @@ class ImageRequest(ImageOptions):
     """PNG, JPEG or WebP, base64."""
 
 
-class Upload(Schema):
-    """A file that came with a request: it is stored, its record keeps what it was."""
-
-    media_type: Literal["image/png", "image/jpeg", "image/webp"]
-    size: int
-    """Bytes."""
-    sha256: str
-    height: int
-    """Pixels, upright."""
-    width: int
-
-
 class ImageJob(ImageOptions):
     """The request filled in, the image itself in the store."""
 
@@ -256,5 +246,7 @@ class ImagesResult(Result):
     self_attention: bool
     """Whether masks of these images can be refined by self-attention."""
     images: list[GeneratedImage]
+    adapters: list[UsedAdapter] = Field([])
+    """With what the model was changed for these images; a later question about them loads it again."""
     rejected: list[Rejected] = Field([])
     """Seeds whose images did not pass the gate."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from contracts.schema.attribute import AttributeJob, AttributeResult
+from contracts.schema.conditions import Upload, pictures_in
 from contracts.schema.errors import Failure
 from contracts.schema.estimates import Estimate
 from contracts.schema.fields import Schema
@@ -158,6 +159,22 @@ class JobRecord(Schema):
     def is_late(self) -> bool:
         """Whether its deadline has passed."""
         return self.deadline is not None and utc_now() >= self.deadline
+
+
+def uploads_of(job: AnyJob | None) -> dict[str, Upload]:
+    """Return the files that came with a job's request, by their fields."""
+    match job:
+        case ImageJob():
+            return {"image": job.upload}
+        case GenerateJob():
+            return {field: each for field, each in pictures_in(job).items() if isinstance(each, Upload)}
+        case _:
+            return {}
+
+
+def uploaded(job: AnyJob | None) -> int:
+    """Return how many bytes came as files with a job's request."""
+    return sum(upload.size for upload in uploads_of(job).values())
 
 
 def new_job_id() -> str:

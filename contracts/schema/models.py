@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from contracts.schema.adapters import AdapterCard
 from contracts.schema.estimates import ModelSizes
 from contracts.schema.fields import Keep, Schema
 from contracts.schema.images import BlockInfo
@@ -11,6 +12,12 @@ from contracts.schema.methods import Settings
 from ovam.core.methods import MethodName
 
 Family = Literal["sd1", "sd2", "sdxl"]
+
+
+Ability = Literal[
+    "image", "mask", "negative_prompt", "emphasis", "clip_skip", "lora", "textual-inversion", "controlnet", "ip-adapter"
+]
+"""Fields of a generation, and kinds of adapters that are registered for the model."""
 
 
 class BestMethod(Schema):
@@ -53,6 +60,14 @@ class ModelCard(Schema):
     """How learned tokens are looked for when a request names no method."""
     clip: str | None = None
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
+    can: list[Ability] = Field([])
+    """What may be asked of it, beside images of a prompt."""
+    adapters: list[AdapterCard] = Field([])
+    """What a request may name to change the model for its images."""
+    other_adapters: dict[str, str] = Field({})
+    """Adapters that are registered and cannot be used with this model: by name, why."""
+    max_clip_skip: int = 0
+    """Most of `clip_skip`: layers of its text encoder that can be left out."""
     sizes: ModelSizes | None = None
     """What the cost of a job is estimated from."""
     default: bool = False

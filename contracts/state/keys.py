@@ -225,9 +225,9 @@ def result(job_id: str, attempt: int) -> str:
     return f"{attempt_folder(job_id, attempt)}/result"
 
 
-def upload(job_id: str) -> str:
-    """Object: the image that came with a job's request, as it came."""
-    return f"jobs/{job_id}/upload"
+def upload(job_id: str, field: str = "image") -> str:
+    """Object: an image that came with a job's request in this field, as it came."""
+    return f"jobs/{job_id}/upload" if field == "image" else f"jobs/{job_id}/upload-{field.replace('.', '-')}"
 
 
 def dataset_folder(dataset_id: str) -> str:

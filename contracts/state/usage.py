@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from contracts.schema.fields import Artifact
-from contracts.schema.images import ImageJob, ImagesResult
-from contracts.schema.jobs import AnyResult, JobRecord
+from contracts.schema.images import ImagesResult
+from contracts.schema.jobs import AnyResult, JobRecord, uploaded
 from contracts.state import keys
 
 COUNTED_FOR = timedelta(days=2)
@@ -80,8 +80,7 @@ def bytes_of(record: JobRecord) -> int:
         return record.stored_result.size + record.stored_result.files
     if record.result is None:
         return 0
-    upload = record.request.upload.size if isinstance(record.request, ImageJob) else 0
-    return files_of(record.result) + upload
+    return files_of(record.result) + uploaded(record.request)
 
 
 def files_of(result: AnyResult) -> int:

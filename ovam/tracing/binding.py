@@ -61,6 +61,12 @@ def weights_hash(unet: nn.Module) -> str:
     return known[1]
 
 
+def same_weights(unet: nn.Module, other: nn.Module) -> None:
+    """Say that another UNet shares its tensors with this one, whose hash then need not be computed again."""
+    if unet in _HASHES:
+        _HASHES[other] = _HASHES[unet]
+
+
 def device_type(unet: nn.Module) -> str:
     """Return the kind of device that a UNet's weights are on."""
     return next((tensor.device.type for _, tensor in _weights(unet)), "cpu")

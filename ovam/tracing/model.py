@@ -20,6 +20,12 @@ KNOWN = (
     "StableDiffusionControlNetPipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionControlNetImg2ImgPipeline",
+    "StableDiffusionControlNetInpaintPipeline",
+    "StableDiffusionXLControlNetPipeline",
+    "StableDiffusionXLControlNetImg2ImgPipeline",
+    "StableDiffusionXLControlNetInpaintPipeline",
 )
 """The pipelines whose batch is known to be `[unconditional * n, conditional * n]`; other guidance may have
 three parts (InstructPix2Pix, perturbed attention), which a count of rows cannot distinguish."""

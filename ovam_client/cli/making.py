@@ -1,5 +1,6 @@
 """`ovam generate` and `ovam image`: images whose attention is kept."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from ovam_client.cli.segments import target as sought
 from ovam_client.cli.session import AsJson, Out, note, numbered, printed, service, waited, write
 from ovam_client.sync import Client, Job
 
+JOB_IMAGE = re.compile(r"([0-9a-z]{26})(?::(\d{1,4}))?")
 Model = Annotated[str | None, typer.Option(help="A model's name; the service's default without it.")]
 Side = Annotated[int | None, typer.Option(help="Pixels; the model's own size without it.")]
 SelfAttention = Annotated[bool | None, typer.Option(help="Keep what refinement needs; as the model does without it.")]
@@ -31,6 +33,17 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
     model: Model = None,
     height: Side = None,
     width: Side = None,
+    image: Annotated[
+        str | None, typer.Option(help="Start from this picture: a file, or a job's id (and :1 for its second).")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="A PNG: paint the picture anew where it is bright.")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of the picture is replaced, up to 1.")] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option("--adapter", "-a", help="A LoRA or a textual inversion, with its scale: watercolour:0.8.")
+    ] = None,
+    control: Annotated[str | None, typer.Option(help="A ControlNet and what it follows: depth=depth.png.")] = None,
+    like: Annotated[str | None, typer.Option(help="An IP-Adapter and a picture to be like: looks=cat.png.")] = None,
+    clip_skip: Annotated[int | None, typer.Option(help="Leave out the text encoder's last layers.")] = None,
     target: Targets = None,
     masks: Annotated[Path | None, typer.Option(help="A folder for the files of the targets.")] = None,
     min_area: Annotated[float | None, typer.Option(help="Least share of the image that the first target covers.")] = None,
@@ -58,10 +71,15 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
         model=model,
         height=height,
         width=width,
+        strength=strength,
+        adapters=[scaled(each) for each in adapter] if adapter else None,
+        control=followed(control, "--control"),
+        image_prompt=followed(like, "--like"),
+        clip_skip=clip_skip,
         capture=captured(self_attention),
     )
     with service() as client:
-        job = client.generate(prompt, targets=wanted, **options)
+        job = client.generate(prompt, targets=wanted, image=started(image), mask=mask, **options)
         finish(client, job, "generate", out, no_wait=no_wait, as_json=as_json)
         if wanted and not no_wait:
             tell(job, client, masks, as_json=as_json)
@@ -84,6 +102,31 @@ def image(  # noqa: PLR0913  # each is an option of the command
     options = given(prompt=prompt, seed=seed, model=model, height=height, width=width, capture=captured(self_attention))
     with service() as client:
         finish(client, client.images.upload(picture, **options), "look", out, no_wait=no_wait, as_json=as_json)
+
+
+def started(image: str | None) -> str | dict[str, Any] | None:
+    """A picture to start from: a file, or an image of a job."""
+    found = JOB_IMAGE.fullmatch(image or "")
+    return {"job_id": found[1], "image": int(found[2] or 0)} if found and not Path(image or "").exists() else image
+
+
+def scaled(adapter: str) -> dict[str, Any]:
+    """An adapter from `name` or `name:scale`."""
+    name, _, scale = adapter.partition(":")
+    try:
+        return {"name": name} | ({"scale": float(scale)} if scale else {})
+    except ValueError as error:
+        raise typer.BadParameter(f"{adapter!r} is not NAME or NAME:SCALE", param_hint="--adapter") from error
+
+
+def followed(said: str | None, option: str) -> dict[str, Any] | None:
+    """An adapter and its image, from `name=image`."""
+    if said is None:
+        return None
+    name, equals, image = said.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{said!r} is not NAME=IMAGE", param_hint=option)
+    return {"name": name, "image": started(image)}
 
 
 def tell(job: Job[Any], client: Client, folder: Path | None, *, as_json: bool) -> None:

@@ -28,7 +28,7 @@ from contracts.state.results import with_result
 from ovam.core.coco import decode_run_lengths
 from ovam.core.masks import resized
 from service.integrations.guided import Place, guided
-from service.queue import Once
+from service.queue import NOTHING, Once
 from service.resources import Resources
 from service.routes.submission import filed
 from service.validation import attribute, image, probe
@@ -75,7 +75,7 @@ class Asking:
         card = await self.resources.catalog.model(model)  # whether or not a tool names the default one
         request = ImageRequest(image=b64encode(data).decode(), model=card.name)
         filled = partial(image.filled, file=data)
-        record = await self.done(f"image-{card.name}-{hashlib.sha256(data).hexdigest()}", request, filled, data)
+        record = await self.done(f"image-{card.name}-{hashlib.sha256(data).hexdigest()}", request, filled, {"image": data})
         if not isinstance(record.result, ImagesResult) or not isinstance(record.request, ImageJob):
             raise unfinished(record)
         found, upload = record.result, record.request.upload
@@ -118,7 +118,7 @@ class Asking:
         key: str,
         request: R,
         filled: Callable[[R, Lookups], Awaitable[AnyJob]],
-        upload: bytes | None = None,
+        uploads: Mapping[str, bytes] = NOTHING,
         *,
         about: str = "",
     ) -> JobRecord:
@@ -126,7 +126,7 @@ class Asking:
         tries = key
         for _ in range(TRIES):
             once = await asyncio.to_thread(Once.of, tries, request, 0, about=about)
-            record, new = await filed(request, filled, self.resources, once, INTERACTIVE, upload=upload)
+            record, new = await filed(request, filled, self.resources, once, INTERACTIVE, uploads=uploads)
             if new or record.state in (State.QUEUED, State.RUNNING, State.SUCCEEDED):
                 break
             tries = f"{key}-{record.id}"  # that one failed, was canceled, or is not kept any more

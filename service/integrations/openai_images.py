@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -138,8 +140,15 @@ async def openai_generate(
 
 async def filled(request: ImageGenerationRequest, lookups: Lookups) -> GenerateJob:
     """The job; what it is refused for has the names of OpenAI's fields."""
-    try:
+    with in_their_names(request):
         return await validation.filled(request.ours(), lookups)
+
+
+@contextmanager
+def in_their_names(request: ImageGenerationRequest) -> Iterator[None]:
+    """Give errors the names of OpenAI's fields."""
+    try:
+        yield
     except ServiceError as error:
         field = THEIRS.get(error.field or "", error.field)
         value = request.size if field == "size" else error.value

@@ -1,5 +1,6 @@
 """`POST /v1/generate`."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
@@ -9,11 +10,12 @@ from contracts.schema.images import GenerateRequest
 from contracts.schema.jobs import JobRecord
 from service import examples
 from service.bodies import BodyRoute
-from service.openapi import SUBMISSION, body, example, problems
+from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
 from service.terms import TermsOf
 from service.validation import generate as validation
+from service.validation.conditions import files_of
 
 router = APIRouter(tags=["jobs"], route_class=BodyRoute)
 
@@ -27,12 +29,14 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
         202: example(examples.QUEUED, "queued; follow `Location`"),
         **problems(
             *SUBMISSION,
+            *SOURCE_IMAGE,
             Code.PROMPT_TOO_LONG,
             Code.SIZE_NOT_DIVISIBLE,
             Code.SIZE_TOO_LARGE,
             Code.TOO_MANY_STEPS,
             Code.TOO_MANY_IMAGES,
             Code.UNKNOWN_SCHEDULER,
+            Code.ADAPTER_UNFIT,
             Code.SETTINGS_CONTRADICT,
             Code.SELECTION_INVALID,
             Code.WORD_NOT_IN_PROMPT,
@@ -42,11 +46,27 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.EMBEDDING_OF_OTHER_WIDTH,
             Code.EMBEDDING_NOT_FINITE,
             Code.NO_SELF_ATTENTION,
+            Code.IMAGE_UNREADABLE,
+            Code.IMAGE_TOO_LARGE,
+            Code.IMAGE_UNSUPPORTED,
+            Code.MASK_NOT_AN_IMAGE,
+            Code.MASK_UNREADABLE,
+            Code.MASK_EMPTY,
+            Code.MASK_FULL,
+            Code.STORE_UNAVAILABLE,
         ),
     },
 )
 async def generate(
-    request: Annotated[GenerateRequest, body(examples.GENERATE, watched=examples.GENERATE_WATCHED)],
+    request: Annotated[
+        GenerateRequest,
+        body(
+            examples.GENERATE,
+            watched=examples.GENERATE_WATCHED,
+            from_an_image=examples.GENERATE_FROM,
+            steered=examples.GENERATE_STEERED,
+        ),
+    ],
     http: Request,
     resources: With,
     terms: TermsOf,
@@ -54,4 +74,5 @@ async def generate(
     prefer: Prefer = None,
 ) -> Response:
     """Generate images and keep their attention, to ask where things are in them: later, or at once with `targets`."""
-    return await accept(http, request, validation.filled, resources, terms, key, prefer)
+    files = files_of(request)
+    return await accept(http, request, partial(validation.filled, files=files), resources, terms, key, prefer, uploads=files)

@@ -51,4 +51,6 @@ async def image(
 ) -> Response:
     """Take a real image and keep its attention, so that you can ask where things are in it."""
     file = decoded(request.image, field="image")
-    return await accept(http, request, partial(validation.filled, file=file), resources, terms, key, prefer, upload=file)
+    return await accept(
+        http, request, partial(validation.filled, file=file), resources, terms, key, prefer, uploads={"image": file}
+    )

@@ -16,7 +16,7 @@ from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord
 from contracts.state.results import with_result
 from service.admission import admitted
-from service.queue import Once
+from service.queue import NOTHING, Once
 from service.resources import Resources
 from service.terms import Terms
 from service.validation.lookups import Lookups
@@ -56,13 +56,13 @@ async def accept(
     key: str | None,
     prefer: str | None,
     *,
-    upload: bytes | None = None,
+    uploads: Mapping[str, bytes] = NOTHING,
 ) -> Response:
-    """Fill in and check a request, file its job, with a file that came with it, and answer with the job's record."""
+    """Fill in and check a request, file its job, with the files that came with it, and answer with the job's record."""
     wait, once = asked_wait(prefer), None
     if key:
         once = await asyncio.to_thread(Once.of, key, request, wait, about=str(http.path_params.get("job_id", "")))
-    record, new = await filed(request, filled, resources, once, terms.fields(), upload=upload)
+    record, new = await filed(request, filled, resources, once, terms.fields(), uploads=uploads)
     if not wait:
         if not new:
             record = await whole(record, resources)
@@ -77,7 +77,7 @@ async def filed(
     once: Once | None,
     terms: Mapping[str, Any],
     *,
-    upload: bytes | None = None,
+    uploads: Mapping[str, bytes] = NOTHING,
 ) -> tuple[JobRecord, bool]:
     """Fill in and check a request, and file its job: returns its record, and whether it is new.
 
@@ -87,7 +87,7 @@ async def filed(
     if record is not None:
         return record, False
     job = await filled(request, resources.lookups)
-    return await resources.queue.submit(job, once, upload, {"estimate": await admitted(job, resources.lookups), **terms})
+    return await resources.queue.submit(job, once, uploads, {"estimate": await admitted(job, resources.lookups), **terms})
 
 
 class Waiting(Response):

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from tokenizers import Tokenizer
 
+from contracts.rules.adapters import check_there
 from contracts.rules.selections import Traced
 from contracts.rules.sources import check_image
 from contracts.rules.targets import check_crf, check_embedding, check_method, method_of
@@ -23,6 +24,7 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     images = await lookups.images_of(request.job_id, field="job_id")
     check_image(images, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(images.model, field="job_id")
+    check_there(images, card, field="job_id")
     question = await filled_question(request, images, card, lookups)
     check_clip(request, card)
     return AttributeJob(

@@ -1,29 +1,39 @@
 """From a request for images to the job: filled in, and checked against model and deployment."""
 
+from collections.abc import Mapping
+
+from contracts.rules.adapters import check_control, concepts
 from contracts.rules.capabilities import Expected, check, generate_job
 from contracts.schema.attribute import FilledQuestion
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import GenerateJob, GenerateRequest
 from contracts.schema.previews import Gate
 from ovam.errors import shown
-from service.prompts import fitting
+from service.prompts import check_word, fitting
+from service.queue import NOTHING
 from service.validation.attribute import filled_question
+from service.validation.conditions import pictures_of
 from service.validation.lookups import Lookups, check_at_most, check_side
 
 
-async def filled(request: GenerateRequest, lookups: Lookups) -> GenerateJob:
-    """The job, if the model can do it and the deployment allows it."""
+async def filled(request: GenerateRequest, lookups: Lookups, *, files: Mapping[str, bytes] = NOTHING) -> GenerateJob:
+    """The job, if the model can do it and the deployment allows it; `files` are stored beside it."""
     catalog, settings = lookups.catalog, lookups.settings
     card = await catalog.model(request.model)
-    job = generate_job(request, card)
+    pictures = await pictures_of(request, files, lookups)
+    job = generate_job(request, card, pictures.sources, pictures.size(request, card, settings.max_side))
     check_side(job.height, card, settings.max_side, field="height")
     check_side(job.width, card, settings.max_side, field="width")
     check_at_most(job.num_inference_steps, settings.max_steps, Code.TOO_MANY_STEPS, field="num_inference_steps")
     check_at_most(job.num_images, settings.max_images, Code.TOO_MANY_IMAGES, field="num_images")
+    check_control(job, pictures.sizes.get("control.image"))
     check(job, card)
     tokenizer = await catalog.tokenizer(card)
-    fitting(tokenizer, job.prompt, card.max_tokens, field="prompt")
-    fitting(tokenizer, job.negative_prompt, card.max_tokens, field="negative_prompt")
+    known = concepts(card, job.adapters)
+    prompt = fitting(tokenizer, job.prompt, card.max_tokens, field="prompt", concepts=known)
+    for place, each in enumerate(job.emphasis):
+        check_word(prompt, each.word, each.occurrence, field=f"emphasis.{place}.word")
+    fitting(tokenizer, job.negative_prompt, card.max_tokens, field="negative_prompt", concepts=known)
     if not request.targets:
         return job
     question = await filled_question(request, Expected.of(job, card), card, lookups)

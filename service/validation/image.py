@@ -1,8 +1,8 @@
 """From a request to take a real image to the job: filled in, and checked against model and deployment."""
 
-from contracts.rules.capabilities import check_evaluations, image_job, kept_blocks
+from contracts.rules.capabilities import Size, check_evaluations, image_job, kept_blocks
 from contracts.schema.errors import Code
-from contracts.schema.images import ImageJob, ImageRequest, Upload
+from contracts.schema.images import GenerateRequest, ImageJob, ImageRequest
 from contracts.schema.models import ModelCard
 from service.prompts import fitting
 from service.validation.lookups import Lookups, check_at_most, check_side
@@ -16,7 +16,8 @@ async def filled(request: ImageRequest, lookups: Lookups, *, file: bytes) -> Ima
     check_steps(request, lookups.settings.max_steps)
     check_evaluations(request)
     upload = await lookups.decoders.inspect(file, field="image")
-    job = image_job(request, upload, size_of(request, upload, card, lookups.settings.max_side), card)
+    size = size_of(request, (upload.height, upload.width), card, lookups.settings.max_side)
+    job = image_job(request, upload, size, card)
     kept_blocks(job.capture, card, (job.height, job.width))
     return job
 
@@ -29,8 +30,8 @@ def check_steps(request: ImageRequest, limit: int) -> None:
         check_at_most(request.num_inference_steps, limit, Code.TOO_MANY_STEPS, field="num_inference_steps")
 
 
-def size_of(request: ImageRequest, upload: Upload, card: ModelCard, limit: int) -> tuple[int, int]:
-    """(height, width) as given; what is left open keeps the image's shape as far as the model's multiples let it.
+def size_of(request: ImageRequest | GenerateRequest, shape: Size, card: ModelCard, limit: int) -> Size:
+    """(height, width) as given; what is left open keeps an image's shape as far as the model's multiples let it.
 
     With neither, the longer side is the model's native one. Raises size-too-large or size-not-divisible.
     """
@@ -41,12 +42,12 @@ def size_of(request: ImageRequest, upload: Upload, card: ModelCard, limit: int) 
     height, width = request.height, request.width
     if height is None and width is None:
         native = max(card.default_height, card.default_width)
-        height, width = (native, None) if upload.height >= upload.width else (None, native)
+        height, width = (native, None) if shape[0] >= shape[1] else (None, native)
     for field, side in (("height", height), ("width", width)):
         if side is not None:
             check_side(side, card, limit, field=field)
-    height = height or multiple((width or 0) * upload.height / upload.width)
-    width = width or multiple(height * upload.width / upload.height)
+    height = height or multiple((width or 0) * shape[0] / shape[1])
+    width = width or multiple(height * shape[1] / shape[0])
     check_at_most(height, limit, Code.SIZE_TOO_LARGE, field="height")
     check_at_most(width, limit, Code.SIZE_TOO_LARGE, field="width")
     return height, width

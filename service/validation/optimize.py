@@ -1,7 +1,9 @@
 """From a request to learn a token to the job: checked examples, and an initial embedding for each class."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
+from contracts.rules.adapters import asked_again, check_there
 from contracts.rules.selections import check_selections
 from contracts.rules.sources import check_image
 from contracts.schema.errors import Code, ServiceError
@@ -31,10 +33,23 @@ async def filled(request: OptimizeRequest, lookups: Lookups) -> OptimizeJob:
         raise ServiceError(Code.EXAMPLES_OF_OTHER_MODELS, detail, field="examples", value=", ".join(models))
     await lookups.decoders.check(request, [(source.height, source.width) for source in sources])
     card = await lookups.catalog.model(models[0], field="examples.0.job_id")
+    check_adapters(sources, card)
     given = request.initial or [None] * len(request.classes)
     initial = [await filled_initial(each, place, request, card, lookups) for place, each in enumerate(given)]
     rate = LEARNING_RATES[request.optimizer] if request.learning_rate is None else request.learning_rate
     return OptimizeJob.model_validate(dict(request) | {"model": card.name, "initial": initial, "learning_rate": rate})
+
+
+def check_adapters(sources: Sequence[ImagesResult], card: ModelCard) -> None:
+    """Raise examples-of-other-models unless all examples were made with the same adapters, which are there."""
+    for place, source in enumerate(sources):
+        check_there(source, card, field=f"examples.{place}.job_id")
+        if asked_again(source) != asked_again(sources[0]):
+            names = [
+                ", ".join(f"{use.name} x {use.scale:g}" for use in asked_again(each)) or "none" for each in (sources[0], source)
+            ]
+            detail = f"all examples must be made with the same adapters; those of example 0 are {names[0]}, of {place} {names[1]}"
+            raise ServiceError(Code.EXAMPLES_OF_OTHER_MODELS, detail, field=f"examples.{place}.job_id", value=names[1])
 
 
 async def source_of(request: OptimizeRequest, place: int, lookups: Lookups) -> ImagesResult:

@@ -129,12 +129,32 @@ function settings(models, again) {
       field("height", "Height", number("height", card.default_height)),
       field("scheduler", "Scheduler", select("scheduler", [["", "the model's own"], ...card.schedulers], again.scheduler)),
       field("negative_prompt", "Not in the image", h("input", { name: "negative_prompt", value: again.negative_prompt ?? "" })),
+      ...steering(card, again, number),
     );
     summary.textContent = names.length > 1 ? `Settings · ${card.name}` : "Settings";
   };
   model.addEventListener("change", show);
   show();
   return h("details", {}, summary, place);
+}
+
+/** What a model can be steered by, beside words. @param {any} card @param {any} again @param {(name: string, usual: number) => HTMLElement} number */
+function steering(card, again, number) {
+  const names = (card.adapters ?? [])
+    .filter((/** @type {any} */ each) => ["lora", "textual-inversion"].includes(each.kind))
+    .map((/** @type {any} */ each) => each.name);
+  const text = (/** @type {string} */ name, /** @type {string} */ placeholder, /** @type {string} */ value) =>
+    h("input", { name, placeholder, value });
+  const used = (again.adapters ?? []).map((/** @type {any} */ each) => `${each.name}:${each.scale}`).join(", ");
+  return [
+    ...((card.can ?? []).includes("image")
+      ? [
+          field("image", "Start from", text("image", "a job's id", again.image?.job_id ?? "")),
+          field("strength", "Strength", number("strength", 0.8)),
+        ]
+      : []),
+    ...(names.length ? [field("adapters", "Adapters", text("adapters", `${names[0]}:0.8`, used))] : []),
+  ];
 }
 
 /** @param {HTMLFormElement} form */

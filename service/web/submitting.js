@@ -36,10 +36,22 @@ export function things(prompt) {
 export async function drawn(request, changes = {}) {
   const all = { ...request, ...changes };
   const drawing = Object.fromEntries(DRAWING.filter((name) => all[name] != null).map((name) => [name, all[name]]));
+  const start = typeof all.image === "string" ? { job_id: all.image } : all.image?.job_id ? all.image : null;
+  if (start) Object.assign(drawing, { image: start, ...(all.strength != null && { strength: all.strength }) });
+  if (all.adapters?.length) drawing.adapters = adapters(all.adapters);
   const words = (await offers("/v1/generate", "GenerateRequest", "targets"))
     ? things(String(drawing.prompt)).slice(0, MOST_TARGETS)
     : [];
   return post("v1/generate", { ...drawing, ...(words.length && { targets: words.map((word) => ({ word })), every: EVERY }) });
+}
+
+/** Adapters as a request has them. @param {string | {name: string, scale: number}[]} said as `name:scale, ...`, or of a record */
+function adapters(said) {
+  if (typeof said !== "string") return said.map(({ name, scale }) => ({ name, scale }));
+  return said.split(",").map((each) => {
+    const [name = "", scale] = each.trim().split(":");
+    return { name, ...(scale ? { scale: Number(scale) } : {}) };
+  });
 }
 
 /** File a photograph's job. @param {Blob} file @param {string} [model] */

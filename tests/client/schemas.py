@@ -29,7 +29,7 @@ ANSWERS: Final = (
     "Readiness",
 )
 OPTIONS: Final = {  # requests without what the client's functions take by position
-    "GenerateRequest": ("GenerateOptions", {"prompt", "targets"}),
+    "GenerateRequest": ("GenerateOptions", {"prompt", "targets", "image", "mask"}),
     "ImageRequest": ("ImageOptions", {"image"}),
     "AttributeRequest": ("AttributeOptions", {"job_id", "targets", "image"}),
     "ProbeRequest": ("ProbeOptions", set[str]()),

@@ -13,7 +13,8 @@ from PIL import Image
 
 from contracts.rules.annotations import IGNORE, annotations, check
 from contracts.schema.errors import Code, ServiceError
-from contracts.schema.optimize import OptimizeRequest, RunLengths
+from contracts.schema.masks import RunLengths
+from contracts.schema.optimize import OptimizeRequest
 from ovam.core.coco import encode_run_lengths, polygons
 from ovam.core.label_maps import indexed_png
 

@@ -17,6 +17,7 @@ INFINITE, NONE_AT_ALL = float("inf"), float("nan")
 MAX_SEED = 2**63 - 64  # the seeds of 64 images are below 2**63
 JOB = "0" * 26
 WORD = {"word": "car"}
+STEERED: dict[str, Any] = {"name": "a", "image": "QUJD"}
 EXAMPLE = {"job_id": JOB, "mask": "QUJD"}
 BASES: dict[type[Schema], dict[str, Any]] = {
     GenerateRequest: {"prompt": "a car"},
@@ -58,6 +59,26 @@ FIELDS: list[tuple[type[Schema], str, list[Any], list[Any]]] = [
     *((request, side, *SIDE) for request in EITHER_SIDE for side in ("height", "width")),
     (GenerateRequest, "num_images", [1], [0]),
     (GenerateRequest, "scheduler", ["x" * 64], ["x" * 65]),
+    (GenerateRequest, "clip_skip", [0, 63], [-1, 64]),
+    (
+        GenerateRequest,
+        "adapters",
+        [[{"name": "a", "scale": -4}, {"name": "b", "scale": 4}], [{"name": f"a{each}"} for each in range(8)]],
+        [[{"name": "a", "scale": -4.1}], [{"name": "a", "scale": 4.1}], [{"name": f"a{each}"} for each in range(9)]],
+    ),
+    (
+        GenerateRequest,
+        "control",
+        [STEERED | {"scale": 0, "start": 0.99, "end": 1}, STEERED | {"scale": 2, "start": 0, "end": 0.01}],
+        [STEERED | each for each in ({"scale": -0.1}, {"scale": 2.1}, {"start": -0.1}, {"end": 1.1}, {"start": 1.0}, {"end": 0})],
+    ),
+    (GenerateRequest, "image_prompt", [STEERED | {"scale": 2}], [STEERED | {"scale": 2.1}, {"name": "a"}]),
+    (
+        GenerateRequest,
+        "emphasis",
+        [[{"word": "a", "weight": 0, "occurrence": 0}], [{"word": "a", "weight": 2}] * 64],
+        [[{"word": "a", "weight": -0.1}], [{"word": "a", "weight": 2.1}], [{"word": "a", "weight": 1}] * 65],
+    ),
     (
         GenerateRequest,
         "capture",

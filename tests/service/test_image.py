@@ -222,7 +222,7 @@ async def test_an_image_stays_when_nobody_knows_whether_its_job_was_filed(worker
     async with Redis(port=1) as nowhere:
         queue = Queue(nowhere, {}, worker.store, max_queued=9, job_ttl=timedelta(hours=1))
         with pytest.raises(ServiceError, match="may have been filed"):
-            await queue.submit(job, None, written(picture()))
+            await queue.submit(job, None, {"image": written(picture())})
     assert len((await left())[-1]) == 1
 
 

@@ -3,13 +3,22 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from io import BytesIO
 
 import httpx2
+import numpy as np
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
+from contracts.rules.annotations import marks_at
 from contracts.schema.errors import Code, Failure
+from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import State
+from contracts.state import keys
+from service.forms import fields_of
 from service.integrations import openai_images
 from tests.service.in_test_worker import IMAGE, InTestWorker
 from tests.service.serving import Json, Traces, assert_problem
@@ -127,3 +136,60 @@ async def test_the_same_key_gives_the_same_images(theirs: openai.AsyncOpenAI, wo
     one, other = await asyncio.gather(*several)
     assert one.data == other.data
     assert (await traces())[0] == 1
+
+
+def rgba(*, transparent: bool) -> bytes:
+    """A picture, or one whose left half is transparent."""
+    pixels = np.full((64, 48, 4), 255, np.uint8)
+    pixels[:, :24, 3] = 0 if transparent else 255
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+async def test_an_image_is_edited_where_the_mask_is_transparent(theirs: openai.AsyncOpenAI, worker: InTestWorker) -> None:
+    image, mask = rgba(transparent=False), rgba(transparent=True)
+    asking = asyncio.create_task(
+        theirs.images.edit(prompt="a red car", image=image, mask=mask, n=2, response_format="b64_json", extra_body={"seed": 3})
+    )
+    job = await next_job(worker)
+    record = await worker.ledger.get(job)
+    assert await worker.store.get(keys.upload(job)) == image
+    request = record.request
+    assert isinstance(request, GenerateJob)
+    assert (request.num_images, request.seed, request.strength, request.height, request.width) == (2, 3, 1.0, 64, 48)
+    marks = marks_at(request.mask or "", (64, 48), field="mask")
+    assert marks[:, :24].all()
+    assert not marks[:, 24:].any()
+    await worker.end(job)
+    assert [base64.b64decode(each.b64_json or "") for each in (await asking).data or []] == [IMAGE, IMAGE]
+
+
+async def test_an_edit_that_cannot_be_made_is_refused_by_its_field(client: httpx2.AsyncClient, traces: Traces) -> None:
+    image = ("a.png", rgba(transparent=False), "image/png")
+    for files, data, code, field in (
+        ({"image": image}, {}, "invalid-request", "prompt"),
+        ({}, {"prompt": "a car"}, "invalid-request", "image"),
+        ({"image": image, "image[]": image}, {"prompt": "a car"}, "invalid-request", "image"),
+        ({"image": ("a.png", b"no", "image/png")}, {"prompt": "a car"}, "image-unreadable", "image"),
+        ({"image": image, "mask": image}, {"prompt": "a car"}, "mask-unreadable", "mask"),
+        ({"image": image}, {"prompt": "a car", "size": "50x50"}, "size-not-divisible", "size"),
+        ({"image": image}, {"prompt": "a car", "strength": "2"}, "invalid-request", "strength"),
+    ):
+        answer = await client.post("/v1/images/edits", files=files or {"nothing": b""}, data=data)
+        assert assert_problem(answer, 422, code, field)["param"], code
+    for content in (b"", b"--x", b"--x--", b"--x\r\n\r\n1\r\n--x--", b"rubbish\r\n--x\r\n\r\n--x--"):
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        assert_problem(await client.post("/v1/images/edits", content=content, headers=kind), 422, "invalid-request")
+    assert await traces() == (0, 0, 0, 0)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_a_form_gives_files_back_as_they_were(one: bytes, other: bytes) -> None:
+    boundary = b"--boundary-0123456789"
+    body = b"".join(
+        b"--" + boundary + b'\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n' % name + data + b"\r\n"
+        for name, data in ((b"one", one), (b"other[]", other))
+    )
+    found = fields_of(body + b"--" + boundary + b"--\r\n", boundary)
+    assert {name: base64.b64decode(each) for name, each in found.items()} == {"one": one, "other": other}

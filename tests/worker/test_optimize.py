@@ -15,6 +15,7 @@ from PIL import Image
 import ovam
 from contracts.schema.errors import Code
 from contracts.schema.jobs import AnyJob, JobRecord, State
+from contracts.schema.masks import RunLengths
 from contracts.schema.methods import Settings
 from contracts.schema.models import BestMethod
 from contracts.schema.optimize import (
@@ -23,7 +24,6 @@ from contracts.schema.optimize import (
     MaskExample,
     MasksExample,
     OptimizeResult,
-    RunLengths,
     TokenInitial,
     WordInitial,
 )

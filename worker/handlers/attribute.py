@@ -12,12 +12,12 @@ from worker.questions import drafts_of, heats_of, wanted_by
 from worker.resources import Resources
 from worker.scenes import Scene
 from worker.targets import learned_tokens, library_target, sought
-from worker.traces import Traces
+from worker.traces import Traces, model_for
 
 
 async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -> Outcome:
     """Look for every target in the image, and commit the files of all of them."""
-    model = await resources.models.get(job.model)
+    model = await model_for(job.model, job.job_id, resources, field="job_id")
     traces = Traces(attempt, resources, model, Priority.INTERACTIVE)
     scene = await traces.scene(job.job_id, job.image, wanted_by([each.settings for each in job.targets]), field="job_id")
     learned = await learned_tokens(job, resources)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from contracts.schema.attribute import FilledQuestion
+from contracts.schema.conditions import adapters_of
 from contracts.schema.fields import Artifact
 from contracts.schema.images import GeneratedImage, GenerateJob, ImagesResult, Watch
 from contracts.schema.previews import Rejected
@@ -19,16 +20,18 @@ from worker.outcomes import Outcome
 from worker.questions import drafts_of
 from worker.rendering import png
 from worker.resources import Resources
+from worker.starting import start_of
 from worker.traces import block_infos
 from worker.watching import Watcher
 
 
 async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> Outcome:
     """Generate the images, commit them with their traces and segments, and keep the traces in memory."""
-    model = await resources.models.get(job.model)
+    model = await resources.models.get(job.model, adapters_of(job))
     watcher = await Watcher.of(attempt, job, model, resources)
+    start = await start_of(attempt, job, resources)
     draw = partial(images_of, model=model, room=resources.scenes.largest)
-    drawn: list[Drawn] = await resources.batches.draw(Drawing(attempt, job, watcher=watcher), draw)
+    drawn: list[Drawn] = await resources.batches.draw(Drawing(attempt, job, watcher=watcher, start=start), draw)
     artifacts: dict[str, Artifact] = {}
     images = []
     for index, each in enumerate(drawn):  # one at a time: a file is as large as its trace
@@ -106,5 +109,6 @@ def result_of(
         keep=drawn.taken.keep,
         self_attention=job.capture.self_attention if drawn.taken.replay is None else True,
         images=[*images],
+        adapters=adapters_of(job),
         rejected=[*rejected],
     )

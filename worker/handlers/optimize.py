@@ -34,7 +34,7 @@ from worker.outcomes import Outcome
 from worker.rendering import png
 from worker.resources import Resources
 from worker.tokens import UnregisteredToken, rows_of_token
-from worker.traces import Traces, Wanted
+from worker.traces import Traces, Wanted, model_for
 
 CURVE, LOSSES = "curve.png", "losses.json"
 
@@ -54,7 +54,7 @@ class Initial:
 
 async def optimize(attempt: Attempt, job: OptimizeJob, resources: Resources) -> Outcome:
     """Fit the token, and commit its losses. A job that is canceled meanwhile keeps the best token so far."""
-    model = await resources.models.get(job.model)
+    model = await model_for(job.model, job.examples[0].job_id, resources, field="examples.0.job_id")
     examples = await training_examples(attempt, job, model, resources)
     initial = await initial_of(job, resources)
     fit, iou = await attempt.on_device(Priority.OPTIMIZE, lambda: learn(attempt, model, job, examples, initial))

@@ -12,12 +12,12 @@ from worker.models import Model
 from worker.outcomes import Outcome
 from worker.resources import Resources
 from worker.scenes import Scene
-from worker.traces import Traces, Wanted
+from worker.traces import Traces, Wanted, model_for
 
 
 async def probe(attempt: Attempt, job: ProbeJob, resources: Resources) -> Outcome:
     """Rank the words; the record holds the whole answer, there are no files."""
-    model = await resources.models.get(job.model)
+    model = await model_for(job.model, job.job_id, resources, field="job_id")
     traces = Traces(attempt, resources, model, Priority.INTERACTIVE)
     scene = await traces.scene(job.job_id, job.image, Wanted([(job.blocks, job.evaluations)]), field="job_id")
     words = await attempt.on_device(Priority.INTERACTIVE, lambda: ranked(model, scene, job))

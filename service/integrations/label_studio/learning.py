@@ -9,7 +9,8 @@ import numpy as np
 
 from contracts.schema.errors import ServiceError
 from contracts.schema.jobs import JobRecord, State
-from contracts.schema.optimize import MaskExample, OptimizeRequest, RunLengths, TokenInitial, WordInitial
+from contracts.schema.masks import RunLengths
+from contracts.schema.optimize import MaskExample, OptimizeRequest, TokenInitial, WordInitial
 from contracts.state.corrections import Corrections
 from ovam.core.coco import encode_run_lengths
 from service.aside import Aside, LateError
