@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisAwayError
 from contracts.schema.attribute import Appraisal, AttributeResult
 from contracts.schema.datasets import Counts, DatasetPrompt, DatasetRecord, DatasetRequest, DatasetState
 from contracts.schema.errors import Code, Failure, ServiceError
+from contracts.schema.estimates import ModelSizes
 from contracts.schema.filters import Filters
 from contracts.schema.images import GenerateJob
 from contracts.state.datasets import SEGMENT
@@ -77,9 +78,11 @@ def test_an_image_of_the_data_set_has_as_many_evaluations_as_its_scheduler_makes
         num_inference_steps=10, capture={"self_attention": False},
     )  # fmt: skip
     assert image_of(job, card()).evaluations == 10
-    sizes = {"scheduler_evaluations": {"Heun": [2, -1]}}
-    heun = ModelCard.model_validate(card().model_dump() | {"sizes": SIZES | sizes})
-    assert image_of(job, heun).evaluations == 19
+    sizes = ModelSizes(
+        parameters=1, latent_factor=8, unet_channels=1, vae_channels=1, channels={}, self_attention={},
+        scheduler_evaluations={"Heun": (2, -1)},
+    )  # fmt: skip
+    assert image_of(job, card().model_copy(update={"sizes": sizes})).evaluations == 19
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ async def test_an_image_is_made_again_only_if_its_jobs_are_gone(code: Code | Non
 
     class Failing(Jobs):
         async def kept(self, image: Image, mine: list[str]) -> Any:
-            asked.append(image)
+            asked.append((image, mine))
             raise images.FailedJobError(Failure(code=code, detail="it")) if code else ZeroDivisionError
 
     image = Image.of(RECORD.request, DatasetPrompt(prompt="a car", custom_id="car", classes=["car"]), 4, 0)
