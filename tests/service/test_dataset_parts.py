@@ -26,9 +26,9 @@ from service.datasets.judging import clip_scores, found_in
 from service.refusals import InvalidLinesError
 from service.validation.datasets import image_of, named_in, question
 from service.validation.prompt_lines import MOST_ERRORS, checked
-from tests.service.in_test_worker import card
-from tests.service.test_prompts import TOKENIZER
+from tests.service.in_test_worker import card, letters
 
+TOKENIZER = letters()
 RECORD = DatasetRecord.model_validate(examples.DATASET)
 CLASSES = [{"name": "car"}, {"name": "dog"}]
 AWAY = Failure(code=Code.REDIS_UNAVAILABLE, detail="Redis cannot be reached")
