@@ -1,4 +1,4 @@
-"""Parts of a worker, each by itself: sizes of models, pictures and masks as files, gates, metrics, and what is kept of an image."""
+"""Parts of a worker, each by itself: sizes of models, pictures and masks as files, gates, metrics, what is kept of an image."""
 
 import base64
 from io import BytesIO
