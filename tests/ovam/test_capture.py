@@ -91,8 +91,9 @@ def test_grids_are_height_and_width_of_the_latent_halved_upwards(pipeline: Stabl
 
 def test_pixels_that_no_halving_gives_are_refused() -> None:
     assert grid_of(6, (9, 5)) == (3, 2)
-    with pytest.raises(CaptureError, match="7 pixels"):
-        grid_of(7, (9, 5))
+    for pixels in (7, 0):
+        with pytest.raises(CaptureError, match=f"{pixels} pixels"):
+            grid_of(pixels, (9, 5))
 
 
 def test_pndm_makes_one_evaluation_more_than_steps_and_repeats_a_timestep() -> None:

@@ -105,6 +105,17 @@ def test_traces_of_the_format_before_are_read(pipeline: Any, whole: ovam.Trace) 
         StoredPart.of(layout_of(old))
 
 
+def test_a_self_attention_whose_queries_and_keys_differ_in_shape_is_refused(pipeline: Any, whole: ovam.Trace) -> None:
+    data = whole.to_bytes()
+    header = dict(layout_of(data).header) | {"format": "ovam-trace/3"}
+    del header["checksums"]
+    name = f"{whole.self_attention[0].name}.keys"
+    tensors = load(data)
+    tensors[name] = tensors[name][..., :-1].contiguous()
+    with pytest.raises(TraceFormatError):
+        ovam.Trace.from_bytes(save(tensors, metadata={"trace": json.dumps(header)}), pipeline)
+
+
 def test_a_head_has_a_length_that_a_head_may_have() -> None:
     assert head_size(LONGEST_HEAD.to_bytes(LENGTH_BYTES, "little")) == LENGTH_BYTES + LONGEST_HEAD
     for bad in (0, 1, LONGEST_HEAD + 1):
