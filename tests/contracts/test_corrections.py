@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts.schema.optimize import MAX_EXAMPLES, MaskExample
-from contracts.state.corrections import LIFE, Corrections, Home
+from contracts.state.corrections import LEARNER, LIFE, Corrections, Home
 from contracts.state.keys import corrections
 
 
@@ -40,6 +40,7 @@ async def test_the_job_that_learns_is_no_annotation(redis: Redis) -> None:
     assert await kept.learner("car", "one") is None
     assert await kept.learner("car", "two") == "one"
     assert await kept.all("car") == {}
+    assert await redis.hget(corrections("car", "anne"), LEARNER) == b"two"  # it lives as long as the annotations
     assert await kept.home("7") is None
     await kept.set_home("7", Home(hostname="https://studio"))
     assert await kept.home("7") == Home(hostname="https://studio")

@@ -5,17 +5,22 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
+import httpx2
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisAwayError
 
+from contracts.schema.access import Limits
 from contracts.schema.attribute import Appraisal, AttributeResult
 from contracts.schema.datasets import Counts, DatasetPrompt, DatasetRecord, DatasetRequest, DatasetState
 from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.estimates import ModelSizes
 from contracts.schema.filters import Filters
 from contracts.schema.images import GenerateJob
-from contracts.state.datasets import SEGMENT
+from contracts.schema.jobs import new_job_id
+from contracts.state.datasets import SEGMENT, Datasets
 from contracts.state.store import ArtifactStore
+from ovam.core.export import Yolo
 from service import examples
 from service.access import Client
 from service.datasets import driver, images
@@ -24,6 +29,7 @@ from service.datasets.files import AT_ONCE, PROMPTS, read_prompts, write_prompts
 from service.datasets.images import Image, Jobs, whole
 from service.datasets.judging import clip_scores, found_in
 from service.refusals import InvalidLinesError
+from service.routes.datasets import form_of
 from service.validation.datasets import image_of, named_in, question
 from service.validation.prompt_lines import MOST_ERRORS, checked
 from tests.service.in_test_worker import card, letters
@@ -226,3 +232,25 @@ def test_scores_of_clip_are_those_of_the_classes_in_their_order() -> None:
     result = AttributeResult.model_validate({**examples.ATTRIBUTE_SUCCEEDED["result"], "appraisal": None})
     assert {each.clip for each in found_in(result, filters).values()} == {None}
     assert len(found_in(result, filters)) == len(result.segments)
+
+
+def test_a_form_has_the_settings_that_are_given_if_it_has_any() -> None:
+    assert [form_of("coco", None, outlines).outlines for outlines in (None, "rle", "polygons")] == ["rle", "rle", "polygons"]  # type: ignore[missing-attribute]
+    assert [form_of("labelme", None, outlines).shapes for outlines in (None, "rle", "polygons")] == ["polygon", "mask", "polygon"]  # type: ignore[missing-attribute]
+    for name in ("voc", "webdataset", "huggingface"):
+        assert [form_of(name, rest, None).rest for rest in (None, "0", "255")] == [0, 0, 255]  # type: ignore[missing-attribute]
+    assert form_of("yolo", "255", "rle") == Yolo()
+
+
+async def test_data_sets_are_listed_page_by_page(client: httpx2.AsyncClient, redis: Redis) -> None:
+    records = [RECORD.model_copy(update={"id": new_job_id()}) for _ in range(3)]
+    for record in records:
+        await Datasets(redis, "").file(record, Limits())
+    seen, cursor = [], {}
+    for more in (True, False):
+        page = (await client.get("/v1/datasets", params={"limit": 2, **cursor})).json()
+        seen += [each["id"] for each in page["datasets"]]
+        assert (page["next"] is not None) == more
+        cursor = {"cursor": page["next"]}
+    assert seen == sorted((record.id for record in records), reverse=True)
+    assert (await client.get("/v1/datasets", params={"limit": 3})).json()["next"] is None
