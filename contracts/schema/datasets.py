@@ -283,11 +283,6 @@ class Entry(Schema):
         """Return the entry, rejected for a reason."""
         return self.model_copy(update={"state": "rejected", "reason": reason})
 
-    @staticmethod
-    def failed(number: int, prompt: DatasetPrompt, custom_id: str, seed: int, error: Failure) -> "Entry":
-        """Return an entry whose image, or whose masks, could not be made."""
-        return Entry(number=number, custom_id=custom_id, prompt=prompt.prompt, seed=seed, state="failed", error=error)
-
 
 class KeptMasks(Schema):
     """The masks of an image, as they are kept."""

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Interval, Le, Lt
+from annotated_types import Interval
 
 from ovam.errors import InvalidArgumentError
 
@@ -62,7 +62,7 @@ def suits(value: object, hint: Any) -> bool:  # noqa: ANN401 - an annotation
     if origin is Literal:
         return any(value == part and type(value) is type(part) for part in parts)
     if origin is Annotated:
-        return suits(value, parts[0]) and all(within(value, bounds_of(part)) for part in parts[1:] if is_bounds(part))
+        return suits(value, parts[0]) and all(within(value, part) for part in parts[1:] if isinstance(part, Interval))
     if origin in (Union, UnionType):
         return any(suits(value, part) for part in parts)
     if origin is not None and issubclass(origin, Sequence):
@@ -78,7 +78,7 @@ def described(hint: Any) -> str:  # noqa: ANN401 - an annotation
     if origin is Literal:
         return f"one of {', '.join(map(repr, parts))}" if len(parts) > 1 else repr(parts[0])
     if origin is Annotated:
-        limits = [text for part in parts[1:] if is_bounds(part) for text in limits_of(bounds_of(part))]
+        limits = [text for part in parts[1:] if isinstance(part, Interval) for text in limits_of(part)]
         return " ".join([described(parts[0]), ", ".join(limits)]).strip()
     if origin in (Union, UnionType):
         return " or ".join(described(part) for part in parts)
@@ -86,16 +86,6 @@ def described(hint: Any) -> str:  # noqa: ANN401 - an annotation
         return f"a sequence of these: {described(parts[0])}"
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "text", NoneType: "None"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def is_bounds(part: object) -> bool:
-    """Whether a part of an annotation is a range."""
-    return isinstance(part, Interval | Ge | Gt | Le | Lt)
-
-
-def bounds_of(part: Any) -> Interval:  # noqa: ANN401 - one of four bounds, or a range
-    """Return a bound as a range."""
-    return part if isinstance(part, Interval) else Interval(**vars(part))
 
 
 def limits_of(bounds: Interval) -> list[str]:

@@ -142,4 +142,4 @@ def _evaluation(pipeline: Pipeline, half: Half, rows: int) -> Evaluation:
         raise CaptureError("half='unconditional', but guidance is off: the batch has one half, the conditional one")
     schedule = pipeline.scheduler.timesteps
     kept = slice(images, None) if guided and half == "conditional" else slice(images)
-    return Evaluation(schedule, min(len(schedule), expected), kept)
+    return Evaluation(schedule, expected, kept)

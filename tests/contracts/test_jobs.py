@@ -9,6 +9,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import ALPHABET, JobRecord, State, new_job_id, utc_now
 from contracts.state import keys
 from contracts.state.requests import request_of, split
+from contracts.state.results import with_result
 from contracts.state.store import ArtifactStore
 from service import examples
 
@@ -78,3 +79,14 @@ async def test_a_request_that_is_gone_from_the_store_is_an_error_of_the_store() 
     with pytest.raises(ServiceError) as caught:
         await request_of(record.changed(request=None), store)
     assert caught.value.code is Code.STORE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.CANCELED, State.EXPIRED])
+async def test_a_result_in_the_store_is_that_of_a_job_that_succeeded(state: State, store_url: str) -> None:
+    whole = JobRecord.model_validate(RECORDS["SUCCEEDED"])
+    store = ArtifactStore.at(store_url)
+    record = whole.changed(state=state, result=None, stored_result={"size": 9, "files": 9})
+    assert await with_result(record, store) == record  # it was deleted meanwhile
+    await store.put(keys.result(whole.id, whole.attempt), whole.result.model_dump_json().encode())
+    assert (await with_result(record, store)).result == (whole.result if state is State.SUCCEEDED else None)
+    assert (await with_result(record.changed(stored_result=None), store)).result is None

@@ -5,13 +5,17 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from contracts.schema.access import Limits
+from contracts.schema.access import KeyCard, Limits
 from contracts.schema.attribute import AttributeRequest
+from contracts.schema.datasets import DatasetRequest, PromptLine
 from contracts.schema.fields import Schema
+from contracts.schema.filters import Filters
 from contracts.schema.images import GenerateRequest, ImageRequest
 from contracts.schema.optimize import OptimizeRequest
+from contracts.schema.previews import Gate
 from contracts.schema.probe import ProbeRequest
 from contracts.schema.tokens import ImportRequest
+from contracts.schema.webhooks import Webhook
 
 INFINITE, NONE_AT_ALL = float("inf"), float("nan")
 MAX_SEED = 2**63 - 64  # the seeds of 64 images are below 2**63
@@ -27,6 +31,12 @@ BASES: dict[type[Schema], dict[str, Any]] = {
     OptimizeRequest: {"name": "car", "classes": ["car"], "examples": [EXAMPLE]},
     ImportRequest: {"name": "car", "format": "npy", "file": "QUJD"},
     Limits: {},
+    KeyCard: {"name": "a", "tenant": "a", "scopes": ["read"], "created_at": "2026-11-22T10:00:00Z"},
+    DatasetRequest: {"classes": [{"name": "car"}], "prompts": ["a car"]},
+    PromptLine: {"prompt": "a car"},
+    Filters: {},
+    Gate: {"target": "car", "min_area": 0.1, "max_area": 0.9},
+    Webhook: {"url": "https://a.example"},
 }
 
 
@@ -144,6 +154,45 @@ FIELDS: list[tuple[type[Schema], str, list[Any], list[Any]]] = [
     (ImportRequest, "file", ["QUJD"], [""]),
     (ImportRequest, "name", ["a"], [None]),
     (Limits, "requests_per_second", [0.001, 100_000, None], [0, -1, 100_001, INFINITE]),
+    (KeyCard, "scopes", [["read"], ["read", "generate", "admin"]], [[], ["write"]]),
+    (
+        DatasetRequest,
+        "classes",
+        [[{"name": "car", "label": each}] for each in (1, 254)],
+        [[], *([{"name": "car", "label": each}] for each in (0, 255))],
+    ),
+    (
+        DatasetRequest,
+        "generation",
+        [{"height": 8, "width": 8}, {"num_inference_steps": 1}],
+        [{"height": 7}, {"width": 7}, {"num_inference_steps": 0}],
+    ),
+    (DatasetRequest, "concurrency", [1, 256, None], [0, 257]),
+    (DatasetRequest, "images_per_prompt", [1, 10**6], [0, 10**6 + 1]),
+    (PromptLine, "classes", [["a"], words(64)], [[], words(65)]),
+    (
+        Filters,
+        "area",
+        [{"kind": "percentiles", "least": each} for each in (0, 50)],
+        [{"kind": "percentiles", "least": each} for each in (-1, 51, NONE_AT_ALL)],
+    ),
+    (
+        Filters,
+        "area",
+        [{"kind": "share", "most": each} for each in (0, 1)],
+        [{"kind": "share", "most": each} for each in (-0.1, 1.1, NONE_AT_ALL)],
+    ),
+    (
+        Filters,
+        "clip",
+        [{"kind": "cosine", "drop": each} for each in (0, 0.99)],
+        [{"kind": "cosine", "drop": each} for each in (-0.1, 1)],
+    ),
+    (Gate, "at", [0.001, 1], [0, 1.01, NONE_AT_ALL]),
+    (Gate, "min_area", [0, 0.9], [-0.01, 0.91, NONE_AT_ALL]),
+    (Gate, "max_area", [0.1, 1], [0.09, 1.01, INFINITE]),
+    (Gate, "seeds", [1, 16], [0, 17]),
+    (Webhook, "events", [["failed"]], [[], ["queued"]]),
     *((Limits, name, [1], [0, -1]) for name in ("queued", "device_seconds_per_day", "bytes_kept")),
 ]
 
@@ -160,3 +209,12 @@ def test_a_field_takes_what_is_at_its_limit_and_nothing_beyond_it(
     for value in refused:
         with pytest.raises(ValidationError):
             reader.validate_python(BASES[request_type] | {field: value})
+
+
+def test_a_gate_lets_some_images_through_and_not_all() -> None:
+    for least, most in ((0, 0.99), (0.01, 1)):
+        assert Gate(target="car", min_area=least, max_area=most).at == 0.5
+    with pytest.raises(ValidationError, match="which every image passes"):
+        Gate(target="car")
+    with pytest.raises(ValidationError, match="above `max_area`"):
+        Gate(target="car", min_area=0.6, max_area=0.5)

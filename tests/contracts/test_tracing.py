@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, use_span
 
+from contracts.logs import with_trace
 from contracts.settings import BadSettingsError
 from contracts.tracing import configure_tracing, context_of, exporter_name
 from tests.packaging.files import ROOT
@@ -108,3 +109,9 @@ def test_spans_reach_a_collector_and_every_line_is_json_that_names_trace_and_job
     assert [path for path, _ in sent] == ["/v1/traces"]
     assert b"ovam-test" in sent[0][1]
     assert bytes.fromhex(PARENT.split("-")[1]) in sent[0][1]
+
+
+def test_a_line_names_its_span_and_none_outside_of_one() -> None:
+    assert with_trace(None, "", {"event": "it"}) == {"event": "it"}
+    with use_span(NonRecordingSpan(SpanContext(trace_id=1, span_id=2, is_remote=False))):
+        assert with_trace(None, "", {}) == {"trace_id": f"{1:032x}", "span_id": f"{2:016x}"}

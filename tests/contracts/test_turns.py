@@ -73,3 +73,12 @@ async def test_a_job_that_is_handed_back_is_the_next_of_its_tenant(redis: Redis,
         assert await due(redis, docket.name, "a") == [first.id, second.id]
         await Ledger(redis, "a").forget(first.id)
         assert await due(redis, docket.name, "a") == [second.id, third.id]
+
+
+async def test_a_job_of_no_tenant_hands_on_nobodys_turn(redis: Redis, redis_url: str) -> None:
+    async with JobDocket(name=keys.DOCKET, url=redis_url) as docket:
+        docket.register(JobRecord.seen_at, names=[keys.TASK])
+        first, *_ = [await filed(redis, docket, "a") for _ in range(4)]
+        await Ledger(redis).claim(first.id, max_attempts=3)
+        await filed(redis, docket, "")
+        assert await redis.xlen(f"{docket.name}:stream") == 2

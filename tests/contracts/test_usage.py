@@ -2,15 +2,18 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from contracts.schema.estimates import Estimate
 from contracts.schema.jobs import JobRecord, State
-from contracts.state import keys
+from contracts.state import keys, paces, rates
 from contracts.state.ledger import finished, write
 from contracts.state.paces import Paces, learn
+from contracts.state.rates import Rates
 from contracts.state.usage import COUNTED_FOR, give_back
 from tests.contracts.test_ledger import CURVE, JOB, RESULT
 
@@ -74,3 +77,23 @@ async def test_a_pace_is_learned_though_the_request_was_too_large_for_the_record
         learn(pipe, ended().changed(estimate=estimate, state=State.FAILED))
         assert len(await pipe.execute()) == 1
     assert await Paces(redis).of(ended().kind, RESULT.model) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("module", "read", "key", "field"),
+    [
+        (paces, lambda redis: partial(Paces(redis).of, "probe", "tiny"), keys.PACES, paces.field_of("probe", "tiny")),
+        (rates, lambda redis: partial(Rates(redis).seconds, keys.DOCKET), keys.RATES, f"{keys.DOCKET}:seconds"),
+    ],
+    ids=["paces", "rates"],
+)
+async def test_numbers_that_every_submission_asks_for_are_read_now_and_then(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, module: Any, read: Any, key: str, field: str
+) -> None:
+    assert module.FRESH_SECONDS == 2
+    asked = read(redis)
+    assert await asked() is None
+    await redis.hset(key, field, "3")
+    assert await asked() is None
+    monkeypatch.setattr(module, "FRESH_SECONDS", -1)
+    assert await asked() == 3

@@ -61,6 +61,7 @@ async def test_nothing_is_asked_of_a_private_host_that_is_not_named(hosts: str) 
                 await fetched(f"http://{host}:{port}/a", SETTINGS.model_copy(update={"image_hosts": hosts}), field="image")
             assert refused.value.code == "invalid-argument"
             assert refused.value.field == "image"
+            assert refused.value.value == f"http://{host}:{port}/a"
         assert files.asked == []
 
 
@@ -80,6 +81,15 @@ async def test_other_answers_are_told(given: bytes, code: str, said: str) -> Non
             await fetched(f"{files.url}/a", SETTINGS.model_copy(update={"image_hosts": "127.0.0.1"}), field="image")
         assert refused.value.code == code
         assert len(files.asked) == 1  # and nobody else
+
+
+async def test_as_many_bytes_as_are_allowed_are_taken_and_problems_are_short() -> None:
+    settings = SETTINGS.model_copy(update={"image_hosts": "127.0.0.1"})
+    async with serving(a=answer(b"x" * 2000), **{"b" * 200: answer(b"", "404 Not Found")}) as files:
+        assert len(await fetched(f"{files.url}/a", settings, field="image")) == 2000
+        with pytest.raises(ServiceError) as missing:
+            await fetched(f"{files.url}/{'b' * 200}", settings, field="image")
+    assert (missing.value.code, missing.value.value) == ("image-unreadable", f"{files.url}/{'b' * 200}"[:100])
 
 
 def test_hosts_are_named_with_or_without_their_ports() -> None:

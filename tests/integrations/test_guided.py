@@ -25,6 +25,7 @@ def test_a_point_where_nothing_is_takes_its_region_away() -> None:
     assert np.array_equal(guided(BOTH, COLD, [point(2, 2), point(8, 5), point(1, 1, wanted=False)]), RIGHT)
     assert not guided(BOTH, COLD, [point(2, 2), point(3, 3, wanted=False)]).any()
     assert np.array_equal(guided(BOTH, COLD, [point(1, 1, wanted=False)]), RIGHT)
+    assert not guided(np.zeros_like(BOTH), COLD, [point(1, 1, wanted=False)]).any()
 
 
 def test_a_box_cuts_what_is_outside_it() -> None:

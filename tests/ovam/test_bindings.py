@@ -13,6 +13,7 @@ from peft import LoraConfig
 
 import ovam
 from ovam.errors import CaptureError, TraceMismatchError, UnsupportedModelError
+from ovam.tracing.binding import binding_of, weights_hash
 from ovam.tracing.keys import differ
 from ovam.tracing.model import calling_pipeline
 from tests.families import UNCHECKED, generate, left_half, picture, tiny_family
@@ -123,6 +124,19 @@ def test_keys_are_those_of_other_weights_beyond_what_kernels_and_types_make(
     keys = torch.linspace(-1, 1, 64)
     other = (keys * (1 + share)).to(dtype)
     assert differ(other, keys) is differ(keys, other) is differs
+
+
+def test_a_hash_of_weights_knows_their_names_shapes_and_types() -> None:
+    numbers = torch.arange(4.0)
+    kinds = [{"a": numbers}, {"b": numbers}, {"a": numbers.view(2, 2)}, {"a": numbers.view(torch.int32)}]
+    modules = [torch.nn.Module() for _ in kinds]
+    for module, tensors in zip(modules, kinds, strict=True):
+        for name, tensor in tensors.items():
+            module.register_buffer(name, tensor)
+    assert len({weights_hash(module) for module in modules}) == len(kinds)
+    assert {name: what for name, what in binding_of(tiny_unet()).items() if what in ("off", "none")} == {
+        "adapters": "none", "IP-Adapter": "none", "FreeU": "off", "autocast": "off",
+    }  # fmt: skip
 
 
 def test_a_fused_adapter_is_part_of_the_weights() -> None:

@@ -15,6 +15,8 @@ from ovam.errors import (
     UnsupportedModelError,
 )
 from ovam.learning.initial import initial_tokens
+from ovam.tracing.capture import capture_live
+from ovam.tracing.recorder import Choice
 from ovam.tracing.recording import grid_of
 from tests.ovam.reference import aggregate, record_attention
 from tests.pipelines import tiny_pipeline
@@ -91,8 +93,9 @@ def test_grids_are_height_and_width_of_the_latent_halved_upwards(pipeline: Stabl
 
 def test_pixels_that_no_halving_gives_are_refused() -> None:
     assert grid_of(6, (9, 5)) == (3, 2)
-    with pytest.raises(CaptureError, match="7 pixels"):
-        grid_of(7, (9, 5))
+    for pixels in (7, 0):
+        with pytest.raises(CaptureError, match=f"{pixels} pixels"):
+            grid_of(pixels, (9, 5))
 
 
 def test_pndm_makes_one_evaluation_more_than_steps_and_repeats_a_timestep() -> None:
@@ -157,6 +160,11 @@ def test_an_aborted_call_does_not_leak_into_the_next_image(pipeline: StableDiffu
             generate(pipeline, "a dog", callback_on_step_end=stop)
         generate(pipeline)
     assert len(traces) == 1
+    with capture_live(pipeline, Choice()) as live:
+        with pytest.raises(StopRequestedError):
+            generate(pipeline, "a dog", callback_on_step_end=stop)
+        generate(pipeline)
+        assert len(live._recorder._calls) == 1  # the queries of the other one are let go at once
     for block, same in zip(traces[0].blocks, alone[0].blocks, strict=True):
         assert torch.equal(block.queries, same.queries)
 
@@ -309,8 +317,9 @@ def test_a_projection_replaced_between_two_calls_is_followed() -> None:
     with ovam.capture(pipeline) as traces:
         generate(pipeline)
         attention = pipeline.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
-        attention.to_q = torch.nn.Sequential(attention.to_q, torch.nn.Dropout(p=1.0))
+        before, attention.to_q = attention.to_q, torch.nn.Sequential(attention.to_q, torch.nn.Dropout(p=1.0))
         generate(pipeline)
+    assert not before._forward_hooks
     assert float(traces[0].blocks[0].queries.abs().max()) > 0
     assert float(traces[1].blocks[0].queries.abs().max()) == 0
 

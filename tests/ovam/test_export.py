@@ -29,6 +29,7 @@ from ovam.core.export import (
     Split,
     WebDataset,
     as_tar,
+    contact_sheet,
     entries,
     export,
     files,
@@ -36,6 +37,7 @@ from ovam.core.export import (
     parquet,
 )
 from ovam.core.export.entries import Names, safe
+from ovam.core.export.samples import encoded
 from ovam.core.label_maps import read_indexed_png
 from ovam.errors import InvalidArgumentError, MissingPackageError, OvamError
 from tests.ovam.drawn import CLASSES, car_and_grass, png, square
@@ -120,8 +122,9 @@ def test_the_datasheet_comes_last_and_says_what_is_in_the_set() -> None:
 
 @ANY_FORM
 def test_an_export_of_nothing_is_whole(form: str) -> None:
-    written = paths([], form)
+    written = paths([], form, about=Datasheet("Half a character: \ud800"))
     assert json.loads(written["datasheet.json"])["images"] == {}
+    assert "Images: none." in written["DATASHEET.md"].decode()
 
 
 def test_a_pixel_of_two_classes_has_the_one_of_the_higher_score_and_of_equals_the_first() -> None:
@@ -307,6 +310,21 @@ def test_the_contact_sheet_is_the_same_whatever_the_order_and_shows_a_bounded_nu
     assert sheets[0] == sheets[1]
     with Image.open(io.BytesIO(sheets[0])) as sheet:
         assert len({value for _, value in sheet.getcolors(1 << 20) or []} & {(number,) * 3 for number in range(60)}) >= 48
+        assert 6 < sheet.height / (contact_sheet.SIDE + contact_sheet.LINE + contact_sheet.GAP) < 7
+
+
+def test_a_tile_is_as_long_as_the_longer_side_of_its_image_and_its_classes_have_their_colours() -> None:
+    sample = Sample("a", np.full((10, 20, 3), 200, np.uint8), [Annotation("car", np.eye(10, 20, dtype=np.bool_))])
+    tile = contact_sheet.tile_of(entries.Entry(sample, "a", "train", encoded(sample), CLASSES))
+    assert tile.shape == (contact_sheet.SIDE // 2, contact_sheet.SIDE, 3)
+    assert tuple(tile[0, 0]) == contact_sheet.colour_of(7) == (128, 128, 128)
+    assert tuple(tile[0, -1]) == (200, 200, 200)
+
+
+def test_a_legend_goes_on_in_the_next_line_where_a_name_would_not_fit() -> None:
+    lines = contact_sheet.legend(dict.fromkeys(["a name that is longer than a line", "car", "dog", "cat"], 1), 110)
+    assert [[name for _, name in line] for line in lines] == [["a name that is longer than a line"], ["car", "dog"], ["cat"]]
+    assert [line[0][0] for line in lines] == [contact_sheet.GAP] * 3
 
 
 def test_whoever_streams_an_export_may_go_on_in_another_thread() -> None:

@@ -85,6 +85,7 @@ def test_pycocotools_finds_every_mask(form: Coco, tmp_path: Path) -> None:
                 assert np.array_equal(union, true_mask(name, label)), name
             if name.startswith("car"):
                 assert len(found) == (3 if form.regions else 2)
+                assert not any(each["iscrowd"] for each in found)
             assert all(each["area"] == coco.annToMask(each).sum() for each in found)
             assert SPLITS[name] == split
             seen.add(name)

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,9 @@ def test_otsu_parts_two_groups_and_nothing_from_nothing() -> None:
     assert np.array_equal(ovam.binarize(two, Otsu()), two > 0.5)
     for flat in (torch.full((4, 5), 0.3), torch.zeros(4, 5), torch.ones(1, 1)):
         assert not ovam.binarize(flat, Otsu()).any()
+    noise: Any = 100 + np.random.default_rng(0).random((300, 300))
+    single = noise.astype(np.float32)  # which does not hold its own sums
+    assert np.array_equal(ovam.binarize(single, Otsu()), ovam.binarize(single.astype(np.float64), Otsu()))
 
 
 def test_a_threshold_carries_its_own_normalisation() -> None:

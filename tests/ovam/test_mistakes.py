@@ -38,6 +38,7 @@ MISTAKES = {
     "ovam.Method(threshold=0.4)": "threshold is 0.4; allowed: Share or Absolute or Otsu",
     "ovam.Method(crf=True)": "crf is True; allowed: CrfParameters or None",
     "ovam.Method(blocks=None)": "blocks is None; allowed: text or a whole number or a sequence",
+    "ovam.Method(blocks=['up', 2.5])": r"blocks is \('up', 2.5\); allowed: text or a whole number or a sequence",
     "ovam.Method(evaluations='first')": "evaluations is 'first'; allowed: 'all' or",
     "ovam.Method(padding=None)": "padding is None; allowed: one of 'none', 'max_length'",
     "ovam.Method(reduction='max')": "reduction is 'max'; allowed: one of 'mean', 'sum'",

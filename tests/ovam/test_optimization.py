@@ -186,6 +186,12 @@ def test_perfect_maps_leave_the_published_loss_at_its_floor() -> None:
     assert float(cross_entropy_minmax(TARGET, TARGET)) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
 
 
+def test_bce_is_finite_where_maps_are_all_or_nothing() -> None:
+    for maps in (torch.zeros_like(TARGET), torch.ones_like(TARGET), TARGET, 1 - TARGET):
+        assert math.isfinite(float(bce(maps, TARGET)))
+    assert float(bce(TARGET, TARGET)) < 0.01 < float(bce(1 - TARGET, TARGET))
+
+
 def test_bce_of_one_half_everywhere_is_two_bits_of_nats() -> None:
     assert float(bce(torch.full_like(TARGET, 0.5), TARGET)) == pytest.approx(2 * math.log(2), rel=1e-5)
 

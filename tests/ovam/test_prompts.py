@@ -112,7 +112,8 @@ def test_layers_that_a_pipeline_leaves_out_are_left_out(family: str) -> None:
         embedding, _ = ovam.encode(pipeline, "a cat", padding="max_length", clip_skip=skipped)
         assert torch.allclose(embedding, conditioning(pipeline, "a cat", clip_skip=skipped), atol=1e-6)
         assert torch.allclose(embedding, last, atol=1e-5) == (skipped == 0)
-    for wrong in (-1, 9):
+    layers = pipeline.text_encoder.config.num_hidden_layers - hasattr(pipeline, "text_encoder_2")
+    for wrong in (-1, layers + 1, 9):
         with pytest.raises(InvalidArgumentError, match=r"^clip_skip is "):
             ovam.encode(pipeline, "a cat", clip_skip=wrong)
 

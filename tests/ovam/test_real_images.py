@@ -205,8 +205,12 @@ def test_an_inversion_evaluates_at_even_steps_from_the_image_on(pipeline: Stable
 def test_guidance_that_is_embedded_is_told_to_be_none() -> None:
     pipeline = tiny_family("sd1", "lcm", time_cond_proj_dim=16)
     recorded = record_attention(pipeline)
+    told: list[torch.Tensor] = []
+    pipeline.unet.register_forward_pre_hook(lambda _unet, _args, given: told.append(given["timestep_cond"]), with_kwargs=True)
     trace = ovam.trace_image(pipeline, IMAGE, prompt="a cat", timesteps=STEPS)
     assert error_against(recorded, pipeline, trace, "a cat") < 1e-4
+    none = pipeline.get_guidance_scale_embedding(torch.tensor([1.0 - 1]), embedding_dim=16)  # as a pipeline tells a scale of 1
+    assert all(torch.equal(each, none) for each in told)
 
 
 def test_sdxls_refiner_is_told_of_an_images_looks() -> None:

@@ -56,6 +56,7 @@ def test_eight_bits_err_by_half_a_step_of_their_channel_at_most(values: Any) -> 
     steps, scales = quantised(exact)
     found = dequantised(steps, scales).float()
     largest = exact.abs().amax(dim=2, keepdim=True)
+    assert (largest <= 127 * scales.float() * (1 + 1e-6)).all()  # it is in reach
     assert ((found - exact).abs() <= largest / 127 * 0.51 + largest * 2**-10 + 2**-23).all()
 
 
@@ -103,6 +104,17 @@ def test_traces_of_the_format_before_are_read(pipeline: Any, whole: ovam.Trace) 
     assert torch.equal(ovam.Trace.from_bytes(old, pipeline).blocks[0].queries, whole.blocks[0].queries)
     with pytest.raises(TraceFormatError, match="read in part: 'ovam-trace/4'"):
         StoredPart.of(layout_of(old))
+
+
+def test_a_self_attention_whose_queries_and_keys_differ_in_shape_is_refused(pipeline: Any, whole: ovam.Trace) -> None:
+    data = whole.to_bytes()
+    header = dict(layout_of(data).header) | {"format": "ovam-trace/3"}
+    del header["checksums"]
+    name = f"{whole.self_attention[0].name}.keys"
+    tensors = load(data)
+    tensors[name] = tensors[name][..., :-1].contiguous()
+    with pytest.raises(TraceFormatError):
+        ovam.Trace.from_bytes(save(tensors, metadata={"trace": json.dumps(header)}), pipeline)
 
 
 def test_a_head_has_a_length_that_a_head_may_have() -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError, UnsafePickleError
 from ovam.learning.pickled_arrays import numbers
+from ovam.learning.pickles import read_pickle
 from ovam.learning.token_files import (
     MOST_BYTES,
     LearnedTokens,
@@ -209,6 +210,13 @@ def test_a_hostile_pickle_is_refused_and_not_carried_out(tmp_path: Path) -> None
 def test_a_pickle_that_is_cut_short_or_holds_something_else_is_refused(data: bytes) -> None:
     with pytest.raises(TokenFileError):
         from_published(data)
+
+
+def test_values_that_are_missing_on_the_stack_are_told() -> None:
+    for data in (b"\x80\x04N\x86.", b"\x80\x04NNN\x87\x87."):  # a pair of one value, three of one
+        with pytest.raises(TokenFileError, match="values are missing on the stack"):
+            read_pickle(data)
+    assert read_pickle(b"\x80\x04NN\x86.") == (None, None)
 
 
 def test_a_pickle_of_too_many_instructions_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

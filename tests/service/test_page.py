@@ -24,6 +24,7 @@ def test_the_page_is_small() -> None:
 
 async def test_every_file_is_open_to_all_and_under_the_policy_and_nothing_else_is(settings: GatewaySettings) -> None:
     async with client_of(create_app(settings.model_copy(update={"keys": "required"}))) as client:
+        assert "/" not in (await client.get("/openapi.json")).json()["paths"]
         for path in ("/", *(f"/web/{name}" for name in NAMES)):
             answer = await client.get(path)
             assert answer.status_code == 200

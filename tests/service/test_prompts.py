@@ -22,6 +22,7 @@ PROMPTS = [
     ("a car, a car", "car", 2, False),
     ("a monkey with  hat", "with hat", None, True),
     ("a cafe\u0301", "caf\u00e9", None, True),
+    ("e\u0301 a b", "b", None, True),  # behind a character of two
     ("a car_park", "car", None, True),
     ("t-shirt", "shirt", None, True),
     ("100%", "%", None, True),

@@ -2,7 +2,9 @@ import httpx2
 import pytest
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import TypeAdapter
 
+from ovam.core.methods import METHODS, Method
 from tests.service.in_test_worker import InTestWorker, card
 
 
@@ -60,3 +62,12 @@ async def test_methods_that_clients_invent_are_one_in_the_metrics(client: httpx2
     found = (await client.get("/metrics")).text
     assert 'method="other"' in found
     assert 'method="M' not in found
+
+
+async def test_methods_are_listed_by_name_with_what_they_do_for_words_and_for_tokens(client: httpx2.AsyncClient) -> None:
+    methods = {each["name"]: each for each in (await client.get("/v1/methods")).json()["methods"]}
+    assert [*methods] == sorted(METHODS)
+    for name, known in METHODS.items():
+        settings = {kind: TypeAdapter(Method).dump_python(getattr(known, kind), mode="json") for kind in ("words", "tokens")}
+        assert {kind: methods[name][kind] for kind in settings} == settings
+        assert methods[name]["source"] == known.source

@@ -191,6 +191,16 @@ async def test_what_is_never_taken_is_given_up_and_can_be_replayed(
     assert await Outbox(redis).lost() == []
 
 
+async def test_what_is_replayed_goes_behind_what_waits(redis: Redis) -> None:
+    now = utc_now()
+    told = [Delivery(id=name, tenant="", job_id=name, url="http://a", body="{}", created_at=now) for name in ("lost", "waits")]
+    for each in told:
+        await redis.set(keys.delivery(each.id), each.model_dump_json())
+    await redis.zadd(keys.OUTBOX, {"waits": now.timestamp() * 1000 - 1})
+    await Outbox(redis).replay(["lost"])
+    assert [each.id for each in await Outbox(redis).waiting()] == ["waits", "lost"]
+
+
 async def test_the_outbox_survives_a_gateway(
     settings: GatewaySettings, worker: InTestWorker, receiver: Receiver, redis: Redis
 ) -> None:

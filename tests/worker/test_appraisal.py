@@ -1,6 +1,7 @@
 """What an attribute job says of an image as a whole, with a tiny random CLIP model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from contracts.schema.errors import Code, ServiceError
 from tests.pipelines import tiny_tokenizer
 from tests.worker.client import Client
 from tests.worker.running import running
-from worker.clip import Clip
+from worker.clip import Clip, features
 from worker.presence import published_card
 from worker.settings import WorkerSettings
 
@@ -54,6 +55,9 @@ def test_the_cosines_are_those_of_the_whole_model_and_do_not_depend_on_the_other
     assert np.array(cosines) * scale == pytest.approx(logits[0].numpy(), abs=1e-4)
     assert clip.cosines(picture(), TEXTS[1:])[0] == pytest.approx(cosines[1:], abs=1e-6)
     assert clip.cosines(picture(1), TEXTS)[0] != pytest.approx(cosines, abs=1e-6)
+    assert len(clip.cosines(picture(), ["cat " * 200])[0]) == 1  # one that is too long is cut
+    directions = torch.ones(1, 2)
+    assert features(directions) is features(SimpleNamespace(pooler_output=directions)) is directions
 
 
 def test_what_is_no_clip_model_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from transformers import CLIPTokenizer
 
 import ovam
 from contracts.rules.capabilities import kept_blocks
@@ -12,7 +14,7 @@ from contracts.schema.images import CaptureOptions
 from contracts.schema.models import BestMethod
 from contracts.settings import BadSettingsError
 from tests.families import generate, tiny_family
-from worker.cards import read_card
+from worker.cards import read_card, read_vocabulary
 from worker.presence import read_offers
 from worker.settings import BUNDLED
 
@@ -52,6 +54,12 @@ def test_a_model_says_of_itself_what_its_parts_cannot(tmp_path: Path) -> None:
     (tmp_path / "ovam.json").write_text(json.dumps({"default_self_attention": True, "default_guidance_scale": 2.5}))
     card = read_card("it", source, default=False)
     assert (card.default_self_attention, card.default_guidance_scale) == (True, 2.5)
+
+
+def test_the_vocabulary_of_a_model_with_two_tokenizers_is_that_of_the_second(tmp_path: Path) -> None:
+    source = saved("sdxl", tmp_path)
+    one, two = (CLIPTokenizer.from_pretrained(source, subfolder=part)("cat!").input_ids for part in ("tokenizer", "tokenizer_2"))
+    assert one != two == Tokenizer.from_str(read_vocabulary(source)).encode("cat!").ids
 
 
 def test_the_bundled_models_best_settings_are_its_own() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 
 import httpx2
 import pytest
@@ -29,6 +30,8 @@ async def test_metrics_and_health_are_answered_and_nothing_else() -> None:
         assert (await answer(port, "/"))[0] == 404
     with socket.socket() as connection:
         assert connection.connect_ex((HOST, port))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_worker_whose_event_loop_hangs_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +40,20 @@ async def test_a_worker_whose_event_loop_hangs_is_not_well(monkeypatch: pytest.M
     async with watched(HOST, 0, CollectorRegistry()) as port:
         await asyncio.sleep(0.2)
         assert (await answer(port, "/healthz"))[0] == 503
+
+
+async def test_a_silent_client_is_let_go_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(HOST, 0, CollectorRegistry()) as port:
+        _, silent = await asyncio.open_connection(HOST, port)
+        assert (await answer(port, "/healthz"))[0] == 200  # the silent one's thread has begun
+        ends = time.monotonic()
+    assert time.monotonic() - ends < 5
+    silent.close()
+    monkeypatch.setattr(monitor.Quiet, "timeout", 0.05)
+    async with watched(HOST, 0, CollectorRegistry()) as port:
+        reader, silent = await asyncio.open_connection(HOST, port)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        silent.close()
 
 
 async def test_a_port_that_is_taken_is_named() -> None:

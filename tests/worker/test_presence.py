@@ -4,14 +4,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from tokenizers import Tokenizer
 
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.models import ModelCard
 from contracts.schema.workers import Heartbeat
 from contracts.state import keys
+from contracts.state.presence import heartbeats
 from tests.worker.client import Client, soon
 from worker import presence
 from worker.presence import LIFE_SECONDS, beat_forever, published_card, read_offers
@@ -95,6 +98,25 @@ async def test_a_worker_whose_models_cannot_be_published_at_first_tries_again(
         await client.redis.delete(keys.MODELS)
         await soon(there(client, keys.worker("tester")))
         assert await client.redis.hkeys(keys.MODELS) == [b"tiny"]
+
+
+async def test_a_heartbeat_that_cannot_be_read_is_passed_over_and_not_quoted(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow(Redis):
+        async def mget(self, *names: Any) -> Any:
+            await self.delete(keys.worker("late"))  # it ends between two commands
+            return await super().mget(*names)
+
+    async with Slow.from_url(redis_url) as redis:
+        await redis.set(keys.worker("late"), Heartbeat(name="late", device="cpu", models=[]).model_dump_json())
+        assert await heartbeats(redis) == []
+        assert not caplog.text
+        await redis.set(keys.worker("odd"), '{"name": "odd", "models": "secret"}')
+        assert await heartbeats(redis) == []
+    assert "a heartbeat cannot be read" in caplog.text
+    assert "secret" not in caplog.text
+    assert "https://" not in caplog.text
 
 
 def test_only_the_default_model_is_marked_as_such(settings: WorkerSettings) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from obstore.store import MemoryStore
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from contracts.schema.errors import Code, Failure
+from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.jobs import JobRecord
 from contracts.schema.probe import ProbeJob
-from contracts.state.store import ArtifactStore
+from contracts.state.store import ArtifactStore, File
 from worker import timing
+from worker.metrics import Metrics
 from worker.timed_store import TimedStore
 from worker.timing import Stopwatch, Timing, phase
 
@@ -105,3 +107,37 @@ def test_a_record_without_a_usable_parent_begins_a_trace(parent: str | None, spa
 def test_whatever_a_job_reads_or_writes_is_timed() -> None:
     work = {name for name, member in vars(ArtifactStore).items() if inspect.iscoroutinefunction(member) and name[0] != "_"}
     assert work - vars(TimedStore).keys() == {"probe", "remove_empty", "manifest", "copy"}, "nothing that a job does"
+
+
+async def test_bytes_are_counted_once_they_have_moved_and_failures_by_their_operation() -> None:
+    metrics = Metrics()
+    store = TimedStore(ArtifactStore(MemoryStore()), metrics)
+
+    def counted(operation: str, what: str = "transferred_bytes") -> float | None:
+        return metrics.registry.get_sample_value(f"ovam_store_{what}_total", {"operation": operation})
+
+    await store.put("a", b"0123456789")
+    files = [File("b", "text/plain", b"123"), File("c", "text/plain", b"4567")]
+    artifacts = [await store.write("job", 1, files[0])]
+    await store.commit("job", 2, files)
+    assert counted("write") == 10 + 3 + 7
+    await store.seal("job", 1, artifacts)
+    await store.copy("a", "d")
+    for read, moved in (
+        (store.get("d"), 10),
+        (store.get("none"), 0),
+        (store.get_range("a", 2, 5), 3),
+        (store.get_start("a", 4), 4),
+        (store.get_start("none", 4), 0),
+        (store.get_ranges("a", [(0, 2), (3, 6)]), 5),
+        (store.get_ranges("none", [(0, 2)]), 0),
+    ):
+        before = counted("read") or 0
+        await read
+        assert (counted("read") or 0) - before == moved
+    await store.delete("a")
+    assert await store.delete_folder("jobs/job") == 5
+    assert counted("delete") is None
+    with pytest.raises(ServiceError):
+        await store.get_range("a", 0, 4)
+    assert (counted("read", "errors"), counted("read"), counted("write")) == (1, 22, 20)

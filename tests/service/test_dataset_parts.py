@@ -1,0 +1,256 @@
+"""Parts of a data set, each by itself: its lines, what its jobs ask, how its images are numbered, made and counted."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+import httpx2
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisAwayError
+
+from contracts.schema.access import Limits
+from contracts.schema.attribute import Appraisal, AttributeResult
+from contracts.schema.datasets import Counts, DatasetPrompt, DatasetRecord, DatasetRequest, DatasetState
+from contracts.schema.errors import Code, Failure, ServiceError
+from contracts.schema.estimates import ModelSizes
+from contracts.schema.filters import Filters
+from contracts.schema.images import GenerateJob
+from contracts.schema.jobs import new_job_id
+from contracts.state.datasets import SEGMENT, Datasets
+from contracts.state.store import ArtifactStore
+from ovam.core.export import Yolo
+from service import examples
+from service.access import Client
+from service.datasets import driver, images
+from service.datasets.driver import Drive
+from service.datasets.files import AT_ONCE, PROMPTS, read_prompts, write_prompts
+from service.datasets.images import Image, Jobs, whole
+from service.datasets.judging import clip_scores, found_in
+from service.refusals import InvalidLinesError
+from service.routes.datasets import form_of
+from service.validation.datasets import image_of, named_in, question
+from service.validation.prompt_lines import MOST_ERRORS, checked
+from tests.service.in_test_worker import card, letters
+
+TOKENIZER = letters()
+RECORD = DatasetRecord.model_validate(examples.DATASET)
+CLASSES = [{"name": "car"}, {"name": "dog"}]
+AWAY = Failure(code=Code.REDIS_UNAVAILABLE, detail="Redis cannot be reached")
+
+
+def lines(*given: object, classes: Sequence[object] = CLASSES) -> list[DatasetPrompt]:
+    jsonl = "\n".join(each if isinstance(each, str) else json.dumps(each) for each in given)
+    return checked(DatasetRequest.model_validate({"classes": classes, "jsonl": jsonl}), TOKENIZER, 30)
+
+
+def test_lines_have_their_own_names_or_their_numbers_and_the_classes_that_they_mention() -> None:
+    found = lines(
+        {"prompt": "a dog"}, "", {"prompt": "Car, dog, car", "custom_id": "mine", "seed": 3}, {"prompt": "x", "classes": ["DOG"]}
+    )
+    assert [(each.custom_id, each.classes, each.seed) for each in found] == [
+        ("000000", ["dog"], None),
+        ("mine", ["car", "dog"], 3),
+        ("000002", ["dog"], None),
+    ]
+
+
+def test_a_template_is_filled_in_with_each_class() -> None:
+    request = DatasetRequest.model_validate({"classes": CLASSES, "templates": ["a {class}", "{class}!"]})
+    found = checked(request, TOKENIZER, 30)
+    assert [(each.prompt, each.classes) for each in found] == [
+        ("a car", ["car"]), ("a dog", ["dog"]), ("car!", ["car"]), ("dog!", ["dog"]),
+    ]  # fmt: skip
+
+
+def test_what_is_wrong_with_a_line_repeats_it_and_the_first_twenty_things_are_enough() -> None:
+    with pytest.raises(InvalidLinesError) as caught:
+        lines("[1]", {"prompt": "a bird"}, {"prompt": "a car", "seed": -1})
+    assert [(each.field, each.value) for each in caught.value.errors] == [
+        ("jsonl.1", "[1]"), ("jsonl.2.classes", None), ("jsonl.3.seed", -1),
+    ]  # fmt: skip
+    assert "names none of the classes" in caught.value.errors[1].detail
+    assert "and more" not in caught.value.detail
+    with pytest.raises(InvalidLinesError) as caught:
+        lines(*["["] * 30)
+    assert len(caught.value.errors) == MOST_ERRORS
+    assert caught.value.detail.endswith("and more")
+
+
+def test_an_image_of_the_data_set_has_as_many_evaluations_as_its_scheduler_makes() -> None:
+    job = GenerateJob(
+        prompt="a car", model="tiny", seed=1, guidance_scale=3.0, height=64, width=48, scheduler="Heun",
+        num_inference_steps=10, capture={"self_attention": False},
+    )  # fmt: skip
+    assert image_of(job, card()).evaluations == 10
+    sizes = ModelSizes(
+        parameters=1, latent_factor=8, unet_channels=1, vae_channels=1, channels={}, self_attention={},
+        scheduler_evaluations={"Heun": (2, -1)},
+    )  # fmt: skip
+    assert image_of(job, card().model_copy(update={"sizes": sizes})).evaluations == 19
+
+
+@pytest.mark.parametrize(
+    ("filters", "appraised"),
+    [({}, False), ({"single_colour": True}, True), ({"duplicates": "perceptual"}, True), ({"duplicates": "exact"}, False)],
+)
+def test_an_image_is_appraised_only_for_a_filter_that_needs_it(filters: dict[str, Any], appraised: bool) -> None:  # noqa: FBT001
+    job = RECORD.request.model_copy(update={"filters": Filters.model_validate(filters).filled()})
+    assert (question(job, ["car"], "0" * 26).appraisal is not None) == appraised
+
+
+def test_an_error_names_its_field_as_the_request_has_it() -> None:
+    for inner, field, expected in (
+        ("", "height", "generation.height"),
+        ("targets.0.", "targets.0.token", "generation.token"),
+        ("targets.0.", "image", "generation"),
+    ):
+        with pytest.raises(ServiceError) as caught, named_in("generation", inner):
+            raise ServiceError(Code.INVALID_ARGUMENT, "x", field=field)
+        assert caught.value.field == expected
+
+
+def test_images_are_named_and_seeded_by_their_numbers_or_their_prompts_seed() -> None:
+    prompt = DatasetPrompt(prompt="a car", custom_id="car", classes=["car"])
+    job = RECORD.request.model_copy(update={"images_per_prompt": 3, "seed": 100})
+    assert Image.of(job, prompt, 7, 1) == Image(7, "car-1", prompt, 107)
+    own = prompt.model_copy(update={"seed": 5})
+    assert Image.of(job.model_copy(update={"images_per_prompt": 1}), own, 7, 0) == Image(7, "car", own, 5)
+    assert Image.of(job, own, 7, 2).seed == 7
+
+
+async def test_what_takes_a_moment_is_done_to_its_end_though_it_is_given_up() -> None:
+    done = []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        done.append(1)
+
+    task = asyncio.create_task(whole(work()))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == [1]
+
+
+async def test_what_is_refused_for_a_time_is_tried_again_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(images, "PAUSE", 0.01)
+    said: list[Failure | None] = []
+    jobs = Jobs(cast("Any", None), Client(), RECORD, said.append)
+    busy = ServiceError(Code.QUEUE_FULL, "full", retry_after=60)
+    answers: list[Exception | int] = [RedisAwayError(), busy, 3]
+
+    async def ask() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with asyncio.timeout(5):
+        assert await jobs.surely(ask) == 3
+    assert said == [AWAY, Failure.of(busy), None]
+    answers.append(ServiceError(Code.UNKNOWN_JOB, "gone"))
+    with pytest.raises(ServiceError, match="gone"):
+        await jobs.surely(ask)
+
+
+@pytest.mark.parametrize(("code", "tries"), [(Code.JOB_EXPIRED, images.TRIES), (Code.OUT_OF_MEMORY, 1), (None, 1)])
+async def test_an_image_is_made_again_only_if_its_jobs_are_gone(code: Code | None, tries: int) -> None:
+    asked = []
+
+    class Failing(Jobs):
+        async def kept(self, image: Image, mine: list[str]) -> Any:
+            asked.append((image, mine))
+            raise images.FailedJobError(Failure(code=code, detail="it")) if code else ZeroDivisionError
+
+    image = Image.of(RECORD.request, DatasetPrompt(prompt="a car", custom_id="car", classes=["car"]), 4, 0)
+    entry = await Failing(cast("Any", None), Client(), RECORD, print).tried(image, [])
+    assert (entry.number, entry.state, entry.error.code, len(asked)) == (4, "failed", code or Code.INTERNAL, tries)
+
+
+class Noting:
+    """Datasets that only note what they are told."""
+
+    def __init__(self) -> None:
+        self.noted: dict[str, str] = {}
+        self.moves: list[tuple[Any, ...]] = []
+
+    async def note(self, _id: str, **fields: str) -> None:
+        self.noted = fields
+
+    async def announce(self, _id: str) -> None:
+        pass
+
+    async def move(self, *move: Any, **_options: Any) -> None:
+        self.moves.append(move)
+
+
+async def test_a_drive_begins_few_segments_ahead_and_says_how_long_it_takes(store_url: str) -> None:
+    datasets = Noting()
+    record = RECORD.model_copy(update={"counts": Counts(entries=10 * SEGMENT, done=100)})
+    resources = cast("Any", type("Resources", (), {"store": ArtifactStore.at(store_url)}))
+    drive = Drive(resources, Client(), cast("Any", datasets), record, 1)
+    assert drive.edge() == driver.AHEAD * SEGMENT
+    drive.sealed = 9
+    assert drive.edge() == 10 * SEGMENT
+    await drive.tell()
+    assert datasets.noted == {"waits": ""}
+    drive.begun, drive.done, drive.waits = (drive.begun[0] - 10, 100), 120, AWAY
+    await drive.tell()
+    assert datasets.noted["waits"] == AWAY.model_dump_json()
+    assert float(datasets.noted["seconds"]) == pytest.approx((10 * SEGMENT - 120) / 2, rel=0.01)
+
+
+async def test_a_data_set_fails_for_what_does_not_pass() -> None:
+    datasets = Noting()
+    for passes in (RedisAwayError(), ServiceError(Code.STORE_UNAVAILABLE, "away", retry_after=1)):
+        await driver.failed(cast("Any", datasets), "it", 1, passes)
+    assert datasets.moves == []
+    for error, code in ((ServiceError(Code.NO_CLIP, "none"), Code.NO_CLIP), (ZeroDivisionError(), Code.INTERNAL)):
+        await driver.failed(cast("Any", datasets), "it", 1, error)
+        _, state, _, fields = datasets.moves.pop()
+        assert (state, Failure.model_validate_json(fields["error"]).code) == (DatasetState.FAILED, code)
+
+
+async def test_prompts_are_stored_in_objects_of_a_thousand(store_url: str) -> None:
+    store = ArtifactStore.at(store_url)
+    prompts = [DatasetPrompt(prompt=f"car {n}", custom_id=str(n), classes=["car"]) for n in range(AT_ONCE * PROMPTS + 1)]
+    await write_prompts(store, "it", prompts)
+    assert await read_prompts(store, "it", AT_ONCE) == prompts[-1:]
+    assert [len(await read_prompts(store, "it", segment)) for segment in (0, AT_ONCE - 1)] == [PROMPTS, PROMPTS]
+    with pytest.raises(ServiceError, match="is gone from the artifact store"):
+        await read_prompts(store, "it", AT_ONCE + 1)
+
+
+def test_scores_of_clip_are_those_of_the_classes_in_their_order() -> None:
+    filters = Filters(preset="published-code").filled()
+    unscaled = Appraisal(single_colour=False, looks="", clip=[1.0, -1.0])
+    assert clip_scores(unscaled, filters) == pytest.approx([1 / (1 + 2.718281828**-2)])
+    result = AttributeResult.model_validate({**examples.ATTRIBUTE_SUCCEEDED["result"], "appraisal": None})
+    assert {each.clip for each in found_in(result, filters).values()} == {None}
+    assert len(found_in(result, filters)) == len(result.segments)
+
+
+def test_a_form_has_the_settings_that_are_given_if_it_has_any() -> None:
+    assert [form_of("coco", None, outlines).outlines for outlines in (None, "rle", "polygons")] == ["rle", "rle", "polygons"]  # type: ignore[missing-attribute]
+    assert [form_of("labelme", None, outlines).shapes for outlines in (None, "rle", "polygons")] == ["polygon", "mask", "polygon"]  # type: ignore[missing-attribute]
+    for name in ("voc", "webdataset", "huggingface"):
+        assert [form_of(name, rest, None).rest for rest in (None, "0", "255")] == [0, 0, 255]  # type: ignore[missing-attribute]
+    assert form_of("yolo", "255", "rle") == Yolo()
+
+
+async def test_data_sets_are_listed_page_by_page(client: httpx2.AsyncClient, redis: Redis) -> None:
+    records = [RECORD.model_copy(update={"id": new_job_id()}) for _ in range(3)]
+    for record in records:
+        await Datasets(redis, "").file(record, Limits())
+    seen, cursor = [], {}
+    for more in (True, False):
+        page = (await client.get("/v1/datasets", params={"limit": 2, **cursor})).json()
+        seen += [each["id"] for each in page["datasets"]]
+        assert (page["next"] is not None) == more
+        cursor = {"cursor": page["next"]}
+    assert seen == sorted((record.id for record in records), reverse=True)
+    assert (await client.get("/v1/datasets", params={"limit": 3})).json()["next"] is None
