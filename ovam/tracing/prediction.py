@@ -30,7 +30,7 @@ class Prediction:
         """
         signal = getattr(pipeline.scheduler, "alphas_cumprod", None)
         kind = pipeline.scheduler.config.get("prediction_type")
-        if self.output is None or signal is None or kind not in KINDS:
+        if self.output is None or signal is None or kind not in KINDS or self.output.shape[1] > self.sample.shape[1]:
             return None
         with torch.no_grad():
             moment = round(float(torch.as_tensor(self.timestep).reshape(-1)[0]))

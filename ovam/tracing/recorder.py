@@ -1,6 +1,6 @@
 """Hooks that see every evaluation of a UNet, and sort what it projects by call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Lock, get_ident
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.errors import CaptureError
+from ovam.tracing.families import family_of
 from ovam.tracing.given import Given
+from ovam.tracing.inputs import sample_of
+from ovam.tracing.joint import joint_layers, latent_size_of
 from ovam.tracing.model import (
     Pipeline,
     Projection,
@@ -48,6 +51,8 @@ class Choice:
 
         Raises `SelectionError`.
         """
+        if family_of(unet).joint:
+            return []
         found = cross_attentions(unet)
         found = {name: module for name, module in found.items() if self.mid_block or not name.startswith("mid_block")}
         possible = select_blocks(self.blocks, dict.fromkeys(found))
@@ -73,6 +78,8 @@ class Evaluation:
     """How many evaluations its call makes."""
     rows: slice
     """Which rows of the UNet's batch are wanted, one an image."""
+    prompts: tuple[str | None, ...] = ()
+    """What the images were drawn for, where that is known and wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +87,9 @@ class Source:
     """Whose evaluations are recorded, and where each of them belongs."""
 
     pipeline: Pipeline
-    evaluation: Callable[[Pipeline, int], Evaluation]
-    """Called before each with the pipeline that makes it and the number of rows in the UNet's batch."""
+    evaluation: Callable[[Pipeline, Mapping[str, Any], Mapping[str, Any]], Evaluation | None]
+    """Called before each with the pipeline that makes it, what the UNet is called with, by name, and the variables of the
+    pipeline's call; `None` for one that is left out."""
     generates: bool = True
     """Whether the pipeline's own calls are recorded; else evaluations without a pipeline, of a real image."""
 
@@ -134,11 +142,13 @@ class Recorder:
             return
         caller = self.source.pipeline if caller is None else caller
         require_plain_call(caller, kwargs, options)
-        sample = args[0] if args else kwargs["sample"]
-        evaluation = self.source.evaluation(caller, sample.shape[0])
+        sample = sample_of(args, kwargs)
+        evaluation = self.source.evaluation(caller, {"sample": sample, **kwargs}, options)
+        if evaluation is None:
+            return
         images = len(range(*evaluation.rows.indices(sample.shape[0])))
         with self._lock:
-            call = self._call(caller, evaluation, images, (sample.shape[-2], sample.shape[-1]))
+            call = self._call(caller, evaluation, images, latent_size_of(sample, kwargs))
             self._follow()
         call.rows = None
         if call.started in call.evaluations:
@@ -244,7 +254,11 @@ class Recorder:
         evaluations = select_positions(self._choice.evaluations, expected, "evaluations")
         kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}
         clip_skip = getattr(caller, "clip_skip", None) if self.source.generates else None
-        given = Given() if self._choice.keep == "replay" else None
+        unet = plain_unet(caller)
+        joint = family_of(unet).joint
+        given = Given() if joint or self._choice.keep == "replay" else None
         call = Call(caller, thread, schedule, expected, evaluations, latent_size, images, kept, clip_skip, given)
+        if joint:
+            call.prompts, call.joint = evaluation.prompts, joint_layers(unet, self._choice.blocks, latent_size)
         self._calls.append(call)
         return call

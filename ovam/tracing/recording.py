@@ -66,6 +66,8 @@ class Call:
     timesteps: list[Any] = field(default_factory=list)
     fingerprints: dict[str, Tensor] = field(default_factory=dict)
     keys: dict[str, nn.Module] = field(default_factory=dict)
+    joint: tuple[Layer, ...] = ()  # blocks in which pixels and text attend together
+    prompts: tuple[str | None, ...] = ()
     started: int = 0
     finished: int = 0
 
@@ -93,6 +95,9 @@ class Call:
 
     def traces(self, half: Half, *, release: bool = True) -> Iterator[Trace]:
         """Split what the call has left so far into one trace per image, and unless it goes on, `release` it."""
+        if self.joint:
+            yield from (replay.trace(self.caller) for replay in self.replays(half))
+            return
         parts = [(each, self._images_of(each, release=release)) for each in list(self.kept)]
         keys = {each.name: images for each, images in parts if each.projection == "keys"}
         for image in range(self.images):
@@ -128,18 +133,21 @@ class Call:
         }
         for image in range(self.images):
             samples, timesteps, conditions, witnesses = self.given.image(image)
+            done = len(witnesses)  # of an evaluation under way there is no witness yet
             yield Replay(
-                samples=samples,
-                timesteps=timesteps,
-                conditions=conditions,
+                samples=samples[:done],
+                timesteps=timesteps[:done],
+                conditions={name: tensor[: max(done, 1)] for name, tensor in conditions.items()},
                 witnesses=witnesses,
-                layers=tuple(layers.values()),
+                layers=(*layers.values(), *self.joint),
                 binding=self.given.binding,
-                evaluations=self.evaluations,
+                evaluations=self.evaluations[:done],
                 image_size=self.image_size,
                 half=half,
                 clip_skip=self.clip_skip,
                 channels_last=self.given.channels_last,
+                prompt=self.prompts[image] if self.prompts else None,
+                latents=self.latent_size if samples.ndim == 3 else None,
             )
 
     @property

@@ -1,14 +1,17 @@
 """A trace: the pixel queries that one image left behind in every cross-attention block (Eq. 1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from ovam.core.tensor_files import layout_of
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
 from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.families import UNET, family_of
+from ovam.tracing.joint_trace import Joint
 from ovam.tracing.keys import CapturedKeys, differ, fingerprint, text_width
 from ovam.tracing.model import Pipeline, cross_attentions, plain_unet
 from ovam.tracing.quantised import quantised
@@ -38,25 +41,41 @@ class Trace:
     """(height, width) of the image."""
     half: Half
     """Which half of the guidance batch the queries are from."""
-    self_attention: tuple[SelfAttention, ...] = ()
+    self_attention: Sequence[SelfAttention] = ()
     """The self-attentions on the largest grid, if they were kept."""
     clip_skip: int | None = None
     """How many layers of the text encoder the generation left out; attribution prompts are encoded in the same way."""
+    joint: Joint | None = None
+    """Of a model whose pixels and text attend together: what it was given. Its trace has no blocks; any attention is computed from
+    that when it is asked for."""
+    prompt: str | None = None
+    """What the image was drawn for, where joint attention is to be asked for its words."""
+    family: str = UNET.name
+    """The family of the model."""
 
     @property
     def width(self) -> int:
         """Length of the rows of a text embedding that fits this trace."""
+        if self.joint is not None:
+            return self.joint.width
         return text_width(self.blocks[0].to_k)
 
     @property
     def nbytes(self) -> int:
         """Memory that the queries and all that was kept with them take in bytes."""
+        if self.joint is not None:
+            return self.joint.replay.nbytes
         pixels = sum(block.queries.nbytes + block.keys.nbytes for block in self.self_attention)
         keys = sum(block.to_k.weight.nbytes for block in self.blocks if isinstance(block.to_k, CapturedKeys))
         return pixels + keys + sum(block.queries.nbytes for block in self.blocks)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
-        """Return a trace with its tensors on another device or in another floating type."""
+        """Return a trace with its tensors on another device or in another floating type.
+
+        What is computed when it is asked for is computed where the model is, in its type.
+        """
+        if self.joint is not None:
+            return self
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype)
@@ -76,6 +95,8 @@ class Trace:
         """
         if dtype is not None and not dtype.is_floating_point and dtype != torch.int8:
             raise InvalidArgumentError("dtype", dtype, "a floating type, or torch.int8")
+        if self.joint is not None:
+            return self.joint.replay.to_bytes()
         if any(block.positions is not None for block in self.blocks):
             raise InvalidArgumentError("trace", "one with a part of its evaluations in memory", "a whole one")
         header = {
@@ -109,6 +130,10 @@ class Trace:
         Raises `TraceFormatError` for bytes that are not a whole trace, with the name of a damaged tensor, `TraceMismatchError`
         when the pipeline's UNet lacks a block of the trace, or has another width or other weights there.
         """
+        if layout_of(data).kind == "replay" and family_of(plain_unet(pipeline)).joint:
+            from ovam.tracing.replay import Replay  # noqa: PLC0415 - which makes traces
+
+            return Replay.from_bytes(data).trace(pipeline)
         header, tensors = parse(data, "trace")
         return cls.joined(header, tensors, pipeline)
 
@@ -135,6 +160,7 @@ class Trace:
                 half=header["half"],
                 self_attention=tuple(self_attention_of(entry, tensors, header) for entry in header["self_attention"]),
                 clip_skip=None if header["clip_skip"] is None else int(header["clip_skip"]),
+                family=family_of(plain_unet(pipeline)).name,
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise TraceFormatError(f"the trace's header lacks or garbles a field: {error!r}") from error
@@ -145,6 +171,8 @@ class Trace:
 
     def require_same_keys(self) -> None:
         """Raise `TraceMismatchError` unless the key projections are what they were at capture."""
+        if self.joint is not None:
+            self.joint.require_same()
         known = [(block, block.fingerprint) for block in self.blocks if block.fingerprint is not None]
         others = [block.name for block, then in known if differ(fingerprint(block.to_k), then)]
         if others:
