@@ -65,6 +65,11 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
 """By the class of the model that predicts noise."""
 
 
+def family_named(name: str) -> Family:
+    """Return a family by its name."""
+    return next(family for family in FAMILIES.values() if family.name == name)
+
+
 def family_of(unet: Any) -> Family:  # noqa: ANN401 - a UNet, or a transformer
     """Return a model's family: a UNet's, unless it is one of the transformers that are known."""
     return next((FAMILIES[kind.__name__] for kind in type(unet).__mro__ if kind.__name__ in FAMILIES), UNET)
