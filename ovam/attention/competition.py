@@ -68,4 +68,5 @@ def competing(targets: Sequence[Rows], distractors: Sequence[Rows] = ()) -> list
     if len({*chosen}) < 2:
         raise InvalidArgumentError("softmax", "together", "two or more different targets and distractors, or 'each'")
     joint = torch.stack(table)
-    return [Rows(joint, rows) for rows in chosen[: len(targets)]]
+    families = [each.family for each in everything if each.family is not None]
+    return [Rows(joint, rows, next(iter(families), None)) for rows in chosen[: len(targets)]]

@@ -119,7 +119,9 @@ def encode_for(
     return [(own, tokens_drawn_for(pipeline, prompt, len(own))) for prompt in prompts]
 
 
-def joint_sums(selected: JointSelected, texts: Sequence[Rows], by: Split | None = None) -> list[dict[str, Float[Tensor, "tokens pixels"]]]:
+def joint_sums(
+    selected: JointSelected, texts: Sequence[Rows], by: Split | None = None
+) -> list[dict[str, Float[Tensor, "tokens pixels"]]]:
     """Sum the attention maps of every text's rows, part by part; the pixels' side is computed once for all texts.
 
     Without parts differentiable with respect to the rows of a concept stream. Raises `InvalidArgumentError` for joint
@@ -150,9 +152,7 @@ def _summed(
 def _maps(selected: JointSelected, side: Side, text: Rows) -> Iterator[tuple[str, int, Float[Tensor, "tokens pixels"]]]:
     """Compute a text's attention maps at one evaluation: block, head, and the map of every row."""
     if selected.attention == "concept":
-        stream = concept_outputs(
-            selected.joint.unet, side, text, selected.blocks, text_first=selected.joint.family.text_first
-        )
+        stream = concept_outputs(selected.joint.unet, side, text, selected.blocks, text_first=selected.joint.family.text_first)
         for block, outputs in stream:
             yield block, 0, concept_scores(outputs, _there(side.blocks[block].output)).softmax(dim=0)
         return

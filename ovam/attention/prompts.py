@@ -42,7 +42,9 @@ def encode_by_pipeline(
     texts = [normalized(prompt) for prompt in prompts]
     parts = parts_of(pipeline, length)
     rows, mask = _embeddings(pipeline, texts, parts, clip_skip)
-    return [_encoded(text, own, parts, whole=padding == "max_length" and mask is None) for text, own in zip(texts, rows, strict=True)]
+    return [
+        _encoded(text, own, parts, whole=padding == "max_length" and mask is None) for text, own in zip(texts, rows, strict=True)
+    ]
 
 
 def tokens_drawn_for(pipeline: Pipeline, prompt: str, count: int) -> tuple[Token, ...]:
@@ -69,9 +71,7 @@ def parts_of(pipeline: Pipeline, length: int | None) -> list[Part]:
     return found
 
 
-def _embeddings(
-    pipeline: Pipeline, texts: list[str], parts: list[Part], clip_skip: int | None
-) -> tuple[Tensor, Tensor | None]:
+def _embeddings(pipeline: Pipeline, texts: list[str], parts: list[Part], clip_skip: int | None) -> tuple[Tensor, Tensor | None]:
     """Return the rows of prompts as the pipeline encodes them, and its mask of padding, if the model has one."""
     unguided, length = {"do_classifier_free_guidance": False}, parts[-1].length
     with torch.no_grad():
@@ -150,4 +150,3 @@ def _placed(name: str, span: Characters, special: int, own: int, shift: int) -> 
     """Return a token with its characters in the prompt; those of an instruction before it are none of them."""
     start, stop = max(span[0] - shift, 0), span[1] - shift
     return name, None if special or not own or stop <= start else (start, stop), bool(own)
-

@@ -13,8 +13,8 @@ from ovam.attention.tokens import Encoded, Token
 from ovam.core.methods import Padding
 from ovam.core.words import Characters, normalized, occurrences_of, overlaps
 from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError
-from ovam.tracing.keys import place_of
 from ovam.tracing.families import UNET, family_of
+from ovam.tracing.keys import place_of
 from ovam.tracing.model import Pipeline, plain_unet
 
 _CLIP = ("clip_text_model", "clip")

@@ -79,3 +79,5 @@ class SelfAttention:
     """Factor on the scores, 1/sqrt(head_dim)."""
     queries: Float[Tensor, "evaluations heads pixels head_dim"]
     keys: Float[Tensor, "evaluations heads pixels head_dim"]
+    linear: bool = False
+    """Whether the attention is relu(q) relu(k)^T, each row divided by its sum, instead of a softmax."""

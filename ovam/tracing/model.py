@@ -7,6 +7,8 @@ from typing import Any, Literal
 from torch import nn
 
 from ovam.errors import CaptureError, CompiledModelError, UnsupportedModelError
+from ovam.tracing.captions import across_heads, captioned
+from ovam.tracing.families import UNET, family_of
 
 Projection = Literal["queries", "keys"]
 
@@ -124,14 +126,16 @@ def cross_attentions(unet: nn.Module) -> dict[str, Any]:
     }
     if not found:
         raise UnsupportedModelError(f"{type(unet).__name__} has no cross-attention named attn2")
+    known = family_of(unet) is not UNET
     if getattr(getattr(unet, "config", None), "encoder_hid_dim_type", None) in ("text_proj", "text_image_proj"):
         raise UnsupportedModelError(f"{type(unet).__name__} projects text embeddings before it attends to them")
     for name, module in found.items():
         if hasattr(getattr(module, "processor", None), "to_k_custom_diffusion"):
             raise UnsupportedModelError(f"{name} projects its keys in a processor (Custom Diffusion); allowed: adapters of PEFT")
-        if any(getattr(module, norm, None) is not None for norm in ("norm_q", "norm_k", "norm_cross")):
+        normed = any(getattr(module, norm, None) is not None for norm in ("norm_q", "norm_k", "norm_cross"))
+        if normed and not (known and across_heads(module)):
             raise UnsupportedModelError(f"{name} normalises its queries or keys; allowed: plain projections")
-    return found
+    return captioned(unet, found)
 
 
 def self_attentions(unet: nn.Module) -> dict[str, Any]:
@@ -143,6 +147,11 @@ def self_attentions(unet: nn.Module) -> dict[str, Any]:
     }
 
 
+def is_linear(attention: Any) -> bool:  # noqa: ANN401 - an attention
+    """Whether pixels attend to each other without a softmax, by products of what is positive of queries and keys (Sana)."""
+    return "LinearAttn" in type(getattr(attention, "processor", None)).__name__
+
+
 def module_of(attention: Any, projection: Projection) -> tuple[nn.Module, int, int]:  # noqa: ANN401 - an attention
     """Return the module whose output holds a projection, which part of the channels it is, and of how many.
 
@@ -151,4 +160,5 @@ def module_of(attention: Any, projection: Projection) -> tuple[nn.Module, int, i
     """
     if getattr(attention, "fused_projections", False) and not attention.is_cross_attention:
         return attention.to_qkv, ("queries", "keys").index(projection), 3
-    return (attention.to_q if projection == "queries" else attention.to_k), 0, 1
+    norm = getattr(attention, "norm_q" if projection == "queries" else "norm_k", None)
+    return norm or (attention.to_q if projection == "queries" else attention.to_k), 0, 1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.errors import CaptureError
-from ovam.tracing.families import family_of
+from ovam.tracing.families import UNET, family_of
 from ovam.tracing.given import Given
 from ovam.tracing.inputs import sample_of
 from ovam.tracing.joint import joint_layers, latent_size_of
@@ -60,9 +60,13 @@ class Choice:
             Wanted(name, found[name], "queries", select_positions(self.heads, found[name].heads, "heads")) for name in possible
         ]
         if self.self_attention:
+            pixels, family = self_attentions(unet), family_of(unet)
+            if family is not UNET:  # all are on one grid
+                names = [*pixels]
+                pixels = {name: pixels[name] for name in names[int(family.refine * len(names)) :][:1]}
             wanted += [
                 Wanted(name, module, projection, tuple(range(module.heads)))
-                for name, module in self_attentions(unet).items()
+                for name, module in pixels.items()
                 for projection in get_args(Projection)
             ]
         return wanted

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ovam.core.selection import Blocks, select_blocks
 from ovam.errors import CaptureError
 from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.families import family_of
 from ovam.tracing.given import Given
 from ovam.tracing.keys import captured, differ, fingerprint, key_projection
-from ovam.tracing.model import Projection
+from ovam.tracing.model import Projection, is_linear, plain_unet
 from ovam.tracing.prediction import Prediction
 from ovam.tracing.replay import Layer, Replay
 from ovam.tracing.trace import Half, Trace
@@ -109,16 +110,18 @@ class Call:
                     to_k, known = self.keys.get(each.name) or captured(each.attention), self.fingerprints[each.name]
                     blocks.append(Block(each.name, grid, scale, images[image], to_k, heads, known))
                 elif each.projection == "queries":
-                    pixels.append(SelfAttention(each.name, grid, scale, images[image], keys[each.name][image]))
+                    linear = is_linear(each.attention)
+                    pixels.append(SelfAttention(each.name, grid, scale, images[image], keys[each.name][image], linear))
             yield Trace(
                 blocks=tuple(blocks),
                 evaluations=self.evaluations[: len(self.timesteps)],
-                timesteps=tuple(float(step) for step in self.timesteps),
+                timesteps=tuple(float(torch.as_tensor(step).reshape(-1)[0]) for step in self.timesteps),
                 latent_size=self.latent_size,
                 image_size=self.image_size,
                 half=half,
                 self_attention=tuple(pixels),
                 clip_skip=self.clip_skip,
+                family=family_of(plain_unet(self.caller)).name,
             )
 
     def replays(self, half: Half) -> Iterator[Replay]:

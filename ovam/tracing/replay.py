@@ -15,7 +15,7 @@ from ovam.tracing.blocks import Block, Layer, SelfAttention
 from ovam.tracing.families import family_of
 from ovam.tracing.joint_trace import AmongPixels, Joint
 from ovam.tracing.keys import captured, fingerprint, place_of
-from ovam.tracing.model import Pipeline, cross_attentions, plain_unet, self_attentions
+from ovam.tracing.model import Pipeline, cross_attentions, is_linear, plain_unet, self_attentions
 from ovam.tracing.passes import Evaluated, Projected, evaluated
 from ovam.tracing.trace import Half, Trace
 from ovam.tracing.trace_files import parse, sealed, size_of
@@ -110,7 +110,8 @@ class Replay:
         with torch.inference_mode(mode=False), torch.no_grad():
             given = self.given(positions, place_of(unet))
             kept = evaluated(unet, given, wanted, memory, between)
-            return self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
+            trace = self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
+            return replace(trace, family=family_of(unet).name)
 
     def to_bytes(self) -> bytes:
         """Write one safetensors file, with a checksum for every tensor."""
@@ -170,9 +171,10 @@ class Replay:
         names = select_blocks(blocks, {layer.name: layer.grid for layer in self.layers})
         kept = replace(self, layers=tuple(layer for layer in self.layers if layer.name in names))
         joint = Joint(kept, unet, memory, between)
-        family = family_of(unet).name
-        blank = self._trace([], {}, {}, None)
-        return replace(blank, joint=joint, self_attention=AmongPixels(joint), prompt=self.prompt, family=family)
+        family, blank = family_of(unet), self._trace([], {}, {}, None)
+        steps = tuple(step * 1000 for step in blank.timesteps) if family.packed else blank.timesteps  # FLUX is given fractions
+        pixels = AmongPixels(joint)
+        return replace(blank, timesteps=steps, joint=joint, self_attention=pixels, prompt=self.prompt, family=family.name)
 
     def given(self, positions: tuple[int, ...], place: torch.device) -> Evaluated:
         """Return the inputs of some evaluations on a device."""
@@ -202,7 +204,7 @@ class Replay:
                 )
             else:
                 keys = parts[layer.name, "keys"]
-                pixels.append(SelfAttention(layer.name, layer.grid, scale, queries, keys))
+                pixels.append(SelfAttention(layer.name, layer.grid, scale, queries, keys, is_linear(attention)))
         return Trace(
             blocks=tuple(blocks),
             evaluations=self.evaluations,

@@ -1,7 +1,7 @@
 """The pixels' side of a joint attention, computed again from what a transformer was given, evaluation by evaluation."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any, Literal
@@ -119,10 +119,8 @@ def _side(unet: nn.Module, given: Evaluated, rows: slice, needs: Mapping[str, tu
             if "output" in need:
                 hooks.callback(attention.to_out[0].register_forward_pre_hook(seen.output(name)).remove)
             hooks.callback(attention.register_forward_hook(seen.attended(name, need), with_kwargs=True).remove)
-        try:
+        with suppress(_EnoughError):
             predict(unet, given, rows)
-        except _EnoughError:
-            pass
     return Side(seen.blocks, seen.modulation, part_of(seen.rotation, 0, seen.words))
 
 

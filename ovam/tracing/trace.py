@@ -12,7 +12,7 @@ from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchErr
 from ovam.tracing.blocks import Block, SelfAttention
 from ovam.tracing.families import UNET, family_of
 from ovam.tracing.joint_trace import Joint
-from ovam.tracing.keys import CapturedKeys, differ, fingerprint, text_width
+from ovam.tracing.keys import CapturedKeys, differ, fingerprint, place_of, text_width
 from ovam.tracing.model import Pipeline, cross_attentions, plain_unet
 from ovam.tracing.quantised import quantised
 from ovam.tracing.trace_files import FORMAT, FORMATS, bind, parse, sealed, self_attention_of, size_of, written_keys
@@ -46,8 +46,8 @@ class Trace:
     clip_skip: int | None = None
     """How many layers of the text encoder the generation left out; attribution prompts are encoded in the same way."""
     joint: Joint | None = None
-    """Of a model whose pixels and text attend together: what it was given. Its trace has no blocks; any attention is computed from
-    that when it is asked for."""
+    """Of a model whose pixels and text attend together: what it was given. Such a trace has no blocks: any attention is computed
+    from that when it is asked for."""
     prompt: str | None = None
     """What the image was drawn for, where joint attention is to be asked for its words."""
     family: str = UNET.name
@@ -59,6 +59,11 @@ class Trace:
         if self.joint is not None:
             return self.joint.width
         return text_width(self.blocks[0].to_k)
+
+    @property
+    def device(self) -> torch.device:
+        """Where heatmaps are computed."""
+        return self.blocks[0].queries.device if self.joint is None else place_of(self.joint.unet)
 
     @property
     def nbytes(self) -> int:
@@ -103,7 +108,8 @@ class Trace:
             "format": FORMAT,
             "blocks": [{"name": b.name, "grid": b.grid, "scale": b.scale, "width": text_width(b.to_k),
                         "heads": b.head_indices} for b in self.blocks],
-            "self_attention": [{"name": b.name, "grid": b.grid, "scale": b.scale} for b in self.self_attention],
+            "self_attention": [{"name": b.name, "grid": b.grid, "scale": b.scale, **({"linear": True} if b.linear else {})}
+                               for b in self.self_attention],
             "evaluations": self.evaluations,
             "timesteps": self.timesteps,
             "latent_size": self.latent_size,
