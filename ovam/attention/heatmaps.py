@@ -12,7 +12,7 @@ from ovam.attention.joint import JointSelected, encode_for, joint_sums, select_j
 from ovam.attention.scores import Selected, Split, largest_grid, parted, resize, select, summed, terms_of
 from ovam.attention.sums import attention_sum
 from ovam.attention.text import word_tokens
-from ovam.core.methods import Attention, Padding, Reduction
+from ovam.core.methods import Attention, Method, Padding, Reduction
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import InvalidArgumentError
 from ovam.tracing.families import family_named
@@ -136,6 +136,23 @@ def _joint_split(
     (sums,) = joint_sums(selected, [embedding], by)
     maps = [sums[name] if reduction == "sum" else sums[name] / count for name, count in terms.items()]
     return SplitHeatmaps(tuple(terms), tuple(terms.values()), torch.stack(maps).unflatten(-1, selected.grid))
+
+
+def joint_target_heatmaps(
+    trace: Trace, targets: Sequence[tuple[Tensor, tuple[int, ...]]], methods: Sequence[Method], by: Split | None = None
+) -> list[SplitHeatmaps]:
+    """Compute heatmaps of rows of embeddings, all with the selection of the first method, part by part; without `by` in one."""
+    first = methods[0]
+    selected = select_joint(trace, first.attention, first.blocks, first.evaluations, first.heads)
+    texts = {id(embedding): embedding for embedding, _ in targets}
+    sums = dict(zip(texts, joint_sums(selected, [*texts.values()], by), strict=True))
+    terms, found = selected.parts(by), []
+    for (embedding, rows), method in zip(targets, methods, strict=True):
+        own = sums[id(embedding)]
+        parts = [own[name][list(rows)].mean(dim=0) / (1 if method.reduction == "sum" else count) for name, count in terms.items()]
+        maps = torch.stack(parts)[:, None].unflatten(-1, selected.grid)
+        found.append(SplitHeatmaps(tuple(terms), tuple(terms.values()), maps))
+    return found
 
 
 def joint_reduced(

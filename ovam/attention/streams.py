@@ -25,8 +25,8 @@ def concept_outputs(
 ) -> Iterator[tuple[str, Float[Tensor, "tokens width"]]]:
     """Run rows of text through the text's weights beside one evaluation; yield what they attend to in each of some blocks.
 
-    In every block of two streams the rows attend to themselves and to the pixels, whose keys and values are the evaluation's; they
-    are normalised, projected, gated and fed forward as the prompt's own rows are. Differentiable with respect to `rows`.
+    In every block of two streams the rows attend to themselves and to the pixels, whose keys and values are the evaluation's.
+    They are normalised, projected, gated and fed forward as the prompt's own rows are. Differentiable with respect to `rows`.
     """
     states = unet.context_embedder(rows.to(place_of(unet), type_of(unet))[None])
     rotation = part_of(side.rotation, 0, states.shape[1])

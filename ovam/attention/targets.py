@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.attention.backends import exact_type, fused_for
-from ovam.attention.heatmaps import SplitHeatmaps, require_fitting
-from ovam.attention.joint import encode_for, joint_sums, select_joint
+from ovam.attention.heatmaps import SplitHeatmaps, joint_target_heatmaps, require_fitting
+from ovam.attention.joint import encode_for
 from ovam.attention.scores import Selected, Split, largest_grid, parted, select, summed, terms_of
 from ovam.attention.sums import target_sums, text_sums
 from ovam.attention.text import encode_each, word_tokens
@@ -115,8 +115,7 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
     for numbers in _together(targets, methods):
         method = methods[numbers[0]]
         if trace.joint is not None:
-            for number, maps in zip(numbers, _joint_maps(trace, numbers, targets, methods), strict=True):
-                found[number] = maps.maps[0, 0]
+            found |= {number: maps.maps[0, 0] for number, maps in _joint_maps(trace, numbers, targets, methods).items()}
             continue
         selected = select(trace, method.blocks, method.evaluations, method.heads)
         some = [targets[number] for number in numbers]
@@ -133,7 +132,7 @@ def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequen
     require_family(trace, targets, methods)
     for numbers in _together(targets, methods):
         if trace.joint is not None:
-            found |= zip(numbers, _joint_maps(trace, numbers, targets, methods, by), strict=True)
+            found |= _joint_maps(trace, numbers, targets, methods, by)
             continue
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
         selected = select(trace, method.blocks, method.evaluations, method.heads)
@@ -158,22 +157,14 @@ def require_family(trace: Trace, targets: Sequence[Rows], methods: Sequence[Meth
 
 def _joint_maps(
     trace: Trace, numbers: Sequence[int], targets: Sequence[Rows], methods: Sequence[Method], by: Split | None = None
-) -> list[SplitHeatmaps]:
+) -> dict[int, SplitHeatmaps]:
     """Compute heatmaps of targets of one selection where pixels and text attend together, part by part."""
-    method = methods[numbers[0]]
-    selected = select_joint(trace, method.attention, method.blocks, method.evaluations, method.heads)
-    texts = {id(targets[number].embedding): targets[number].embedding for number in numbers}
-    sums = dict(zip(texts, joint_sums(selected, [plain_rows(text) for text in texts.values()], by), strict=True))
-    terms, found = selected.parts(by), []
-    for number in numbers:
-        own = sums[id(targets[number].embedding)]
-        maps = torch.stack([own[name][list(targets[number].chosen)].mean(dim=0) for name in terms])
-        if not maps.isfinite().all():
-            raise EmbeddingNotFiniteError(NOT_FINITE)
-        counts = torch.tensor([*terms.values()], device=maps.device)
-        scaled = maps if methods[number].reduction == "sum" else maps / counts[:, None]
-        found.append(SplitHeatmaps(tuple(terms), tuple(terms.values()), scaled[:, None].unflatten(-1, selected.grid)))
-    return found
+    rows = [(targets[number].embedding, targets[number].chosen) for number in numbers]
+    with torch.no_grad():
+        found = joint_target_heatmaps(trace, rows, [methods[number] for number in numbers], by)
+    if not all(bool(each.maps.isfinite().all()) for each in found):
+        raise EmbeddingNotFiniteError(NOT_FINITE)
+    return dict(zip(numbers, found, strict=True))
 
 
 def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[int]]:

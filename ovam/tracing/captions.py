@@ -56,6 +56,7 @@ class CaptionedAttention:
         return CaptionKeys(self._captions, to_k, getattr(attention, "norm_k", None))
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the attention has
+        """Return what the attention has."""
         return getattr(self.attention, name)
 
 

@@ -99,6 +99,7 @@ class AmongPixels(Sequence[SelfAttention]):
         self._joint = joint
 
     def __len__(self) -> int:
+        """Count the layers, without computing any."""
         return 1
 
     @overload

@@ -37,7 +37,8 @@ ATTENTION_OPTIONS = ("cross_attention_kwargs", "joint_attention_kwargs", "attent
 
 def unet_of(pipeline: Pipeline) -> Any:  # noqa: ANN401 - a module, or none
     """Return what a pipeline predicts noise with, as it is called: a UNet, or a transformer in its place."""
-    return getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    unet = getattr(pipeline, "unet", None)
+    return getattr(pipeline, "transformer", None) if unet is None else unet
 
 
 def plain_unet(pipeline: Pipeline) -> nn.Module:
@@ -97,7 +98,7 @@ def require_plain_call(pipeline: Pipeline, options: Mapping[str, Any], call: Map
     asked = (call.get("orig_height"), call.get("orig_width"))
     if call.get("use_resolution_binning") and asked != (call.get("height"), call.get("width")):
         raise CaptureError(
-            f"use_resolution_binning resizes and crops the image to (height, width) {asked}, in other coordinates than the trace's; "
+            f"use_resolution_binning resizes and crops the image to (height, width) {asked}, other coordinates than the trace's; "
             f"allowed: use_resolution_binning=False, or the size {(call.get('height'), call.get('width'))}"
         )
 
@@ -161,4 +162,6 @@ def module_of(attention: Any, projection: Projection) -> tuple[nn.Module, int, i
     if getattr(attention, "fused_projections", False) and not attention.is_cross_attention:
         return attention.to_qkv, ("queries", "keys").index(projection), 3
     norm = getattr(attention, "norm_q" if projection == "queries" else "norm_k", None)
-    return norm or (attention.to_q if projection == "queries" else attention.to_k), 0, 1
+    if norm is not None:
+        return norm, 0, 1
+    return (attention.to_q if projection == "queries" else attention.to_k), 0, 1

@@ -4,72 +4,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Lock, get_ident
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
+from ovam.core.selection import select_positions
 from ovam.errors import CaptureError
-from ovam.tracing.families import UNET, family_of
+from ovam.tracing.choice import Choice
+from ovam.tracing.families import family_of
 from ovam.tracing.given import Given
 from ovam.tracing.inputs import sample_of
 from ovam.tracing.joint import joint_layers, latent_size_of
 from ovam.tracing.model import (
     Pipeline,
-    Projection,
     calling_pipeline,
-    cross_attentions,
     module_of,
     plain_unet,
     require_known,
     require_plain_call,
     require_uncompiled,
-    self_attentions,
 )
 from ovam.tracing.prediction import Prediction
 from ovam.tracing.recording import Call, Wanted, grid_of
 from ovam.tracing.replay import Replay
-from ovam.tracing.trace import Half, Trace
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is kept of a generation, or of a real image; see `capture`."""
-
-    half: Half = "conditional"
-    blocks: Blocks = "all"
-    evaluations: Positions | slice = "all"
-    heads: Positions | slice = "all"
-    mid_block: bool = False
-    self_attention: bool = False
-    keep: Literal["queries", "replay"] = "queries"
-    """Keep what the attentions computed, or what the UNet was given, from which it computes that again."""
-
-    def wanted(self, unet: nn.Module) -> list[Wanted]:
-        """List the projections that may be kept; resolutions are known after the first evaluation only.
-
-        Raises `SelectionError`.
-        """
-        if family_of(unet).joint:
-            return []
-        found = cross_attentions(unet)
-        found = {name: module for name, module in found.items() if self.mid_block or not name.startswith("mid_block")}
-        possible = select_blocks(self.blocks, dict.fromkeys(found))
-        wanted = [
-            Wanted(name, found[name], "queries", select_positions(self.heads, found[name].heads, "heads")) for name in possible
-        ]
-        if self.self_attention:
-            pixels, family = self_attentions(unet), family_of(unet)
-            if family is not UNET:  # all are on one grid
-                names = [*pixels]
-                pixels = {name: pixels[name] for name in names[int(family.refine * len(names)) :][:1]}
-            wanted += [
-                Wanted(name, module, projection, tuple(range(module.heads)))
-                for name, module in pixels.items()
-                for projection in get_args(Projection)
-            ]
-        return wanted
+from ovam.tracing.trace import Trace
 
 
 @dataclass(frozen=True)
