@@ -36,7 +36,9 @@ from tests.pipelines import WORDS, tiny_text_encoder, tiny_tokenizer, tiny_vae
 FLOW_SCHEDULERS: dict[str, Callable[[], Any]] = {
     "flow-euler": lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
     "flow-heun": lambda: FlowMatchHeunDiscreteScheduler(shift=3.0),
-    "dpm++": lambda: DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+    "dpm++": lambda: DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, use_dynamic_shifting=True, time_shift_type="exponential"
+    ),
 }
 
 

@@ -18,12 +18,12 @@ from ovam.core.methods import Attention, Padding
 from ovam.core.selection import Blocks, Grid, Positions, select_positions
 from ovam.errors import InvalidArgumentError
 from ovam.tracing.families import family_named
-from ovam.tracing.joint_trace import Joint
+from ovam.tracing.joint_trace import Joint, there
 from ovam.tracing.model import Pipeline
 from ovam.tracing.sides import BlockSide, Need, Side
 from ovam.tracing.trace import Trace
 
-Rows = Float[Tensor, "tokens text_width"]
+Rows = Float[Tensor, "_ text_width"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def encode_for(
 
 def joint_sums(
     selected: JointSelected, texts: Sequence[Rows], by: Split | None = None
-) -> list[dict[str, Float[Tensor, "tokens pixels"]]]:
+) -> list[dict[str, Float[Tensor, "_ pixels"]]]:
     """Sum the attention maps of every text's rows, part by part; the pixels' side is computed once for all texts.
 
     Without parts differentiable with respect to the rows of a concept stream. Raises `InvalidArgumentError` for joint
@@ -154,7 +154,7 @@ def _maps(selected: JointSelected, side: Side, text: Rows) -> Iterator[tuple[str
     if selected.attention == "concept":
         stream = concept_outputs(selected.joint.unet, side, text, selected.blocks, text_first=selected.joint.family.text_first)
         for block, outputs in stream:
-            yield block, 0, concept_scores(outputs, _there(side.blocks[block].output)).softmax(dim=0)
+            yield block, 0, concept_scores(outputs, there(side.blocks[block].output)).softmax(dim=0)
         return
     for block in selected.blocks:
         for head in selected.heads:
@@ -166,18 +166,12 @@ def _of_words(known: BlockSide, head: int) -> Float[Tensor, "tokens pixels"]:
 
     Tokens come first, because a softmax over a short last dimension is many times slower.
     """
-    queries, words = _there(known.queries)[0, head], _there(known.words)[0, head]
+    queries, words = there(known.queries)[0, head], there(known.words)[0, head]
     exact = torch.promote_types(queries.dtype, torch.float32)
     scores = (words.to(exact) * words.shape[-1] ** -0.5) @ queries.to(exact).T
     if known.mass is None:
         return scores.softmax(dim=0)
     return torch.cat([scores, known.mass[0, head, None].to(exact)]).softmax(dim=0)[:-1]
-
-
-def _there(tensor: Tensor | None) -> Tensor:
-    if tensor is None:
-        raise ValueError("what is needed of a block was not kept")
-    return tensor
 
 
 def _require_own(selected: JointSelected, text: Rows) -> None:

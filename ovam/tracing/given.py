@@ -34,7 +34,7 @@ class Given:
             self.channels_last = by_pixel and not sample.is_contiguous()
         self._inputs.append({name: self._copy(name, tensor) for name, tensor in inputs_of(args, options, rows).items()})
 
-    def witness(self, predicted: Float[Tensor, "images channels height width"]) -> None:
+    def witness(self, predicted: Float[Tensor, "images *predicted"]) -> None:
         """Keep the middle line of what the UNet predicted: a replay must predict the same."""
         self._witnesses.append(middle_line(predicted).clone())
 
@@ -59,7 +59,7 @@ class Given:
         return copy
 
 
-def middle_line(predicted: Float[Tensor, "images channels *pixels"]) -> Float[Tensor, "images channels width"]:
+def middle_line(predicted: Float[Tensor, "images *predicted"]) -> Float[Tensor, "images channels width"]:
     """Return a line through the middle of what a UNet predicted; of pixels in a row, with their channels last, the middle one."""
     if predicted.ndim == 3:
         return predicted.detach()[:, predicted.shape[1] // 2, None]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ovam.core.methods import Attention
 from ovam.core.selection import Blocks, Grid, select_blocks
 from ovam.tracing.binding import require_bound
-from ovam.tracing.blocks import SelfAttention
 from ovam.tracing.families import Family, family_of
 from ovam.tracing.joint import joint_attentions, of_two_streams
 from ovam.tracing.keys import place_of
@@ -92,34 +91,41 @@ class Joint:
         return {name: frozenset({"values", "output"} if name in blocks else {"values"}) for name in double[:end]}
 
 
-class AmongPixels(Sequence[SelfAttention]):
-    """The attention of an image's pixels to each other, in the block by which the family refines; computed when it is read."""
+class PixelAttention:
+    """A `SelfAttention` of the pixels of one joint block, by which heat is refined; it is computed when it is first read."""
+
+    linear = False
 
     def __init__(self, joint: Joint) -> None:
         self._joint = joint
-
-    def __len__(self) -> int:
-        """Count the layers, without computing any."""
-        return 1
-
-    @overload
-    def __getitem__(self, index: int) -> SelfAttention: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[SelfAttention]: ...
-    def __getitem__(self, index: int | slice) -> SelfAttention | Sequence[SelfAttention]:
-        """Compute it, once."""
-        return self._layers[index]
-
-    @cached_property
-    def _layers(self) -> tuple[SelfAttention, ...]:
-        joint, name = self._joint, self.name
-        positions = tuple(range(len(joint.replay.evaluations)))
-        found = [side.blocks[name] for _, side in joint.sides({name: frozenset({"pixels"})}, positions)]
-        queries, keys = (torch.cat([getattr(each, part) for each in found]) for part in ("queries", "keys"))
-        return (SelfAttention(name, joint.grids[name], queries.shape[-1] ** -0.5, queries, keys),)
+        names = [name for name in joint.grids if of_two_streams(name)] or list(joint.grids)
+        self.name = names[min(int(joint.family.refine * len(names)), len(names) - 1)]
+        self.grid = joint.grids[self.name]
 
     @property
-    def name(self) -> str:
-        """The block."""
-        names = [name for name in self._joint.grids if of_two_streams(name)] or list(self._joint.grids)
-        return names[min(int(self._joint.family.refine * len(names)), len(names) - 1)]
+    def scale(self) -> float:
+        """Factor on the scores, 1/sqrt(head_dim)."""
+        return self.queries.shape[-1] ** -0.5
+
+    @property
+    def queries(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
+        """Queries of every kept evaluation."""
+        return self._computed[0]
+
+    @property
+    def keys(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
+        """Keys of every kept evaluation."""
+        return self._computed[1]
+
+    @cached_property
+    def _computed(self) -> tuple[Tensor, Tensor]:
+        positions = tuple(range(len(self._joint.replay.evaluations)))
+        found = [side.blocks[self.name] for _, side in self._joint.sides({self.name: frozenset({"pixels"})}, positions)]
+        return torch.cat([there(each.queries) for each in found]), torch.cat([there(each.keys) for each in found])
+
+
+def there(tensor: Tensor | None) -> Tensor:
+    """Return what was asked for of a block's side."""
+    if tensor is None:
+        raise ValueError("what is needed of a block was not kept")
+    return tensor

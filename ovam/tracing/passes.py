@@ -47,7 +47,7 @@ class Projected:
 class Evaluated:
     """Evaluations that are to be made again, and a line of what each predicted."""
 
-    samples: Float[Tensor, "evaluations channels height width"]
+    samples: Float[Tensor, "evaluations *latent"]
     timesteps: Shaped[Tensor, " evaluations"]
     conditions: Mapping[str, Tensor]
     witnesses: Float[Tensor, "evaluations predicted width"]

@@ -16,11 +16,11 @@ KINDS: Final = ("epsilon", "v_prediction", "sample")
 class Prediction:
     """What a UNet was given at an evaluation, and what it predicted from that."""
 
-    sample: Float[Tensor, "rows inputs latent_height latent_width"]
+    sample: Float[Tensor, "rows *latent"]
     """The noisy latents, and, of an inpainting model, the mask and the masked image behind them."""
     timestep: Any
     """A number or a tensor, as the pipeline gave it."""
-    output: Float[Tensor, "rows channels latent_height latent_width"] | None = None
+    output: Float[Tensor, "rows *latent"] | None = None
 
     def latents(self, pipeline: Any, images: int) -> Latents | None:  # noqa: ANN401 - a pipeline
         """Return the latents of the images without their noise, as they are predicted under guidance (x0).

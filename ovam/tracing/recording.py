@@ -79,6 +79,8 @@ class Call:
 
     def settle(self, blocks: Blocks) -> None:
         """Drop the blocks that are not of a selected resolution, and the smaller self-attentions."""
+        if self.joint:
+            return
         names = set(select_blocks(blocks, {each.name: self.grids[each.name] for each in self.kept if each.to_text}))
         pixels = {each.name: self.grids[each.name] for each in self.kept if not each.to_text}
         largest = max(pixels.values(), key=prod, default=None)

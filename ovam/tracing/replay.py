@@ -13,7 +13,7 @@ from ovam.errors import TraceFormatError, TraceMismatchError
 from ovam.tracing.binding import Binding, require_bound
 from ovam.tracing.blocks import Block, Layer, SelfAttention
 from ovam.tracing.families import family_of
-from ovam.tracing.joint_trace import AmongPixels, Joint
+from ovam.tracing.joint_trace import Joint, PixelAttention
 from ovam.tracing.keys import captured, fingerprint, place_of
 from ovam.tracing.model import Pipeline, cross_attentions, is_linear, plain_unet, self_attentions
 from ovam.tracing.passes import Evaluated, Projected, evaluated
@@ -36,7 +36,7 @@ class Replay:
     (True, 2)
     """
 
-    samples: Float[Tensor, "evaluations channels latent_height latent_width"]
+    samples: Float[Tensor, "evaluations *latent"]
     """The UNet's input as the scheduler scaled it."""
     timesteps: Shaped[Tensor, " evaluations"]
     """In the type that the scheduler gave them."""
@@ -173,7 +173,7 @@ class Replay:
         joint = Joint(kept, unet, memory, between)
         family, blank = family_of(unet), self._trace([], {}, {}, None)
         steps = tuple(step * 1000 for step in blank.timesteps) if family.packed else blank.timesteps  # FLUX is given fractions
-        pixels = AmongPixels(joint)
+        pixels = (PixelAttention(joint),)
         return replace(blank, timesteps=steps, joint=joint, self_attention=pixels, prompt=self.prompt, family=family.name)
 
     def given(self, positions: tuple[int, ...], place: torch.device) -> Evaluated:

@@ -1,6 +1,6 @@
 """A trace: the pixel queries that one image left behind in every cross-attention block (Eq. 1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -11,7 +11,7 @@ from ovam.core.tensor_files import layout_of
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
 from ovam.tracing.blocks import Block, SelfAttention
 from ovam.tracing.families import UNET, family_of
-from ovam.tracing.joint_trace import Joint
+from ovam.tracing.joint_trace import Joint, PixelAttention
 from ovam.tracing.keys import CapturedKeys, differ, fingerprint, place_of, text_width
 from ovam.tracing.model import Pipeline, cross_attentions, plain_unet
 from ovam.tracing.quantised import quantised
@@ -41,7 +41,7 @@ class Trace:
     """(height, width) of the image."""
     half: Half
     """Which half of the guidance batch the queries are from."""
-    self_attention: Sequence[SelfAttention] = ()
+    self_attention: tuple[SelfAttention | PixelAttention, ...] = ()
     """The self-attentions on the largest grid, if they were kept."""
     clip_skip: int | None = None
     """How many layers of the text encoder the generation left out; attribution prompts are encoded in the same way."""
