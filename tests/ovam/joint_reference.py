@@ -3,7 +3,8 @@
 It shares nothing with the library: weights are read, not called; norms, rotations and softmaxes are written out.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +19,11 @@ class Watched:
     called: dict[str, list[dict[str, Tensor]]] = field(default_factory=dict)
     modulations: list[Tensor] = field(default_factory=list)
     texts: list[int] = field(default_factory=list)
-    skip: Callable[[dict[str, Any]], bool] = lambda _: False
 
 
-def watch(pipeline: Any) -> Watched:
-    """Record what reaches the attentions of a transformer while it generates."""
+@contextmanager
+def watch(pipeline: Any) -> Iterator[Watched]:
+    """Record what reaches the attentions of a transformer while it generates inside the `with`."""
     watched = Watched()
 
     def begin(_module: Any, _args: Any, options: dict[str, Any]) -> None:
@@ -36,11 +37,14 @@ def watch(pipeline: Any) -> Watched:
 
         return hook
 
-    pipeline.transformer.transformer_blocks[0].register_forward_pre_hook(begin, with_kwargs=True)
-    for part in ("transformer_blocks", "single_transformer_blocks"):
-        for number, block in enumerate(getattr(pipeline.transformer, part, ())):
-            block.attn.register_forward_hook(attend(f"{part}.{number}.attn"), with_kwargs=True)
-    return watched
+    with ExitStack() as hooks:
+        first = pipeline.transformer.transformer_blocks[0]
+        hooks.callback(first.register_forward_pre_hook(begin, with_kwargs=True).remove)
+        for part in ("transformer_blocks", "single_transformer_blocks"):
+            for number, block in enumerate(getattr(pipeline.transformer, part, ())):
+                hook = attend(f"{part}.{number}.attn")
+                hooks.callback(block.attn.register_forward_hook(hook, with_kwargs=True).remove)
+        yield watched
 
 
 def linear(layer: Any, states: Tensor) -> Tensor:
@@ -69,8 +73,9 @@ def heads(attention: Any, states: Tensor) -> Tensor:
     return states.unflatten(-1, (attention.heads, -1)).transpose(0, 1)
 
 
+@torch.no_grad()
 def joint_probabilities(
-    attention: Any, called: dict[str, Any], row: int, texts: int, *, text_first: bool
+    attention: Any, called: dict[str, Any], row: int, texts: int 
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (heads, length, length) probabilities of the whole sequence, text first, their scores, and its values."""
     rotation = called.get("image_rotary_emb")
@@ -90,7 +95,6 @@ def joint_probabilities(
     queries, keys, values = parts
     scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
     assert texts < scores.shape[-1]
-    del text_first  # the order of the keys changes no sum
     return scores.softmax(dim=-1), scores, values
 
 
@@ -100,7 +104,7 @@ def joint_maps(pipeline: Any, watched: Watched, rows: dict[int, int], block: str
     total: Any = 0
     for number, row in rows.items():
         count = watched.texts[number]
-        attended, _, _ = joint_probabilities(attention, watched.called[block][number], row, count, text_first=True)
+        attended, _, _ = joint_probabilities(attention, watched.called[block][number], row, count)
         total = total + attended[:, count:, :count].sum(dim=0).T
     return total
 
@@ -111,7 +115,7 @@ def text_maps(pipeline: Any, watched: Watched, rows: dict[int, int], block: str)
     total: Any = 0
     for number, row in rows.items():
         count = watched.texts[number]
-        _, scores, _ = joint_probabilities(attention, watched.called[block][number], row, count, text_first=True)
+        _, scores, _ = joint_probabilities(attention, watched.called[block][number], row, count)
         total = total + scores[:, count:, :count].softmax(dim=-1).sum(dim=0).T
     return total
 
@@ -125,7 +129,7 @@ def concept_maps(pipeline: Any, watched: Watched, rows: dict[int, int], block: s
     total: Any = 0
     for number, row in rows.items():
         count = watched.texts[number]
-        attended, _, values = joint_probabilities(attention, watched.called[block][number], row, count, text_first=True)
+        attended, _, values = joint_probabilities(attention, watched.called[block][number], row, count)
         outputs = (attended @ values).transpose(0, 1).flatten(1)
         total = total + (outputs[:count] @ outputs[count:].T).softmax(dim=0)
     return total

@@ -49,8 +49,7 @@ def drawn(name: str) -> tuple[Any, list[ovam.Trace], torch.Tensor]:
 def watched(name: str, scheduler: str | None) -> tuple[Any, Watched, list[ovam.Trace]]:
     """A generation of two images that the tests themselves have looked at."""
     pipeline = tiny_transformer(name, scheduler)
-    seen = watch(pipeline)
-    with ovam.capture(pipeline, blocks=["transformer_blocks"]) as traces:
+    with watch(pipeline) as seen, ovam.capture(pipeline, blocks=["transformer_blocks"]) as traces:
         draw(pipeline, name, PROMPTS)
     return pipeline, seen, traces
 
@@ -179,7 +178,7 @@ def test_pixels_attend_to_each_other_as_in_the_generation(name: str) -> None:
     attention = pipeline.transformer.get_submodule(layer.name)
     for place, (number, row) in enumerate(rows.items()):
         count = seen.texts[number]
-        _, scores, _ = joint_probabilities(attention, seen.called[layer.name][number], row, count, text_first=True)
+        _, scores, _ = joint_probabilities(attention, seen.called[layer.name][number], row, count)
         found = layer.scale * layer.queries[place].double() @ layer.keys[place].double().transpose(-1, -2)
         assert torch.allclose(found, scores[:, count:, count:], rtol=1e-3, atol=1e-4)
 
