@@ -20,6 +20,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -67,7 +68,11 @@ def tiny_gemma_tokenizer() -> GemmaTokenizer:
                 merges.append((head, letter))
             head += letter
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", "\n", *letters, *dict.fromkeys(a + b for a, b in merges)]
-    return GemmaTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}, merges=merges, model_max_length=512)
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = GemmaTokenizer(vocab=vocabulary, merges=merges, model_max_length=512)
+    start = [("<bos>", vocabulary["<bos>"])]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=start)
+    return tokenizer
 
 
 def _vae(channels: int = 4) -> AutoencoderKL:

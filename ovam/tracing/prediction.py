@@ -20,7 +20,7 @@ class Prediction:
     """The noisy latents, and, of an inpainting model, the mask and the masked image behind them."""
     timestep: Any
     """A number or a tensor, as the pipeline gave it."""
-    output: Float[Tensor, "rows *latent"] | None = None
+    output: Float[Tensor, "rows *predicted"] | None = None
 
     def latents(self, pipeline: Any, images: int) -> Latents | None:  # noqa: ANN401 - a pipeline
         """Return the latents of the images without their noise, as they are predicted under guidance (x0).
