@@ -54,6 +54,8 @@ class Code(StrEnum):
     TOKEN_EXISTS = "token-exists"
     # what it asks for
     TOKEN_OF_OTHER_MODEL = "token-of-other-model"
+    TOKEN_OF_OTHER_FAMILY = "token-of-other-family"
+    ATTENTION_UNAVAILABLE = "attention-unavailable"
     EXAMPLES_OF_OTHER_MODELS = "examples-of-other-models"
     WORD_NOT_IN_PROMPT = "word-not-in-prompt"
     PROMPT_TOO_LONG = "prompt-too-long"
