@@ -74,9 +74,7 @@ def heads(attention: Any, states: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def joint_probabilities(
-    attention: Any, called: dict[str, Any], row: int, texts: int 
-) -> tuple[Tensor, Tensor, Tensor]:
+def joint_probabilities(attention: Any, called: dict[str, Any], row: int, texts: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return (heads, length, length) probabilities of the whole sequence, text first, their scores, and its values."""
     rotation = called.get("image_rotary_emb")
     pixels = called["hidden_states"][row]
