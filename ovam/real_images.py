@@ -231,16 +231,19 @@ def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[
 
 def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> Latent:
     """Encode an image to the mean of the VAE's posterior, scaled as the UNet takes latents."""
-    patch, shape = getattr(pipeline, "patch_size", None) or plain_unet(pipeline).config.get("patch_size") or 1, image.shape
-    multiple = pipeline.vae_scale_factor * (2 if family_of(plain_unet(pipeline)).packed else patch)
+    unet, shape = plain_unet(pipeline), image.shape
+    patch = 2 if family_of(unet).packed else getattr(unet.config, "patch_size", None) or 1
+    multiple = pipeline.vae_scale_factor * patch
     if any(np.mod(shape[:2], multiple)):
         raise InvalidArgumentError("image", shape, f"(height, width, 3) in multiples of {multiple}")
     config = pipeline.vae.config
     with torch.no_grad(), exact(pipeline.vae) as vae:
         pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
         encoded = vae.encode(pixels.to(place_of(vae), vae.dtype))
-        plain = getattr(encoded, "latents", getattr(encoded, "latent", None))  # of a codebook, or of Sana's autoencoder
-        latent = (encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else plain).float()
+        if hasattr(encoded, "latent_dist"):
+            latent = encoded.latent_dist.mean.float()
+        else:  # of a codebook, or of Sana's autoencoder
+            latent = (encoded.latents if hasattr(encoded, "latents") else encoded.latent).float()
     mean, deviation = (config.get(name) for name in ("latents_mean", "latents_std"))
     if mean is not None and deviation is not None:
         mean, deviation = (torch.tensor(values, device=latent.device).view(1, -1, 1, 1) for values in (mean, deviation))

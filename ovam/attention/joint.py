@@ -53,9 +53,10 @@ class JointSelected:
             case "concept":
                 return self.joint.stream_needs(self.blocks)
             case "joint":
-                return dict.fromkeys(self.blocks, frozenset({"words", "mass"}))
+                need: frozenset[Need] = frozenset({"words", "mass"})
             case _:
-                return dict.fromkeys(self.blocks, frozenset({"words"}))
+                need = frozenset({"words"})
+        return dict.fromkeys(self.blocks, need)
 
     def parts(self, by: Split | None) -> dict[str, int]:
         """Name the parts of the selection, each with how many maps it has; without `by` one part."""
@@ -204,6 +205,6 @@ class _ConceptSum(torch.autograd.Function):
         for _, side in selected.joint.sides_kept(selected.needs, selected.evaluations):
             with torch.enable_grad():
                 rows = text.detach().requires_grad_()
-                maps = sum(each for _, _, each in _maps(selected, side, rows))
+                maps = torch.stack([each for _, _, each in _maps(selected, side, rows)]).sum(dim=0)
                 total += torch.autograd.grad(maps, rows, grad_outputs[0])[0]
         return total, None

@@ -68,7 +68,8 @@ def require_one_model(traces: Sequence[Trace]) -> None:
         if trace.family != traces[0].family:
             message = f"example {number} is of a model of the family {trace.family}, example 0 of {traces[0].family}"
             raise ExamplesOfOtherModelsError(message)
-        if trace.joint is not None and trace.joint.replay.binding != traces[0].joint.replay.binding:
+        bound = [None if each.joint is None else each.joint.replay.binding for each in (traces[0], trace)]
+        if bound[0] != bound[1]:
             raise ExamplesOfOtherModelsError(f"examples 0 and {number} are of different models: their weights or adapters differ")
         if trace.width != traces[0].width:
             message = f"example {number} is of a model of text width {trace.width}, example 0 of {traces[0].width}"

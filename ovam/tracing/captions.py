@@ -19,7 +19,8 @@ class CaptionKeys(nn.Module):
     @property
     def in_features(self) -> int:
         """Length of the text encoder's rows."""
-        return int(self.captions[0].linear_1.in_features)
+        projection: Any = self.captions[0]
+        return int(projection.linear_1.in_features)
 
     @property
     def out_features(self) -> int:

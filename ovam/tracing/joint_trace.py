@@ -88,7 +88,9 @@ class Joint:
         """Return what a concept stream that is read in some blocks needs of each block up to the last of these."""
         double = [name for name in joint_attentions(self.unet) if of_two_streams(name)]
         end = max(double.index(name) for name in blocks) + 1
-        return {name: frozenset({"values", "output"} if name in blocks else {"values"}) for name in double[:end]}
+        read: frozenset[Need] = frozenset({"values", "output"})
+        passed: frozenset[Need] = frozenset({"values"})
+        return {name: read if name in blocks else passed for name in double[:end]}
 
 
 class PixelAttention:

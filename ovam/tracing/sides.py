@@ -109,12 +109,12 @@ class _EnoughError(Exception):
     """All that was needed has been computed."""
 
 
-def _side(unet: nn.Module, given: Evaluated, rows: slice, needs: Mapping[str, tuple[Any, frozenset[Need]]]) -> Side:
+def _side(unet: Any, given: Evaluated, rows: slice, needs: Mapping[str, tuple[Any, frozenset[Need]]]) -> Side:  # noqa: ANN401
     """Evaluate a transformer on some rows, and keep what is needed."""
     seen = _Seen(get_ident(), set(needs), whole=rows.start == 0)
     with ExitStack() as hooks:
-        for block in (*unet.transformer_blocks[:1],):  # type: ignore[index]
-            hooks.callback(block.register_forward_pre_hook(seen.begin, with_kwargs=True).remove)
+        first = unet.transformer_blocks[0]
+        hooks.callback(first.register_forward_pre_hook(seen.begin, with_kwargs=True).remove)
         for name, (attention, need) in needs.items():
             if "output" in need:
                 hooks.callback(attention.to_out[0].register_forward_pre_hook(seen.output(name)).remove)

@@ -86,7 +86,11 @@ class Trace:
             return tensor.to(device=device, dtype=dtype)
 
         blocks = tuple(replace(block, queries=move(block.queries)) for block in self.blocks)
-        pixels = tuple(replace(block, queries=move(block.queries), keys=move(block.keys)) for block in self.self_attention)
+        pixels = tuple(
+            replace(block, queries=move(block.queries), keys=move(block.keys))
+            for block in self.self_attention
+            if isinstance(block, SelfAttention)
+        )
         return replace(self, blocks=blocks, self_attention=pixels)
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:

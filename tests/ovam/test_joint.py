@@ -26,6 +26,7 @@ from tests.ovam.joint_reference import Watched, concept_maps, joint_maps, joint_
 
 JOINT = [name for name, kind in KINDS.items() if kind.joint]
 every_joint = pytest.mark.parametrize("name", JOINT)
+one_of_each = pytest.mark.parametrize("name", ["sd3.5", "flux-cfg"])
 PROMPTS = ["a cat and a dog", "a tree"]
 LENGTH = 24
 UNSUITED = [("flux-cfg", "flow-heun")]  # FLUX sets noise levels of its own, which it does not take
@@ -113,7 +114,7 @@ def test_a_question_afterwards_is_the_question_during_the_generation(name: str) 
     assert torch.allclose(sum(parts), whole, rtol=1e-5)
 
 
-@every_joint
+@one_of_each
 def test_streams_of_several_texts_do_not_see_each_other_and_share_one_pass(name: str) -> None:
     _, traces, _ = drawn(name)
     generator = torch.Generator().manual_seed(1)
@@ -124,7 +125,7 @@ def test_streams_of_several_texts_do_not_see_each_other_and_share_one_pass(name:
         assert torch.equal(joint_sums(selected, [text])[0][""], found[""])
 
 
-@every_joint
+@one_of_each
 def test_parts_add_up_to_the_whole(name: str) -> None:
     _, traces, _ = drawn(name)
     own = traces[0].joint.embedding
@@ -138,7 +139,7 @@ def test_parts_add_up_to_the_whole(name: str) -> None:
         assert torch.allclose(mean, torch.ones_like(mean), atol=1e-5) == (attention != "joint")
 
 
-@every_joint
+@one_of_each
 def test_a_stored_trace_answers_as_the_one_in_memory(name: str) -> None:
     pipeline, traces, _ = drawn(name)
     again = ovam.Trace.from_bytes(traces[1].to_bytes(), pipeline)
@@ -151,7 +152,7 @@ def test_a_stored_trace_answers_as_the_one_in_memory(name: str) -> None:
     assert one.heatmap.shape == (64, 96)
 
 
-@every_joint
+@one_of_each
 def test_words_compete_and_are_refined_and_are_found_in_the_prompt(name: str) -> None:
     pipeline, traces, _ = drawn(name)
     image = np.zeros((64, 96, 3), np.uint8)
@@ -170,7 +171,7 @@ def test_words_compete_and_are_refined_and_are_found_in_the_prompt(name: str) ->
     assert {one.word for one in ranked} == {"cat", "tree"}
 
 
-@every_joint
+@one_of_each
 def test_pixels_attend_to_each_other_as_in_the_generation(name: str) -> None:
     pipeline, seen, traces = watched(name, None)
     (layer,) = traces[0].self_attention
@@ -183,7 +184,7 @@ def test_pixels_attend_to_each_other_as_in_the_generation(name: str) -> None:
         assert torch.allclose(found, scores[:, count:, count:], rtol=1e-3, atol=1e-4)
 
 
-@every_joint
+@one_of_each
 def test_the_gradient_of_a_concept_is_that_of_differences(name: str) -> None:
     _, traces, _ = drawn(name)
     rows = torch.randn(3, traces[0].width, generator=torch.Generator().manual_seed(2)).requires_grad_()
@@ -224,6 +225,35 @@ def test_the_memory_of_a_pass_changes_nothing_but_rounding() -> None:
     for trace, one in zip((small, traces[0]), rows, strict=True):
         ovam.heatmaps(trace, one)[0].pow(2).sum().backward()
     assert torch.allclose(rows[0].grad, rows[1].grad, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("inversion", ["none", "ddim"])
+@pytest.mark.parametrize("name", ["sd3", "flux", "sana"])
+def test_a_real_image_is_shown_with_the_noise_of_its_timesteps(name: str, inversion: Any) -> None:
+    pipeline = untouched(name)
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    course = {"timesteps": [600, 200]} if inversion == "none" else {"inversion": "ddim", "num_inference_steps": 2}
+    seen: list[torch.Tensor] = []
+    hook = pipeline.transformer.register_forward_pre_hook(
+        lambda _, args, options: seen.append((args[0] if args else options["hidden_states"]).clone()), with_kwargs=True
+    )
+    trace = ovam.trace_image(pipeline, image, prompt="a cat", **course)
+    hook.remove()
+    assert trace.image_size == (64, 96)
+    assert trace.timesteps == pytest.approx((600, 200) if inversion == "none" else (0, 500))
+    assert ovam.segment(trace, pipeline, "cat", "daam").heatmap.shape == (64, 96)
+    pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        encoded = pipeline.vae.encode(pixels)
+    config, dist = pipeline.vae.config, getattr(encoded, "latent_dist", None)
+    latent = ((encoded.latent if dist is None else dist.mean) - (config.get("shift_factor") or 0)) * config.scaling_factor
+    random = torch.Generator().manual_seed(0)
+    expected = [latent]
+    if inversion == "none":
+        expected = [(1 - share) * latent + share * torch.randn(latent.shape, generator=random) for share in (0.6, 0.2)]
+    for found, wanted in zip(seen, expected, strict=False):
+        plain = pipeline._unpack_latents(found, 64, 96, 8) if name == "flux" else found
+        assert torch.allclose(plain, wanted, atol=1e-5)
 
 
 def test_the_unconditional_half_attends_to_the_negative_prompt() -> None:
