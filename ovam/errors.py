@@ -162,6 +162,22 @@ class ExamplesOfOtherModelsError(OvamError):
     code = "examples-of-other-models"
 
 
+class TokenFamilyError(OvamError):
+    """A learned token is of another family of models than the one that it is looked for in; the message names both."""
+
+    code = "token-of-other-family"
+
+
+class AttentionError(InvalidArgumentError):
+    """The model's family has no attention of the kind that a method asks for."""
+
+    code = "attention-unavailable"
+
+    def __init__(self, attention: object, family: str, known: Sequence[str]) -> None:
+        """Name the `attention`, the `family` that lacks it, and the ones `known` there."""
+        super().__init__("attention", attention, f"for {family}: {', '.join(known)}")
+
+
 class EmbeddingNotFiniteError(OvamError):
     """An embedding holds values that are no numbers or infinite."""
 

@@ -14,6 +14,8 @@ from ovam.attention.text import require_short
 from ovam.core.pictures import Picture, rgb_of
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
+from ovam.looking import Flow, flows, looking_transformer
+from ovam.tracing.families import UNET, family_of
 from ovam.tracing.keys import place_of
 from ovam.tracing.model import Pipeline, plain_unet
 from ovam.tracing.recorder import Choice, Evaluation, Recorder, Source, recording
@@ -53,7 +55,7 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     noise, in `num_inference_steps` even steps. There is no guidance.
 
     Args:
-        pipeline: A Stable Diffusion pipeline.
+        pipeline: A pipeline that `capture` takes.
         image: A PIL image or an array, with sides that the VAE can halve.
         prompt: What is in the image, or nothing.
         timesteps: Timesteps of the evaluations; by default `TIMESTEPS`.
@@ -67,8 +69,10 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
         self_attention: See `blocks`.
         on_evaluation: Called with the number of finished evaluations, and of all.
 
+    Under flow matching, noise is mixed in along straight paths, and "ddim" follows the predicted velocity.
+
     Raises `InvalidArgumentError` for sides that the VAE cannot halve or a timestep out of range, `PromptTooLongError`,
-    what `capture` raises, and `UnsupportedModelError` also for schedulers without `alphas_cumprod` (flow matching) and
+    what `capture` raises, and `UnsupportedModelError` also for schedulers without noise levels that are known, and
     UNets that take more than a latent (inpainting).
 
     >>> trace = ovam.trace_image(pipeline, np.zeros((64, 96, 3), np.uint8), prompt="a cat", timesteps=[500, 100])
@@ -96,13 +100,14 @@ class Course:
 
 def observed(pipeline: Pipeline, image: Picture, course: Course, *choices: Choice) -> list[Recorder]:
     """Let a UNet look at a real image, once; return what each choice keeps of it."""
-    diffusion = Diffusion.of(pipeline.scheduler)
+    diffusion = Flow() if flows(pipeline.scheduler) else Diffusion.of(pipeline.scheduler)
     steps = _steps(diffusion, course.timesteps, course.inversion, course.num_inference_steps)
     pixels = rgb_of(image)
     latent = _encoded(pipeline, pixels)
-    look = _looking(pipeline, course.prompt, (pixels.shape[0], pixels.shape[1]))
+    looks = _looking if family_of(plain_unet(pipeline)) is UNET else looking_transformer
+    look = looks(pipeline, course.prompt, (pixels.shape[0], pixels.shape[1]))
     random = torch.Generator().manual_seed(course.seed)
-    evaluation = Evaluation(torch.tensor(steps), len(steps), slice(None))
+    evaluation = Evaluation(torch.tensor(steps), len(steps), slice(None), (course.prompt,))
     source = Source(pipeline, lambda *_: evaluation, generates=False)
     with torch.no_grad(), ExitStack() as stack:
         recorders = [stack.enter_context(recording(source, choice)) for choice in choices]
@@ -141,6 +146,11 @@ class Diffusion:
             )
         return cls(alphas.double(), prediction)
 
+    @property
+    def possible(self) -> int:
+        """How many timesteps there are."""
+        return len(self.alphas)
+
     def noised(self, latent: Latent, noise: Latent, step: int) -> Latent:
         """Mix a latent with noise as in training; this is what every scheduler's `scale_model_input` gives."""
         image, rest = self._weights(step)
@@ -163,12 +173,12 @@ class Diffusion:
         return float(self.alphas[step].sqrt()), float((1 - self.alphas[step]).sqrt())
 
 
-def _steps(diffusion: Diffusion, timesteps: Sequence[int] | None, inversion: Inversion, count: int) -> list[int]:
+def _steps(diffusion: Diffusion | Flow, timesteps: Sequence[int] | None, inversion: Inversion, count: int) -> list[int]:
     """List the timesteps of the evaluations.
 
     An inversion starts at 0, where there is next to no noise, so that every latent has the noise of its timestep.
     """
-    possible = len(diffusion.alphas)
+    possible = diffusion.possible
     if inversion not in get_args(Inversion):
         raise InvalidArgumentError("inversion", inversion, "'none' or 'ddim'")
     if inversion == "ddim":
@@ -221,14 +231,19 @@ def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[
 
 def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> Latent:
     """Encode an image to the mean of the VAE's posterior, scaled as the UNet takes latents."""
-    multiple, shape = pipeline.vae_scale_factor, image.shape
+    unet, shape = plain_unet(pipeline), image.shape
+    patch = 2 if family_of(unet).packed else getattr(unet.config, "patch_size", None) or 1
+    multiple = pipeline.vae_scale_factor * patch
     if any(np.mod(shape[:2], multiple)):
         raise InvalidArgumentError("image", shape, f"(height, width, 3) in multiples of {multiple}")
     config = pipeline.vae.config
     with torch.no_grad(), exact(pipeline.vae) as vae:
         pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
         encoded = vae.encode(pixels.to(place_of(vae), vae.dtype))
-        latent = (encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents).float()
+        if hasattr(encoded, "latent_dist"):
+            latent = encoded.latent_dist.mean.float()
+        else:  # of a codebook, or of Sana's autoencoder
+            latent = (encoded.latents if hasattr(encoded, "latents") else encoded.latent).float()
     mean, deviation = (config.get(name) for name in ("latents_mean", "latents_std"))
     if mean is not None and deviation is not None:
         mean, deviation = (torch.tensor(values, device=latent.device).view(1, -1, 1, 1) for values in (mean, deviation))

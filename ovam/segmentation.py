@@ -113,11 +113,16 @@ def segment(
     require_trace(trace)
     _require_softmax(softmax, distractors)
     several = isinstance(targets, Sequence) and not isinstance(targets, str)
-    wanted = [target_of(one) for one in (targets if several else [targets])]
+    asked = targets if several else [targets]
+    wanted = [target_of(one) for one in asked]
     methods = methods_of(method, wanted)
+    wanted = [
+        Words(trace.prompt, one) if isinstance(one, str) and trace.prompt and how.attention in ("joint", "text") else target
+        for one, target, how in zip(asked, wanted, methods, strict=True)
+    ]
     pixels = _fitting(image, trace, methods)
     others = [target_of(one) for one in ([distractors] if isinstance(distractors, str) else distractors)]
-    rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip)
+    rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip, trace)
     heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
     masks = cuts(methods, heats, pixels)
     leaking = competitors_leakages(heats, methods, rows) if softmax == "together" else [None] * len(masks)

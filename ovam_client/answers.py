@@ -385,6 +385,8 @@ class Code(StrEnum):
     TOKEN_EXISTS = "token-exists"
     TOKEN_OF_OTHER_MODEL = "token-of-other-model"
     ADAPTER_UNFIT = "adapter-unfit"
+    TOKEN_OF_OTHER_FAMILY = "token-of-other-family"
+    ATTENTION_UNAVAILABLE = "attention-unavailable"
     EXAMPLES_OF_OTHER_MODELS = "examples-of-other-models"
     WORD_NOT_IN_PROMPT = "word-not-in-prompt"
     PROMPT_TOO_LONG = "prompt-too-long"
@@ -659,6 +661,8 @@ class ModelCard(Answer):
     """Diffusers classes that `scheduler` of a generation may name."""
     guidance_embedded: bool = False
     """Whether the UNet takes the guidance scale as an input and has no unconditional branch."""
+    attentions: list[Literal["cross", "concept", "joint", "text"] | str] = ["cross"]
+    """What `attention` of a setting may name; the first is taken where it is left out."""
     blocks: list[BlockInfo] = []
     """Its cross-attentions, as they are at its default size."""
     default_keep: Literal["replay", "queries"] | str = "replay"

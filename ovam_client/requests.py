@@ -188,6 +188,8 @@ class Settings(TypedDict, total=False):
     range or a list."""
     heads: Literal["all"] | int | float | Sequence[int] | Span | None
     """Heads of every block, selected as evaluations are."""
+    attention: Literal["cross", "concept", "joint", "text"] | None
+    """Whose attention, of those that the model's family has; `null`: the family's first, `cross` or `concept`."""
     padding: Literal["none", "max_length"] | None
     """Softmax over the prompt's own tokens (`none`), or over the encoder's full length, as during generation (`max_length`)."""
     reduction: Literal["mean", "sum"] | None

@@ -182,6 +182,7 @@ METHOD: Json = {
     "blocks": "all",
     "evaluations": {"start": 10, "stop": None, "step": None},
     "heads": "all",
+    "attention": None,
     "padding": "none",
     "reduction": "mean",
     "refine": {"steps": 1, "kind": "affinity"},

@@ -95,6 +95,8 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.SETTINGS_CONTRADICT: Answer(422, "The settings contradict each other"),
         Code.NO_SELF_ATTENTION: Answer(422, "The job kept no self-attention"),
         Code.NO_CLIP: Answer(422, "The model's workers have no CLIP model"),
+        Code.TOKEN_OF_OTHER_FAMILY: Answer(422, "The token was learned with another family of models"),
+        Code.ATTENTION_UNAVAILABLE: Answer(422, "The model has no attention of this kind"),
         Code.EMBEDDING_OF_OTHER_WIDTH: Answer(422, "The embedding's width is not the model's"),
         Code.EMBEDDING_NOT_FINITE: Answer(422, "The embedding has values that are not finite numbers"),
         Code.OPTIMIZATION_FAILED: Answer(422, "The optimisation failed"),

@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTokenizer
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import BlockInfo
 from contracts.schema.models import Family, ModelCard
+from ovam.tracing.families import family_of as attention_family
 from ovam.tracing.model import cross_attentions
 from worker import schedulers
 from worker.sizes import level_of, sizes_of, text_parameters
@@ -52,6 +53,7 @@ def read_card(name: str, source: str, *, default: bool) -> ModelCard:
         "guidance_embedded": unet.config.time_cond_proj_dim is not None,
         "default_scheduler": type(scheduler).__name__,
         "schedulers": schedulers.names(scheduler),
+        "attentions": list(attention_family(unet).attentions),
         "blocks": blocks_of(unet, latent),
         "sizes": sizes_of(unet, vae, text_parameters(source, index)),
         "default": default,

@@ -35,7 +35,7 @@ def heats_of(model: Model, scene: Scene, job: FilledQuestion, wanted: Sequence[W
     size = (scene.image.shape[0], scene.image.shape[1])
     methods = [each.settings for each in job.targets]
     targets, distractors = wanted[: len(methods)], wanted[len(methods) :]
-    rows = rows_in_softmax(model.pipeline, targets, methods, job.softmax, distractors, trace.clip_skip)
+    rows = rows_in_softmax(model.pipeline, targets, methods, job.softmax, distractors, trace.clip_skip, trace)
     maps = target_heatmaps(trace, rows, methods)
     heats = refined(maps, methods, size, trace.self_attention)
     leaking = competitors_leakages(heats, methods, rows) if job.softmax == "together" else [None] * len(heats)

@@ -96,7 +96,7 @@ class Watcher:
         if self._rows is None:
             targets, distractors = self.wanted[: len(self.job.targets)], self.wanted[len(self.job.targets) :]
             self._rows = rows_in_softmax(
-                self.model.pipeline, targets, self.methods, self.job.softmax, distractors, trace.clip_skip
+                self.model.pipeline, targets, self.methods, self.job.softmax, distractors, trace.clip_skip, trace
             )
         ready = [number for number, method in enumerate(self.methods) if selects(method, trace)]
         methods, rows = [self.methods[number] for number in ready], [self._rows[number] for number in ready]

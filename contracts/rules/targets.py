@@ -32,6 +32,10 @@ def method_of(request: Question, number: int, model: ModelCard, *, self_attentio
     for settings in (request.settings, target.settings):
         changes |= changes_of(settings)
     method = replace(METHODS[name].of(target.kind), **changes)
+    if method.attention not in (None, *model.attentions):
+        field = setting_field(request, number, "attention") or "settings.attention"
+        detail = f"`{field}` is {method.attention!r}; allowed for model {model.name!r}: {', '.join(model.attentions)}"
+        raise ServiceError(Code.ATTENTION_UNAVAILABLE, detail, field=field, value=method.attention)
     if method.needs_self_attention and not self_attention:
         field = requesting_field(request, number)
         if field is not None:

@@ -56,6 +56,8 @@ class Code(StrEnum):
     # what it asks for
     TOKEN_OF_OTHER_MODEL = "token-of-other-model"
     ADAPTER_UNFIT = "adapter-unfit"
+    TOKEN_OF_OTHER_FAMILY = "token-of-other-family"
+    ATTENTION_UNAVAILABLE = "attention-unavailable"
     EXAMPLES_OF_OTHER_MODELS = "examples-of-other-models"
     WORD_NOT_IN_PROMPT = "word-not-in-prompt"
     PROMPT_TOO_LONG = "prompt-too-long"

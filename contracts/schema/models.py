@@ -9,7 +9,7 @@ from contracts.schema.estimates import ModelSizes
 from contracts.schema.fields import Keep, Schema
 from contracts.schema.images import BlockInfo
 from contracts.schema.methods import Settings
-from ovam.core.methods import MethodName
+from ovam.core.methods import Attention, MethodName
 
 Family = Literal["sd1", "sd2", "sdxl"]
 
@@ -48,6 +48,8 @@ class ModelCard(Schema):
     """Diffusers classes that `scheduler` of a generation may name."""
     guidance_embedded: bool = False
     """Whether the UNet takes the guidance scale as an input and has no unconditional branch."""
+    attentions: list[Attention] = Field(["cross"])
+    """What `attention` of a setting may name; the first is taken where it is left out."""
     blocks: list[BlockInfo] = Field([])
     """Its cross-attentions, as they are at its default size."""
     default_keep: Keep = "replay"

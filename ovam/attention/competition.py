@@ -10,6 +10,7 @@ from ovam.core.methods import Method, Softmax
 from ovam.errors import InvalidArgumentError
 from ovam.tracing.keys import differ
 from ovam.tracing.model import Pipeline
+from ovam.tracing.trace import Trace
 
 
 def rows_in_softmax(
@@ -19,12 +20,17 @@ def rows_in_softmax(
     softmax: Softmax,
     distractors: Sequence[Words | Rows] = (),
     clip_skip: int | None = None,
+    trace: Trace | None = None,
 ) -> list[Rows]:
     """Find each target's rows in the embedding that its softmax is over: its own ("each"), or a joint one ("together").
 
-    `clip_skip` is the trace's. Raises what `rows_of` and `competing` raise.
+    `clip_skip` and `trace` are as in `rows_of`. Raises what `rows_of` and `competing` raise, and `InvalidArgumentError` for
+    "together" with an attention that the words of one prompt share already.
     """
-    rows = rows_of(pipeline, [*targets, *distractors], [*methods, *[Method()] * len(distractors)], clip_skip)
+    shared = next((method.attention for method in methods if method.attention in ("joint", "text")), None)
+    if softmax == "together" and shared:
+        raise InvalidArgumentError("softmax", softmax, f"'each' with attention {shared!r}, which all words of the prompt share")
+    rows = rows_of(pipeline, [*targets, *distractors], [*methods, *[Method()] * len(distractors)], clip_skip, trace)
     wanted, others = rows[: len(targets)], rows[len(targets) :]
     return competing(wanted, others) if softmax == "together" else wanted
 
@@ -62,4 +68,5 @@ def competing(targets: Sequence[Rows], distractors: Sequence[Rows] = ()) -> list
     if len({*chosen}) < 2:
         raise InvalidArgumentError("softmax", "together", "two or more different targets and distractors, or 'each'")
     joint = torch.stack(table)
-    return [Rows(joint, rows) for rows in chosen[: len(targets)]]
+    families = [each.family for each in everything if each.family is not None]
+    return [Rows(joint, rows, next(iter(families), None)) for rows in chosen[: len(targets)]]

@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ovam.attention.joint import JointSelected, encode_for, joint_sums, select_joint
 from ovam.attention.scores import Selected, Split, largest_grid, parted, resize, select, summed, terms_of
 from ovam.attention.sums import attention_sum
-from ovam.attention.text import encode, word_tokens
-from ovam.core.methods import Padding, Reduction
+from ovam.attention.text import word_tokens
+from ovam.core.methods import Attention, Method, Padding, Reduction
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import InvalidArgumentError
+from ovam.tracing.families import family_named
 from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace, require_trace
 
@@ -27,6 +29,7 @@ def heatmaps(
     blocks: Blocks = "all",
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
+    attention: Attention | None = None,
 ) -> Float[Tensor, "tokens height width"]:
     """Compute the attention of every pixel to every row of a text embedding (Eq. 5).
 
@@ -35,7 +38,9 @@ def heatmaps(
     (height, width), resized bilinearly. `evaluations` and `heads` are positions in the trace. Differentiable with respect
     to `embedding`; single precision (double for a trace in double precision), on the trace's device.
 
-    Raises `SelectionError`, and `InvalidArgumentError` for an embedding of another width.
+    `attention` is one of those that the model's family has, see `ovam.core.methods.Attention`; by default its first.
+
+    Raises `SelectionError`, `AttentionError`, and `InvalidArgumentError` for an embedding of another width.
 
     >>> embedding, tokens = ovam.encode(pipeline, "a cat")
     >>> maps = ovam.heatmaps(trace, embedding, size=(64, 96))
@@ -43,6 +48,10 @@ def heatmaps(
     (torch.Size([4, 64, 96]), True)
     """
     require_fitting(trace, embedding)
+    if trace.joint is not None:
+        chosen = select_joint(trace, attention, blocks, evaluations, heads)
+        return joint_reduced(chosen, embedding, reduction, size)
+    family_named(trace.family).attention(attention)
     selected = select(trace, blocks, evaluations, heads)
     return reduced(selected, embedding, reduction, size)
 
@@ -68,12 +77,16 @@ def split_heatmaps(
     blocks: Blocks = "all",
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
+    attention: Attention | None = None,
 ) -> SplitHeatmaps:
     """Compute `heatmaps` of every single block, evaluation or head that is selected.
 
     The n-th heads of all blocks form one part, to which a block with fewer heads adds nothing.
     """
     require_fitting(trace, embedding)
+    if trace.joint is not None:
+        return _joint_split(select_joint(trace, attention, blocks, evaluations, heads), embedding, by, reduction)
+    family_named(trace.family).attention(attention)
     selected = select(trace, blocks, evaluations, heads)
     parts = parted(selected, by)
     maps = torch.stack([reduced(part, embedding, reduction, grid=largest_grid(selected)) for part in parts.values()])
@@ -93,6 +106,7 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     blocks: Blocks = "all",
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
+    attention: Attention | None = None,
 ) -> Float[Tensor, "height width"]:
     """Compute the heatmap of a word or phrase of an attribution prompt: the mean of its tokens' maps.
 
@@ -104,11 +118,55 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     >>> heat.shape
     torch.Size([8, 12])
     """
-    embedding, tokens = encode(pipeline, prompt, padding=padding, clip_skip=clip_skip_of(trace))
+    require_trace(trace)
+    embedding, tokens = encode_for(trace, pipeline, [prompt], padding, attention)[0]
     rows = [token.index for token in word_tokens(tokens, prompt, word, occurrence=occurrence)]
-    maps = heatmaps(trace, embedding, reduction=reduction, blocks=blocks, evaluations=evaluations, heads=heads)
+    maps = heatmaps(
+        trace, embedding, reduction=reduction, blocks=blocks, evaluations=evaluations, heads=heads, attention=attention
+    )
     mean = maps[rows].mean(dim=0, keepdim=True)
     return (mean if size is None else resize(mean, size))[0]
+
+
+def _joint_split(
+    selected: JointSelected, embedding: Float[Tensor, "tokens text_width"], by: Split, reduction: Reduction
+) -> SplitHeatmaps:
+    """Compute the heatmap of every part of a selection."""
+    terms = selected.parts(by)
+    (sums,) = joint_sums(selected, [embedding], by)
+    maps = [sums[name] if reduction == "sum" else sums[name] / count for name, count in terms.items()]
+    return SplitHeatmaps(tuple(terms), tuple(terms.values()), torch.stack(maps).unflatten(-1, selected.grid))
+
+
+def joint_target_heatmaps(
+    trace: Trace, targets: Sequence[tuple[Tensor, tuple[int, ...]]], methods: Sequence[Method], by: Split | None = None
+) -> list[SplitHeatmaps]:
+    """Compute heatmaps of rows of embeddings, all with the selection of the first method, part by part; without `by` in one."""
+    first = methods[0]
+    selected = select_joint(trace, first.attention, first.blocks, first.evaluations, first.heads)
+    texts = {id(embedding): embedding for embedding, _ in targets}
+    sums = dict(zip(texts, joint_sums(selected, [*texts.values()], by), strict=True))
+    terms, found = selected.parts(by), []
+    for (embedding, rows), method in zip(targets, methods, strict=True):
+        own = sums[id(embedding)]
+        parts = [own[name][list(rows)].mean(dim=0) / (1 if method.reduction == "sum" else count) for name, count in terms.items()]
+        maps = torch.stack(parts)[:, None].unflatten(-1, selected.grid)
+        found.append(SplitHeatmaps(tuple(terms), tuple(terms.values()), maps))
+    return found
+
+
+def joint_reduced(
+    selected: JointSelected,
+    embedding: Float[Tensor, "tokens text_width"],
+    reduction: Reduction,
+    size: tuple[int, int] | None = None,
+) -> Float[Tensor, "tokens height width"]:
+    """Do as `reduced` does for a model whose pixels and text attend together."""
+    if reduction not in get_args(Reduction):
+        raise InvalidArgumentError("reduction", reduction, "'mean' or 'sum'")
+    total = joint_sums(selected, [embedding])[0][""].unflatten(-1, selected.grid)
+    maps = total if reduction == "sum" else total / selected.terms
+    return maps if size is None else resize(maps, size)
 
 
 def reduced(
@@ -128,12 +186,6 @@ def reduced(
         total = summed(selected, embedding, grid or largest_grid(selected), attention_sum)
         maps = total if reduction == "sum" else total / terms_of(selected)
         return maps if size is None else resize(maps, size)
-
-
-def clip_skip_of(trace: Trace) -> int | None:
-    """Return a trace's `clip_skip`. Raises `InvalidArgumentError` for anything but one trace."""
-    require_trace(trace)
-    return trace.clip_skip
 
 
 def require_fitting(trace: Trace, *embeddings: Tensor) -> None:

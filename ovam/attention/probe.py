@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.attention.heatmaps import heatmaps
+from ovam.attention.joint import encode_for
 from ovam.attention.scores import resize
-from ovam.attention.text import encode, word_tokens
+from ovam.attention.text import word_tokens
 from ovam.core.methods import Padding
 from ovam.core.selection import Blocks, Positions
 from ovam.core.words import words_of
@@ -63,7 +64,7 @@ def rank_words(  # noqa: PLR0913 - every choice of the method is one keyword
     """
     require_trace(trace)
     _require_inside(box, trace.image_size)
-    embedding, tokens = encode(pipeline, prompt, padding=padding, clip_skip=trace.clip_skip)
+    embedding, tokens = encode_for(trace, pipeline, [prompt], padding, None)[0]
     ranked_words = words_of(prompt) if words is None else [*words]
     if not ranked_words:
         raise WordNotInPromptError(f"there is no word to rank in prompt {prompt!r}")

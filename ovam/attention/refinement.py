@@ -15,6 +15,7 @@ from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 
 # Probabilities held at a time: 64 MiB in single precision.
 _PROBABILITIES_AT_A_TIME = 1 << 24
+LEAST = 1e-15  # what Sana adds to the sum that it divides by
 
 
 @runtime_checkable
@@ -37,6 +38,10 @@ class Layer(Protocol):
     def keys(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
         """Keys of every kept evaluation."""
 
+    @property
+    def linear(self) -> bool:
+        """Whether the attention is relu(q) relu(k)^T, each row divided by its sum, instead of a softmax."""
+
 
 def attention_received(
     layers: Sequence[Layer], *, evaluations: Positions | slice = "all", heads: Positions | slice = "all"
@@ -56,7 +61,7 @@ def attention_received(
         queries, keys = _selected(layer, evaluations, heads)
         received = torch.zeros(queries.shape[2], dtype=queries.dtype, device=queries.device)
         for query, key in zip(queries, keys, strict=True):
-            received = received + _column_sum(query * layer.scale, key)
+            received = received + (_linear_column_sum(query, key) if layer.linear else _column_sum(query * layer.scale, key))
         total = total.to(received) + resize(received.view(1, *layer.grid), largest)[0]
         terms += queries.shape[0] * queries.shape[1]
     return total / terms
@@ -98,7 +103,8 @@ def _spread(
         values = resize(heat, layer.grid).flatten(1).T.to(queries)
         attended = torch.zeros_like(values)
         for query, key in zip(queries, keys, strict=True):
-            attended = attended + _attended(query, key, values, layer.scale)
+            seen = _linearly_attended(query, key, values) if layer.linear else _attended(query, key, values, layer.scale)
+            attended = attended + seen
         total = total + resize(attended.T.unflatten(1, layer.grid).to(heat), size)
         terms += queries.shape[0] * queries.shape[1]
     return total / terms
@@ -133,6 +139,28 @@ def _column_sum(
     for part in query.split(rows, dim=1):
         total = total + (part @ key.transpose(-1, -2)).softmax(dim=-1).sum(dim=(0, 1))
     return total
+
+
+def _linearly_attended(
+    query: Float[Tensor, "heads pixels head_dim"],
+    key: Float[Tensor, "heads pixels head_dim"],
+    values: Float[Tensor, "pixels maps"],
+) -> Float[Tensor, "pixels maps"]:
+    """Do as `_attended` does for linear attention. A row without any weight has none to divide: there, the value stays."""
+    query, key = query.relu(), key.relu()
+    whole = query @ key.sum(dim=1)[..., None]
+    seen = query @ (key.transpose(-1, -2) @ values) / whole.clamp(min=LEAST)
+    return torch.where(whole > LEAST, seen, values).sum(dim=0)
+
+
+def _linear_column_sum(
+    query: Float[Tensor, "heads pixels head_dim"], key: Float[Tensor, "heads pixels head_dim"]
+) -> Float[Tensor, " pixels"]:
+    """Do as `_column_sum` does for linear attention; a pixel without any weight attends to itself."""
+    query, key = query.relu(), key.relu()
+    whole = query @ key.sum(dim=1)[..., None]
+    looking = torch.where(whole > LEAST, query / whole.clamp(min=LEAST), 0).sum(dim=1)
+    return ((key @ looking[..., None]).squeeze(-1) + (whole <= LEAST).squeeze(-1).to(key)).sum(dim=0)
 
 
 def _selected(layer: Layer, evaluations: Positions | slice, heads: Positions | slice) -> tuple[Tensor, Tensor]:

@@ -9,17 +9,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.attention.backends import exact_type, fused_for
-from ovam.attention.heatmaps import SplitHeatmaps, require_fitting
+from ovam.attention.heatmaps import SplitHeatmaps, joint_target_heatmaps, require_fitting
+from ovam.attention.joint import encode_for
 from ovam.attention.scores import Selected, Split, largest_grid, parted, select, summed, terms_of
 from ovam.attention.sums import target_sums, text_sums
-from ovam.attention.text import Encoded, Token, encode_each, word_tokens
-from ovam.core.methods import Method, Padding
-from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, WordNotInPromptError
+from ovam.attention.text import encode_each, word_tokens
+from ovam.attention.tokens import Encoded, Token
+from ovam.core.methods import Attention, Method, Padding
+from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFamilyError, WordNotInPromptError
+from ovam.tracing.families import family_named
 from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace
 
 # Rows attended to at a time: the scores of one evaluation for so many are 84 MB in SDXL's largest block.
 _ROWS_AT_A_TIME = 512
+NOT_FINITE = "an embedding holds values that are no numbers, or too large for the model's attention"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Rows:
 
     embedding: Float[Tensor, "tokens text_width"]
     rows: tuple[int, ...] | None = None
+    family: str | None = None
+    """The family of models that the rows were learned with; `None` where that is unknown."""
 
     @property
     def chosen(self) -> tuple[int, ...]:
@@ -64,23 +70,33 @@ class Rows:
 
 
 def rows_of(
-    pipeline: Pipeline, targets: Sequence[Words | Rows], methods: Sequence[Method], clip_skip: int | None = None
+    pipeline: Pipeline,
+    targets: Sequence[Words | Rows],
+    methods: Sequence[Method],
+    clip_skip: int | None = None,
+    trace: Trace | None = None,
 ) -> list[Rows]:
     """Find each target's rows, its prompt padded by its method; `clip_skip` is the trace's.
+
+    `trace` is needed where pixels and text attend together: its prompt has rows of its own.
 
     Prompts are encoded together, and one that several targets share is encoded once.
 
     Raises what `encode` and `word_tokens` raise.
     """
     pairs = [*zip(targets, methods, strict=True)]
-    asked = {(target.prompt, method.padding) for target, method in pairs if isinstance(target, Words)}
-    encoded: dict[tuple[str, Padding], Encoded] = {}
-    for padding in sorted({padding for _, padding in asked}):
-        prompts = sorted(prompt for prompt, other in asked if other == padding)
-        for prompt, each in zip(prompts, encode_each(pipeline, prompts, padding=padding, clip_skip=clip_skip), strict=True):
-            encoded[prompt, padding] = each
+    asked = {(target.prompt, method.padding, method.attention) for target, method in pairs if isinstance(target, Words)}
+    encoded: dict[tuple[str, Padding, Attention | None], Encoded] = {}
+    for padding, attention in sorted({(padding, attention) for _, padding, attention in asked}, key=str):
+        prompts = sorted(prompt for prompt, *other in asked if other == [padding, attention])
+        if trace is None:
+            found = encode_each(pipeline, prompts, padding=padding, clip_skip=clip_skip)
+        else:
+            found = encode_for(trace, pipeline, prompts, padding, attention)
+        for prompt, each in zip(prompts, found, strict=True):
+            encoded[prompt, padding, attention] = each
     return [
-        _rows_of_words(target, *encoded[target.prompt, method.padding]) if isinstance(target, Words) else target
+        _rows_of_words(target, *encoded[target.prompt, method.padding, method.attention]) if isinstance(target, Words) else target
         for target, method in pairs
     ]
 
@@ -95,8 +111,12 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
     """
     require_fitting(trace, *(target.embedding for target in targets))
     found: dict[int, Tensor] = {}
+    require_family(trace, targets, methods)
     for numbers in _together(targets, methods):
         method = methods[numbers[0]]
+        if trace.joint is not None:
+            found |= {number: maps.maps[0, 0] for number, maps in _joint_maps(trace, numbers, targets, methods).items()}
+            continue
         selected = select(trace, method.blocks, method.evaluations, method.heads)
         some = [targets[number] for number in numbers]
         maps = _mean_maps(some, selected, largest_grid(selected), _weighted(some))
@@ -109,7 +129,11 @@ def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequen
     """Compute the parts of each target's heatmap, see `split_heatmaps`: maps of (parts, 1, height, width)."""
     require_fitting(trace, *(target.embedding for target in targets))
     found: dict[int, SplitHeatmaps] = {}
+    require_family(trace, targets, methods)
     for numbers in _together(targets, methods):
+        if trace.joint is not None:
+            found |= _joint_maps(trace, numbers, targets, methods, by)
+            continue
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
         selected = select(trace, method.blocks, method.evaluations, method.heads)
         parts = parted(selected, by)
@@ -122,12 +146,33 @@ def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequen
     return [found[number] for number in range(len(targets))]
 
 
+def require_family(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method]) -> None:
+    """Raise `AttentionError` for an attention that the model lacks, `TokenFamilyError` for tokens of another family."""
+    family = family_named(trace.family)
+    for target, method in zip(targets, methods, strict=True):
+        family.attention(method.attention)
+        if target.family is not None and target.family != family.name:
+            raise TokenFamilyError(f"a token that was learned with {target.family} is looked for in an image of {family.name}")
+
+
+def _joint_maps(
+    trace: Trace, numbers: Sequence[int], targets: Sequence[Rows], methods: Sequence[Method], by: Split | None = None
+) -> dict[int, SplitHeatmaps]:
+    """Compute heatmaps of targets of one selection where pixels and text attend together, part by part."""
+    rows = [(targets[number].embedding, targets[number].chosen) for number in numbers]
+    with torch.no_grad():
+        found = joint_target_heatmaps(trace, rows, [methods[number] for number in numbers], by)
+    if not all(bool(each.maps.isfinite().all()) for each in found):
+        raise EmbeddingNotFiniteError(NOT_FINITE)
+    return dict(zip(numbers, found, strict=True))
+
+
 def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[int]]:
     """Group targets of one selection, as many as fit; an embedding that several of them have counts once."""
     groups: list[list[int]] = []
     latest: dict[str, tuple[list[int], dict[int, int]]] = {}
     for number, (target, method) in enumerate(zip(targets, methods, strict=True)):
-        selection = str((method.blocks, method.evaluations, method.heads))
+        selection = str((method.attention, method.blocks, method.evaluations, method.heads))
         group, sizes = latest.get(selection, ([], {}))
         own, rows = id(target.embedding), len(target.embedding)
         if not group or (own not in sizes and sum(sizes.values()) + rows > _ROWS_AT_A_TIME):
@@ -169,7 +214,7 @@ def _mean_maps(
             if not torch.stack(largest).isfinite().all():
                 maps = _own_maps(targets, selected, size)
     if not maps.isfinite().all():
-        raise EmbeddingNotFiniteError("an embedding holds values that are no numbers, or too large for the model's attention")
+        raise EmbeddingNotFiniteError(NOT_FINITE)
     return maps
 
 

@@ -8,29 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ovam.attention.prompts import encode_by_pipeline
+from ovam.attention.tokens import Encoded, Token
 from ovam.core.methods import Padding
 from ovam.core.words import Characters, normalized, occurrences_of, overlaps
 from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError
+from ovam.tracing.families import UNET, family_of
 from ovam.tracing.keys import place_of
-from ovam.tracing.model import Pipeline
+from ovam.tracing.model import Pipeline, plain_unet
 
 _CLIP = ("clip_text_model", "clip")
-
-
-@dataclass(frozen=True)
-class Token:
-    """One row of an embedding and the piece of the prompt it encodes."""
-
-    index: int
-    """Row in the embedding."""
-    text: str
-    """The characters of the prompt; for a start, end or padding token its name."""
-    span: tuple[int, int] | None
-    """`prompt[start:stop]` of the NFC-normalised prompt; `None` for a start, end or padding token."""
-
-
-Encoded = tuple[Float[Tensor, "_ text_width"], tuple[Token, ...]]
-"""A prompt's embedding, and the token of each of its rows."""
 
 
 def encode(
@@ -39,6 +26,7 @@ def encode(
     *,
     padding: Padding = "none",
     clip_skip: int | None = None,
+    max_sequence_length: int | None = None,
 ) -> tuple[Float[Tensor, "tokens text_width"], tuple[Token, ...]]:
     """Encode an attribution prompt as the pipeline encodes the prompts of its images (X' of Eq. 4).
 
@@ -47,6 +35,9 @@ def encode(
 
     Concepts of textual inversion stand for all their vectors, and each of these is a token of the concept's word.
     `clip_skip` leaves out that many of the encoder's last layers, as the argument of the pipeline does.
+
+    A diffusion transformer's pipeline encodes the prompt itself, padded to its `max_sequence_length`; see
+    `ovam.attention.prompts`.
 
     `padding="none"` keeps the prompt's own tokens with start and end, as published; `"max_length"` pads to the encoder's
     limit (77), as for a generation. The two give different maps.
@@ -58,11 +49,16 @@ def encode(
     >>> embedding.shape, [token.text for token in tokens]
     (torch.Size([4, 32]), ['<|startoftext|>', 'a', 'cat', '<|endoftext|>'])
     """
-    return encode_each(pipeline, [prompt], padding=padding, clip_skip=clip_skip)[0]
+    return encode_each(pipeline, [prompt], padding=padding, clip_skip=clip_skip, length=max_sequence_length)[0]
 
 
 def encode_each(
-    pipeline: Pipeline, prompts: Sequence[str], *, padding: Padding = "none", clip_skip: int | None = None
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    *,
+    padding: Padding = "none",
+    clip_skip: int | None = None,
+    length: int | None = None,
 ) -> list[Encoded]:
     """Encode several attribution prompts as `encode` does, in one call of each text encoder.
 
@@ -71,6 +67,8 @@ def encode_each(
     """
     if padding not in get_args(Padding):
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
+    if family_of(plain_unet(pipeline)) is not UNET:
+        return encode_by_pipeline(pipeline, prompts, padding, clip_skip, length)
     texts = [normalized(prompt) for prompt in prompts]
     models = _text_models(pipeline, clip_skip)
     encodings = [_tokenized(model, texts, padding) for model in models]

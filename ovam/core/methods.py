@@ -19,6 +19,10 @@ Sign = Literal[1, -1]
 Softmax = Literal["each", "together"]
 TargetKind = Literal["words", "tokens"]
 MethodName = Literal["ovam", "daam", "attn2mask"]
+Attention = Literal["cross", "concept", "joint", "text"]
+"""Whose attention a heatmap shows. `cross`: that of pixels to the text, of a UNet, PixArt or Sana. Of SD3 and FLUX, whose pixels
+and text attend together: `concept`, any text's rows run beside the prompt (ConceptAttention); `joint`, pixels to the prompt's own
+words, among all keys; `text`, the same among the words alone."""
 
 MOST_AFFINITY_STEPS: Final = 4
 Weight = Annotated[float, Interval(ge=0, le=1)]
@@ -85,6 +89,8 @@ class Method(Checked):
     range or a list."""
     heads: Positions = "all"
     """Heads of every block, selected as evaluations are."""
+    attention: Attention | None = None
+    """Whose attention, of those that the model's family has; `null`: the family's first, `cross` or `concept`."""
     padding: Padding = "none"
     """Softmax over the prompt's own tokens (`none`), or over the encoder's full length, as during generation (`max_length`)."""
     reduction: Reduction = "mean"

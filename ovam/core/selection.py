@@ -108,7 +108,12 @@ def select_blocks(selection: Blocks, grids: Mapping[str, Grid | None], what: str
             places = dict.fromkeys(".".join(name.split(".")[:2]) for name in grids)
             known = f"a resolution of {', '.join(map(str, sides))}, or " if sides else ""
             raise SelectionError(what, part, f"{known}a part of a block's name; names begin with {', '.join(places)}")
-    return tuple(name for name, grid in grids.items() if any(selects(part, name, grid) for part in parts))
+    whole = {part for part in parts if part in grids}  # FLUX has "transformer_blocks.0" within "single_transformer_blocks.0"
+    return tuple(
+        name
+        for name, grid in grids.items()
+        if name in whole or any(part not in whole and selects(part, name, grid) for part in parts)
+    )
 
 
 def selects(part: str | int, name: str, grid: Grid | None) -> bool:

@@ -65,6 +65,12 @@ def require_one_model(traces: Sequence[Trace]) -> None:
     """
     known: dict[str, tuple[int, Block]] = {}
     for number, trace in enumerate(traces):
+        if trace.family != traces[0].family:
+            message = f"example {number} is of a model of the family {trace.family}, example 0 of {traces[0].family}"
+            raise ExamplesOfOtherModelsError(message)
+        bound = [None if each.joint is None else each.joint.replay.binding for each in (traces[0], trace)]
+        if bound[0] != bound[1]:
+            raise ExamplesOfOtherModelsError(f"examples 0 and {number} are of different models: their weights or adapters differ")
         if trace.width != traces[0].width:
             message = f"example {number} is of a model of text width {trace.width}, example 0 of {traces[0].width}"
             raise ExamplesOfOtherModelsError(message)

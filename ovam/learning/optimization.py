@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -11,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovam.attention.backends import exact_type
-from ovam.attention.heatmaps import reduced, require_fitting
+from ovam.attention.heatmaps import joint_reduced, reduced, require_fitting
+from ovam.attention.joint import select_joint
 from ovam.attention.scores import select
 from ovam.core.schedules import Schedule, Step, decay
 from ovam.core.selection import Blocks, Positions
@@ -21,6 +23,7 @@ from ovam.learning.examples import Example, TrainingExample, training_examples
 from ovam.learning.initial import named_initial
 from ovam.learning.losses import bce, cross_entropy_minmax
 from ovam.learning.token_files import LearnedTokens
+from ovam.tracing.families import UNET
 from ovam.tracing.model import Pipeline
 
 Loss = Literal["bce", "cross_entropy_minmax"]
@@ -51,6 +54,8 @@ class TokenFit:
     schedule: Schedule
     names: tuple[str, ...]
     """The classes' names without the background's."""
+    family: str = UNET.name
+    """The family of the traces' model: its tokens fit no other."""
 
     @property
     def best_loss(self) -> float:
@@ -61,6 +66,7 @@ class TokenFit:
     def tokens(self) -> LearnedTokens:
         """The tokens with their names, to segment with and to save."""
         known = {"loss": self.loss, "best_loss": self.best_loss, "best_epoch": self.best_epoch, "epochs": len(self.losses)}
+        known |= {"family": self.family}
         return LearnedTokens(self.embedding.detach().float().cpu(), self.names, known)
 
 
@@ -108,7 +114,7 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     _check_init(start)
     with torch.inference_mode(mode=False), torch.enable_grad():
         found = training_examples(examples, start.shape[0])
-        device = found[0].trace.blocks[0].queries.device
+        device = found[0].trace.device
         tokens = start.detach().clone().to(device, torch.promote_types(start.dtype, torch.float32)).requires_grad_()
         for one in found:
             require_fitting(one.trace, tokens)
@@ -129,7 +135,8 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
         while started and course.ended == "epochs" and course.goes_on(*_arrived(started), on_epoch):
             pass
     best = course.best.to(start.device)
-    return TokenFit(best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate, schedule, names)
+    family = found[0].trace.family
+    return TokenFit(best, tuple(course.losses), course.best_epoch, course.ended, loss, optimizer, rate, schedule, names, family)
 
 
 def _arrived(started: deque[tuple[int, Coming, Tensor]]) -> tuple[int, float, Tensor]:
@@ -174,13 +181,18 @@ def _loss_of(
     example: TrainingExample, loss: Loss, blocks: Blocks, evaluations: Positions | slice
 ) -> Callable[[Tensor], Float[Tensor, ""]]:
     """Return what computes an example's loss of tokens, all that stays the same in every epoch done."""
-    selected = select(example.trace, blocks, evaluations, "all")
-    queries = selected[0].block.queries
-    target = example.target.to(queries.device, exact_type(queries))
-    counted = None if example.counted is None else example.counted.to(queries.device)
+    size, counted = example.trace.image_size, example.counted
+    if example.trace.joint is not None:
+        stream = select_joint(example.trace, "concept", blocks, evaluations, "all")
+        exact, maps_of = torch.float32, partial(joint_reduced, stream, reduction="mean", size=size)
+    else:
+        selected = select(example.trace, blocks, evaluations, "all")
+        exact, maps_of = exact_type(selected[0].block.queries), partial(reduced, selected, reduction="mean", size=size)
+    target = example.target.to(example.trace.device, exact)
+    counted = None if counted is None else counted.to(target.device)
 
     def loss_of(tokens: Tensor) -> Tensor:
-        maps = reduced(selected, tokens, "mean", (target.shape[1], target.shape[2]))
+        maps = maps_of(tokens)
         return (bce if loss == "bce" else cross_entropy_minmax)(maps, target, counted)
 
     return loss_of

@@ -58,11 +58,17 @@ class LearnedTokens:
         """Length of a row."""
         return self.embedding.shape[1]
 
+    @property
+    def family(self) -> str | None:
+        """The family of models that the tokens were learned with; `None` where that is not known."""
+        known = self.metadata.get("family")
+        return known if isinstance(known, str) else None
+
     def __getitem__(self, name: str) -> Rows:
         """Return one class as a target. Raises `InvalidArgumentError` for a name that is not among these tokens'."""
         if name not in self.names:
             raise InvalidArgumentError("class", name, ", ".join(map(repr, self.names)))
-        return Rows(self.embedding, (1 + self.names.index(name),))
+        return Rows(self.embedding, (1 + self.names.index(name),), self.family)
 
     def only(self) -> Rows:
         """Return the one class as a target. Raises `InvalidArgumentError` when there are several."""

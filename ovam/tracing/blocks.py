@@ -6,8 +6,24 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ovam.core.selection import Grid
 from ovam.errors import SelectionError
 from ovam.tracing.keys import projected
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An attention whose queries were to be kept."""
+
+    name: str
+    grid: Grid
+    """(height, width) of the pixels."""
+    to_text: bool
+    """Whether it attends to the text, not to the pixels themselves."""
+    heads: int
+    """How many of its heads were to be kept."""
+    head_indices: tuple[int, ...] | None
+    """Which of them; `None` for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,3 +79,5 @@ class SelfAttention:
     """Factor on the scores, 1/sqrt(head_dim)."""
     queries: Float[Tensor, "evaluations heads pixels head_dim"]
     keys: Float[Tensor, "evaluations heads pixels head_dim"]
+    linear: bool = False
+    """Whether the attention is relu(q) relu(k)^T, each row divided by its sum, instead of a softmax."""

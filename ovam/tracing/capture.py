@@ -1,11 +1,12 @@
 """Keeping the pixel queries of a generation while it runs (Eq. 1)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import get_args
+from typing import Any, get_args
 
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import CaptureError, InvalidArgumentError
+from ovam.tracing.joint import prompts_of
 from ovam.tracing.model import Pipeline
 from ovam.tracing.prediction import Latents
 from ovam.tracing.recorder import Choice, Evaluation, Recorder, Source, recording
@@ -74,7 +75,8 @@ class Live:
         It is what the finished trace is, cut short: its last `evaluations` are not there yet. Empty before the first.
         """
         call = self._recorder.running()
-        return [*call.traces(self._half, release=False)] if call is not None and call.timesteps and call.kept else []
+        there = call is not None and call.timesteps and (call.kept or call.joint)
+        return [*call.traces(self._half, release=False)] if call is not None and there else []
 
     def predicted(self) -> Latents | None:
         """Return the latents that the running call's images would have by the UNet's latest prediction, see `Prediction`."""
@@ -127,19 +129,34 @@ def _recording(pipeline: Pipeline, choice: Choice) -> AbstractContextManager[Rec
     """Record the generations of a pipeline."""
     if choice.half not in get_args(Half):
         raise InvalidArgumentError("half", choice.half, "'conditional' or 'unconditional'")
-    return recording(Source(pipeline, lambda caller, rows: _evaluation(caller, choice.half, rows)), choice)
+    return recording(Source(pipeline, lambda *evaluation: _evaluation(choice.half, *evaluation)), choice)
 
 
-def _evaluation(pipeline: Pipeline, half: Half, rows: int) -> Evaluation:
-    """Return where an evaluation of a generation belongs: every call of a pipeline sets new timesteps."""
+def _evaluation(half: Half, pipeline: Pipeline, given: Mapping[str, Any], call: Mapping[str, Any]) -> Evaluation | None:
+    """Return where an evaluation of a generation belongs: every call of a pipeline sets new timesteps.
+
+    `None` for one that is of the other half alone, or that leaves layers out (SD3's guidance by skipped layers).
+    """
     try:
-        guided, expected = bool(pipeline.do_classifier_free_guidance), pipeline.num_timesteps
-    except AttributeError as error:
+        expected = pipeline.num_timesteps if hasattr(pipeline, "num_timesteps") else len(call["timesteps"])
+    except (AttributeError, KeyError) as error:
         message = "the UNet was called, but not by a pipeline, from which guidance and timesteps would be known"
         raise CaptureError(message) from error
-    images = rows // 2 if guided else rows
+    rows, schedule = given["sample"].shape[0], pipeline.scheduler.timesteps
+    apart = "do_true_cfg" in call  # the halves are evaluated one after the other
+    guided = bool(call["do_true_cfg"] if apart else _guided(pipeline, call))
+    images = rows // 2 if guided and not apart else rows
     if half == "unconditional" and not guided:
         raise CaptureError("half='unconditional', but guidance is off: the batch has one half, the conditional one")
-    schedule = pipeline.scheduler.timesteps
-    kept = slice(images, None) if guided and half == "conditional" else slice(images)
-    return Evaluation(schedule, expected, kept)
+    if given.get("skip_layers") is not None:
+        return None
+    if apart and guided and (given["encoder_hidden_states"] is call["negative_prompt_embeds"]) != (half == "unconditional"):
+        return None
+    kept = slice(images, None) if guided and not apart and half == "conditional" else slice(images)
+    return Evaluation(schedule, expected, kept, prompts_of(call, half, images))
+
+
+def _guided(pipeline: Pipeline, call: Mapping[str, Any]) -> bool:
+    """Whether a batch has two halves."""
+    known = call.get("do_classifier_free_guidance")
+    return bool(pipeline.do_classifier_free_guidance if known is None else known)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ovam.tracing.binding import Binding, binding_of
-from ovam.tracing.inputs import Kept, inputs_of
+from ovam.tracing.inputs import Kept, inputs_of, sample_of
 
 
 class Given:
@@ -29,11 +29,12 @@ class Given:
         """Keep copies of what the UNet is called with. Raises `NotReplayableError`."""
         if not self._inputs:
             self.binding = binding_of(unet)
-            sample = args[0] if args else options["sample"]
-            self.channels_last = not sample.is_contiguous() and sample.is_contiguous(memory_format=torch.channels_last)
+            sample = sample_of(args, options)
+            by_pixel = sample.ndim == 4 and sample.is_contiguous(memory_format=torch.channels_last)
+            self.channels_last = by_pixel and not sample.is_contiguous()
         self._inputs.append({name: self._copy(name, tensor) for name, tensor in inputs_of(args, options, rows).items()})
 
-    def witness(self, predicted: Float[Tensor, "images channels height width"]) -> None:
+    def witness(self, predicted: Float[Tensor, "images *predicted"]) -> None:
         """Keep the middle line of what the UNet predicted: a replay must predict the same."""
         self._witnesses.append(middle_line(predicted).clone())
 
@@ -58,8 +59,10 @@ class Given:
         return copy
 
 
-def middle_line(predicted: Float[Tensor, "images channels height width"]) -> Float[Tensor, "images channels width"]:
-    """Return a line through the middle of what a UNet predicted."""
+def middle_line(predicted: Float[Tensor, "images *predicted"]) -> Float[Tensor, "images channels width"]:
+    """Return a line through the middle of what a UNet predicted; of pixels in a row, with their channels last, the middle one."""
+    if predicted.ndim == 3:
+        return predicted.detach()[:, predicted.shape[1] // 2, None]
     return predicted.detach()[:, :, predicted.shape[2] // 2]
 
 

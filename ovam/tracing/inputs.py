@@ -7,18 +7,29 @@ import torch
 from torch import Tensor
 
 from ovam.errors import NotReplayableError, shown
+from ovam.tracing.model import ATTENTION_OPTIONS
 
 FIRST: Final = ("sample", "timestep", "encoder_hidden_states")
-"""The arguments that pipelines give by position."""
+"""The arguments that pipelines give a UNet by position; a transformer gets its sample alone so, or by name."""
+POSITIONS: Final = ("img_ids", "txt_ids")
+"""Where pixels and words are: the same for all rows of the batch."""
 RESIDUALS: Final = (
     "down_block_additional_residuals",
     "mid_block_additional_residual",
     "down_intrablock_additional_residuals",
+    "block_controlnet_hidden_states",
+    "controlnet_block_samples",
+    "controlnet_single_block_samples",
 )
 """What a ControlNet or a T2I adapter adds: at every evaluation as many numbers as the queries have."""
 
 Kept = dict[str, Tensor]
 """Inputs by name, in which a dot leads into a dict or a list: `added_cond_kwargs.text_embeds`."""
+
+
+def sample_of(args: Sequence[Any], options: Mapping[str, Any]) -> Tensor:
+    """Return the latents that a UNet, or a transformer, is called with."""
+    return args[0] if args else options["sample"] if "sample" in options else options["hidden_states"]
 
 
 def inputs_of(args: Sequence[Any], options: Mapping[str, Any], rows: slice) -> Kept:
@@ -30,13 +41,16 @@ def inputs_of(args: Sequence[Any], options: Mapping[str, Any], rows: slice) -> K
     if len(args) > len(FIRST):
         raise NotReplayableError(f"the UNet was called with {len(args)} arguments by position; allowed: {', '.join(FIRST)}")
     given = dict(zip(FIRST, args, strict=False)) | {name: value for name, value in options.items() if name != "return_dict"}
+    if "hidden_states" in given:
+        given["sample"] = given.pop("hidden_states")
     if any(given.get(name) is not None for name in RESIDUALS):
         raise NotReplayableError(
             "a ControlNet or T2I adapter adds residuals at every evaluation, which are as large as the queries; keep the queries"
         )
-    scale = given.pop("cross_attention_kwargs", None)
-    if scale and scale != {"scale": 1.0}:
-        raise NotReplayableError(f"cross_attention_kwargs is {shown(scale)}, which a replay cannot keep; keep the queries")
+    for name in ATTENTION_OPTIONS:
+        scale = given.pop(name, None)
+        if scale and scale != {"scale": 1.0}:
+            raise NotReplayableError(f"{name} is {shown(scale)}, which a replay cannot keep; keep the queries")
     timestep = _timestep(given.pop("timestep"))
     batch = given["sample"].shape[0]
     kept = {name: _rows(name, tensor, batch, rows) for name, tensor in _flat("", given)}
@@ -46,7 +60,8 @@ def inputs_of(args: Sequence[Any], options: Mapping[str, Any], rows: slice) -> K
 def options_of(kept: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return inputs as a UNet is called with them."""
     tree: dict[str, Any] = {}
-    for name, tensor in kept.items():
+    for name, each in kept.items():
+        tensor = each[0] if name in POSITIONS else each
         *path, last = name.split(".")
         place = tree
         for part in path:
@@ -82,6 +97,8 @@ def _flat(prefix: str, value: object) -> Iterator[tuple[str, Tensor]]:
 
 
 def _rows(name: str, tensor: Tensor, batch: int, rows: slice) -> Tensor:
+    if name in POSITIONS:
+        return tensor[:1] if tensor.ndim == 3 else tensor[None]
     if tensor.ndim == 0 or tensor.shape[0] not in (1, batch):
         raise NotReplayableError(f"{name} has the shape {tuple(tensor.shape)}, not a row for each of {batch} in the UNet's batch")
     return tensor[rows] if tensor.shape[0] == batch else tensor

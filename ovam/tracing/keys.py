@@ -39,7 +39,10 @@ class FusedKeys(nn.Module):
 
 def key_projection(attention: Any) -> nn.Module:  # noqa: ANN401 - a cross-attention
     """Return the module by which a cross-attention projects its keys now."""
-    return FusedKeys(attention.to_kv) if getattr(attention, "fused_projections", False) else attention.to_k
+    to_k = attention.to_k
+    if hasattr(to_k, "captured"):  # made for what it is now, fused or not
+        return to_k
+    return FusedKeys(attention.to_kv) if getattr(attention, "fused_projections", False) else to_k
 
 
 def captured(attention: Any) -> nn.Module:  # noqa: ANN401 - a cross-attention
@@ -48,6 +51,12 @@ def captured(attention: Any) -> nn.Module:  # noqa: ANN401 - a cross-attention
     That is the layer itself while no adapter is active, else a copy of the matrix that layer and adapters make together.
     """
     used, to_k = key_projection(attention), attention.to_k
+    return to_k.captured() if hasattr(to_k, "captured") else captured_layer(used, to_k)
+
+
+def captured_layer(used: Any, to_k: Any = None) -> nn.Module:  # noqa: ANN401 - linear layers
+    """Return `to_k`, by default what is `used`, without adapters if that projects the same, else a copy of what is used."""
+    to_k = used if to_k is None else to_k
     base = getattr(to_k, "base_layer", to_k)
     if base is used or (not differ(fingerprint(base), fingerprint(used))):
         return base

@@ -1,4 +1,4 @@
-"""Finding the UNet of a pipeline and the cross-attentions in it."""
+"""Finding the UNet of a pipeline, or the transformer in its place, and the attentions in it."""
 
 import sys
 from collections.abc import Mapping
@@ -7,11 +7,13 @@ from typing import Any, Literal
 from torch import nn
 
 from ovam.errors import CaptureError, CompiledModelError, UnsupportedModelError
+from ovam.tracing.captions import across_heads, captioned
+from ovam.tracing.families import UNET, family_of
 
 Projection = Literal["queries", "keys"]
 
 Pipeline = Any
-"""A diffusers pipeline: with a UNet, a scheduler, one or two tokenizers and text encoders."""
+"""A diffusers pipeline: with a UNet or a transformer, a scheduler, tokenizers and text encoders."""
 
 KNOWN = (
     "StableDiffusionPipeline",
@@ -26,17 +28,31 @@ KNOWN = (
     "StableDiffusionXLControlNetPipeline",
     "StableDiffusionXLControlNetImg2ImgPipeline",
     "StableDiffusionXLControlNetInpaintPipeline",
+    "PixArtAlphaPipeline",
+    "PixArtSigmaPipeline",
+    "SanaPipeline",
+    "StableDiffusion3Pipeline",
+    "FluxPipeline",
 )
 """The pipelines whose batch is known to be `[unconditional * n, conditional * n]`; other guidance may have
 three parts (InstructPix2Pix, perturbed attention), which a count of rows cannot distinguish."""
 
+ATTENTION_OPTIONS = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
+"""What the arguments of attention processors are called, model by model."""
+
+
+def unet_of(pipeline: Pipeline) -> Any:  # noqa: ANN401 - a module, or none
+    """Return what a pipeline predicts noise with, as it is called: a UNet, or a transformer in its place."""
+    unet = getattr(pipeline, "unet", None)
+    return getattr(pipeline, "transformer", None) if unet is None else unet
+
 
 def plain_unet(pipeline: Pipeline) -> nn.Module:
-    """Return the pipeline's UNet, taken out of a `torch.compile` wrapper if there is one.
+    """Return the pipeline's UNet, or its transformer, taken out of a `torch.compile` wrapper if there is one.
 
-    Raises `UnsupportedModelError` when the pipeline has no UNet.
+    Raises `UnsupportedModelError` when the pipeline has neither.
     """
-    unet = getattr(pipeline, "unet", None)
+    unet = unet_of(pipeline)
     if not isinstance(unet, nn.Module):
         raise UnsupportedModelError(f"pipeline {type(pipeline).__name__} has no UNet; allowed: {', '.join(KNOWN)}")
     wrapped = getattr(unet, "_orig_mod", unet)
@@ -62,7 +78,7 @@ def calling_pipeline() -> tuple[Pipeline | None, Mapping[str, Any]]:
     while frame is not None:
         if frame.f_code.co_name == "__call__" and frame.f_code.co_varnames[:1] == ("self",):
             variables = frame.f_locals
-            if hasattr(variables["self"], "unet") and hasattr(variables["self"], "scheduler"):
+            if unet_of(variables["self"]) is not None and hasattr(variables["self"], "scheduler"):
                 return variables["self"], variables
         frame = frame.f_back
     return None, {}
@@ -75,21 +91,28 @@ def require_plain_call(pipeline: Pipeline, options: Mapping[str, Any], call: Map
     for a pipeline that is not known, and `CaptureError` for an adapter scale of this one call and for cropped inpainting.
     """
     require_known(pipeline)
-    scale = (options.get("cross_attention_kwargs") or {}).get("scale", 1.0)
-    adapted = (getattr(pipeline, part, None) for part in ("unet", "text_encoder", "text_encoder_2"))
+    name = next((each for each in ATTENTION_OPTIONS if options.get(each)), ATTENTION_OPTIONS[0])
+    scale = (options.get(name) or {}).get("scale", 1.0)
+    adapted = (getattr(pipeline, part, None) for part in ("unet", "transformer", "text_encoder", "text_encoder_2"))
     if scale != 1.0 and any(getattr(part, "peft_config", None) for part in adapted):
-        raise CaptureError(f"cross_attention_kwargs scale is {scale}, which keys cannot know; allowed: pipeline.set_adapters")
+        raise CaptureError(f"{name} scale is {scale}, which keys cannot know; allowed: pipeline.set_adapters")
     if call.get("padding_mask_crop") is not None:
         raise CaptureError(
             "padding_mask_crop generates a crop of the image, in whose coordinates the trace would be; "
             "allowed: crop image and mask before the call, and paste the result"
+        )
+    asked = (call.get("orig_height"), call.get("orig_width"))
+    if call.get("use_resolution_binning") and asked != (call.get("height"), call.get("width")):
+        raise CaptureError(
+            f"use_resolution_binning resizes and crops the image to (height, width) {asked}, other coordinates than the trace's; "
+            f"allowed: use_resolution_binning=False, or the size {(call.get('height'), call.get('width'))}"
         )
 
 
 def require_uncompiled(pipeline: Pipeline) -> None:
     """Raise `CompiledModelError` when hooks put on the UNet now would never be called."""
     unet = plain_unet(pipeline)
-    compiled = pipeline.unet is not unet or any(
+    compiled = unet_of(pipeline) is not unet or any(
         getattr(module, "_compiled_call_impl", None) is not None for module in unet.modules()
     )
     if compiled:
@@ -110,14 +133,16 @@ def cross_attentions(unet: nn.Module) -> dict[str, Any]:
     }
     if not found:
         raise UnsupportedModelError(f"{type(unet).__name__} has no cross-attention named attn2")
+    known = family_of(unet) is not UNET
     if getattr(getattr(unet, "config", None), "encoder_hid_dim_type", None) in ("text_proj", "text_image_proj"):
         raise UnsupportedModelError(f"{type(unet).__name__} projects text embeddings before it attends to them")
     for name, module in found.items():
         if hasattr(getattr(module, "processor", None), "to_k_custom_diffusion"):
             raise UnsupportedModelError(f"{name} projects its keys in a processor (Custom Diffusion); allowed: adapters of PEFT")
-        if any(getattr(module, norm, None) is not None for norm in ("norm_q", "norm_k", "norm_cross")):
+        normed = any(getattr(module, norm, None) is not None for norm in ("norm_q", "norm_k", "norm_cross"))
+        if normed and not (known and across_heads(module)):
             raise UnsupportedModelError(f"{name} normalises its queries or keys; allowed: plain projections")
-    return found
+    return captioned(unet, found)
 
 
 def self_attentions(unet: nn.Module) -> dict[str, Any]:
@@ -129,6 +154,11 @@ def self_attentions(unet: nn.Module) -> dict[str, Any]:
     }
 
 
+def is_linear(attention: Any) -> bool:  # noqa: ANN401 - an attention
+    """Whether pixels attend to each other without a softmax, by products of what is positive of queries and keys (Sana)."""
+    return "LinearAttn" in type(getattr(attention, "processor", None)).__name__
+
+
 def module_of(attention: Any, projection: Projection) -> tuple[nn.Module, int, int]:  # noqa: ANN401 - an attention
     """Return the module whose output holds a projection, which part of the channels it is, and of how many.
 
@@ -137,4 +167,7 @@ def module_of(attention: Any, projection: Projection) -> tuple[nn.Module, int, i
     """
     if getattr(attention, "fused_projections", False) and not attention.is_cross_attention:
         return attention.to_qkv, ("queries", "keys").index(projection), 3
+    norm = getattr(attention, "norm_q" if projection == "queries" else "norm_k", None)
+    if norm is not None:
+        return norm, 0, 1
     return (attention.to_q if projection == "queries" else attention.to_k), 0, 1

@@ -17,6 +17,7 @@ from ovam.tracing.model import Projection, module_of
 
 HOST_OUT_OF_MEMORY: Final = "can't allocate memory"  # PyTorch's words; the exception is a plain RuntimeError
 MAPS_AT_ONCE: Final = 48  # feature maps of the first block's size that an evaluation has at a time, about
+VECTORS_AT_ONCE: Final = 24  # of its width that a transformer has for each pixel at a time, about
 AWAY: Final = {torch.float16: 0.05, torch.bfloat16: 0.1}
 """Relative difference between predictions that batches of other sizes make in half precision; measured far below."""
 AWAY_IN_SINGLE: Final = 5e-3  # convolutions of a GPU are in TF32
@@ -46,7 +47,7 @@ class Projected:
 class Evaluated:
     """Evaluations that are to be made again, and a line of what each predicted."""
 
-    samples: Float[Tensor, "evaluations channels height width"]
+    samples: Float[Tensor, "evaluations *latent"]
     timesteps: Shaped[Tensor, " evaluations"]
     conditions: Mapping[str, Tensor]
     witnesses: Float[Tensor, "evaluations predicted width"]
@@ -68,16 +69,20 @@ def evaluated(
             some = slice(done, min(done + rows, place.count))
             try:
                 with place.at(some):
-                    predicted = _predicted(unet, given, some)
+                    predict(unet, given, some)
             except RuntimeError as error:
                 if some.stop - some.start == 1 or not out_of_memory(error):
                     raise
                 rows = (some.stop - some.start + 1) // 2
                 continue
-            _require_same(predicted, given.witnesses[some], done)
             done = some.stop
             between()
     return place.kept
+
+
+def predict(unet: nn.Module, given: Evaluated, rows: slice) -> None:
+    """Evaluate the UNet on some rows at once. Raises `TraceMismatchError` when it predicts something else than it did."""
+    _require_same(_predicted(unet, given, rows), given.witnesses[rows], rows.start)
 
 
 class _Place:
@@ -114,9 +119,18 @@ class _Place:
 
 def at_a_time(unet: Any, samples: Tensor, memory: int) -> int:  # noqa: ANN401 - a UNet
     """Return how many evaluations to make at a time, by an estimate of what each takes."""
+    if "block_out_channels" not in unet.config:
+        return max(1, memory // transformer_bytes(unet, samples))
     height, width = samples.shape[-2:]
     of_one = height * width * unet.config.block_out_channels[0] * samples.element_size() * MAPS_AT_ONCE
     return max(1, memory // of_one)
+
+
+def transformer_bytes(unet: Any, samples: Tensor) -> int:  # noqa: ANN401 - a transformer
+    """Return about how much memory one evaluation of a transformer takes besides its weights."""
+    pixels = samples.shape[1] if samples.ndim == 3 else samples.shape[-2] * samples.shape[-1] // unet.config.patch_size**2
+    width = unet.config.num_attention_heads * unet.config.attention_head_dim
+    return pixels * width * samples.element_size() * VECTORS_AT_ONCE
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -134,7 +148,7 @@ def _predicted(unet: Any, given: Evaluated, rows: slice) -> Tensor:  # noqa: ANN
         name: tensor[rows] if len(tensor) == count else tensor.expand(len(samples), *tensor.shape[1:])
         for name, tensor in given.conditions.items()
     }
-    return unet.forward(samples, given.timesteps[rows], **options_of(conditions), return_dict=False)[0]
+    return unet.forward(samples, timestep=given.timesteps[rows], **options_of(conditions), return_dict=False)[0]
 
 
 def _require_same(predicted: Tensor, witnesses: Tensor, first: int) -> None:

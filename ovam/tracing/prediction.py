@@ -16,11 +16,11 @@ KINDS: Final = ("epsilon", "v_prediction", "sample")
 class Prediction:
     """What a UNet was given at an evaluation, and what it predicted from that."""
 
-    sample: Float[Tensor, "rows inputs latent_height latent_width"]
+    sample: Float[Tensor, "rows *latent"]
     """The noisy latents, and, of an inpainting model, the mask and the masked image behind them."""
     timestep: Any
     """A number or a tensor, as the pipeline gave it."""
-    output: Float[Tensor, "rows channels latent_height latent_width"] | None = None
+    output: Float[Tensor, "rows *predicted"] | None = None
 
     def latents(self, pipeline: Any, images: int) -> Latents | None:  # noqa: ANN401 - a pipeline
         """Return the latents of the images without their noise, as they are predicted under guidance (x0).
@@ -30,7 +30,7 @@ class Prediction:
         """
         signal = getattr(pipeline.scheduler, "alphas_cumprod", None)
         kind = pipeline.scheduler.config.get("prediction_type")
-        if self.output is None or signal is None or kind not in KINDS:
+        if self.output is None or signal is None or kind not in KINDS or self.output.shape[1] > self.sample.shape[1]:
             return None
         with torch.no_grad():
             moment = round(float(torch.as_tensor(self.timestep).reshape(-1)[0]))

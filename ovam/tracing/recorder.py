@@ -1,66 +1,34 @@
 """Hooks that see every evaluation of a UNet, and sort what it projects by call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from threading import Lock, get_ident
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
+from ovam.core.selection import select_positions
 from ovam.errors import CaptureError
+from ovam.tracing.choice import Choice
+from ovam.tracing.families import family_of
 from ovam.tracing.given import Given
+from ovam.tracing.inputs import sample_of
+from ovam.tracing.joint import joint_layers, latent_size_of
 from ovam.tracing.model import (
     Pipeline,
-    Projection,
     calling_pipeline,
-    cross_attentions,
     module_of,
     plain_unet,
     require_known,
     require_plain_call,
     require_uncompiled,
-    self_attentions,
 )
 from ovam.tracing.prediction import Prediction
 from ovam.tracing.recording import Call, Wanted, grid_of
 from ovam.tracing.replay import Replay
-from ovam.tracing.trace import Half, Trace
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is kept of a generation, or of a real image; see `capture`."""
-
-    half: Half = "conditional"
-    blocks: Blocks = "all"
-    evaluations: Positions | slice = "all"
-    heads: Positions | slice = "all"
-    mid_block: bool = False
-    self_attention: bool = False
-    keep: Literal["queries", "replay"] = "queries"
-    """Keep what the attentions computed, or what the UNet was given, from which it computes that again."""
-
-    def wanted(self, unet: nn.Module) -> list[Wanted]:
-        """List the projections that may be kept; resolutions are known after the first evaluation only.
-
-        Raises `SelectionError`.
-        """
-        found = cross_attentions(unet)
-        found = {name: module for name, module in found.items() if self.mid_block or not name.startswith("mid_block")}
-        possible = select_blocks(self.blocks, dict.fromkeys(found))
-        wanted = [
-            Wanted(name, found[name], "queries", select_positions(self.heads, found[name].heads, "heads")) for name in possible
-        ]
-        if self.self_attention:
-            wanted += [
-                Wanted(name, module, projection, tuple(range(module.heads)))
-                for name, module in self_attentions(unet).items()
-                for projection in get_args(Projection)
-            ]
-        return wanted
+from ovam.tracing.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -73,6 +41,8 @@ class Evaluation:
     """How many evaluations its call makes."""
     rows: slice
     """Which rows of the UNet's batch are wanted, one an image."""
+    prompts: tuple[str | None, ...] = ()
+    """What the images were drawn for, where that is known and wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +50,9 @@ class Source:
     """Whose evaluations are recorded, and where each of them belongs."""
 
     pipeline: Pipeline
-    evaluation: Callable[[Pipeline, int], Evaluation]
-    """Called before each with the pipeline that makes it and the number of rows in the UNet's batch."""
+    evaluation: Callable[[Pipeline, Mapping[str, Any], Mapping[str, Any]], Evaluation | None]
+    """Called before each with the pipeline that makes it, what the UNet is called with, by name, and the variables of the
+    pipeline's call; `None` for one that is left out."""
     generates: bool = True
     """Whether the pipeline's own calls are recorded; else evaluations without a pipeline, of a real image."""
 
@@ -134,11 +105,13 @@ class Recorder:
             return
         caller = self.source.pipeline if caller is None else caller
         require_plain_call(caller, kwargs, options)
-        sample = args[0] if args else kwargs["sample"]
-        evaluation = self.source.evaluation(caller, sample.shape[0])
+        sample = sample_of(args, kwargs)
+        evaluation = self.source.evaluation(caller, {"sample": sample, **kwargs}, options)
+        if evaluation is None:
+            return
         images = len(range(*evaluation.rows.indices(sample.shape[0])))
         with self._lock:
-            call = self._call(caller, evaluation, images, (sample.shape[-2], sample.shape[-1]))
+            call = self._call(caller, evaluation, images, latent_size_of(sample, kwargs))
             self._follow()
         call.rows = None
         if call.started in call.evaluations:
@@ -244,7 +217,11 @@ class Recorder:
         evaluations = select_positions(self._choice.evaluations, expected, "evaluations")
         kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}
         clip_skip = getattr(caller, "clip_skip", None) if self.source.generates else None
-        given = Given() if self._choice.keep == "replay" else None
+        unet = plain_unet(caller)
+        joint = family_of(unet).joint
+        given = Given() if joint or self._choice.keep == "replay" else None
         call = Call(caller, thread, schedule, expected, evaluations, latent_size, images, kept, clip_skip, given)
+        if joint:
+            call.prompts, call.joint = evaluation.prompts, joint_layers(unet, self._choice.blocks, latent_size)
         self._calls.append(call)
         return call

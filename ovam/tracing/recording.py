@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ovam.core.selection import Blocks, select_blocks
 from ovam.errors import CaptureError
 from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.families import family_of
 from ovam.tracing.given import Given
 from ovam.tracing.keys import captured, differ, fingerprint, key_projection
-from ovam.tracing.model import Projection
+from ovam.tracing.model import Projection, is_linear, plain_unet
 from ovam.tracing.prediction import Prediction
 from ovam.tracing.replay import Layer, Replay
 from ovam.tracing.trace import Half, Trace
@@ -66,6 +67,8 @@ class Call:
     timesteps: list[Any] = field(default_factory=list)
     fingerprints: dict[str, Tensor] = field(default_factory=dict)
     keys: dict[str, nn.Module] = field(default_factory=dict)
+    joint: tuple[Layer, ...] = ()  # blocks in which pixels and text attend together
+    prompts: tuple[str | None, ...] = ()
     started: int = 0
     finished: int = 0
 
@@ -76,6 +79,8 @@ class Call:
 
     def settle(self, blocks: Blocks) -> None:
         """Drop the blocks that are not of a selected resolution, and the smaller self-attentions."""
+        if self.joint:
+            return
         names = set(select_blocks(blocks, {each.name: self.grids[each.name] for each in self.kept if each.to_text}))
         pixels = {each.name: self.grids[each.name] for each in self.kept if not each.to_text}
         largest = max(pixels.values(), key=prod, default=None)
@@ -93,6 +98,9 @@ class Call:
 
     def traces(self, half: Half, *, release: bool = True) -> Iterator[Trace]:
         """Split what the call has left so far into one trace per image, and unless it goes on, `release` it."""
+        if self.joint:
+            yield from (replay.trace(self.caller) for replay in self.replays(half))
+            return
         parts = [(each, self._images_of(each, release=release)) for each in list(self.kept)]
         keys = {each.name: images for each, images in parts if each.projection == "keys"}
         for image in range(self.images):
@@ -104,16 +112,18 @@ class Call:
                     to_k, known = self.keys.get(each.name) or captured(each.attention), self.fingerprints[each.name]
                     blocks.append(Block(each.name, grid, scale, images[image], to_k, heads, known))
                 elif each.projection == "queries":
-                    pixels.append(SelfAttention(each.name, grid, scale, images[image], keys[each.name][image]))
+                    linear = is_linear(each.attention)
+                    pixels.append(SelfAttention(each.name, grid, scale, images[image], keys[each.name][image], linear))
             yield Trace(
                 blocks=tuple(blocks),
                 evaluations=self.evaluations[: len(self.timesteps)],
-                timesteps=tuple(float(step) for step in self.timesteps),
+                timesteps=tuple(float(torch.as_tensor(step).reshape(-1)[0]) for step in self.timesteps),
                 latent_size=self.latent_size,
                 image_size=self.image_size,
                 half=half,
                 self_attention=tuple(pixels),
                 clip_skip=self.clip_skip,
+                family=family_of(plain_unet(self.caller)).name,
             )
 
     def replays(self, half: Half) -> Iterator[Replay]:
@@ -128,18 +138,21 @@ class Call:
         }
         for image in range(self.images):
             samples, timesteps, conditions, witnesses = self.given.image(image)
+            done = len(witnesses)  # of an evaluation under way there is no witness yet
             yield Replay(
-                samples=samples,
-                timesteps=timesteps,
-                conditions=conditions,
+                samples=samples[:done],
+                timesteps=timesteps[:done],
+                conditions={name: tensor[: max(done, 1)] for name, tensor in conditions.items()},
                 witnesses=witnesses,
-                layers=tuple(layers.values()),
+                layers=(*layers.values(), *self.joint),
                 binding=self.given.binding,
-                evaluations=self.evaluations,
+                evaluations=self.evaluations[:done],
                 image_size=self.image_size,
                 half=half,
                 clip_skip=self.clip_skip,
                 channels_last=self.given.channels_last,
+                prompt=self.prompts[image] if self.prompts else None,
+                latents=self.latent_size if samples.ndim == 3 else None,
             )
 
     @property

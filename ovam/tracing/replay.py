@@ -1,40 +1,27 @@
 """A replay: what the UNet was given while an image was generated, from which it computes the queries again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, get_args
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
-from ovam.core.selection import Blocks, Grid, Positions, select_blocks, select_positions
+from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.errors import TraceFormatError, TraceMismatchError
 from ovam.tracing.binding import Binding, require_bound
-from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.blocks import Block, Layer, SelfAttention
+from ovam.tracing.families import family_of
+from ovam.tracing.joint_trace import Joint, PixelAttention
 from ovam.tracing.keys import captured, fingerprint, place_of
-from ovam.tracing.model import Pipeline, cross_attentions, plain_unet, self_attentions
+from ovam.tracing.model import Pipeline, cross_attentions, is_linear, plain_unet, self_attentions
 from ovam.tracing.passes import Evaluated, Projected, evaluated
 from ovam.tracing.trace import Half, Trace
 from ovam.tracing.trace_files import parse, sealed, size_of
 
 FORMAT: Final = "ovam-replay/1"
 MEMORY: Final = 2 << 30  # bytes that a pass may take besides the queries, about
-
-
-@dataclass(frozen=True)
-class Layer:
-    """An attention whose queries were to be kept."""
-
-    name: str
-    grid: Grid
-    """(height, width) of the pixels."""
-    to_text: bool
-    """Whether it attends to the text, not to the pixels themselves."""
-    heads: int
-    """How many of its heads were to be kept."""
-    head_indices: tuple[int, ...] | None
-    """Which of them; `None` for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +36,7 @@ class Replay:
     (True, 2)
     """
 
-    samples: Float[Tensor, "evaluations channels latent_height latent_width"]
+    samples: Float[Tensor, "evaluations *latent"]
     """The UNet's input as the scheduler scaled it."""
     timesteps: Shaped[Tensor, " evaluations"]
     """In the type that the scheduler gave them."""
@@ -70,6 +57,10 @@ class Replay:
     """See `Trace.clip_skip`."""
     channels_last: bool = False
     """Whether the samples lay in memory channel by channel: kernels, and so the last bits, go by it."""
+    prompt: str | None = None
+    """See `Trace.prompt`."""
+    latents: tuple[int, int] | None = None
+    """(height, width) of the latent where its pixels lie in a row."""
 
     @property
     def nbytes(self) -> int:
@@ -105,6 +96,8 @@ class Replay:
         """
         unet = plain_unet(pipeline)
         require_bound(self.binding, unet)
+        if family_of(unet).joint:
+            return self._joint(unet, blocks, memory, between)
         positions = select_positions(evaluations, len(self.evaluations), "evaluations")
         names = set(select_blocks(blocks, {layer.name: layer.grid for layer in self.layers if layer.to_text}))
         chosen = [layer for layer in self.layers if (layer.name in names if layer.to_text else self_attention)]
@@ -115,9 +108,10 @@ class Replay:
             each for layer in chosen for each in Projected.of(layer.name, found[layer.name], layer.head_indices, layer.to_text)
         ]
         with torch.inference_mode(mode=False), torch.no_grad():
-            given = self._given(positions, place_of(unet))
+            given = self.given(positions, place_of(unet))
             kept = evaluated(unet, given, wanted, memory, between)
-            return self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
+            trace = self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
+            return replace(trace, family=family_of(unet).name)
 
     def to_bytes(self) -> bytes:
         """Write one safetensors file, with a checksum for every tensor."""
@@ -130,7 +124,7 @@ class Replay:
             "half": self.half,
             "clip_skip": self.clip_skip,
             "channels_last": self.channels_last,
-        }
+        } | {name: value for name, value in (("prompt", self.prompt), ("latents", self.latents)) if value is not None}
         return sealed("replay", header, self._tensors())
 
     @classmethod
@@ -152,6 +146,8 @@ class Replay:
                 half=header["half"],
                 clip_skip=None if header["clip_skip"] is None else int(header["clip_skip"]),
                 channels_last=bool(header["channels_last"]),
+                prompt=header.get("prompt"),
+                latents=size_of(header["latents"]) if "latents" in header else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise TraceFormatError(f"the replay's header lacks or garbles a field: {error!r}") from error
@@ -167,10 +163,20 @@ class Replay:
         count = len(self.evaluations)
         rows = {name: tensor.shape[0] if tensor.ndim else 0 for name, tensor in self._tensors().items()}
         wrong = [name for name, found in rows.items() if found != count and (found != 1 or name not in self.conditions)]
-        if not count or wrong or self.samples.ndim != 4 or self.witnesses.ndim != 3 or self.half not in get_args(Half):
+        if not count or wrong or self.samples.ndim not in (3, 4) or self.witnesses.ndim != 3 or self.half not in get_args(Half):
             raise TraceFormatError(f"the replay's tensors have {rows} rows for {count} evaluations of half {self.half!r}")
 
-    def _given(self, positions: tuple[int, ...], place: torch.device) -> Evaluated:
+    def _joint(self, unet: nn.Module, blocks: Blocks, memory: int, between: Callable[[], None]) -> Trace:
+        """Return the trace of a model whose attention is computed when it is asked for, with self-attention and all."""
+        names = select_blocks(blocks, {layer.name: layer.grid for layer in self.layers})
+        kept = replace(self, layers=tuple(layer for layer in self.layers if layer.name in names))
+        joint = Joint(kept, unet, memory, between)
+        family, blank = family_of(unet), self._trace([], {}, {}, None)
+        steps = tuple(step * 1000 for step in blank.timesteps) if family.packed else blank.timesteps  # FLUX is given fractions
+        pixels = (PixelAttention(joint),)
+        return replace(blank, timesteps=steps, joint=joint, self_attention=pixels, prompt=self.prompt, family=family.name)
+
+    def given(self, positions: tuple[int, ...], place: torch.device) -> Evaluated:
         """Return the inputs of some evaluations on a device."""
         at = torch.tensor(positions)
 
@@ -178,7 +184,7 @@ class Replay:
             return (tensor if len(tensor) == 1 < len(self.samples) else tensor[at.to(tensor.device)]).to(place)
 
         conditions = {name: some(tensor) for name, tensor in self.conditions.items()}
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        layout = torch.channels_last if self.channels_last and self.samples.ndim == 4 else torch.contiguous_format
         samples = some(self.samples).contiguous(memory_format=layout)
         return Evaluated(samples, some(self.timesteps), conditions, some(self.witnesses))
 
@@ -198,12 +204,12 @@ class Replay:
                 )
             else:
                 keys = parts[layer.name, "keys"]
-                pixels.append(SelfAttention(layer.name, layer.grid, scale, queries, keys))
+                pixels.append(SelfAttention(layer.name, layer.grid, scale, queries, keys, is_linear(attention)))
         return Trace(
             blocks=tuple(blocks),
             evaluations=self.evaluations,
             timesteps=tuple(float(step) for step in self.timesteps),
-            latent_size=(self.samples.shape[2], self.samples.shape[3]),
+            latent_size=self.latents or (self.samples.shape[2], self.samples.shape[-1]),
             image_size=self.image_size,
             half=self.half,
             self_attention=tuple(pixels),

@@ -7,9 +7,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ovam.core.tensor_files import layout_of
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
 from ovam.tracing.blocks import Block, SelfAttention
-from ovam.tracing.keys import CapturedKeys, differ, fingerprint, text_width
+from ovam.tracing.families import UNET, family_of
+from ovam.tracing.joint_trace import Joint, PixelAttention
+from ovam.tracing.keys import CapturedKeys, differ, fingerprint, place_of, text_width
 from ovam.tracing.model import Pipeline, cross_attentions, plain_unet
 from ovam.tracing.quantised import quantised
 from ovam.tracing.trace_files import FORMAT, FORMATS, bind, parse, sealed, self_attention_of, size_of, written_keys
@@ -38,31 +41,56 @@ class Trace:
     """(height, width) of the image."""
     half: Half
     """Which half of the guidance batch the queries are from."""
-    self_attention: tuple[SelfAttention, ...] = ()
+    self_attention: tuple[SelfAttention | PixelAttention, ...] = ()
     """The self-attentions on the largest grid, if they were kept."""
     clip_skip: int | None = None
     """How many layers of the text encoder the generation left out; attribution prompts are encoded in the same way."""
+    joint: Joint | None = None
+    """Of a model whose pixels and text attend together: what it was given. Such a trace has no blocks: any attention is computed
+    from that when it is asked for."""
+    prompt: str | None = None
+    """What the image was drawn for, where joint attention is to be asked for its words."""
+    family: str = UNET.name
+    """The family of the model."""
 
     @property
     def width(self) -> int:
         """Length of the rows of a text embedding that fits this trace."""
+        if self.joint is not None:
+            return self.joint.width
         return text_width(self.blocks[0].to_k)
+
+    @property
+    def device(self) -> torch.device:
+        """Where heatmaps are computed."""
+        return self.blocks[0].queries.device if self.joint is None else place_of(self.joint.unet)
 
     @property
     def nbytes(self) -> int:
         """Memory that the queries and all that was kept with them take in bytes."""
+        if self.joint is not None:
+            return self.joint.replay.nbytes
         pixels = sum(block.queries.nbytes + block.keys.nbytes for block in self.self_attention)
         keys = sum(block.to_k.weight.nbytes for block in self.blocks if isinstance(block.to_k, CapturedKeys))
         return pixels + keys + sum(block.queries.nbytes for block in self.blocks)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
-        """Return a trace with its tensors on another device or in another floating type."""
+        """Return a trace with its tensors on another device or in another floating type.
+
+        What is computed when it is asked for is computed where the model is, in its type.
+        """
+        if self.joint is not None:
+            return self
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype)
 
         blocks = tuple(replace(block, queries=move(block.queries)) for block in self.blocks)
-        pixels = tuple(replace(block, queries=move(block.queries), keys=move(block.keys)) for block in self.self_attention)
+        pixels = tuple(
+            replace(block, queries=move(block.queries), keys=move(block.keys))
+            for block in self.self_attention
+            if isinstance(block, SelfAttention)
+        )
         return replace(self, blocks=blocks, self_attention=pixels)
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
@@ -76,13 +104,16 @@ class Trace:
         """
         if dtype is not None and not dtype.is_floating_point and dtype != torch.int8:
             raise InvalidArgumentError("dtype", dtype, "a floating type, or torch.int8")
+        if self.joint is not None:
+            return self.joint.replay.to_bytes()
         if any(block.positions is not None for block in self.blocks):
             raise InvalidArgumentError("trace", "one with a part of its evaluations in memory", "a whole one")
         header = {
             "format": FORMAT,
             "blocks": [{"name": b.name, "grid": b.grid, "scale": b.scale, "width": text_width(b.to_k),
                         "heads": b.head_indices} for b in self.blocks],
-            "self_attention": [{"name": b.name, "grid": b.grid, "scale": b.scale} for b in self.self_attention],
+            "self_attention": [{"name": b.name, "grid": b.grid, "scale": b.scale, **({"linear": True} if b.linear else {})}
+                               for b in self.self_attention],
             "evaluations": self.evaluations,
             "timesteps": self.timesteps,
             "latent_size": self.latent_size,
@@ -109,6 +140,10 @@ class Trace:
         Raises `TraceFormatError` for bytes that are not a whole trace, with the name of a damaged tensor, `TraceMismatchError`
         when the pipeline's UNet lacks a block of the trace, or has another width or other weights there.
         """
+        if layout_of(data).kind == "replay" and family_of(plain_unet(pipeline)).joint:
+            from ovam.tracing.replay import Replay  # noqa: PLC0415 - which makes traces
+
+            return Replay.from_bytes(data).trace(pipeline)
         header, tensors = parse(data, "trace")
         return cls.joined(header, tensors, pipeline)
 
@@ -135,6 +170,7 @@ class Trace:
                 half=header["half"],
                 self_attention=tuple(self_attention_of(entry, tensors, header) for entry in header["self_attention"]),
                 clip_skip=None if header["clip_skip"] is None else int(header["clip_skip"]),
+                family=family_of(plain_unet(pipeline)).name,
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise TraceFormatError(f"the trace's header lacks or garbles a field: {error!r}") from error
@@ -145,6 +181,8 @@ class Trace:
 
     def require_same_keys(self) -> None:
         """Raise `TraceMismatchError` unless the key projections are what they were at capture."""
+        if self.joint is not None:
+            self.joint.require_same()
         known = [(block, block.fingerprint) for block in self.blocks if block.fingerprint is not None]
         others = [block.name for block, then in known if differ(fingerprint(block.to_k), then)]
         if others:

@@ -108,7 +108,7 @@ def self_attention_of(entry: dict[str, Any], tensors: Mapping[str, Tensor], head
     queries, keys = (_checked(tensors, f"{name}.{part}", grid, header) for part in ("queries", "keys"))
     if queries.shape != keys.shape:
         raise ValueError(name, queries.shape, keys.shape)
-    return SelfAttention(name, grid, float(entry["scale"]), queries, keys)
+    return SelfAttention(name, grid, float(entry["scale"]), queries, keys, bool(entry.get("linear")))
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, grid: tuple[int, int], header: Mapping[str, Any]) -> Tensor:

@@ -1,0 +1,311 @@
+"""Models whose pixels and text attend together: what is asked afterwards is the generation's own attention."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ovam
+from ovam.attention.joint import joint_sums, select_joint
+from ovam.core.methods import Method
+from ovam.errors import (
+    AttentionError,
+    CaptureError,
+    InvalidArgumentError,
+    PromptTooLongError,
+    SelectionError,
+    TokenFamilyError,
+    TraceMismatchError,
+    WordNotInPromptError,
+)
+from tests.diffusion_transformers import FLOW_SCHEDULERS, KINDS, draw, tiny_transformer
+from tests.ovam.joint_reference import Watched, concept_maps, joint_maps, joint_probabilities, text_maps, watch
+
+JOINT = [name for name, kind in KINDS.items() if kind.joint]
+every_joint = pytest.mark.parametrize("name", JOINT)
+one_of_each = pytest.mark.parametrize("name", ["sd3.5", "flux-cfg"])
+PROMPTS = ["a cat and a dog", "a tree"]
+LENGTH = 24
+UNSUITED = [("flux-cfg", "flow-heun")]  # FLUX sets noise levels of its own, which it does not take
+
+
+@cache
+def untouched(name: str) -> Any:
+    return tiny_transformer(name)
+
+
+@cache
+def drawn(name: str) -> tuple[Any, list[ovam.Trace], torch.Tensor]:
+    """A pipeline, the traces of two images, and their latents."""
+    pipeline = untouched(name)
+    with ovam.capture(pipeline) as traces:
+        latents = draw(pipeline, name, PROMPTS)
+    return pipeline, traces, latents
+
+
+@cache
+def watched(name: str, scheduler: str | None) -> tuple[Any, Watched, list[ovam.Trace]]:
+    """A generation of two images that the tests themselves have looked at."""
+    pipeline = tiny_transformer(name, scheduler)
+    with watch(pipeline) as seen, ovam.capture(pipeline, blocks=["transformer_blocks"]) as traces:
+        draw(pipeline, name, PROMPTS)
+    return pipeline, seen, traces
+
+
+def rows_of_image(name: str, seen: Watched, image: int) -> dict[int, int]:
+    """Which evaluations of the generation, and which rows of their batches, are an image's conditional half."""
+    count = len(seen.modulations)
+    if name == "flux-cfg":
+        return dict.fromkeys(range(0, count, 2), image)
+    return dict.fromkeys(range(count), image + (2 if name.startswith("sd3") else 0))
+
+
+@every_joint
+def test_an_image_is_bitwise_the_same_with_capture_and_without(name: str) -> None:
+    pipeline, traces, latents = drawn(name)
+    with ovam.capture_replay(pipeline) as replays:
+        assert torch.equal(draw(pipeline, name, PROMPTS), latents)
+    assert torch.equal(draw(pipeline, name, PROMPTS), latents)
+    assert len(traces) == len(replays) == 2
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipeline.transformer.modules())
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")  # it meets a newer NumPy
+@pytest.mark.parametrize(("name", "scheduler"), [
+    *((name, None) for name in JOINT),
+    *((name, scheduler) for name in ("sd3", "flux-cfg") for scheduler in FLOW_SCHEDULERS if (name, scheduler) not in UNSUITED),
+])  # fmt: skip
+def test_maps_of_the_prompts_words_are_the_attention_of_the_generation(name: str, scheduler: str | None) -> None:
+    pipeline, seen, traces = watched(name, scheduler)
+    blocks = [*traces[1].joint.grids]
+    rows = rows_of_image(name, seen, 1)
+    assert len(rows) == len(traces[1].evaluations)
+    for block in (blocks[0], blocks[-1]):
+        for attention, expected in REFERENCES.items():
+            if attention == "concept" and block.startswith("single"):
+                continue
+            found = ovam.heatmaps(traces[1], traces[1].joint.embedding, reduction="sum", blocks=block, attention=attention)
+            exact = expected(pipeline, seen, rows, block).unflatten(-1, found.shape[1:])
+            assert float(((found.double() - exact).abs() / exact).max()) < 1e-4, (block, attention)
+
+
+REFERENCES = {"joint": joint_maps, "text": text_maps, "concept": concept_maps}
+
+
+@every_joint
+def test_a_question_afterwards_is_the_question_during_the_generation(name: str) -> None:
+    pipeline, traces, _ = drawn(name)
+    embedding = torch.randn(5, traces[0].width, generator=torch.Generator().manual_seed(0))
+    during: list[torch.Tensor] = []
+    with ovam.tracing.capture.capture_live(pipeline, ovam.tracing.recorder.Choice()) as live:
+
+        def ask(*_: Any) -> dict[str, Any]:
+            during.append(ovam.heatmaps(live.so_far()[0], embedding, reduction="sum"))
+            return {}
+
+        draw(pipeline, name, PROMPTS, callback_on_step_end=ask)
+    parts = [ovam.heatmaps(traces[0], embedding, reduction="sum", evaluations=number) for number in range(2)]
+    assert torch.equal(during[0], parts[0])  # one evaluation is in either batch
+    whole = ovam.heatmaps(traces[0], embedding, reduction="sum")
+    assert torch.equal(during[1], whole)
+    assert torch.allclose(sum(parts), whole, rtol=1e-5)
+
+
+@one_of_each
+def test_streams_of_several_texts_do_not_see_each_other_and_share_one_pass(name: str) -> None:
+    _, traces, _ = drawn(name)
+    generator = torch.Generator().manual_seed(1)
+    texts = [torch.randn(count, traces[0].width, generator=generator) for count in (2, 4)]
+    selected = select_joint(traces[0], None, "all", "all", "all")
+    together = joint_sums(selected, texts)
+    for text, found in zip(texts, together, strict=True):
+        assert torch.equal(joint_sums(selected, [text])[0][""], found[""])
+
+
+@one_of_each
+def test_parts_add_up_to_the_whole(name: str) -> None:
+    _, traces, _ = drawn(name)
+    own = traces[0].joint.embedding
+    for attention in ("concept", "joint", "text"):
+        options = {"attention": attention, "blocks": "transformer_blocks"}
+        whole = ovam.heatmaps(traces[0], own, reduction="sum", **options)
+        for by in ("block", "evaluation", "head"):
+            parts = ovam.attention.heatmaps.split_heatmaps(traces[0], own, by, reduction="sum", **options)
+            assert torch.allclose(parts.maps.sum(dim=0), whole, rtol=1e-4), (attention, by)
+        mean = ovam.heatmaps(traces[0], own, **options).sum(dim=0)
+        assert torch.allclose(mean, torch.ones_like(mean), atol=1e-5) == (attention != "joint")
+
+
+@one_of_each
+def test_a_stored_trace_answers_as_the_one_in_memory(name: str) -> None:
+    pipeline, traces, _ = drawn(name)
+    again = ovam.Trace.from_bytes(traces[1].to_bytes(), pipeline)
+    assert again.prompt == traces[1].prompt == PROMPTS[1]
+    assert again.timesteps == traces[1].timesteps
+    assert 0 < min(again.timesteps) < max(again.timesteps) <= 1000
+    assert (again.image_size, again.latent_size) == ((64, 96), (8, 12))
+    one, other = (ovam.segment(trace, pipeline, "tree", "daam") for trace in (traces[1], again))
+    assert np.array_equal(one.heatmap, other.heatmap)
+    assert one.heatmap.shape == (64, 96)
+
+
+@one_of_each
+def test_words_compete_and_are_refined_and_are_found_in_the_prompt(name: str) -> None:
+    pipeline, traces, _ = drawn(name)
+    image = np.zeros((64, 96, 3), np.uint8)
+    for found in ovam.segment(traces[0], pipeline, ["cat", "dog"], "ovam", image, softmax="together"):
+        assert found.leakage is None or 0 <= found.leakage <= 1
+    joint = ovam.segment(traces[0], pipeline, "dog", Method(attention="joint"))
+    words = ovam.segment(traces[0], pipeline, ovam.Words(PROMPTS[0], "dog"), Method(attention="joint"))
+    assert np.array_equal(joint.heatmap, words.heatmap)
+    tokens = ovam.attention.prompts.tokens_drawn_for(pipeline, PROMPTS[0], len(traces[0].joint.embedding))
+    rows = [token.index for token in ovam.word_tokens(tokens, PROMPTS[0], "dog")]
+    maps = ovam.heatmaps(traces[0], traces[0].joint.embedding, attention="joint", size=(64, 96))
+    assert np.allclose(joint.heatmap, maps[rows].mean(dim=0), atol=1e-6)
+    same = ovam.word_heatmap(traces[0], pipeline, PROMPTS[0], "dog", attention="joint", size=(64, 96))
+    assert np.allclose(joint.heatmap, same, atol=1e-6)
+    ranked = ovam.rank_words(traces[0], pipeline, "a cat on a tree", ["cat", "tree"], box=(0, 0, 20, 20))
+    assert {one.word for one in ranked} == {"cat", "tree"}
+
+
+@one_of_each
+def test_pixels_attend_to_each_other_as_in_the_generation(name: str) -> None:
+    pipeline, seen, traces = watched(name, None)
+    (layer,) = traces[0].self_attention
+    rows = rows_of_image(name, seen, 0)
+    attention = pipeline.transformer.get_submodule(layer.name)
+    for place, (number, row) in enumerate(rows.items()):
+        count = seen.texts[number]
+        _, scores, _ = joint_probabilities(attention, seen.called[layer.name][number], row, count)
+        found = layer.scale * layer.queries[place].double() @ layer.keys[place].double().transpose(-1, -2)
+        assert torch.allclose(found, scores[:, count:, count:], rtol=1e-3, atol=1e-4)
+
+
+@one_of_each
+def test_the_gradient_of_a_concept_is_that_of_differences(name: str) -> None:
+    _, traces, _ = drawn(name)
+    rows = torch.randn(3, traces[0].width, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    weights = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(3))
+
+    def value(at: torch.Tensor) -> torch.Tensor:
+        return (ovam.heatmaps(traces[0], at) * weights).sum()
+
+    value(rows).backward()
+    direction = torch.randn(rows.shape, generator=torch.Generator().manual_seed(4))
+    step = 1e-2
+    with torch.no_grad():
+        difference = (value(rows + step * direction) - value(rows - step * direction)) / (2 * step)
+    assert float((rows.grad * direction).sum()) == pytest.approx(float(difference), rel=2e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_tokens_are_learned_through_the_stream_and_carry_their_family(name: str) -> None:
+    pipeline, traces, _ = drawn(name)
+    mask = np.zeros((64, 96), bool)
+    mask[:, :40] = True
+    fit = ovam.optimize_tokens([(traces[0], mask)], "dog", pipeline=pipeline, optimizer="adam", epochs=6)
+    assert fit.best_loss < fit.losses[0]
+    assert fit.tokens.family == name
+    assert ovam.segment(traces[0], pipeline, fit.tokens, "daam").mask.shape == (64, 96)
+    other, others, _ = drawn({"sd3": "flux", "flux": "sd3"}[name])
+    alien = replace(fit.tokens, embedding=torch.zeros(2, others[0].width))
+    with pytest.raises(TokenFamilyError, match=name):
+        ovam.segment(others[0], other, alien, "daam")
+
+
+def test_the_memory_of_a_pass_changes_nothing_but_rounding() -> None:
+    pipeline, traces, _ = drawn("flux")
+    text = torch.randn(3, traces[0].width, generator=torch.Generator().manual_seed(5))
+    small = traces[0].joint.replay.trace(pipeline, memory=1)
+    assert torch.allclose(ovam.heatmaps(small, text), ovam.heatmaps(traces[0], text), rtol=1e-5)
+    rows = [text.clone().requires_grad_() for _ in range(2)]
+    for trace, one in zip((small, traces[0]), rows, strict=True):
+        ovam.heatmaps(trace, one)[0].pow(2).sum().backward()
+    assert torch.allclose(rows[0].grad, rows[1].grad, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("inversion", ["none", "ddim"])
+@pytest.mark.parametrize("name", ["sd3", "flux", "sana"])
+def test_a_real_image_is_shown_with_the_noise_of_its_timesteps(name: str, inversion: Any) -> None:
+    pipeline = untouched(name)
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    course = {"timesteps": [600, 200]} if inversion == "none" else {"inversion": "ddim", "num_inference_steps": 2}
+    seen: list[torch.Tensor] = []
+    hook = pipeline.transformer.register_forward_pre_hook(
+        lambda _, args, options: seen.append((args[0] if args else options["hidden_states"]).clone()), with_kwargs=True
+    )
+    trace = ovam.trace_image(pipeline, image, prompt="a cat", **course)
+    hook.remove()
+    assert trace.image_size == (64, 96)
+    assert trace.timesteps == pytest.approx((600, 200) if inversion == "none" else (0, 500))
+    assert ovam.segment(trace, pipeline, "cat", "daam").heatmap.shape == (64, 96)
+    pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        encoded = pipeline.vae.encode(pixels)
+    config, dist = pipeline.vae.config, getattr(encoded, "latent_dist", None)
+    latent = ((encoded.latent if dist is None else dist.mean) - (config.get("shift_factor") or 0)) * config.scaling_factor
+    random = torch.Generator().manual_seed(0)
+    expected = [latent]
+    if inversion == "none":
+        expected = [(1 - share) * latent + share * torch.randn(latent.shape, generator=random) for share in (0.6, 0.2)]
+    for found, wanted in zip(seen, expected, strict=False):
+        plain = pipeline._unpack_latents(found, 64, 96, 8) if name == "flux" else found
+        assert torch.allclose(plain, wanted, atol=1e-5)
+
+
+def test_the_unconditional_half_attends_to_the_negative_prompt() -> None:
+    for name in ("sd3", "flux-cfg"):
+        pipeline = untouched(name)
+        with ovam.capture(pipeline, half="unconditional") as traces:
+            draw(pipeline, name, "a cat", negative_prompt="a dog")
+        assert traces[0].prompt == "a dog"
+        assert len(traces[0].evaluations) == 2
+    with pytest.raises(CaptureError, match="guidance is off"), ovam.capture(untouched("flux"), half="unconditional"):
+        draw(untouched("flux"), "flux")
+
+
+def test_skipped_layers_of_guidance_are_no_evaluations() -> None:
+    pipeline = untouched("sd3")
+    with ovam.capture(pipeline) as traces:
+        draw(pipeline, "sd3", num_inference_steps=3, skip_guidance_layers=[1], skip_layer_guidance_stop=1.0)
+    assert traces[0].evaluations == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "error", "says"),
+    [
+        (Method(attention="cross"), "cat", AttentionError, "concept, joint, text"),
+        (Method(attention="joint"), ovam.Words("a cat", "cat"), InvalidArgumentError, "the prompt of the image"),
+        (Method(attention="text"), "hat", WordNotInPromptError, "a cat and a dog"),
+        (Method(attention="joint"), ovam.Rows(torch.zeros(3, 64)), InvalidArgumentError, "prompt's own rows"),
+        (Method(heads=1), "cat", SelectionError, "concept stream"),
+        (Method(blocks="down"), "cat", SelectionError, "transformer_blocks"),
+        (Method(), ovam.Rows(torch.zeros(3, 32)), InvalidArgumentError, "64"),
+        (Method(), ovam.Words("cat " * 100, "cat"), PromptTooLongError, "allowed: 77"),
+    ],
+)
+def test_a_question_that_has_no_answer_is_refused_with_the_reason(method: Method, target: Any, error: type, says: str) -> None:
+    pipeline, traces, _ = drawn("sd3")
+    with pytest.raises(error, match=says):
+        ovam.segment(traces[0], pipeline, target, method)
+
+
+def test_what_a_capture_cannot_keep_is_refused() -> None:
+    pipeline, traces, _ = drawn("sd3")
+    with pytest.raises(SelectionError, match="select them in a method"), ovam.capture(pipeline, heads=0):
+        draw(pipeline, "sd3")
+    with pytest.raises(InvalidArgumentError, match="share"):
+        ovam.segment(traces[0], pipeline, ["cat", "dog"], Method(attention="joint"), softmax="together")
+    with pytest.raises(TraceMismatchError, match="weights"):
+        ovam.Trace.from_bytes(traces[0].to_bytes(), tiny_transformer("sd3", seed=1))
+    with ovam.capture(pipeline) as unknown:
+        embedded = pipeline.encode_prompt("a cat", None, None, max_sequence_length=LENGTH)
+        draw(pipeline, "sd3", None, **dict(zip(EMBEDDINGS, embedded, strict=True)))
+    with pytest.raises(InvalidArgumentError, match="given embeddings"):
+        ovam.segment(unknown[0], pipeline, ovam.Words("a cat", "cat"), Method(attention="joint"))
+
+
+EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
