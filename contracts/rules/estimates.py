@@ -30,6 +30,7 @@ FLOAT = 4  # bytes of a number in a heatmap, and in an optimisation
 PNG_PIXEL = 2  # bytes of a coloured pixel, about: three before compression
 UNET_TENSORS = 24  # skip connections, the feed-forward's inner rows (8), what an up block concatenates and convolves
 VAE_TENSORS = 8  # the decoder's last blocks hold about four maps of twice its channels
+MAPS = 7  # of a target whose confidence is asked: the whole and its halves
 GRAPH = 3  # an optimisation keeps each score, its softmax and their gradients
 CURVE_BYTES, EPOCH_BYTES = 20_000, 60
 MEGA = 1e6
@@ -98,7 +99,7 @@ def of_attribution(job: AttributeJob, sizes: ModelSizes, images: ImagesResult) -
     """Heatmaps, masks and overlays of every target, and the maps of parts that are asked for."""
     pixels, trace, targets = images.height * images.width, trace_bytes(images, job.image, sizes), len(job.targets)
     memory, kept = of_targets(job, images)
-    work = trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA
+    work = trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA * (MAPS if job.confidence else 1)
     return Estimate(memory_bytes=weights(sizes) + 2 * trace + memory, kept_bytes=kept, work=work)
 
 
@@ -108,7 +109,8 @@ def of_targets(job: FilledQuestion, images: Traced) -> tuple[int, int]:
     arrays = sum(1 + is_refined(each.settings) for each in job.targets)
     kept = arrays * pixels * FLOAT + targets * pixels * PNG_PIXEL
     kept += targets * sum(parts_of(by, images) for by in job.maps) * grid_pixels(images) * FLOAT
-    return 3 * (targets + len(job.distractors)) * pixels * FLOAT, kept
+    maps = 3 + (MAPS if job.confidence else 0)
+    return maps * (targets + len(job.distractors)) * pixels * FLOAT, kept
 
 
 def of_optimization(job: OptimizeJob, card: ModelCard, sizes: ModelSizes, sources: Sequence[ImagesResult]) -> Estimate:

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from contracts.rules.selections import Traced, check_selections
 from contracts.schema.attribute import AttributeRequest, Question
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.methods import PartialSettings
 from contracts.schema.models import ModelCard
-from ovam.core.methods import METHODS, Method, NoRefinement
+from ovam.core.confidence import Calibration
+from ovam.core.methods import METHODS, Method, NoRefinement, TargetKind
 
 CRF_KERNELS = 2  # one over position and colour, one over position
 CRF_SETUP = 10  # iterations that take as long as it takes to build the kernels
@@ -38,6 +39,15 @@ def method_of(request: Question, number: int, model: ModelCard, *, self_attentio
             raise no_self_attention(request, method.refine.kind, field)
         method = replace(method, refine=NoRefinement())
     return name, method
+
+
+def calibration_of(
+    model: ModelCard, images: Literal["generate", "image"], targets: TargetKind, settings: Method
+) -> Calibration | None:
+    """What IoU to expect of masks in such images that are found with these very settings, if the model's card says it."""
+    asked = (images, targets, settings)
+    known = (one for one in model.calibrations if (one.images, one.targets, one.settings) == asked)
+    return next((one.calibration for one in known), None)
 
 
 def changes_of(settings: PartialSettings | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from contracts.schema.fields import Artifact, JobId, Name, Result, Rle, Schema, Split, Text
 from contracts.schema.methods import KnownMethod, Settings
 from contracts.schema.targets import Target
+from ovam.core.confidence import Calibration, Confidence
 from ovam.core.methods import Method, Softmax
 
 MAX_TARGETS = 64
@@ -60,6 +61,8 @@ class Question(Schema):
     """Also one map of labels over all targets, an indexed PNG in Pascal VOC's palette."""
     instances: InstanceOptions | None = None
     """Also the connected regions of every mask."""
+    confidence: bool = False
+    """Also how sure each mask is: how far halves of the attention agree with it, and which IoU to expect of that."""
 
     @model_validator(mode="after")
     def lists_agree(self) -> Self:
@@ -94,6 +97,8 @@ class TargetJob(Schema):
     """The published method whose settings were taken."""
     settings: Method
     """All settings: sent again, they give the same mask."""
+    calibration: Calibration | None = None
+    """What to expect of its mask, where that is asked and the model's card says it for such images and these settings."""
 
 
 class FilledQuestion(Schema):
@@ -105,6 +110,7 @@ class FilledQuestion(Schema):
     maps: list[Split]
     semantic: SemanticOptions | None
     instances: InstanceOptions | None
+    confidence: bool = False
 
 
 class AttributeJob(FilledQuestion):
@@ -156,6 +162,8 @@ class Segment(Region):
     leakage: float | None = None
     """Estimate of how far its heat leaks to the targets that it competes with: 0 told apart, 1 as hot on their places in a map of
     labels as on its own. Null if it competes with no other target, or one of these places is empty."""
+    confidence: Confidence | None = None
+    """Null unless asked for, or where one attention map is all there is."""
     heatmap: Artifact
     heatmap_npy: Artifact
     refined_npy: Artifact | None = None

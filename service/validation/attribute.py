@@ -1,13 +1,13 @@
 """From the question where targets are to the job: every target with its label, its prompt or token, and all its settings."""
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Literal, assert_never
 
 from tokenizers import Tokenizer
 
 from contracts.rules.selections import Traced
 from contracts.rules.sources import check_image
-from contracts.rules.targets import check_crf, check_embedding, check_method, method_of
+from contracts.rules.targets import calibration_of, check_crf, check_embedding, check_method, method_of
 from contracts.schema.attribute import AttributeJob, AttributeRequest, FilledQuestion, Question, TargetJob
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.models import ModelCard
@@ -23,23 +23,27 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     images = await lookups.images_of(request.job_id, field="job_id")
     check_image(images, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(images.model, field="job_id")
-    question = await filled_question(request, images, card, lookups)
+    question = await filled_question(request, images, card, lookups, source=images.kind)
     check_clip(request, card)
     return AttributeJob(
         job_id=request.job_id, image=request.image, model=card.name, appraisal=request.appraisal, **dict(question)
     )
 
 
-async def filled_question(request: Question, images: Traced, card: ModelCard, lookups: Lookups) -> FilledQuestion:
-    """The question, if every target can be looked for in such images."""
+async def filled_question(
+    request: Question, images: Traced, card: ModelCard, lookups: Lookups, *, source: Literal["generate", "image"] = "generate"
+) -> FilledQuestion:
+    """The question, if every target can be looked for in such images; `source` is the kind of job that they are of."""
     check_softmax(request)
     tokenizer = await lookups.catalog.tokenizer(card)
+    alone = request.softmax == "each"  # calibrations are of targets that do not compete
     targets = []
     for number, target in enumerate(request.targets):
         label, whole = await filled_target(target, card, tokenizer, lookups, field=f"targets.{number}")
         name, method = method_of(request, number, card, self_attention=images.self_attention)
         check_method(request, number, method, images)
-        targets.append(TargetJob(label=label, target=whole, method=name, settings=method))
+        calibration = calibration_of(card, source, target.kind, method) if request.confidence and alone else None
+        targets.append(TargetJob(label=label, target=whole, method=name, settings=method, calibration=calibration))
     distractors = []
     for number, target in enumerate(request.distractors):
         label, whole = await filled_target(target, card, tokenizer, lookups, field=f"distractors.{number}")
@@ -54,6 +58,7 @@ async def filled_question(request: Question, images: Traced, card: ModelCard, lo
         maps=request.maps,
         semantic=request.semantic,
         instances=request.instances,
+        confidence=request.confidence,
     )
 
 
