@@ -47,6 +47,7 @@ class SegmentDraft:
     score: float
     leakage: float | None
     confidence: Confidence | None
+    mask: Bool[np.ndarray, "height width"]
     region: Region
     instances: list[Region] | None
     parts: Mapping[Split, SplitHeatmaps]
@@ -104,6 +105,7 @@ def draft_of(
         score(heat.refined, mask),
         heat.leakage,
         heat.confidence,
+        mask,
         region_of(mask),
         regions,
         heat.parts,

@@ -49,7 +49,7 @@ def estimate(job: AnyJob, card: ModelCard, sources: Sequence[ImagesResult] = ())
         case ImageJob():
             found = of_real_image(job, card, sizes)
         case AttributeJob():
-            found = of_attribution(job, sizes, sources[0])
+            found = of_attribution(job, card, sizes, sources)
         case ProbeJob():
             trace = trace_bytes(sources[0], job.image, sizes)
             found = Estimate(memory_bytes=weights(sizes) + 2 * trace, kept_bytes=0, work=trace / MEGA)
@@ -95,12 +95,24 @@ def of_real_image(job: ImageJob, card: ModelCard, sizes: ModelSizes) -> Estimate
     return Estimate(memory_bytes=memory, kept_bytes=kept, work=evaluations * prod(size) / MEGA)
 
 
-def of_attribution(job: AttributeJob, sizes: ModelSizes, images: ImagesResult) -> Estimate:
-    """Heatmaps, masks and overlays of every target, and the maps of parts that are asked for."""
+def of_attribution(job: AttributeJob, card: ModelCard, sizes: ModelSizes, sources: Sequence[ImagesResult]) -> Estimate:
+    """Heatmaps, masks and overlays of every target, the maps of parts that are asked for, and what they are compared with.
+
+    The work of a job that draws its image again is that of drawing.
+    """
+    images, others = sources[0], sources[1:]
     pixels, trace, targets = images.height * images.width, trace_bytes(images, job.image, sizes), len(job.targets)
     memory, kept = of_targets(job, images)
     work = trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA * (MAPS if job.confidence else 1)
-    return Estimate(memory_bytes=weights(sizes) + 2 * trace + memory, kept_bytes=kept, work=work)
+    trace += sum(trace_bytes(each, job.against_image, sizes) for each in others)
+    memory, kept, work = memory * len(sources), kept + len(others) * targets * pixels * (FLOAT + PNG_PIXEL), work * len(sources)
+    memory += weights(sizes) + 2 * trace
+    if job.causal:
+        branches = 1 if card.guidance_embedded or images.guidance_scale <= NO_GUIDANCE else 2
+        memory += drawing(card, sizes, (images.height, images.width), 1, branches)
+        kept += targets * pixels * 2 * PNG_PIXEL
+        work = (1 + targets) * images.num_inference_steps * branches * pixels / MEGA
+    return Estimate(memory_bytes=memory, kept_bytes=kept, work=work)
 
 
 def of_targets(job: FilledQuestion, images: Traced) -> tuple[int, int]:

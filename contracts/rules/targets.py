@@ -97,7 +97,10 @@ def setting_field(request: Question, number: int, name: str) -> str | None:
 def no_self_attention(request: Question, refine: str, field: str) -> ServiceError:
     """The problem of a refinement by what was not kept, or would not be."""
     again = "make the image again with"
-    source = f"job {request.job_id} did not keep; {again}" if isinstance(request, AttributeRequest) else "is not kept; set"
+    source = "is not kept; set"
+    if isinstance(request, AttributeRequest):
+        other = "" if request.against is None else f", or job {request.against},"
+        source = f"job {request.job_id}{other} did not keep; {again}"
     detail = (
         f"refine {refine!r} needs the image's self-attention, which {source} "
         '`"capture": {"keep": "replay"}` or `{"self_attention": true}`, or set `"refine": {"kind": "none"}`'

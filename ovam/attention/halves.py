@@ -1,4 +1,4 @@
-"""Heatmaps of halves of the attention, for which the queries are read once: what tells how far parts of it agree with the whole."""
+"""Heatmaps of halves of the attention, for which the queries are read once: parts that may agree with the whole, or not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

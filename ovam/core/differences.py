@@ -34,9 +34,9 @@ class Difference:
 
 def difference(
     heat: Float[np.ndarray, "height width"],
-    other: Float[np.ndarray, "height width"],
+    other: Float[np.ndarray, "other_height other_width"],
     mask: Bool[np.ndarray, "height width"],
-    other_mask: Bool[np.ndarray, "height width"],
+    other_mask: Bool[np.ndarray, "other_height other_width"],
 ) -> Difference:
     """Compare a target's heat and mask in one image with those in another. Raises `InvalidArgumentError` for other sizes.
 
@@ -45,7 +45,7 @@ def difference(
     >>> found.inside, found.outside, found.total, found.iou
     (1.0, 0.0, 0.5, 0.0)
     """
-    if len({heat.shape, other.shape, mask.shape, other_mask.shape}) > 1:
+    if heat.shape != other.shape:
         raise InvalidArgumentError("other", other.shape, f"(height, width) of the first, {heat.shape}")
     change = heat.astype(np.float64) - other
     inside, outside = mean_in(change, mask | other_mask), mean_in(change, ~(mask | other_mask))

@@ -10,6 +10,7 @@ from contracts.rules.sources import check_image
 from contracts.rules.targets import calibration_of, check_crf, check_embedding, check_method, method_of
 from contracts.schema.attribute import AttributeJob, AttributeRequest, FilledQuestion, Question, TargetJob
 from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import ImagesResult
 from contracts.schema.models import ModelCard
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
 from ovam.core.words import spans_of
@@ -17,17 +18,59 @@ from ovam.errors import shown
 from service.prompts import Prompt, check_word, fitting, sentence_of
 from service.validation.lookups import Lookups
 
+OWN = ("job_id", "image", "appraisal", "against", "against_image", "causal")  # fields of the request that the job has as they are
+
 
 async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     """The job, if its source has the image and every target can be looked for in it."""
     images = await lookups.images_of(request.job_id, field="job_id")
     check_image(images, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(images.model, field="job_id")
-    question = await filled_question(request, images, card, lookups, source=images.kind)
-    check_clip(request, card)
-    return AttributeJob(
-        job_id=request.job_id, image=request.image, model=card.name, appraisal=request.appraisal, **dict(question)
+    other = await compared(request, images, lookups)
+    both = (
+        images if other is None else images.model_copy(update={"self_attention": images.self_attention and other.self_attention})
     )
+    question = await filled_question(request, both, card, lookups, source=images.kind)
+    for number, target in enumerate(question.targets if other else ()):
+        check_method(request, number, target.settings, other or images)
+    check_clip(request, card)
+    check_causal(request, images)
+    return AttributeJob(
+        model=card.name,
+        **{name: getattr(request, name) for name in OWN},
+        **dict(question),
+    )
+
+
+async def compared(request: AttributeRequest, images: ImagesResult, lookups: Lookups) -> ImagesResult | None:
+    """The images that the request's is compared with, if there are any: of the same model and size."""
+    if request.against is None:
+        return None
+    other = await lookups.images_of(request.against, field="against")
+    check_image(other, request.against_image, request.against, field="against_image")
+    for what, here, there in (
+        ("model", images.model, other.model),
+        ("size (height x width)", f"{images.height} x {images.width}", f"{other.height} x {other.width}"),
+    ):
+        if here != there:
+            detail = (
+                f"job {request.against} has images of {what} {there}; allowed for `against`: {here}, as job {request.job_id} has"
+            )
+            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="against", value=there)
+    return other
+
+
+def check_causal(request: AttributeRequest, images: ImagesResult) -> None:
+    """Raise settings-contradict for images that no prompt drew, and for targets that are no words to leave out of one."""
+    if request.causal is None:
+        return
+    if images.kind != "generate":
+        detail = f"job {request.job_id} has a real image, which no prompt drew; allowed with `causal`: a generate job's"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="causal", value=request.job_id)
+    for number, target in enumerate(request.targets):
+        if not isinstance(target, WordsTarget) or target.word is None:
+            detail = f"`targets.{number}` names no `word` that could be left out of the prompt; allowed with `causal`: words"
+            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=f"targets.{number}")
 
 
 async def filled_question(

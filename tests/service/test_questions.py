@@ -1,0 +1,105 @@
+"""What is asked beside where things are: how sure, against which other image, and what a word does."""
+
+import httpx2
+import pytest
+
+from contracts.rules.estimates import estimate
+from contracts.schema.attribute import AttributeJob
+from contracts.schema.models import MaskCalibration
+from ovam.core.confidence import Calibration
+from ovam.core.methods import METHODS
+from tests.service.in_test_worker import InTestWorker, card, token
+from tests.service.serving import Json, assert_problem
+
+CAR, ROW = {"word": "car"}, {"label": "row", "embedding": [[0.5] * 8, [1.0] * 8]}
+CURVE = Calibration((0.5, 0.9), (0.1, 0.8))
+KNOWN = MaskCalibration(images="generate", targets="words", settings=METHODS["daam"].words, calibration=CURVE)
+
+
+async def made(client: httpx2.AsyncClient, worker: InTestWorker, **body: object) -> str:
+    """Another generate job that succeeded."""
+    answer = await client.post("/v1/generate", json={"prompt": "a tree", **body})
+    return (await worker.end(answer.json()["id"])).id
+
+
+async def test_a_question_can_be_asked_of_another_image_too(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str
+) -> None:
+    other = await made(client, worker, num_images=2)
+    body = {"job_id": generated, "targets": [CAR, ROW]}
+    plain = (await client.post("/v1/attribute", json=body)).json()
+    answer = await client.post("/v1/attribute", json=body | {"against": other, "against_image": 1})
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["request"]["against"], answer.json()["request"]["against_image"]) == (other, 1)
+    assert answer.json()["estimate"]["kept_bytes"] > plain["estimate"]["kept_bytes"]
+    assert answer.json()["estimate"]["work"] > 1.5 * plain["estimate"]["work"]
+
+
+async def test_images_that_cannot_be_compared_are_refused(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str
+) -> None:
+    await worker.publish(card("other"))
+    small, foreign = await made(client, worker, height=32), await made(client, worker, model="other")
+    running = (await client.post("/v1/generate", json={"prompt": "a tree"})).json()["id"]
+    question = (await client.post("/v1/attribute", json={"job_id": generated, "targets": [CAR]})).json()["id"]
+    cases: list[tuple[Json, int, str, str]] = [
+        ({"against": small}, 422, "settings-contradict", "against"),
+        ({"against": foreign}, 422, "settings-contradict", "against"),
+        ({"against": running}, 409, "job-not-finished", "against"),
+        ({"against": question}, 409, "wrong-job-kind", "against"),
+        ({"against": "0" * 26}, 404, "unknown-job", "against"),
+        ({"against": generated, "against_image": 9}, 422, "image-index-out-of-range", "against_image"),
+    ]
+    for more, status, code, field in cases:
+        answer = await client.post("/v1/attribute", json={"job_id": generated, "targets": [CAR], **more})
+        assert_problem(answer, status, code, field)
+    lone = await client.post("/v1/attribute", json={"job_id": generated, "targets": [CAR], "against_image": 1})
+    assert_problem(lone, 422, "invalid-request")
+    assert "`against_image` has no effect without `against`" in lone.text
+    sizes = (await client.post("/v1/attribute", json={"job_id": generated, "targets": [CAR], "against": small})).json()["detail"]
+    assert f"allowed for `against`: 48 x 64, as job {generated} has" in sizes or "32 x" in sizes
+
+
+async def test_a_word_is_left_out_of_a_prompt_and_nothing_else_can_be(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str
+) -> None:
+    await worker.publish_token(token("car-1"))
+    ask = {"job_id": generated, "targets": [CAR], "causal": {}}
+    answer = await client.post("/v1/attribute", json=ask)
+    assert answer.json()["request"]["causal"] == {"from_evaluation": 0.5, "instead": None}
+    for target in (ROW, {"token": "car-1"}, {"prompt": "a red car"}):
+        answer = await client.post("/v1/attribute", json=ask | {"targets": [CAR, target]})
+        assert_problem(answer, 422, "settings-contradict", "targets.1")
+    many = await client.post("/v1/attribute", json=ask | {"targets": [{"word": f"w{n}"} for n in range(9)]})
+    assert "`causal` has 9 targets; allowed: at most 8" in many.text
+    for wrong in (1.5, -1, "half", 1001):
+        assert_problem(await client.post("/v1/attribute", json=ask | {"causal": {"from_evaluation": wrong}}), 422, "invalid-request")
+
+
+async def test_a_mask_is_calibrated_for_the_images_and_the_settings_that_were_measured(
+    client: httpx2.AsyncClient, worker: InTestWorker
+) -> None:
+    await worker.publish(card(calibrations=[KNOWN]))
+    source = await made(client, worker)
+    other = {**CAR, "settings": {"heads": 0}}
+
+    async def calibrations(**more: object) -> list[Json | None]:
+        answer = await client.post("/v1/attribute", json={"job_id": source, "targets": [CAR, other], "method": "daam", **more})
+        assert answer.status_code == 202, answer.text
+        return [each["calibration"] for each in answer.json()["request"]["targets"]]
+
+    assert await calibrations(confidence=True) == [{"agreement": [0.5, 0.9], "iou": [0.1, 0.8]}, None]
+    assert await calibrations() == [None, None]
+    assert await calibrations(confidence=True, softmax="together") == [None, None]
+    assert await calibrations(confidence=True, method="attn2mask") == [None, None]
+
+
+async def test_to_draw_again_is_the_work_of_drawing(client: httpx2.AsyncClient, generated: str) -> None:
+    body = {"job_id": generated, "targets": [CAR, {"word": "tree"}]}
+    plain, causal = [(await client.post("/v1/attribute", json=body | more)).json() for more in ({}, {"causal": {}})]
+    assert AttributeJob.model_validate(plain["request"]).paced_as == "attribute"
+    assert AttributeJob.model_validate(causal["request"]).paced_as == "generate"
+    source = (await client.get(f"/v1/jobs/{generated}")).json()
+    assert causal["estimate"]["work"] == pytest.approx(3 * source["estimate"]["work"] / 2)
+    assert causal["estimate"]["memory_bytes"] > plain["estimate"]["memory_bytes"]
+    assert estimate is not None
