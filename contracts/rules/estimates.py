@@ -30,6 +30,7 @@ FLOAT = 4  # bytes of a number in a heatmap, and in an optimisation
 PNG_PIXEL = 2  # bytes of a coloured pixel, about: three before compression
 UNET_TENSORS = 24  # skip connections, the feed-forward's inner rows (8), what an up block concatenates and convolves
 VAE_TENSORS = 8  # the decoder's last blocks hold about four maps of twice its channels
+SURELY = 1.15  # times the work of an attribution whose confidence is not asked
 MAPS = 7  # of a target whose confidence is asked: the whole and its halves
 GRAPH = 3  # an optimisation keeps each score, its softmax and their gradients
 CURVE_BYTES, EPOCH_BYTES = 20_000, 60
@@ -103,7 +104,7 @@ def of_attribution(job: AttributeJob, card: ModelCard, sizes: ModelSizes, source
     images, others = sources[0], sources[1:]
     pixels, trace, targets = images.height * images.width, trace_bytes(images, job.image, sizes), len(job.targets)
     memory, kept = of_targets(job, images)
-    work = trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA * (MAPS if job.confidence else 1)
+    work = (trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA) * (SURELY if job.confidence else 1)
     trace += sum(trace_bytes(each, job.against_image, sizes) for each in others)
     memory, kept, work = memory * len(sources), kept + len(others) * targets * pixels * (FLOAT + PNG_PIXEL), work * len(sources)
     memory += weights(sizes) + 2 * trace

@@ -12,13 +12,16 @@ from contracts.schema.attribute import AttributeResult
 from contracts.schema.comparing import CausalOptions
 from contracts.schema.errors import Code
 from contracts.schema.jobs import JobRecord, State
-from contracts.schema.targets import Target
+from contracts.schema.methods import Settings
+from contracts.schema.targets import Target, WordsTarget
 from ovam.core.confidence import Calibration, Confidence
 from ovam.core.differences import diverging
+from ovam.core.thresholds import Share
 from tests.worker.client import Client
-from tests.worker.jobs import CAT, DOG, TREE, attribution
+from tests.worker.jobs import CAT, DOG, TREE
 from worker.resources import Resources
 
+HALF = {"method": "daam", "settings": Settings(threshold=Share(0.5, "minmax"))}
 pytestmark = pytest.mark.usefixtures("worker")
 
 
@@ -39,8 +42,8 @@ async def picture(client: Client, record: JobRecord, name: str) -> np.ndarray:
 
 async def test_a_difference_has_the_other_sign_the_other_way_round_and_is_nothing_from_itself(client: Client) -> None:
     one, other = await client.generated(), await client.generated(prompt="a dog and a tree", num_inference_steps=4)
-    there, result = await asked(client, one, CAT, TREE, method="daam", against=other.id)
-    back, returned = await asked(client, other, CAT, TREE, method="daam", against=one.id)
+    there, result = await asked(client, one, CAT, TREE, against=other.id, **HALF)
+    back, returned = await asked(client, other, CAT, TREE, against=one.id, **HALF)
     for number, (here, again) in enumerate(zip(result.segments, returned.segments, strict=True)):
         heat = await array(client, there, f"difference-{number}.npy")
         assert (heat.dtype, heat.any()) == (np.float32, True)
@@ -53,7 +56,7 @@ async def test_a_difference_has_the_other_sign_the_other_way_round_and_is_nothin
         assert here.difference.inside == pytest.approx(-again.difference.inside)
         assert here.difference.total == pytest.approx(np.abs(heat).mean())
         assert here.difference.iou == again.difference.iou < 1
-    _, itself = await asked(client, one, CAT, method="daam", against=one.id)
+    _, itself = await asked(client, one, CAT, against=one.id, **HALF)
     found = itself.segments[0].difference
     assert (found.inside, found.outside, found.total, found.iou) == (0, 0, 0, 1)
 
@@ -61,8 +64,8 @@ async def test_a_difference_has_the_other_sign_the_other_way_round_and_is_nothin
 async def test_a_word_is_left_out_of_the_image_that_was_drawn(client: Client) -> None:
     source = await client.generated(num_images=2, prompt="a cat and a tree")
     stored = await picture(client, source, "image-1.png")
-    asking = {"image": 1, "method": "daam", "causal": CausalOptions(from_evaluation=1)}
-    record, result = await asked(client, source, CAT, DOG, TREE, **asking)
+    asking = {"image": 1, "causal": CausalOptions(from_evaluation=1), **HALF}
+    record, result = await asked(client, source, CAT, DOG, WordsTarget(prompt="a tree", word="tree"), **asking)
     assert (result.causal.from_evaluation, result.causal.evaluations) == (1, 3)
     assert result.causal.redrawn < 0.01  # it was drawn in a batch of two
     cat, dog, tree = (segment.causal for segment in result.segments)
