@@ -49,6 +49,7 @@ UNWATCHED: Json = {
     "maps": [],
     "semantic": None,
     "instances": None,
+    "confidence": False,
     "every": 5,
     "gate": None,
 }
@@ -178,13 +179,25 @@ ATTRIBUTE_JOB: Json = {
     "job_id": GENERATION,
     "image": 0,
     "model": "world",
-    "targets": [{"label": "car", "target": CAR, "method": "ovam", "settings": METHOD}],
+    "targets": [
+        {
+            "label": "car",
+            "target": CAR,
+            "method": "ovam",
+            "settings": METHOD,
+            "calibration": {"agreement": [0.6, 0.9, 0.96], "iou": [0.21, 0.74, 0.88]},
+        }
+    ],
     "softmax": "each",
     "distractors": [],
     "maps": [],
     "semantic": {"least_gap": 0.05, "labels": [7]},
     "instances": None,
+    "confidence": True,
     "appraisal": None,
+    "against": None,
+    "against_image": 0,
+    "causal": None,
 }
 ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "priority": "interactive", "request": ATTRIBUTE_JOB}
 SEGMENT: Json = {
@@ -194,6 +207,9 @@ SEGMENT: Json = {
     "settings": METHOD,
     "score": 0.71,
     "leakage": None,
+    "confidence": {"value": 0.83, "agreement": 0.94, "calibrated": True},
+    "difference": None,
+    "causal": None,
     "area": 864,
     "bbox": [40, 52, 36, 24],
     "rle": {"size": [128, 128], "counts": "dQ5h0X3000000000000000000000000000000000000000000000000000000000000000000000\\^6"},
@@ -226,6 +242,7 @@ ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
         "segments": [SEGMENT],
         "semantic": SEMANTIC,
         "appraisal": None,
+        "causal": None,
     },
 }
 IMAGE: Json = {"image": PNG, "prompt": "a car on the grass"}

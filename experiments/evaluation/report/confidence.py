@@ -42,9 +42,9 @@ def page(found: Json) -> str:
     """The page with the table."""
     head = (
         "# How sure masks are\n\n"
-        "`python -m experiments confidence`: an agreement ([the method](../method.md#how-sure-a-mask-is)) is calibrated on tuning "
-        "seeds, and tested on reporting seeds. Truth is the first annotator's on generated images, whether or not the thing was "
-        "drawn, and exact on renders in a style that the model has not seen, which stand for real images. Words alone, as the "
+        "`python -m experiments confidence`: an agreement ([the method](../method.md#how-sure-a-mask-is)) is calibrated on "
+        "tuning seeds, and tested on reporting seeds. Truth is the first annotator's on generated images, whether or not the thing was "
+        "drawn, and exact on renders in a style that the model has not seen, which stand for real images. Words, as the "
         "model's own settings (*default*) and the published methods look for them.\n\n"
         "![Expected and actual IoU of masks, from the least sure fifth to the surest](../method/confidence.svg)\n\n"
     )
@@ -55,8 +55,8 @@ def page(found: Json) -> str:
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * 2}{' --: |' * (len(titles) - 2)}"]
     lines += [f"| {' | '.join(cells(one))} |" for one in found["rows"]]
     notes = (
-        "\n\n*Calibration error*: between the expected and the mean actual IoU of fifths, on average. *Off by*: the mean distance "
-        "of the IoU from what was expected of the mask, and from the mean of the tuning masks. *Order*: Spearman's rank "
+        "\n\n*Calibration error*: between the expected and the mean actual IoU of fifths, on average. *Off by*: the mean "
+        "distance of the IoU from what was expected of the mask, and from the mean of the tuning masks. *Order*: Spearman's rank "
         "correlation with the IoU. Whiskers are standard errors.\n"
     )
     return head + "\n".join(lines) + notes
