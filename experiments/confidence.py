@@ -71,7 +71,7 @@ def measured(place: Place, case: Case) -> str:
 def tasks(place: Place, work: Path, images: int) -> list[Task]:
     """A task for each image, sets and classes in turn so that every beginning is balanced."""
     sets, names = sets_of(world_of(place.model)), [name for name, _ in place.words]
-    wanted = [name for both in zip(*(chain(*each) for each in SOURCES.values()), strict=True) for name in both]
+    wanted = [name for each in SOURCES.values() for name in chain(*each)]
     cases = (sets[name].case(each, number) for number in range(images) for name in wanted for each in names)
     return [Task(work / f"{case.name.replace(' ', '-')}.json", 1, partial(measured, place, case)) for case in cases]
 

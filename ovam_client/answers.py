@@ -308,8 +308,8 @@ class Causal(Answer):
     """Position of the first UNet evaluation without the words."""
     evaluations: int
     redrawn: float
-    """Mean difference, 0..1, of the stored image and the one drawn again with its own prompt, with which the others are compared: 0
-    on the same device, unless it was drawn in a batch with others."""
+    """Mean difference, 0..1, of the stored image and the one drawn again with its own prompt, with which the others are compared:
+    0 on the same device, unless it was drawn in a batch with others."""
 
 
 class AttributeResult(Answer):
