@@ -50,6 +50,7 @@ UNWATCHED: Json = {
     "semantic": None,
     "instances": None,
     "confidence": False,
+    "calibrations": [],
     "every": 5,
     "gate": None,
 }
@@ -179,21 +180,14 @@ ATTRIBUTE_JOB: Json = {
     "job_id": GENERATION,
     "image": 0,
     "model": "world",
-    "targets": [
-        {
-            "label": "car",
-            "target": CAR,
-            "method": "ovam",
-            "settings": METHOD,
-            "calibration": {"agreement": [0.6, 0.9, 0.96], "iou": [0.21, 0.74, 0.88]},
-        }
-    ],
+    "targets": [{"label": "car", "target": CAR, "method": "ovam", "settings": METHOD}],
     "softmax": "each",
     "distractors": [],
     "maps": [],
     "semantic": {"least_gap": 0.05, "labels": [7]},
     "instances": None,
     "confidence": True,
+    "calibrations": [{"agreement": [0.6, 0.9, 0.96], "iou": [0.21, 0.74, 0.88]}],
     "appraisal": None,
     "against": None,
     "against_image": 0,

@@ -40,7 +40,8 @@ def heats_of(model: Model, scene: Scene, job: FilledQuestion, wanted: Sequence[W
     if job.confidence:
         halves = halved_target_heatmaps(trace, rows, methods)
         maps = [each.whole for each in halves]
-        heats, sure = refined_surely(halves, methods, size, trace.self_attention, [each.calibration for each in job.targets])
+        calibrations = job.calibrations or [None] * len(maps)
+        heats, sure = refined_surely(halves, methods, size, trace.self_attention, calibrations)
     else:
         maps = target_heatmaps(trace, rows, methods)
         heats, sure = refined(maps, methods, size, trace.self_attention), [None] * len(maps)

@@ -57,10 +57,7 @@ class SegmentDraft:
         """Return the segment, given the artifacts of its files."""
         return Segment(
             **dict(self.region),
-            label=self.target.label,
-            target=self.target.target,
-            method=self.target.method,
-            settings=self.target.settings,
+            **dict(self.target),
             score=self.score,
             leakage=self.leakage,
             confidence=self.confidence,

@@ -114,8 +114,6 @@ class TargetJob(Schema):
     """The published method whose settings were taken."""
     settings: Method
     """All settings: sent again, they give the same mask."""
-    calibration: Calibration | None = None
-    """What to expect of its mask, where that is asked and the model's card says it for such images and these settings."""
 
 
 class FilledQuestion(Schema):
@@ -128,6 +126,8 @@ class FilledQuestion(Schema):
     semantic: SemanticOptions | None
     instances: InstanceOptions | None
     confidence: bool = False
+    calibrations: list[Calibration | None] = Field([])
+    """For each target, where `confidence` is asked for: what to expect of its mask; null where nothing is known."""
 
 
 class AttributeJob(FilledQuestion):

@@ -13,6 +13,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import ImagesResult
 from contracts.schema.models import ModelCard
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
+from ovam.core.confidence import Calibration
 from ovam.core.words import spans_of
 from ovam.errors import shown
 from service.prompts import Prompt, check_word, fitting, sentence_of
@@ -79,14 +80,12 @@ async def filled_question(
     """The question, if every target can be looked for in such images; `source` is the kind of job that they are of."""
     check_softmax(request)
     tokenizer = await lookups.catalog.tokenizer(card)
-    alone = request.softmax == "each"  # calibrations are of targets that do not compete
     targets = []
     for number, target in enumerate(request.targets):
         label, whole = await filled_target(target, card, tokenizer, lookups, field=f"targets.{number}")
         name, method = method_of(request, number, card, self_attention=images.self_attention)
         check_method(request, number, method, images)
-        calibration = calibration_of(card, source, target.kind, method) if request.confidence and alone else None
-        targets.append(TargetJob(label=label, target=whole, method=name, settings=method, calibration=calibration))
+        targets.append(TargetJob(label=label, target=whole, method=name, settings=method))
     distractors = []
     for number, target in enumerate(request.distractors):
         label, whole = await filled_target(target, card, tokenizer, lookups, field=f"distractors.{number}")
@@ -102,7 +101,17 @@ async def filled_question(
         semantic=request.semantic,
         instances=request.instances,
         confidence=request.confidence,
+        calibrations=calibrations(request, targets, card, source) if request.confidence else [],
     )
+
+
+def calibrations(
+    request: Question, targets: Sequence[TargetJob], card: ModelCard, source: Literal["generate", "image"]
+) -> list[Calibration | None]:
+    """What to expect of each target's mask; nothing is known of targets that compete."""
+    if request.softmax == "together":
+        return [None] * len(targets)
+    return [calibration_of(card, source, each.target.kind, each.settings) for each in targets]
 
 
 async def filled_target(

@@ -84,10 +84,10 @@ async def test_a_mask_is_calibrated_for_the_images_and_the_settings_that_were_me
         answer = await client.post("/v1/attribute", json={"job_id": source, "targets": [CAR, other], "method": "daam", **more})
         assert answer.status_code == 202, answer.text
         await client.post(f"/v1/jobs/{answer.json()['id']}/cancel")  # few may wait
-        return [each["calibration"] for each in answer.json()["request"]["targets"]]
+        return answer.json()["request"]["calibrations"]
 
     assert await calibrations(confidence=True) == [{"agreement": [0.5, 0.9], "iou": [0.1, 0.8]}, None]
-    assert await calibrations() == [None, None]
+    assert await calibrations() == []
     assert await calibrations(confidence=True, softmax="together", distractors=[{"word": "tree"}]) == [None, None]
     assert await calibrations(confidence=True, method="attn2mask") == [None, None]
 

@@ -99,8 +99,7 @@ async def test_a_segment_says_how_sure_it_is_by_its_calibration(client: Client) 
     assert sure.segments[0].confidence == Confidence(agreement, agreement, calibrated=False)
     assert sure.segments[0].rle == plain.segments[0].rle
     job, curve = record.request, Calibration((0.0, 1.0), (0.25, 0.75))
-    job = job.model_copy(update={"targets": [job.targets[0].model_copy(update={"calibration": curve})]})
-    found = (await client.run(job)).result.segments[0].confidence
+    found = (await client.run(job.model_copy(update={"calibrations": [curve]}))).result.segments[0].confidence
     assert found == Confidence(curve.iou_at(agreement), agreement, calibrated=True)
 
 

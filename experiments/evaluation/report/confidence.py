@@ -42,10 +42,10 @@ def page(found: Json) -> str:
     """The page with the table."""
     head = (
         "# How sure masks are\n\n"
-        "`python -m experiments confidence`: an agreement ([the method](../method.md#how-sure-a-mask-is)) is calibrated on tuning "
-        "seeds and tested on reporting seeds. Truth is the first annotator's on generated images, whether or not the thing was "
-        "drawn, and exact on renders in a style that the model has not seen, which stand for real images. Words are looked for "
-        "by the model's own settings (*default*) and by the published methods.\n\n"
+        "`python -m experiments confidence`: an agreement ([the method](../method.md#how-sure-a-mask-is)) is calibrated on "
+        "tuning seeds and tested on reporting seeds. Truth is the first annotator's on generated images, whether or not the "
+        "thing was drawn, and exact on renders in a style that the model has not seen, which stand for real images. Words are "
+        "looked for by the model's own settings (*default*) and by the published methods.\n\n"
         "![Expected and actual IoU of masks, from the least sure fifth to the surest](../method/confidence.svg)\n\n"
     )
     titles = (
