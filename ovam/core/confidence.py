@@ -74,7 +74,7 @@ def confidence_of(
 def iou(one: Bool[np.ndarray, "height width"], other: Bool[np.ndarray, "height width"]) -> float:
     """Return two masks' intersection over their union; 1 for two empty ones."""
     union = np.count_nonzero(one | other)
-    return np.count_nonzero(one & other) / union if union else 1.0
+    return float(np.count_nonzero(one & other) / union) if union else 1.0
 
 
 def calibrated(agreements: Sequence[float], ious: Sequence[float], *, points: int = 12) -> Calibration:
