@@ -41,8 +41,8 @@ SOURCES: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
 }
 """The kinds of job, as cards name them, with the sets that are tuned on and reported."""
 DEFAULT = "default"
-FEWEST = 40  # masks that a calibration is fitted to
-POINTS, BINS = 8, 5
+FEWEST = 40, 20  # masks that a calibration is fitted to, and those that it is tested on
+A_POINT, POINTS, BINS = 8, 10, 5  # masks that a point of a calibration stands for at least; points at most; groups of the diagram
 
 
 def methods_of(model: Path) -> dict[str, Method]:
@@ -69,10 +69,12 @@ def measured(place: Place, case: Case) -> str:
 
 
 def tasks(place: Place, work: Path, images: int) -> list[Task]:
-    """A task for each image, sets and classes in turn so that every beginning is balanced."""
+    """A task for each image, sets and classes in turn so that every beginning is balanced; generated images first."""
     sets, names = sets_of(world_of(place.model)), [name for name, _ in place.words]
-    wanted = [name for each in SOURCES.values() for name in chain(*each)]
-    cases = (sets[name].case(each, number) for number in range(images) for name in wanted for each in names)
+    wanted = [[*chain(*each)] for each in SOURCES.values()]
+    cases = (
+        sets[name].case(each, number) for several in wanted for number in range(images) for each in names for name in several
+    )
     return [Task(work / f"{case.name.replace(' ', '-')}.json", 1, partial(measured, place, case)) for case in cases]
 
 
@@ -89,9 +91,9 @@ def summed_up(lines: Sequence[Json], model: Path) -> list[Json]:
 def row(lines: Sequence[Json], source: str, name: str) -> Json | None:
     """Fit one calibration and test it; none where too few were measured."""
     tuning, reporting = (np.array([*numbers(lines, sets, name)]) for sets in SOURCES[source])
-    if len(tuning) < FEWEST or len(reporting) < FEWEST:
+    if len(tuning) < FEWEST[0] or len(reporting) < FEWEST[1]:
         return None
-    curve = calibrated(tuning[:, 0].tolist(), tuning[:, 2].tolist(), points=POINTS)
+    curve = calibrated(tuning[:, 0].tolist(), tuning[:, 2].tolist(), points=min(POINTS, len(tuning) // A_POINT))
     expected = np.array([curve.iou_at(each) for each in reporting[:, 0]])
     actual, order = reporting[:, 2], np.argsort(reporting[:, 0], kind="stable")
     groups = np.array_split(np.argsort(expected, kind="stable"), BINS)
