@@ -1,18 +1,27 @@
 """What is asked beside where things are: how sure, against which other image, and what a word does."""
 
 import httpx2
+import numpy as np
 import pytest
 
 from contracts.schema.attribute import AttributeJob
+from contracts.schema.datasets import Entry, Found
+from contracts.schema.filters import ConfidenceRange, FilledFilters
 from contracts.schema.models import MaskCalibration
-from ovam.core.confidence import Calibration
+from ovam.core.confidence import Calibration, Confidence
+from ovam.core.export.datasheet import line_of
+from ovam.core.export.entries import Split, entries_of
+from ovam.core.export.samples import Annotation, Sample
 from ovam.core.methods import METHODS
+from ovam.errors import InvalidArgumentError
+from service.datasets.judging import judged
 from tests.service.in_test_worker import InTestWorker, card, token
 from tests.service.serving import Json, assert_problem
 from tests.service.test_admission import sized
 
 CAR, ROW = {"word": "car"}, {"label": "row", "embedding": [[0.5] * 8, [1.0] * 8]}
 CURVE = Calibration((0.5, 0.9), (0.1, 0.8))
+SURE = {"car": 0.4, "tree": 0.8}
 KNOWN = MaskCalibration(images="generate", targets="words", settings=METHODS["daam"].words, calibration=CURVE)
 
 
@@ -110,3 +119,24 @@ async def test_what_is_compared_is_estimated_and_to_draw_again_is_the_work_of_dr
     assert work[0] < work[3] < 1.2 * work[0]
     assert memory[0] < min(memory[1:])
     assert [AttributeJob.model_validate(each["request"]).paced_as for each in (plain, causal)] == ["attribute", "generate"]
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "reason"), [(0.0, 1.0, None), (0.4, 0.8, None), (0.41, 1.0, "confidence"), (0.0, 0.79, "confidence")]
+)
+def test_an_image_is_rejected_if_one_of_its_masks_is_less_sure_or_surer(least: float, most: float, reason: str | None) -> None:
+    found = {name: Found(area=9, score=1.0, confidence=Confidence(sure, sure, calibrated=False)) for name, sure in SURE.items()}
+    entry = Entry(number=0, custom_id="0", prompt="a car", seed=0, state="accepted", height=4, width=4, found=found)
+    filters = FilledFilters(confidence=ConfidenceRange(least=least, most=most))
+    assert judged(entry, None, filters).reason == reason
+    single = entry.model_copy(update={"found": {"car": Found(area=9, score=1.0)}})  # one map is all there was
+    assert judged(single, None, filters).reason is None
+
+
+def test_an_exported_image_says_how_sure_its_masks_are() -> None:
+    sample = Sample("0", np.zeros((2, 2, 3), np.uint8), [Annotation("car", np.ones((2, 2), bool), 0.5, 0.25)])
+    (entry,) = entries_of([sample], {"car": 1}, Split(), None)
+    assert line_of(entry)["annotations"] == [{"label": "car", "score": 0.5, "area": 4, "confidence": 0.25}]
+    wrong = Sample("0", np.zeros((2, 2, 3), np.uint8), [Annotation("car", np.ones((2, 2), bool), 0.5, 1.5)])
+    with pytest.raises(InvalidArgumentError, match="confidence"):
+        next(entries_of([wrong], {"car": 1}, Split(), None))
