@@ -135,6 +135,29 @@ def remedies(
 
 
 @app.command()
+def confidence(
+    model: Folder = MODEL,
+    work: Work = Path("runs/confidence"),
+    results: Results = RESULTS,
+    docs: Docs = DOCS,
+    images: Annotated[int, typer.Option(min=0, help="of every class and set; 0: what is there is summed up")] = 4,
+) -> None:
+    """Calibrate how sure masks are, write that to the model's card, and its page. Goes on where it stopped."""
+    from experiments import confidence as measure  # noqa: PLC0415  # other commands need no model
+    from experiments.evaluation.report import confidence as shown  # noqa: PLC0415  # plots take a package of the checks
+
+    plan = plan_of(str(model), work, scales.FULL, "", None)
+    work_through(measure.tasks(plan.place, work, images))
+    rows = measure.summed_up(measure.read(work), model)
+    found = {"provenance": summary.provenance(plan, command()), "rows": summary.rounded(rows)}
+    (results / "confidence.json").write_text(json.dumps(found, indent=1) + "\n")
+    measure.adopt(found["rows"], model)
+    shown.draw(found["rows"], docs / "method" / "confidence.svg")
+    (docs / "results" / "confidence.md").write_text(shown.page(found))
+    print(f"wrote {docs / 'results' / 'confidence.md'}, its diagram, and the card of {model}")
+
+
+@app.command()
 def quick(
     model: Model = str(MODEL),
     work: Work = WORK,

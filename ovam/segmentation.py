@@ -10,9 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ovam.attention.competition import rows_in_softmax
+from ovam.attention.halves import Halved, halved_target_heatmaps
 from ovam.attention.refinement import Layer, affinity, attention_received
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, photograph_of, target_heatmaps
+from ovam.core.confidence import Calibration, Confidence, confidence_of
 from ovam.core.crf import CrfParameters, dense_crf
 from ovam.core.masks import leakages, score, tidied, weighted
 from ovam.core.methods import METHODS, Method, Softmax
@@ -51,10 +53,20 @@ class Segment:
     """The settings it was computed with."""
     leakage: float | None = None
     """How far its heat leaks to the targets that it competed with, 0 not at all to 1 as hot there; `None` if it did not."""
+    confidence: Confidence | None = None
+    """How sure the mask is, by how far halves of the attention agree with it; `None` unless that was asked for."""
 
 
 @overload
-def segment(trace: Trace, pipeline: Pipeline, targets: Target, method: How = "ovam", image: Picture | None = None) -> Segment: ...
+def segment(
+    trace: Trace,
+    pipeline: Pipeline,
+    targets: Target,
+    method: How = "ovam",
+    image: Picture | None = None,
+    *,
+    confidence: bool | Calibration = False,
+) -> Segment: ...
 
 
 @overload
@@ -67,6 +79,7 @@ def segment(
     *,
     softmax: Softmax = "each",
     distractors: Sequence[Target] = (),
+    confidence: bool | Calibration = False,
 ) -> list[Segment]: ...
 
 
@@ -79,6 +92,7 @@ def segment(
     *,
     softmax: Softmax = "each",
     distractors: Sequence[Target] = (),
+    confidence: bool | Calibration = False,
 ) -> Segment | list[Segment]:
     """Find words or learned tokens in an image: one target gives one `Segment`, a sequence a list of them.
 
@@ -91,6 +105,8 @@ def segment(
         softmax: "each": over a target's own prompt, or its tokens. "together": over all targets, which then compete; see
             `ovam.attention.competition.competing`.
         distractors: Further targets that compete but get no segment.
+        confidence: Also say how sure each mask is, see `ovam.core.confidence`: by the agreement of its halves, or with a
+            `Calibration` by the IoU to expect at that agreement.
 
     Raises:
         NoSelfAttentionError: The method refines by self-attention and the trace holds none.
@@ -123,12 +139,18 @@ def segment(
     pixels = _fitting(image, trace, methods)
     others = [target_of(one) for one in ([distractors] if isinstance(distractors, str) else distractors)]
     rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip, trace)
-    heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
+    sure: Sequence[Confidence | None] = [None] * len(rows)
+    if confidence is False:
+        heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
+    else:
+        calibrations = [confidence if isinstance(confidence, Calibration) else None] * len(rows)
+        halves = halved_target_heatmaps(trace, rows, methods)
+        heats, sure = refined_surely(halves, methods, trace.image_size, trace.self_attention, calibrations)
     masks = cuts(methods, heats, pixels)
     leaking = competitors_leakages(heats, methods, rows) if softmax == "together" else [None] * len(masks)
     found = [
-        Segment(heat, mask, score(heat, mask), one, leaked)
-        for heat, mask, one, leaked in zip(heats, masks, methods, leaking, strict=True)
+        Segment(heat, mask, score(heat, mask), one, leaked, each)
+        for heat, mask, one, leaked, each in zip(heats, masks, methods, leaking, sure, strict=True)
     ]
     return found if several else found[0]
 
@@ -193,6 +215,28 @@ def refined(
         stretched = prepared(heat, method.threshold)
         found.append(stretched if weights is None or method.weights is None else weighted(stretched, weights, *method.weights))
     return found
+
+
+def refined_surely(
+    maps: Sequence[Halved],
+    methods: Sequence[Method],
+    size: tuple[int, int],
+    layers: Sequence[Layer],
+    calibrations: Sequence[Calibration | None],
+) -> tuple[list[Float[np.ndarray, "height width"]], list[Confidence | None]]:
+    """Do as `refined` does, and say how sure each mask is.
+
+    What is compared is cut alone, of the whole and of the halves: a dense CRF would draw them all to the same edges.
+    """
+    every = [(each, method) for one, method in zip(maps, methods, strict=True) for each in (one.whole, *one.halves)]
+    found = iter(refined([each for each, _ in every], [method for _, method in every], size, layers))
+    heats: list[np.ndarray] = []
+    sure: list[Confidence | None] = []
+    for one, method, calibration in zip(maps, methods, calibrations, strict=True):
+        heats.append(next(found))
+        masks = [reaches(next(found), method.threshold) for _ in one.halves]
+        sure.append(confidence_of(reaches(heats[-1], method.threshold), masks, calibration))
+    return heats, sure
 
 
 def one_by_one(image: Picture, masks: Sequence[np.ndarray], parameters: Sequence[CrfParameters]) -> list[np.ndarray]:

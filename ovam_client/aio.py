@@ -207,6 +207,18 @@ class AsyncSegment(SegmentView):
         """A picture of the image with heatmap and mask."""
         return await self.client.picture(self.data.overlay)
 
+    async def difference(self) -> NDArray[np.float32]:
+        """Its heat less that in the image it was asked `against`, (height, width), signed. Raises ValueError without one."""
+        if self.data.difference is None:
+            raise ValueError("the segment was not asked for against another image")
+        return await self.client.array(self.data.difference.npy)
+
+    async def without(self) -> Image.Image:
+        """The image drawn again without its word (`causal`). Raises ValueError where that was not asked for."""
+        if self.data.causal is None:
+            raise ValueError("the image was not drawn again: ask with causal={}")
+        return await self.client.picture(self.data.causal.image)
+
 
 class AsyncImages:
     """Real images: `client.images`."""

@@ -119,6 +119,50 @@ class Rle(Answer):
     counts: str
 
 
+class Confidence(Answer):
+    """How sure a mask is."""
+
+    value: float
+    """The IoU with the true mask that is to be expected, 0..1, where that is `calibrated`; else the `agreement`, which orders
+    masks by how sure they are but is no IoU to expect."""
+    agreement: float
+    """Mean IoU of the mask with those of halves of its evaluations, heads and blocks: 1 if all agree, 0 for an empty mask."""
+    calibrated: bool
+    """Whether agreements of this model, with these very settings, were compared with true masks."""
+
+
+class Difference(Answer):
+    """How a target's heat differs from that in another image, pixel by pixel: this image's less the other's."""
+
+    inside: float | None
+    """Its mean on the pixels of either mask; null where there are none."""
+    outside: float | None
+    """Its mean on the other pixels; null where there are none."""
+    total: float
+    """The mean of its size, whatever its sign, on all pixels; 0 for equal heat."""
+    iou: float
+    """Of both masks."""
+    npy: Artifact
+    """The difference itself, `.npy` of (height, width), float32: signed."""
+    picture: Artifact
+    """Red where there is more heat than in the other image, blue where there is less, white where as much."""
+
+
+class CausalChange(Answer):
+    """What changed where the image was drawn without the target's word: the mean difference of colours, 0..1."""
+
+    prompt: str
+    """What the UNet got from `from_evaluation` on. The image's own if the word is not in it: then nothing changes."""
+    inside: float | None
+    """In the target's mask; null for an empty one."""
+    outside: float | None
+    """Elsewhere; null where there is nothing else."""
+    image: Artifact
+    """The image that was drawn."""
+    change: Artifact
+    """Each pixel's difference as grey; white is the largest."""
+
+
 class SplitMaps(Answer):
     """A target's heatmaps, part by part."""
 
@@ -165,6 +209,12 @@ class Segment(Answer):
     leakage: float | None = None
     """Estimate of how far its heat leaks to the targets that it competes with: 0 told apart, 1 as hot on their places in a map of
     labels as on its own. Null if it competes with no other target, or one of these places is empty."""
+    confidence: Confidence | None = None
+    """Null unless asked for, or where one attention map is all there is."""
+    difference: Difference | None = None
+    """From `against`'s image; null without it."""
+    causal: CausalChange | None = None
+    """Null unless asked for."""
     heatmap: Artifact
     heatmap_npy: Artifact
     refined_npy: Artifact | None = None
@@ -265,6 +315,17 @@ class Appraisal(Answer):
     """CLIP's own factor of these cosines, before a softmax over texts."""
 
 
+class Causal(Answer):
+    """How the image was drawn again."""
+
+    from_evaluation: int
+    """Position of the first UNet evaluation without the words."""
+    evaluations: int
+    redrawn: float
+    """Mean difference, 0..1, of the stored image and the one drawn again with its own prompt, with which the others are compared:
+    0 on the same device, unless it was drawn in a batch with others."""
+
+
 class AttributeResult(Answer):
     """A segment for every target, in the order of the request."""
 
@@ -275,6 +336,7 @@ class AttributeResult(Answer):
     segments: list[Segment]
     semantic: SemanticMap | None = None
     appraisal: Appraisal | None = None
+    causal: Causal | None = None
 
 
 class RankedWord(Answer):
@@ -611,6 +673,26 @@ class AdapterCard(Answer):
     """Of a textual inversion: how many tokens of a prompt that takes."""
 
 
+class Calibration(Answer):
+    """What IoU with the true mask to expect at an agreement: lines between points that rise, level before and after them."""
+
+    agreement: list[float]
+    """Of the points, rising."""
+    iou: list[float]
+    """Expected there, never falling."""
+
+
+class MaskCalibration(Answer):
+    """What IoU to expect of masks, measured for one way to find them."""
+
+    images: Literal["generate", "image"] | str
+    """The kind of job whose images were measured: generated ones, or real ones."""
+    targets: Literal["words", "tokens"] | str
+    settings: dict[str, Any]
+    """All settings: with others, nothing is known."""
+    calibration: Calibration
+
+
 class ModelSizes(Answer):
     """How large a model is, and how workers run it: what estimates are made from."""
 
@@ -673,6 +755,8 @@ class ModelCard(Answer):
     """How words are looked for when a request names no method."""
     token_defaults: BestMethod = BestMethod()
     """How learned tokens are looked for when a request names no method."""
+    calibrations: list[MaskCalibration] = []
+    """What IoU with the true mask to expect of its masks, where `confidence` is asked for."""
     clip: str | None = None
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     can: list[
@@ -738,7 +822,7 @@ class Counts(Answer):
     accepted: int = 0
     failed: int = 0
     rejected: dict[str, int] = {}
-    """By reason: `area`, `clip`, `single-colour`, `duplicate`."""
+    """By reason: `area`, `clip`, `confidence`, `single-colour`, `duplicate`."""
 
 
 class DatasetEstimate(Answer):

@@ -76,8 +76,8 @@ class Function:
         name = f"cvat-{hashlib.sha256(file.encode()).hexdigest()}"
         job = self.client.submit("images", {"image": file, **self.options}, key=name)
         found: list[cvat.DetectionAnnotation] = []
-        for number, segment in enumerate(job.attribute(*self.targets)):
-            if segment.area and segment.score >= (context.conf_threshold or 0.0):
+        for number, segment in enumerate(job.attribute(*self.targets, confidence=True)):
+            if segment.area and segment.confidence >= (context.conf_threshold or 0.0):
                 size = (image.height, image.width)
                 if context.conv_mask_to_poly:
                     found += (cvat.polygon(number, outline) for outline in outlines(segment, size))

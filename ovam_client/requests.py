@@ -335,6 +335,8 @@ class GenerateOptions(TypedDict, total=False):
     """Also one map of labels over all targets, an indexed PNG in Pascal VOC's palette."""
     instances: InstanceOptions | None
     """Also the connected regions of every mask."""
+    confidence: bool
+    """Also how sure each mask is: how far halves of the attention agree with it, and which IoU to expect of that."""
     every: int
     """Evaluations between two previews, which come with the job's `progress` events."""
     gate: Gate | None
@@ -371,6 +373,16 @@ class AppraisalOptions(TypedDict, total=False):
     """Texts that CLIP compares to the image; the model's workers need one (`clip` of its card)."""
 
 
+class CausalOptions(TypedDict, total=False):
+    """Draw the image again without each target's word, which must be a word alone, and see what changes."""
+
+    from_evaluation: int | float
+    """From this evaluation on the UNet gets the prompt without the word: a position from 0, or a fraction of the way. Early ones
+    lay out the image, late ones draw what is in it."""
+    instead: str | None
+    """A word in its place; none without it."""
+
+
 class AttributeOptions(TypedDict, total=False):
     """Ask where in an image some targets are."""
 
@@ -389,8 +401,17 @@ class AttributeOptions(TypedDict, total=False):
     """Also one map of labels over all targets, an indexed PNG in Pascal VOC's palette."""
     instances: InstanceOptions | None
     """Also the connected regions of every mask."""
+    confidence: bool
+    """Also how sure each mask is: how far halves of the attention agree with it, and which IoU to expect of that."""
     appraisal: AppraisalOptions | None
     """Also what the image as a whole is like: what data sets are filtered by."""
+    against: str | None
+    """Another job with an image of the same model and size, in which the same is looked for: how do its heat and masks differ?"""
+    against_image: int
+    """Which of that job's images."""
+    causal: CausalOptions | None
+    """Also draw the image again without each target's word: what changes, inside of its mask and outside? It takes as long as to
+    generate an image for each target, and one more."""
 
 
 class ProbeOptions(TypedDict, total=False):
@@ -550,11 +571,19 @@ class ClipContrast(TypedDict, total=False):
     """Of each class, the share of images with the lowest scores that is rejected."""
 
 
+class ConfidenceRange(TypedDict, total=False):
+    """Images in which a mask is less sure, or more, are rejected: `confidence.value` of its segment."""
+
+    least: float
+    most: float
+
+
 class Filters(TypedDict, total=False):
     """Which images are rejected."""
 
     area: AreaShare | AreaPercentiles | None
     clip: ClipCosine | ClipContrast | None
+    confidence: ConfidenceRange | None
     single_colour: bool
     """Images all of whose pixels have one colour."""
     duplicates: Literal["exact", "perceptual"] | None

@@ -210,6 +210,18 @@ class Segment(SegmentView):
         """A picture of the image with heatmap and mask."""
         return self.client.picture(self.data.overlay)
 
+    def difference(self) -> NDArray[np.float32]:
+        """Its heat less that in the image it was asked `against`, (height, width), signed. Raises ValueError without one."""
+        if self.data.difference is None:
+            raise ValueError("the segment was not asked for against another image")
+        return self.client.array(self.data.difference.npy)
+
+    def without(self) -> Image.Image:
+        """The image drawn again without its word (`causal`). Raises ValueError where that was not asked for."""
+        if self.data.causal is None:
+            raise ValueError("the image was not drawn again: ask with causal={}")
+        return self.client.picture(self.data.causal.image)
+
 
 class Images:
     """Real images: `client.images`."""

@@ -80,6 +80,15 @@ class SegmentView:
         return self.data.score
 
     @property
+    def confidence(self) -> float:
+        """How sure the mask is, 0..1, by how far halves of the attention agree with it.
+
+        It is the IoU with the true mask that is to be expected if `data.confidence.calibrated`; the score if `confidence` was
+        not asked for, or a single attention map is all there is.
+        """
+        return self.score if self.data.confidence is None else self.data.confidence.value
+
+    @property
     def area(self) -> int:
         """Pixels of the mask."""
         return self.data.area

@@ -52,7 +52,7 @@ async def admitted(job: AnyJob, lookups: Lookups) -> Estimate | None:
     found = estimate(job, card, await sources_of(job, lookups))
     if found is None:
         return None
-    pace = await lookups.paces.of(job.kind, card.name)
+    pace = await lookups.paces.of(job.paced_as if isinstance(job, AttributeJob) else job.kind, card.name)
     if pace is not None:
         found = found.model_copy(update={"seconds": round(pace * found.work, 3)})
     exceeded = [bound for bound in bounds(found, card, lookups.settings) if bound.needed > bound.allowed]
@@ -68,7 +68,9 @@ async def admitted(job: AnyJob, lookups: Lookups) -> Estimate | None:
 async def sources_of(job: AnyJob, lookups: Lookups) -> list[ImagesResult]:
     """The images that a job is about."""
     match job:
-        case AttributeJob() | ProbeJob():
+        case AttributeJob():
+            ids = [job.job_id, *([job.against] if job.against else [])]
+        case ProbeJob():
             ids = [job.job_id]
         case OptimizeJob():
             ids = [example.job_id for example in job.examples]

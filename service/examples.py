@@ -65,6 +65,8 @@ UNWATCHED: Json = {
     "maps": [],
     "semantic": None,
     "instances": None,
+    "confidence": False,
+    "calibrations": [],
     "every": 5,
     "gate": None,
 }
@@ -203,7 +205,12 @@ ATTRIBUTE_JOB: Json = {
     "maps": [],
     "semantic": {"least_gap": 0.05, "labels": [7]},
     "instances": None,
+    "confidence": True,
+    "calibrations": [{"agreement": [0.6, 0.9, 0.96], "iou": [0.21, 0.74, 0.88]}],
     "appraisal": None,
+    "against": None,
+    "against_image": 0,
+    "causal": None,
 }
 ATTRIBUTE_QUEUED: Json = QUEUED | {"id": ATTRIBUTION, "kind": "attribute", "priority": "interactive", "request": ATTRIBUTE_JOB}
 SEGMENT: Json = {
@@ -213,6 +220,9 @@ SEGMENT: Json = {
     "settings": METHOD,
     "score": 0.71,
     "leakage": None,
+    "confidence": {"value": 0.83, "agreement": 0.94, "calibrated": True},
+    "difference": None,
+    "causal": None,
     "area": 864,
     "bbox": [40, 52, 36, 24],
     "rle": {"size": [128, 128], "counts": "dQ5h0X3000000000000000000000000000000000000000000000000000000000000000000000\\^6"},
@@ -245,6 +255,7 @@ ATTRIBUTE_SUCCEEDED: Json = ATTRIBUTE_QUEUED | {
         "segments": [SEGMENT],
         "semantic": SEMANTIC,
         "appraisal": None,
+        "causal": None,
     },
 }
 IMAGE: Json = {"image": PNG, "prompt": "a car on the grass"}

@@ -11,6 +11,7 @@ from contracts.schema.fields import Artifact, Rle, Split
 from contracts.state.store import File
 from ovam.attention.heatmaps import SplitHeatmaps
 from ovam.core import coco
+from ovam.core.confidence import Confidence
 from ovam.core.label_maps import BACKGROUND, IGNORE, indexed_png, labels_of
 from ovam.core.masks import instances, score
 from ovam.core.pictures import overlay
@@ -33,6 +34,8 @@ class Heat:
     """On the CPU."""
     leakage: float | None
     """To the targets that it competes with."""
+    confidence: Confidence | None
+    """Of its mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,8 @@ class SegmentDraft:
     target: TargetJob
     score: float
     leakage: float | None
+    confidence: Confidence | None
+    mask: Bool[np.ndarray, "height width"]
     region: Region
     instances: list[Region] | None
     parts: Mapping[Split, SplitHeatmaps]
@@ -55,6 +60,7 @@ class SegmentDraft:
             **dict(self.target),
             score=self.score,
             leakage=self.leakage,
+            confidence=self.confidence,
             heatmap=artifacts[f"heatmap-{self.number}.png"],
             heatmap_npy=artifacts[f"heatmap-{self.number}.npy"],
             refined_npy=artifacts.get(f"refined-{self.number}.npy"),
@@ -91,7 +97,16 @@ def draft_of(
         found = instances(mask, minimum_area=options.minimum_area, connectivity=options.connectivity, most=options.most)
         regions = [region_of(each) for each in found]
     return SegmentDraft(
-        number, target, score(heat.refined, mask), heat.leakage, region_of(mask), regions, heat.parts, tuple(files)
+        number,
+        target,
+        score(heat.refined, mask),
+        heat.leakage,
+        heat.confidence,
+        mask,
+        region_of(mask),
+        regions,
+        heat.parts,
+        tuple(files),
     )
 
 

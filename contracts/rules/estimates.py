@@ -32,6 +32,8 @@ PNG_PIXEL = 2  # bytes of a coloured pixel, about: three before compression
 UNET_TENSORS = 24  # skip connections, the feed-forward's inner rows (8), what an up block concatenates and convolves
 VAE_TENSORS = 8  # the decoder's last blocks hold about four maps of twice its channels
 CONTROL = 0.4  # of an evaluation: a ControlNet is the half of a UNet that goes down
+SURELY = 1.15  # times the work of an attribution whose confidence is not asked
+MAPS = 7  # of a target whose confidence is asked: the whole and its halves
 GRAPH = 3  # an optimisation keeps each score, its softmax and their gradients
 CURVE_BYTES, EPOCH_BYTES = 20_000, 60
 MEGA = 1e6
@@ -50,7 +52,7 @@ def estimate(job: AnyJob, card: ModelCard, sources: Sequence[ImagesResult] = ())
         case ImageJob():
             found = of_real_image(job, card, sizes)
         case AttributeJob():
-            found = of_attribution(job, sizes, sources[0])
+            found = of_attribution(job, card, sizes, sources)
         case ProbeJob():
             trace = trace_bytes(sources[0], job.image, sizes)
             found = Estimate(memory_bytes=weights(sizes) + 2 * trace, kept_bytes=0, work=trace / MEGA)
@@ -99,12 +101,24 @@ def of_real_image(job: ImageJob, card: ModelCard, sizes: ModelSizes) -> Estimate
     return Estimate(memory_bytes=memory, kept_bytes=kept, work=evaluations * prod(size) / MEGA)
 
 
-def of_attribution(job: AttributeJob, sizes: ModelSizes, images: ImagesResult) -> Estimate:
-    """Heatmaps, masks and overlays of every target, and the maps of parts that are asked for."""
+def of_attribution(job: AttributeJob, card: ModelCard, sizes: ModelSizes, sources: Sequence[ImagesResult]) -> Estimate:
+    """Heatmaps, masks and overlays of every target, the maps of parts that are asked for, and what they are compared with.
+
+    The work of a job that draws its image again is that of drawing.
+    """
+    images, others = sources[0], sources[1:]
     pixels, trace, targets = images.height * images.width, trace_bytes(images, job.image, sizes), len(job.targets)
     memory, kept = of_targets(job, images)
-    work = trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA
-    return Estimate(memory_bytes=weights(sizes) + 2 * trace + memory, kept_bytes=kept, work=work)
+    work = (trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA) * (SURELY if job.confidence else 1)
+    trace += sum(trace_bytes(each, job.against_image, sizes) for each in others)
+    memory, kept, work = memory * len(sources), kept + len(others) * targets * pixels * (FLOAT + PNG_PIXEL), work * len(sources)
+    memory += weights(sizes) + 2 * trace
+    if job.causal:
+        branches = 1 if card.guidance_embedded or images.guidance_scale <= NO_GUIDANCE else 2
+        memory += drawing(card, sizes, (images.height, images.width), 1, branches)
+        kept += targets * pixels * 2 * PNG_PIXEL
+        work = (1 + targets) * images.num_inference_steps * branches * pixels / MEGA
+    return Estimate(memory_bytes=memory, kept_bytes=kept, work=work)
 
 
 def of_targets(job: FilledQuestion, images: Traced) -> tuple[int, int]:
@@ -113,7 +127,8 @@ def of_targets(job: FilledQuestion, images: Traced) -> tuple[int, int]:
     arrays = sum(1 + is_refined(each.settings) for each in job.targets)
     kept = arrays * pixels * FLOAT + targets * pixels * PNG_PIXEL
     kept += targets * sum(parts_of(by, images) for by in job.maps) * grid_pixels(images) * FLOAT
-    return 3 * (targets + len(job.distractors)) * pixels * FLOAT, kept
+    maps = 3 + (MAPS if job.confidence else 0)
+    return maps * (targets + len(job.distractors)) * pixels * FLOAT, kept
 
 
 def of_optimization(job: OptimizeJob, card: ModelCard, sizes: ModelSizes, sources: Sequence[ImagesResult]) -> Estimate:

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from contracts.rules.selections import Traced, check_selections
 from contracts.schema.attribute import AttributeRequest, Question
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.methods import PartialSettings
 from contracts.schema.models import ModelCard
-from ovam.core.methods import METHODS, Method, NoRefinement
+from ovam.core.confidence import Calibration
+from ovam.core.methods import METHODS, Method, NoRefinement, TargetKind
 
 CRF_KERNELS = 2  # one over position and colour, one over position
 CRF_SETUP = 10  # iterations that take as long as it takes to build the kernels
@@ -42,6 +43,15 @@ def method_of(request: Question, number: int, model: ModelCard, *, self_attentio
             raise no_self_attention(request, method.refine.kind, field)
         method = replace(method, refine=NoRefinement())
     return name, method
+
+
+def calibration_of(
+    model: ModelCard, images: Literal["generate", "image"], targets: TargetKind, settings: Method
+) -> Calibration | None:
+    """What IoU to expect of masks in such images that are found with these very settings, if the model's card says it."""
+    asked = (images, targets, settings)
+    known = (one for one in model.calibrations if (one.images, one.targets, one.settings) == asked)
+    return next((one.calibration for one in known), None)
 
 
 def changes_of(settings: PartialSettings | None) -> dict[str, Any]:
@@ -91,7 +101,10 @@ def setting_field(request: Question, number: int, name: str) -> str | None:
 def no_self_attention(request: Question, refine: str, field: str) -> ServiceError:
     """The problem of a refinement by what was not kept, or would not be."""
     again = "make the image again with"
-    source = f"job {request.job_id} did not keep; {again}" if isinstance(request, AttributeRequest) else "is not kept; set"
+    source = "is not kept; set"
+    if isinstance(request, AttributeRequest):
+        other = "" if request.against is None else f", or job {request.against},"
+        source = f"job {request.job_id}{other} did not keep; {again}"
     detail = (
         f"refine {refine!r} needs the image's self-attention, which {source} "
         '`"capture": {"keep": "replay"}` or `{"self_attention": true}`, or set `"refine": {"kind": "none"}`'

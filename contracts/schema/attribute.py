@@ -4,9 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from contracts.schema.comparing import MAX_CAUSAL, Causal, CausalChange, CausalOptions, Difference
 from contracts.schema.fields import Artifact, JobId, Name, Result, Rle, Schema, Split, Text
 from contracts.schema.methods import KnownMethod, Settings
 from contracts.schema.targets import Target
+from ovam.core.confidence import Calibration, Confidence
 from ovam.core.methods import Method, Softmax
 
 MAX_TARGETS = 64
@@ -60,6 +62,8 @@ class Question(Schema):
     """Also one map of labels over all targets, an indexed PNG in Pascal VOC's palette."""
     instances: InstanceOptions | None = None
     """Also the connected regions of every mask."""
+    confidence: bool = False
+    """Also how sure each mask is: how far halves of the attention agree with it, and which IoU to expect of that."""
 
     @model_validator(mode="after")
     def lists_agree(self) -> Self:
@@ -83,6 +87,22 @@ class AttributeRequest(Question):
     """Which of its images."""
     appraisal: AppraisalOptions | None = None
     """Also what the image as a whole is like: what data sets are filtered by."""
+    against: JobId | None = None
+    """Another job with an image of the same model and size, in which the same is looked for: how do its heat and masks differ?"""
+    against_image: int = Field(0, ge=0)
+    """Which of that job's images."""
+    causal: CausalOptions | None = None
+    """Also draw the image again without each target's word: what changes, inside of its mask and outside? It takes as long as to
+    generate an image for each target, and one more."""
+
+    @model_validator(mode="after")
+    def compared(self) -> Self:
+        """An image of another job needs the job, and images are drawn again for few targets."""
+        if self.against is None and self.against_image:
+            raise ValueError("`against_image` has no effect without `against`")
+        if self.causal and len(self.targets) > MAX_CAUSAL:
+            raise ValueError(f"`causal` has {len(self.targets)} targets; allowed: at most {MAX_CAUSAL}, with an image for each")
+        return self
 
 
 class TargetJob(Schema):
@@ -105,6 +125,9 @@ class FilledQuestion(Schema):
     maps: list[Split]
     semantic: SemanticOptions | None
     instances: InstanceOptions | None
+    confidence: bool = False
+    calibrations: list[Calibration | None] = Field([])
+    """For each target, where `confidence` is asked for: what to expect of its mask; null where nothing is known."""
 
 
 class AttributeJob(FilledQuestion):
@@ -115,6 +138,14 @@ class AttributeJob(FilledQuestion):
     image: int
     model: Name
     appraisal: AppraisalOptions | None = None
+    against: JobId | None = None
+    against_image: int = 0
+    causal: CausalOptions | None = None
+
+    @property
+    def paced_as(self) -> Literal["attribute", "generate"]:
+        """The kind of job whose pace it has: to draw images again takes most of the time."""
+        return "generate" if self.causal else "attribute"
 
 
 class Region(Schema):
@@ -156,6 +187,12 @@ class Segment(Region):
     leakage: float | None = None
     """Estimate of how far its heat leaks to the targets that it competes with: 0 told apart, 1 as hot on their places in a map of
     labels as on its own. Null if it competes with no other target, or one of these places is empty."""
+    confidence: Confidence | None = None
+    """Null unless asked for, or where one attention map is all there is."""
+    difference: Difference | None = None
+    """From `against`'s image; null without it."""
+    causal: CausalChange | None = None
+    """Null unless asked for."""
     heatmap: Artifact
     heatmap_npy: Artifact
     refined_npy: Artifact | None = None
@@ -199,3 +236,4 @@ class AttributeResult(Result):
     segments: list[Segment]
     semantic: SemanticMap | None = None
     appraisal: Appraisal | None = None
+    causal: Causal | None = None

@@ -14,6 +14,7 @@ from contracts.schema.filters import FilledFilters, Filters, WithClass
 from contracts.schema.images import MAX_SEED, TIMESTEPS, GenerateRequest
 from contracts.schema.methods import KnownMethod, Settings
 from contracts.schema.targets import TOKEN, WORDS, Target, TokenTarget, WordsTarget, tag_of
+from ovam.core.confidence import Confidence
 from ovam.core.methods import Method, Softmax
 
 MAX_ENTRIES = 1_000_000
@@ -213,7 +214,7 @@ class Counts(Schema):
     accepted: int = 0
     failed: int = 0
     rejected: dict[str, int] = Field({})
-    """By reason: `area`, `clip`, `single-colour`, `duplicate`."""
+    """By reason: `area`, `clip`, `confidence`, `single-colour`, `duplicate`."""
 
 
 class DatasetSummary(Schema):
@@ -249,7 +250,9 @@ class Found(Schema):
     area: int
     """Pixels."""
     score: float
-    """How sure the mask is, 0..1."""
+    """How sure the mask is by its heat, 0..1."""
+    confidence: Confidence | None = None
+    """How sure it is by how far halves of the attention agree with it."""
     clip: float | None = None
     """What CLIP says of the class in the image, by the filter's kind; null without that filter."""
 

@@ -50,6 +50,13 @@ class ClipContrast(Schema):
     """Of each class, the share of images with the lowest scores that is rejected."""
 
 
+class ConfidenceRange(Schema):
+    """Images in which a mask is less sure, or more, are rejected: `confidence.value` of its segment."""
+
+    least: Share = 0.0
+    most: Share = 1.0
+
+
 AreaFilter = Annotated[AreaShare | AreaPercentiles, Field(discriminator="kind"), by_kind(AreaShare, AreaPercentiles)]
 ClipFilter = Annotated[ClipCosine | ClipContrast, Field(discriminator="kind"), by_kind(ClipCosine, ClipContrast)]
 
@@ -59,6 +66,7 @@ class FilledFilters(Schema):
 
     area: AreaFilter | None = None
     clip: ClipFilter | None = None
+    confidence: ConfidenceRange | None = None
     single_colour: bool = False
     """Images all of whose pixels have one colour."""
     duplicates: Literal["exact", "perceptual"] | None = None

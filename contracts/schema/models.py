@@ -9,7 +9,8 @@ from contracts.schema.estimates import ModelSizes
 from contracts.schema.fields import Keep, Schema
 from contracts.schema.images import BlockInfo
 from contracts.schema.methods import Settings
-from ovam.core.methods import Attention, MethodName
+from ovam.core.confidence import Calibration
+from ovam.core.methods import Attention, Method, MethodName, TargetKind
 
 Family = Literal["sd1", "sd2", "sdxl"]
 
@@ -25,6 +26,17 @@ class BestMethod(Schema):
 
     method: MethodName = "ovam"
     settings: Settings = Field(default_factory=Settings)  # type: ignore[valid-type]
+
+
+class MaskCalibration(Schema):
+    """What IoU to expect of masks, measured for one way to find them."""
+
+    images: Literal["generate", "image"]
+    """The kind of job whose images were measured: generated ones, or real ones."""
+    targets: TargetKind
+    settings: Method
+    """All settings: with others, nothing is known."""
+    calibration: Calibration
 
 
 class ModelCard(Schema):
@@ -60,6 +72,8 @@ class ModelCard(Schema):
     """How words are looked for when a request names no method."""
     token_defaults: BestMethod = Field(default_factory=BestMethod)
     """How learned tokens are looked for when a request names no method."""
+    calibrations: list[MaskCalibration] = Field([])
+    """What IoU with the true mask to expect of its masks, where `confidence` is asked for."""
     clip: str | None = None
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     can: list[Ability] = Field([])

@@ -6,6 +6,7 @@ from datetime import timedelta
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from contracts.schema.attribute import AttributeJob
 from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import JobRecord, Kind, State
 from contracts.state import keys
@@ -34,7 +35,8 @@ def learn(pipe: Pipeline, record: JobRecord) -> None:
         return  # it was estimated as if its gate rejected all seeds but the last
     if record.started_at and record.finished_at:
         pace = (record.finished_at - record.started_at).total_seconds() / record.estimate.work
-        field, life = field_of(record.kind, told.model), int(REMEMBERED.total_seconds())
+        kind = record.request.paced_as if isinstance(record.request, AttributeJob) else record.kind
+        field, life = field_of(kind, told.model), int(REMEMBERED.total_seconds())
         pipe.eval(LEARN, 1, keys.PACES, field, str(pace), str(WEIGHT), str(life))
 
 

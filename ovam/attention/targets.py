@@ -1,6 +1,6 @@
 """What is looked for in an image, and the heatmap of each target by its own method."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from ovam.tracing.families import family_named
 from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace
 
+Parting = Callable[[Sequence[Selected]], Mapping[str, list[Selected]]]
+"""Another way to part a selection, into disjoint parts by name."""
 # Rows attended to at a time: the scores of one evaluation for so many are 84 MB in SDXL's largest block.
 _ROWS_AT_A_TIME = 512
 NOT_FINITE = "an embedding holds values that are no numbers, or too large for the model's attention"
@@ -125,7 +127,9 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
     return [found[number] for number in range(len(targets))]
 
 
-def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method], by: Split) -> list[SplitHeatmaps]:
+def split_target_heatmaps(
+    trace: Trace, targets: Sequence[Rows], methods: Sequence[Method], by: Split | Parting
+) -> list[SplitHeatmaps]:
     """Compute the parts of each target's heatmap, see `split_heatmaps`: maps of (parts, 1, height, width)."""
     require_fitting(trace, *(target.embedding for target in targets))
     found: dict[int, SplitHeatmaps] = {}
@@ -136,7 +140,7 @@ def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequen
             continue
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
         selected = select(trace, method.blocks, method.evaluations, method.heads)
-        parts = parted(selected, by)
+        parts = by(selected) if callable(by) else parted(selected, by)
         laid = _weighted(some)
         sums = torch.stack([_mean_maps(some, part, largest_grid(selected), laid) for part in parts.values()], dim=1)
         terms = torch.tensor([terms_of(part) for part in parts.values()], device=sums.device)

@@ -23,7 +23,15 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
     tau: Annotated[float | None, typer.Option(help="Inside is what reaches this share of the hottest pixel.")] = None,
     settings: Annotated[str | None, typer.Option(help="Further settings, as JSON.")] = None,
     against: Annotated[list[str] | None, typer.Option(help="A word that competes and gets no mask.")] = None,
+    against_job: Annotated[str | None, typer.Option(help="Another job with such an image: how does its heat differ?")] = None,
+    against_image: Annotated[int | None, typer.Option(help="Which image of that job.")] = None,
+    instead: Annotated[str | None, typer.Option(help="With --causal: a word in the place of each.")] = None,
+    from_evaluation: Annotated[
+        float | None, typer.Option(help="With --causal: from which evaluation on, or a fraction of the way; 0.5 without it.")
+    ] = None,
     *,
+    causal: Annotated[bool, typer.Option("--causal", help="Draw the image again without each word: what changes?")] = False,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Also how sure each mask is.")] = False,
     together: Annotated[bool, typer.Option("--together", help="The targets compete for each pixel.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +45,13 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
         settings=changes or None,
         softmax="together" if together or against else None,
         distractors=against or None,
+        against=against_job,
+        against_image=against_image,
+        confidence=confidence or None,
+        causal=given(instead=instead, from_evaluation=whole(from_evaluation)) if causal else None,
     )
+    if not causal and (instead is not None or from_evaluation is not None):
+        raise typer.BadParameter("it has no effect without --causal", param_hint="--instead" if instead else "--from-evaluation")
     with service() as client:
         answer = waited(client.attribute(job, *wanted, image=image, **options), "attribute")
         segments = answer.segments
@@ -48,6 +62,11 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
         else:
             for segment in segments:
                 typer.echo(line(segment))
+
+
+def whole(number: float | None) -> float | int | None:
+    """A position as a whole number; below 1 it is a fraction."""
+    return int(number) if number is not None and number >= 1 and number == int(number) else number
 
 
 def changed(settings: str | None, tau: float | None) -> dict[str, Any]:

@@ -81,7 +81,12 @@ def sample(store: ArtifactStore, record: DatasetRecord, entry: Entry) -> Sample:
         name=entry.custom_id,
         image=read(store, keys.dataset_image(record.id, entry.number)),
         annotations=[
-            Annotation(name, decode_run_lengths({"size": [*rle.size], "counts": rle.counts}), facts.score if facts else None)
+            Annotation(
+                name,
+                decode_run_lengths({"size": [*rle.size], "counts": rle.counts}),
+                facts.score if facts else None,
+                facts.confidence.value if facts and facts.confidence else None,
+            )
             for (name, rle), facts in zip(kept.masks.items(), found.values(), strict=True)
         ],
         prompt=entry.prompt,

@@ -60,6 +60,7 @@ class Found:
     """Where something is: its mask of the size that the tool shows."""
 
     score: float
+    """The confidence of its segment: by it tools sort, and leave out what is not sure."""
     mask: Mask
 
 
@@ -90,7 +91,7 @@ class Asking:
 
     async def targets(self, picture: Picture, targets: Sequence[Target], places: Sequence[Place] = ()) -> list[Found]:
         """Where targets are; with places, the parts of their masks there."""
-        request = AttributeRequest(job_id=picture.job_id, image=picture.image, targets=[*targets])
+        request = AttributeRequest(job_id=picture.job_id, image=picture.image, targets=[*targets], confidence=True)
         record = await self.done(f"targets-{digest(request)}", request, attribute.filled)
         if not isinstance(record.result, AttributeResult):
             raise unfinished(record)
@@ -102,7 +103,8 @@ class Asking:
         if places:
             heat = await self.array(record, segment.refined_npy or segment.heatmap_npy)
             mask = guided(mask, resized(heat, picture.traced), places)
-        return Found(segment.score, enlarged(mask, picture.shown))
+        sure = segment.confidence.value if segment.confidence else segment.score
+        return Found(sure, enlarged(mask, picture.shown))
 
     async def best(self, picture: Picture, place: Place, words: Sequence[str]) -> str:
         """The word that a place attends to most: a probe."""

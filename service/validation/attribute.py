@@ -1,22 +1,26 @@
 """From the question where targets are to the job: every target with its label, its prompt or token, and all its settings."""
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Literal, assert_never
 
 from tokenizers import Tokenizer
 
 from contracts.rules.adapters import check_there
 from contracts.rules.selections import Traced
 from contracts.rules.sources import check_image
-from contracts.rules.targets import check_crf, check_embedding, check_method, method_of
+from contracts.rules.targets import calibration_of, check_crf, check_embedding, check_method, method_of
 from contracts.schema.attribute import AttributeJob, AttributeRequest, FilledQuestion, Question, TargetJob
 from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import ImagesResult
 from contracts.schema.models import ModelCard
 from contracts.schema.targets import EmbeddingTarget, Target, TokenTarget, WordsTarget
+from ovam.core.confidence import Calibration
 from ovam.core.words import spans_of
 from ovam.errors import shown
 from service.prompts import Prompt, check_word, fitting, sentence_of
 from service.validation.lookups import Lookups
+
+OWN = ("job_id", "image", "appraisal", "against", "against_image", "causal")  # fields of the request that the job has as they are
 
 
 async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
@@ -25,15 +29,57 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     check_image(images, request.image, request.job_id, field="image")
     card = await lookups.catalog.model(images.model, field="job_id")
     check_there(images, card, field="job_id")
-    question = await filled_question(request, images, card, lookups)
+    other = await compared(request, images, lookups)
+    both = (
+        images if other is None else images.model_copy(update={"self_attention": images.self_attention and other.self_attention})
+    )
+    question = await filled_question(request, both, card, lookups, source=images.kind)
+    for number, target in enumerate(question.targets if other else ()):
+        check_method(request, number, target.settings, other or images)
     check_clip(request, card)
+    check_causal(request, images)
     return AttributeJob(
-        job_id=request.job_id, image=request.image, model=card.name, appraisal=request.appraisal, **dict(question)
+        model=card.name,
+        **{name: getattr(request, name) for name in OWN},
+        **dict(question),
     )
 
 
-async def filled_question(request: Question, images: Traced, card: ModelCard, lookups: Lookups) -> FilledQuestion:
-    """The question, if every target can be looked for in such images."""
+async def compared(request: AttributeRequest, images: ImagesResult, lookups: Lookups) -> ImagesResult | None:
+    """The images that the request's is compared with, if there are any: of the same model and size."""
+    if request.against is None:
+        return None
+    other = await lookups.images_of(request.against, field="against")
+    check_image(other, request.against_image, request.against, field="against_image")
+    for what, here, there in (
+        ("model", images.model, other.model),
+        ("size (height x width)", f"{images.height} x {images.width}", f"{other.height} x {other.width}"),
+    ):
+        if here != there:
+            detail = (
+                f"job {request.against} has images of {what} {there}; allowed for `against`: {here}, as job {request.job_id} has"
+            )
+            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="against", value=there)
+    return other
+
+
+def check_causal(request: AttributeRequest, images: ImagesResult) -> None:
+    """Raise settings-contradict for images that no prompt drew, and for targets that are no words to leave out of one."""
+    if request.causal is None:
+        return
+    if images.kind != "generate":
+        detail = f"job {request.job_id} has a real image, which no prompt drew; allowed with `causal`: a generate job's"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="causal", value=request.job_id)
+    for number, target in enumerate(request.targets):
+        if not isinstance(target, WordsTarget) or target.word is None:
+            detail = f"`targets.{number}` names no `word` that could be left out of the prompt; allowed with `causal`: words"
+            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=f"targets.{number}")
+
+
+async def filled_question(
+    request: Question, images: Traced, card: ModelCard, lookups: Lookups, *, source: Literal["generate", "image"] = "generate"
+) -> FilledQuestion:
+    """The question, if every target can be looked for in such images; `source` is the kind of job that they are of."""
     check_softmax(request)
     tokenizer = await lookups.catalog.tokenizer(card)
     targets = []
@@ -56,7 +102,18 @@ async def filled_question(request: Question, images: Traced, card: ModelCard, lo
         maps=request.maps,
         semantic=request.semantic,
         instances=request.instances,
+        confidence=request.confidence,
+        calibrations=calibrations(request, targets, card, source) if request.confidence else [],
     )
+
+
+def calibrations(
+    request: Question, targets: Sequence[TargetJob], card: ModelCard, source: Literal["generate", "image"]
+) -> list[Calibration | None]:
+    """What to expect of each target's mask; nothing is known of targets that compete."""
+    if request.softmax == "together":
+        return [None] * len(targets)
+    return [calibration_of(card, source, each.target.kind, each.settings) for each in targets]
 
 
 async def filled_target(

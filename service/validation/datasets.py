@@ -146,6 +146,7 @@ def question(job: DatasetJob, names: Sequence[str], job_id: str) -> AttributeReq
         targets=[each.target for each in job.classes if each.name in names],
         softmax=asked.softmax,
         distractors=asked.distractors,
+        confidence=True,
         method=asked.method,
         settings=asked.settings,
         appraisal=appraisal,

@@ -110,6 +110,12 @@ async def test_json_is_the_whole_record_and_alone_on_standard_output(ovam: Run) 
     assert answer["request"]["targets"][0]["settings"]["threshold"]["tau"] == 0.3
     shown = json.loads((await ovam("jobs", "show", record["id"])).stdout)
     assert shown["id"] == record["id"]
+    more = ("--against-job", record["id"], "--confidence", "--causal", "--instead", "hat", "--from-evaluation", "12")
+    asked = json.loads((await ovam("attribute", record["id"], "car", "--json", *more)).stdout)["request"]
+    assert (asked["against"], asked["confidence"]) == (record["id"], True)
+    assert asked["causal"] == {"from_evaluation": 12, "instead": "hat"}
+    said = await ovam("attribute", record["id"], "car", "--confidence")
+    assert said.stdout.rstrip().endswith("box 0,0,1,1\tconfidence 0.75 (not calibrated)")
 
 
 @pytest.mark.usefixtures("busy")
@@ -150,6 +156,7 @@ async def test_jobs_are_canceled_waited_for_and_deleted(ovam: Run, worker: InTes
         (["attribute", "1" * 26], "name a word"),
         (["attribute", "1" * 26, "car", "--settings", "{"], "no JSON"),
         (["attribute", "1" * 26, "car", "--settings", "[]"], "no object"),
+        (["attribute", "1" * 26, "car", "--instead", "hat"], "--causal"),
         (["learn", "cat", "-e", "nothing"], "JOB=MASK"),
         (["learn", "cat", "-e", f"{'1' * 26}=absent.png"], "absent.png"),
         (["tokens", "download", "cat", "--out", "cat.bin"], ".npy"),

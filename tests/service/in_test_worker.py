@@ -23,6 +23,7 @@ from contracts.state import keys
 from contracts.state.ledger import Ledger
 from contracts.state.registry import NewToken, enter, numbered
 from contracts.state.store import ArtifactStore, File
+from ovam.core.confidence import Confidence
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 IMAGE = bytes(range(256)) * 8
@@ -203,4 +204,5 @@ def segments_of(job: GenerateJob | ImageJob | AttributeJob, file: Artifact) -> l
     region = {"area": 1, "bbox": (0, 0, 1, 1), "rle": Rle(size=(64, 48), counts="01oo2"), "polygons": [[0.0] * 6]}
     files = dict.fromkeys(("heatmap", "heatmap_npy", "mask", "overlay"), file)
     targets = [] if isinstance(job, ImageJob) else job.targets
-    return [Segment(**region, **files, **dict(target), score=1.0) for target in targets]
+    sure = {} if isinstance(job, ImageJob) or not job.confidence else {"confidence": Confidence(0.75, 0.75, calibrated=False)}
+    return [Segment(**region, **files, **sure, **dict(target), score=1.0) for target in targets]

@@ -48,6 +48,10 @@ def attribution(card: ModelCard, images: ImagesResult | None, job_id: str, *targ
         maps=request.maps,
         semantic=request.semantic,
         instances=request.instances,
+        confidence=request.confidence,
+        against=request.against,
+        against_image=request.against_image,
+        causal=request.causal,
     )
 
 

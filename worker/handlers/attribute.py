@@ -6,6 +6,7 @@ from contracts.schema.attribute import Appraisal, AttributeJob, AttributeResult
 from contracts.schema.errors import Code, ServiceError
 from ovam.core.looks import difference_hash, is_single_coloured
 from worker.attempts import Attempt
+from worker.comparing import compared
 from worker.device import Priority
 from worker.outcomes import Outcome
 from worker.questions import drafts_of, heats_of, wanted_by
@@ -25,17 +26,19 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
     drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene.image, heats, resources.crf.fit)
     appraisal = await appraised(attempt, job, scene, resources)
+    beside = await compared(attempt, job, scene, model, wanted, heats, [draft.mask for draft in drafts], resources)
     attempt.check()
-    files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ())]
+    files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ()), *beside.files]
     artifacts = await resources.store.commit(attempt.job_id, attempt.number, files)
     height, width = scene.image.shape[:2]
     result = AttributeResult(
         model=job.model,
         height=height,
         width=width,
-        segments=[draft.segment(artifacts) for draft in drafts],
+        segments=[beside.added(draft.segment(artifacts), number, artifacts) for number, draft in enumerate(drafts)],
         semantic=semantic.semantic(artifacts) if semantic else None,
         appraisal=appraisal,
+        causal=beside.causal,
     )
     return Outcome(result)
 

@@ -106,7 +106,11 @@ class Records:
 def line_of(entry: Entry) -> dict[str, Any]:
     """Return what is known of an image beside its pixels."""
     sample = entry.sample
-    found = [{"label": each.label, "score": score_of(each), "area": area(each.mask)} for each in entry.annotations]
+    found = [
+        {"label": each.label, "score": score_of(each), "area": area(each.mask)}
+        | ({} if each.confidence is None else {"confidence": float(each.confidence)})
+        for each in entry.annotations
+    ]
     known = {"name": sample.name, "file": entry.file_name, "split": entry.split, "prompt": sample.prompt, "seed": entry.seed}
     return {**known, "annotations": found, "metadata": dict(sample.metadata)}
 

@@ -133,6 +133,8 @@ def checked_image(sample: Sample, numbers: Mapping[str, int]) -> Encoded:
             raise InvalidArgumentError(f"label of {sample.name!r}", each.label, f"the classes {', '.join(numbers)}")
         if each.score is not None:
             check(f"annotations[{number}].score of {sample.name!r}", each.score, SHARE)
+        if each.confidence is not None:
+            check(f"annotations[{number}].confidence of {sample.name!r}", each.confidence, SHARE)
     if sample.seed is not None:
         check(f"seed of {sample.name!r}", sample.seed, SEED)
     for name in ("name", "prompt", "metadata"):

@@ -27,6 +27,8 @@ class Annotation:
     """At the size of the image."""
     score: float | None = None
     """How sure the mask is, in [0, 1]; `Segment.score`, for example."""
+    confidence: float | None = None
+    """How sure it is by another measure, in [0, 1]: `Segment.confidence.value`, which tells where people should look first."""
 
 
 @dataclass(frozen=True, eq=False)
