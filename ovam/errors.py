@@ -78,6 +78,36 @@ class NoSelfAttentionError(OvamError):
     code = "no-self-attention"
 
 
+class FeaturesNotKeptError(OvamError):
+    """The trace holds no features of the UNet's blocks, or not those that a trained network takes."""
+
+    code = "no-features"
+
+
+class NoNetworkError(OvamError):
+    """A method asks for a trained network that this model does not have; the message says which it has."""
+
+    code = "no-network"
+
+
+class NetworkFileError(OvamError):
+    """A file holds no trained network: cut short, corrupt, or of another kind."""
+
+    code = "network-file-unreadable"
+
+
+class NetworkOfOtherModelError(OvamError):
+    """A trained network belongs to another model than the trace."""
+
+    code = "network-of-other-model"
+
+
+class ClassNotTrainedError(OvamError):
+    """A network that knows its training's classes alone is asked for another one."""
+
+    code = "class-not-trained"
+
+
 class UnsupportedModelError(OvamError):
     """The pipeline is of a kind whose attention cannot be read yet."""
 

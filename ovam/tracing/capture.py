@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import get_args
 
-from ovam.core.selection import Blocks, Positions
+from ovam.core.selection import Blocks, FeatureChoice, Positions
 from ovam.errors import CaptureError, InvalidArgumentError
 from ovam.tracing.model import Pipeline
 from ovam.tracing.prediction import Latents
@@ -23,6 +23,7 @@ def capture(
     heads: Positions | slice = "all",
     mid_block: bool = False,
     self_attention: bool = False,
+    features: FeatureChoice | None = None,
 ) -> Iterator[list[Trace]]:
     """Keep the queries of every image that `pipeline` generates inside the `with`: one `Trace` per image (Eq. 1).
 
@@ -39,6 +40,8 @@ def capture(
         heads: Which heads of every block.
         mid_block: Keep the mid block too, which the paper leaves out.
         self_attention: Keep the self-attentions on the UNet's largest grid too, for methods that refine by them.
+        features: Keep what some of the UNet's blocks give out, too, for methods with a trained network: `FeatureChoice()` is
+            all blocks at the last evaluation.
 
     Raises `UnsupportedModelError`, `CompiledModelError`, `SelectionError`; and during the generation `CaptureError`, or
     `SelectionError` for a resolution that no block has.
@@ -49,7 +52,8 @@ def capture(
     (2, (64, 64))
 
     """
-    with capture_live(pipeline, Choice(half, blocks, evaluations, heads, mid_block, self_attention)) as live:
+    choice = Choice(half, blocks, evaluations, heads, mid_block, self_attention, features=features)
+    with capture_live(pipeline, choice) as live:
         yield live.traces
 
 
@@ -141,5 +145,6 @@ def _evaluation(pipeline: Pipeline, half: Half, rows: int) -> Evaluation:
     if half == "unconditional" and not guided:
         raise CaptureError("half='unconditional', but guidance is off: the batch has one half, the conditional one")
     schedule = pipeline.scheduler.timesteps
-    kept = slice(images, None) if guided and half == "conditional" else slice(images)
-    return Evaluation(schedule, min(len(schedule), expected), kept)
+    halves = (slice(images), slice(images, None)) if guided else (slice(images),)
+    kept = halves[-1] if half == "conditional" else halves[0]
+    return Evaluation(schedule, min(len(schedule), expected), kept, halves)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ovam.core.selection import Blocks, select_blocks
 from ovam.errors import CaptureError
 from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.features import Feature, Features, chosen_features
 from ovam.tracing.given import Given
 from ovam.tracing.keys import captured, differ, fingerprint, key_projection
 from ovam.tracing.model import Projection
@@ -58,6 +59,7 @@ class Call:
     images: int
     kept: dict[Wanted, list[Float[Tensor, "images pixels channels"]]]
     clip_skip: int | None
+    feature_evaluations: tuple[int, ...] = ()
     given: Given | None = None  # what the UNet was given, where a replay is kept instead of queries
     predicted: Prediction | None = None  # by the latest evaluation
     rows: slice | None = None  # which rows of the batch the running evaluation leaves; None: it is not kept
@@ -66,6 +68,9 @@ class Call:
     timesteps: list[Any] = field(default_factory=list)
     fingerprints: dict[str, Tensor] = field(default_factory=dict)
     keys: dict[str, nn.Module] = field(default_factory=dict)
+    halves: tuple[slice, ...] = ()  # rows of the running evaluation whose features are kept; none: they are not
+    features: dict[str, list[Float[Tensor, "images halves channels height width"]]] = field(default_factory=dict)
+    prompts: Tensor | None = None
     started: int = 0
     finished: int = 0
 
@@ -91,7 +96,7 @@ class Call:
                 if differ(fingerprint(self.keys[each.name]), self.fingerprints[each.name]):
                     raise CaptureError(f"the adapters, or the weights, of {each.name} changed during the generation")
 
-    def traces(self, half: Half, *, release: bool = True) -> Iterator[Trace]:
+    def traces(self, half: Half, *, features: Blocks = "all", release: bool = True) -> Iterator[Trace]:
         """Split what the call has left so far into one trace per image, and unless it goes on, `release` it."""
         parts = [(each, self._images_of(each, release=release)) for each in list(self.kept)]
         keys = {each.name: images for each, images in parts if each.projection == "keys"}
@@ -114,7 +119,17 @@ class Call:
                 half=half,
                 self_attention=tuple(pixels),
                 clip_skip=self.clip_skip,
+                features=self._features_of(image, features),
             )
+
+    def _features_of(self, image: int, selection: Blocks) -> Features | None:
+        """Return what the UNet's blocks gave out for an image, outside of inference mode; `None` if it was not kept."""
+        if self.prompts is None or not self.features:
+            return None
+        with torch.inference_mode(mode=False):
+            found = {name: Feature(name, torch.stack([each[image] for each in maps])) for name, maps in self.features.items()}
+            chosen = chosen_features(selection, found)
+            return Features(chosen, self.feature_evaluations[: len(chosen[0].maps)], self.prompts[image].clone())
 
     def replays(self, half: Half) -> Iterator[Replay]:
         """Split what the UNet was given into one replay per image."""

@@ -1,24 +1,28 @@
 """A replay: what the UNet was given while an image was generated, from which it computes the queries again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, get_args
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ovam.core.selection import Blocks, Grid, Positions, select_blocks, select_positions
-from ovam.errors import TraceFormatError, TraceMismatchError
+from ovam.core.selection import Blocks, FeatureChoice, Grid, Positions, select_blocks, select_positions
+from ovam.errors import FeaturesNotKeptError, TraceFormatError, TraceMismatchError
 from ovam.tracing.binding import Binding, require_bound
 from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.features import Feature, Features, chosen_features, feature_blocks
+from ovam.tracing.given import OTHER
 from ovam.tracing.keys import captured, fingerprint, place_of
 from ovam.tracing.model import Pipeline, cross_attentions, plain_unet, self_attentions
-from ovam.tracing.passes import Evaluated, Projected, evaluated
+from ovam.tracing.passes import Evaluated, GivenOut, Projected, evaluated
 from ovam.tracing.trace import Half, Trace
 from ovam.tracing.trace_files import parse, sealed, size_of
 
-FORMAT: Final = "ovam-replay/1"
+FORMAT: Final = "ovam-replay/2"
+FORMATS: Final = ("ovam-replay/1", FORMAT)
+"""The formats that are read; the first has no inputs of the other half, from which features are computed."""
 MEMORY: Final = 2 << 30  # bytes that a pass may take besides the queries, about
 
 
@@ -54,7 +58,7 @@ class Replay:
     timesteps: Shaped[Tensor, " evaluations"]
     """In the type that the scheduler gave them."""
     conditions: Mapping[str, Tensor]
-    """All other inputs by name: one row, or one for each evaluation."""
+    """All other inputs by name: one row, or one for each evaluation. Names that begin with `other.` are of the other half."""
     witnesses: Float[Tensor, "evaluations predicted latent_width"]
     """A line of what the UNet predicted; a replay that predicts another computes other queries, too."""
     layers: tuple[Layer, ...]
@@ -83,6 +87,7 @@ class Replay:
         blocks: Blocks = "all",
         evaluations: Positions | slice = "all",
         self_attention: bool = False,
+        features: FeatureChoice | None = None,
         memory: int = MEMORY,
         between: Callable[[], None] = lambda: None,
     ) -> Trace:
@@ -97,10 +102,12 @@ class Replay:
             blocks: Cross-attention blocks; the trace has no others.
             evaluations: Positions among the kept ones; the trace knows of all, but only these can be asked for.
             self_attention: Compute the self-attentions on the largest grid, too.
+            features: Compute what the UNet's blocks give out, too; its evaluations are positions among the kept ones.
             memory: Bytes.
             between: Called between two passes.
 
-        Raises `TraceMismatchError`, which says what differs from what; `SelectionError`.
+        Raises `TraceMismatchError`, which says what differs from what; `SelectionError`; `FeaturesNotKeptError` where the replay
+        has one half of guidance alone.
 
         """
         unet = plain_unet(pipeline)
@@ -117,7 +124,8 @@ class Replay:
         with torch.inference_mode(mode=False), torch.no_grad():
             given = self._given(positions, place_of(unet))
             kept = evaluated(unet, given, wanted, memory, between)
-            return self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
+            trace = self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
+            return replace(trace, features=self._features(unet, features, memory, between)) if features else trace
 
     def to_bytes(self) -> bytes:
         """Write one safetensors file, with a checksum for every tensor."""
@@ -137,8 +145,8 @@ class Replay:
     def from_bytes(cls, data: bytes) -> "Replay":
         """Read what `to_bytes` wrote, on the CPU. Raises `TraceFormatError`, which names a damaged tensor."""
         header, tensors = parse(data, "replay")
-        if header.get("format") != FORMAT:
-            raise TraceFormatError(f"the replay's format is {header.get('format')!r}; allowed: {FORMAT!r}")
+        if header.get("format") not in FORMATS:
+            raise TraceFormatError(f"the replay's format is {header.get('format')!r}; allowed: {', '.join(FORMATS)}")
         try:
             replay = cls(
                 samples=tensors.pop("sample"),
@@ -170,17 +178,50 @@ class Replay:
         if not count or wrong or self.samples.ndim != 4 or self.witnesses.ndim != 3 or self.half not in get_args(Half):
             raise TraceFormatError(f"the replay's tensors have {rows} rows for {count} evaluations of half {self.half!r}")
 
-    def _given(self, positions: tuple[int, ...], place: torch.device) -> Evaluated:
-        """Return the inputs of some evaluations on a device."""
+    def _given(self, positions: tuple[int, ...], place: torch.device, *, of_other: bool = False) -> Evaluated:
+        """Return the inputs of some evaluations on a device, those of the kept half or of the other one."""
         at = torch.tensor(positions)
 
         def some(tensor: Tensor) -> Tensor:
             return (tensor if len(tensor) == 1 < len(self.samples) else tensor[at.to(tensor.device)]).to(place)
 
-        conditions = {name: some(tensor) for name, tensor in self.conditions.items()}
+        named = {
+            name.removeprefix(OTHER): tensor for name, tensor in self.conditions.items() if name.startswith(OTHER) == of_other
+        }
+        conditions = {name: some(tensor) for name, tensor in named.items()}
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         samples = some(self.samples).contiguous(memory_format=layout)
         return Evaluated(samples, some(self.timesteps), conditions, some(self.witnesses))
+
+    def _features(
+        self,
+        unet: Any,  # noqa: ANN401 - a UNet
+        choice: FeatureChoice,
+        memory: int,
+        between: Callable[[], None],
+    ) -> Features:
+        """Evaluate both halves of guidance side by side, as the generation did, and return what the UNet's blocks give out."""
+        if not any(name.startswith(OTHER) for name in self.conditions):
+            raise FeaturesNotKeptError(
+                "the replay has one half of guidance alone, features are of both: the image was generated without guidance, "
+                "or by a version of this library that did not keep the other half"
+            )
+        positions = select_positions(choice.evaluations, len(self.evaluations), "features' evaluations")
+        wanted = [GivenOut(name, module) for name, module in feature_blocks(unet).items()]
+        kept = self._given(positions, place_of(unet))
+        count = len(positions)
+        other = self._given(positions, place_of(unet), of_other=True).conditions
+        first, last = (other, kept.conditions) if self.half == "conditional" else (kept.conditions, other)
+        conditions = {name: torch.cat([_expanded(each[name], count) for each in (first, last)]) for name in first}
+        unknown = torch.full_like(kept.witnesses, torch.nan)
+        witnesses = [unknown, kept.witnesses] if self.half == "conditional" else [kept.witnesses, unknown]
+        both = Evaluated(kept.samples.repeat(2, 1, 1, 1), kept.timesteps.repeat(2), conditions, torch.cat(witnesses))
+        maps = evaluated(unet, both, wanted, memory, between)
+        found = {
+            each.name: Feature(each.name, maps[each].unflatten(0, (2, count)).transpose(0, 1).contiguous()) for each in wanted
+        }
+        evaluations = tuple(self.evaluations[each] for each in positions)
+        return Features(chosen_features(choice.blocks, found), evaluations, last["encoder_hidden_states"][0])
 
     def _trace(
         self, layers: list[Layer], found: Mapping[str, Any], kept: Mapping[Projected, Tensor], positions: tuple[int, ...] | None
@@ -209,6 +250,11 @@ class Replay:
             self_attention=tuple(pixels),
             clip_skip=self.clip_skip,
         )
+
+
+def _expanded(tensor: Tensor, count: int) -> Tensor:
+    """Return an input with a row for each evaluation."""
+    return tensor.expand(count, *tensor.shape[1:])
 
 
 def _layer(entry: Mapping[str, Any]) -> Layer:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
 from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.features import Features
 from ovam.tracing.keys import CapturedKeys, differ, fingerprint, text_width
 from ovam.tracing.model import Pipeline, cross_attentions, plain_unet
 from ovam.tracing.quantised import quantised
@@ -42,6 +43,8 @@ class Trace:
     """The self-attentions on the largest grid, if they were kept."""
     clip_skip: int | None = None
     """How many layers of the text encoder the generation left out; attribution prompts are encoded in the same way."""
+    features: Features | None = None
+    """What the UNet's blocks gave out, if it was kept; no file holds it, since a replay computes it again."""
 
     @property
     def width(self) -> int:
@@ -53,7 +56,8 @@ class Trace:
         """Memory that the queries and all that was kept with them take in bytes."""
         pixels = sum(block.queries.nbytes + block.keys.nbytes for block in self.self_attention)
         keys = sum(block.to_k.weight.nbytes for block in self.blocks if isinstance(block.to_k, CapturedKeys))
-        return pixels + keys + sum(block.queries.nbytes for block in self.blocks)
+        features = 0 if self.features is None else self.features.nbytes
+        return pixels + keys + features + sum(block.queries.nbytes for block in self.blocks)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
         """Return a trace with its tensors on another device or in another floating type."""
@@ -63,7 +67,8 @@ class Trace:
 
         blocks = tuple(replace(block, queries=move(block.queries)) for block in self.blocks)
         pixels = tuple(replace(block, queries=move(block.queries), keys=move(block.keys)) for block in self.self_attention)
-        return replace(self, blocks=blocks, self_attention=pixels)
+        features = None if self.features is None else self.features.to(device, dtype)
+        return replace(self, blocks=blocks, self_attention=pixels, features=features)
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
         """Write one safetensors file: queries, self-attentions and fingerprints of the keys; all else as JSON in its header.
