@@ -15,6 +15,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import BlockInfo
 from contracts.schema.models import Family, ModelCard
 from ovam.tracing.model import cross_attentions
+from ovam.trained.networks import networks_in
 from worker import schedulers
 from worker.sizes import level_of, sizes_of, text_parameters
 from worker.sources import index_of
@@ -53,6 +54,7 @@ def read_card(name: str, source: str, *, default: bool) -> ModelCard:
         "schedulers": schedulers.names(scheduler),
         "blocks": blocks_of(unet, latent),
         "sizes": sizes_of(unet, vae, text_parameters(source, index)),
+        "networks": networks_in(source),
         "default": default,
     }
     return ModelCard.model_validate(described | extras(source))

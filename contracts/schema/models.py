@@ -51,6 +51,8 @@ class ModelCard(Schema):
     """How words are looked for when a request names no method."""
     token_defaults: BestMethod = Field(default_factory=BestMethod)
     """How learned tokens are looked for when a request names no method."""
+    networks: list[str] = Field([])
+    """The trained networks that methods may ask for, in `network` of their settings."""
     clip: str | None = None
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     sizes: ModelSizes | None = None

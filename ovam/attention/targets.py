@@ -108,6 +108,8 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
 def split_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method], by: Split) -> list[SplitHeatmaps]:
     """Compute the parts of each target's heatmap, see `split_heatmaps`: maps of (parts, 1, height, width)."""
     require_fitting(trace, *(target.embedding for target in targets))
+    if network := next((method.network for method in methods if method.network is not None), None):
+        raise InvalidArgumentError("by", by, f"nothing with the network {network!r}, whose heat is no attention")
     found: dict[int, SplitHeatmaps] = {}
     for numbers in _together(targets, methods):
         method, some = methods[numbers[0]], [targets[number] for number in numbers]

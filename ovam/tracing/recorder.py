@@ -162,7 +162,7 @@ class Recorder:
         call.halves = evaluation.halves if call.started in call.feature_evaluations else ()
         if call.halves:
             text = args[2] if len(args) > 2 else kwargs["encoder_hidden_states"]
-            call.prompts = output_of(text)[call.halves[-1]].detach().clone()
+            call.prompts = text[call.halves[-1]].detach().clone()
         call.predicted = Prediction(sample, args[1] if len(args) > 1 else kwargs["timestep"])
         call.started += 1
         self._running[get_ident()] = call

@@ -8,11 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ovam.trained.layers import Fusion, Map, resized
+from ovam.trained.layers import Fusion, Levels, resized
+from ovam.trained.pyramid import Level
 
 BACKGROUND, OBJECT = 0, 1
 LABELS: Final = 2
 """Labels of a query; one that is none of them matches nothing."""
+LEVELS: Final = 3
+"""Grids that queries attend to, the finest of all."""
 FINER: Final = 2.5
 """Side of the maps that masks are read from, by that of the finest features; published 160 for 64."""
 
@@ -71,12 +74,11 @@ class DatasetDM(nn.Module):
         from transformers.models.mask2former import modeling_mask2former as mask2former  # noqa: PLC0415 - as above
 
         super().__init__()
+        self.sizes = sizes
         width, count = sizes.width, len(sizes.channels)
-        self.fusion = Fusion(sizes.channels, [width] * count)
-        self.project = nn.ModuleList(nn.Conv2d(width * (level + 1), width, 1) for level in range(count))
-        self.to_masks = nn.Conv2d(width * count, width, 1)
+        self.fusion = Fusion(sizes.channels, [width] * count, narrow=True)
         self.position = mask2former.Mask2FormerSinePositionEmbedding(width // 2, normalize=True)
-        self.level_embed = nn.Embedding(count, width)
+        self.level_embed = nn.Embedding(min(count, LEVELS), width)
         self.queries_embedder = nn.Embedding(sizes.queries, width)
         self.queries_features = nn.Embedding(sizes.queries, width)
         self.with_text = nn.Linear(width + sizes.text_width, width)
@@ -87,13 +89,12 @@ class DatasetDM(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(
-        self, levels: Sequence[Map], text: Float[Tensor, "batch text_width"]
+        self, levels: Levels, text: Float[Tensor, "batch text_width"]
     ) -> tuple[Float[Tensor, "batch queries labels"], Float[Tensor, "batch queries height width"]]:
         """Return the logits of every query's label and of its mask."""
-        joined = self.fusion(levels)
-        finest = joined[-1]
+        memory = self.fusion(levels)[-LEVELS:]
+        finest = memory[-1]
         finer = [round(FINER * side) for side in finest.shape[-2:]]
-        memory = [project(maps) for project, maps in zip(self.project, joined, strict=True)]
         places = [self.position(maps.shape, maps.device, maps.dtype, None) for maps in memory]
         queries = torch.cat(
             [
@@ -105,7 +106,7 @@ class DatasetDM(nn.Module):
         found = self.decoder(
             inputs_embeds=self.with_text(queries).transpose(0, 1),
             query_position_embeddings=self.queries_embedder.weight[:, None].expand(-1, len(text), -1),
-            pixel_embeddings=resized(self.to_masks(finest), finer),
+            pixel_embeddings=resized(finest, finer),
             encoder_hidden_states=[
                 maps.flatten(2).permute(2, 0, 1) + self.level_embed.weight[level] for level, maps in enumerate(memory)
             ],
@@ -117,7 +118,7 @@ class DatasetDM(nn.Module):
         return self.class_predictor(last), found.masks_queries_logits[-1]
 
     def probability(
-        self, levels: Sequence[Map], row: Float[Tensor, " text_width"], size: tuple[int, int]
+        self, levels: Sequence[Level], row: Float[Tensor, " text_width"], size: tuple[int, int]
     ) -> Float[Tensor, "height width"]:
         """Return how likely each pixel is of a class, by the query that is surest of its label and of its mask."""
         labels, masks = self([level[None] for level in levels], row[None])

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
-from ovam.trained.layers import MLP, Fusion, Map, resized
+from ovam.trained.layers import MLP, Fusion, Levels, resized
+from ovam.trained.pyramid import Level
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class GroundedDiffusion(nn.Module):
 
     def __init__(self, sizes: GroundedDiffusionSizes) -> None:
         super().__init__()
+        self.sizes = sizes
         fused, width = sum(sizes.widths), sizes.embedding
         self.patch = sizes.patch
         self.fusion = Fusion(sizes.channels, sizes.widths)
@@ -53,7 +55,7 @@ class GroundedDiffusion(nn.Module):
         self.mlp = MLP(width, width, width, fused)
 
     def forward(
-        self, levels: Sequence[Map], classes: Float[Tensor, "batch classes text_width"], size: tuple[int, int]
+        self, levels: Levels, classes: Float[Tensor, "batch classes text_width"], size: tuple[int, int]
     ) -> Float[Tensor, "batch classes height width"]:
         """Return the logits of every class's mask at an image's `size`."""
         fused = self.fusion(levels)[-1]
@@ -65,7 +67,7 @@ class GroundedDiffusion(nn.Module):
         return resized(torch.einsum("bqc,bchw->bqhw", self.mlp(query), fused), size)
 
     def probability(
-        self, levels: Sequence[Map], row: Float[Tensor, " text_width"], size: tuple[int, int]
+        self, levels: Sequence[Level], row: Float[Tensor, " text_width"], size: tuple[int, int]
     ) -> Float[Tensor, "height width"]:
         """Return how likely each pixel is of a class."""
         return self([level[None] for level in levels], row[None, None], size)[0, 0].sigmoid()

@@ -10,7 +10,8 @@ from ovam.errors import FeaturesNotKeptError
 from ovam.tracing.features import Features
 from ovam.tracing.trace import Trace
 
-Level = Float[Tensor, "channels height width"]
+Level = Float[Tensor, "_ _ _"]
+"""(channels, height, width) of one grid."""
 
 
 def pyramid(trace: Trace, blocks: Sequence[str], attentions: Sequence[str] = ()) -> list[Level]:

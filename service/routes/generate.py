@@ -42,6 +42,8 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.EMBEDDING_OF_OTHER_WIDTH,
             Code.EMBEDDING_NOT_FINITE,
             Code.NO_SELF_ATTENTION,
+            Code.NO_FEATURES,
+            Code.NO_NETWORK,
         ),
     },
 )
