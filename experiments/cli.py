@@ -172,6 +172,31 @@ def train_datasetdm(
     training(lambda: commands.train_datasetdm(model, work / "datasetdm", schedule, published=published, seed=seed))
 
 
+@app.command()
+def measure_trained(
+    model: Folder = MODEL,
+    work: Work = WORK,
+    images: Annotated[int, typer.Option(min=1, help="of each of ten classes and two sets")] = 3,
+    results: Results = RESULTS,
+    docs: Docs = DOCS,
+) -> None:
+    """Measure the methods with trained networks beside the others on few images, and write their page. Goes on where it stopped."""
+    from experiments.evaluation.report import trained  # noqa: PLC0415  # plots take a package of the checks
+    from experiments.trained import measure  # noqa: PLC0415  # other commands need no model
+    from ovam.trained.networks import FOLDER, SUFFIX, read  # noqa: PLC0415  # as above
+
+    plan = plan_of(str(model), work, scales.QUICK, "", None)
+    work_through(plan.learning())
+    tasks = measure.tasks(plan, json.loads((results / "scores.json").read_text()), images)
+    work_through(tasks)
+    measure.write(tasks, summary.provenance(plan, command()), results / "trained.json")
+    found = json.loads((results / "trained.json").read_text())
+    cards = {name: read(model / FOLDER / f"{name}{SUFFIX}").card.training for name in plan.networks}
+    (docs / "results" / "trained.md").write_text(trained.page(found, cards))
+    trained.draw(found, docs / "results" / "classes.png")
+    print(f"wrote {docs / 'results' / 'trained.md'}")
+
+
 def training(train: Callable[[], object]) -> None:
     """Train in one thread, or end with what went wrong."""
     import torch  # noqa: PLC0415  # as above

@@ -13,7 +13,7 @@ import ovam
 from experiments.bundled import bundle
 from experiments.trained import courses, teacher
 from experiments.trained.cache import Cached, cached, inputs_of_datasetdm, inputs_of_grounded_diffusion
-from experiments.trained.training import Loss, Schedule, Training
+from experiments.trained.training import RECENT, Loss, Schedule, Training
 from experiments.world import atlas
 from ovam.attention.targets import photograph_of
 from ovam.trained.datasetdm import DatasetDM, DatasetDMSizes
@@ -84,7 +84,7 @@ def rows_of(network: Network, pipeline: Any) -> Tensor:  # noqa: ANN401 - a pipe
 def trained(network: Network, loss: Loss, training: Training, model: Path, name: str) -> Path:
     """Train what is not yet, and write the network with its card."""
     training.run(loss)
-    network.card.training["loss"] = round(float(np.mean(training.losses[-200:])), 4)
+    network.card.training["loss"] = round(float(np.mean(training.losses[-RECENT:])), 4)
     file = model / FOLDER / f"{name}{SUFFIX}"
     network.save(file)
     print(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB", flush=True)

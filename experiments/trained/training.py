@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from experiments.evaluation.tasks import minutes
 
-CHECKPOINT_STEPS = 200
+CHECKPOINT_STEPS = 50
+RECENT = 200
+"""Losses that are averaged when progress is told."""
 Loss = Callable[[np.random.Generator], Tensor]
 """Draws a batch and returns its loss."""
 
@@ -54,7 +56,7 @@ class Training:
             if self.step % CHECKPOINT_STEPS == 0 or self.step == self.schedule.steps:
                 self.save()
                 left = (self.schedule.steps - self.step) * (time.monotonic() - began) / (self.step - first)
-                recent = float(np.mean(self.losses[-CHECKPOINT_STEPS:]))
+                recent = float(np.mean(self.losses[-RECENT:]))
                 print(f"step {self.step} of {self.schedule.steps}: loss {recent:.4f}, {minutes(left)} left", flush=True)
 
     def save(self) -> None:
