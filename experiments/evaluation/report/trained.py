@@ -26,10 +26,10 @@ def page(found: Results, training: Mapping[str, Results]) -> str:
     )
     return f"""# Grounded Diffusion and DatasetDM
 
-Written by `python -m experiments measure-trained`. Tables 1 and 2 with all methods, on {counts}: the first images of the classes of
-Table 2's columns, from the seeds that report (`experiments/evaluation/datasets.py`). Thresholds of the methods without a network are
-those that the whole evaluation chose on its tuning sets; a network's is 0.5, as published. `make eval` measures the same on all
-images. In brackets: the paper.
+Written by `python -m experiments measure-trained`. Tables 1 and 2 with all methods, on {counts}: the first images of the
+classes of Table 2's columns, from the seeds that report (`experiments/evaluation/datasets.py`). Thresholds of the methods
+without a network are those that the whole evaluation chose on its tuning sets; a network's is 0.5, as published. `make eval`
+measures the same on all images. In brackets: the paper.
 
 {tables.methods(found)}
 ## What holds
