@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -41,6 +42,8 @@ Dataset = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="annotated images, all of which are taken; see experiments/evaluation/folder.py"),
 ]
+Networks = Annotated[Path, typer.Option(help="folder of cached features and checkpoints; delete it to start over")]
+NETWORKS = Path("runs/networks")
 WORK, RESULTS, DOCS = Path("runs/evaluation"), Path("experiments/results"), Path("docs")
 
 
@@ -155,6 +158,81 @@ def confidence(
     shown.draw(found["rows"], docs / "method" / "confidence.svg")
     (docs / "results" / "confidence.md").write_text(shown.page(found))
     print(f"wrote {docs / 'results' / 'confidence.md'}, its diagram, and the card of {model}")
+
+
+@app.command()
+def train_grounded_diffusion(
+    model: Folder = MODEL,
+    work: Networks = NETWORKS,
+    split: Annotated[int, typer.Option(min=1, max=3, help="of the classes: five are left out of the training")] = 1,
+    examples: Annotated[int, typer.Option(min=8, help="renders that it learns from")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="of four examples each")] = 6000,
+    rate: Annotated[float, typer.Option(min=0, help="learning rate of Adam")] = 3e-4,
+    seed: int = 0,
+) -> None:
+    """Train Grounded Diffusion's grounding module on a model's features. Goes on where it stopped."""
+    from experiments.trained import commands  # noqa: PLC0415  # other commands train nothing
+
+    schedule = commands.Schedule(steps, rate, drop=0.8)
+    place = work / f"grounded-diffusion-{split}"
+    training(lambda: commands.train_grounded_diffusion(model, place, schedule, split=split, examples=examples, seed=seed))
+
+
+@app.command()
+def train_datasetdm(
+    model: Folder = MODEL,
+    work: Networks = NETWORKS,
+    steps: Annotated[int, typer.Option(min=1, help="of four examples each")] = 4000,
+    rate: Annotated[float, typer.Option(min=0, help="learning rate of Adam")] = 3e-4,
+    seed: int = 0,
+    *,
+    published: Annotated[bool, typer.Option("--published", help="with the fault of the published training")] = False,
+) -> None:
+    """Train DatasetDM's perception decoder on a model's features. Goes on where it stopped."""
+    from experiments.trained import commands  # noqa: PLC0415  # as above
+
+    schedule = commands.Schedule(steps, rate, drop=0.8)
+    training(lambda: commands.train_datasetdm(model, work / "datasetdm", schedule, published=published, seed=seed))
+
+
+@app.command()
+def measure_trained(
+    model: Folder = MODEL,
+    work: Work = WORK,
+    images: Annotated[int, typer.Option(min=1, help="of each of ten classes and two sets")] = 3,
+    results: Results = RESULTS,
+    docs: Docs = DOCS,
+) -> None:
+    """Measure the methods with trained networks beside the others on few images, and write their page."""
+    from experiments.evaluation.report import trained  # noqa: PLC0415  # plots take a package of the checks
+    from experiments.trained import measure  # noqa: PLC0415  # other commands need no model
+    from ovam.trained.networks import FOLDER, SUFFIX, read  # noqa: PLC0415  # as above
+
+    plan = plan_of(str(model), work, scales.QUICK, "", None)
+    work_through(plan.learning())
+    tasks = measure.tasks(plan, json.loads((results / "scores.json").read_text()), images)
+    work_through(tasks)
+    measure.write(tasks, summary.provenance(plan, command()), results / "trained.json")
+    found = json.loads((results / "trained.json").read_text())
+    cards = {name: read(model / FOLDER / f"{name}{SUFFIX}").card.training for name in plan.networks}
+    (docs / "results" / "trained.md").write_text(trained.page(found, cards))
+    trained.draw(found, docs / "results" / "classes.png")
+    print(f"wrote {docs / 'results' / 'trained.md'}")
+
+
+def training(train: Callable[[], object]) -> None:
+    """Train in one thread, or end with what went wrong."""
+    import torch  # noqa: PLC0415  # as above
+
+    from experiments.trained.training import TrainingError  # noqa: PLC0415  # as above
+
+    torch.set_num_threads(1)
+    try:
+        train()
+    except (TrainingError, AtlasError) as error:
+        end(str(error))
+    except KeyboardInterrupt:
+        end("stopped; what is done is kept, the same command goes on")
 
 
 @app.command()

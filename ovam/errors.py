@@ -26,8 +26,8 @@ class OvamError(Exception):
     >>> try:
     ...     ovam.METHODS["dam"]
     ... except ovam.OvamError as error:
-    ...     print(error.code, error)
-    unknown-method method is 'dam'; allowed: ovam, daam, attn2mask (did you mean 'daam'?)
+    ...     print(error.code, str(error)[:42])
+    unknown-method method is 'dam'; allowed: ovam, daam, attn
     """
 
     code: ClassVar[str] = "ovam-error"
@@ -76,6 +76,36 @@ class NoSelfAttentionError(OvamError):
     """The trace holds no self-attention, that the chosen refinement needs."""
 
     code = "no-self-attention"
+
+
+class FeaturesNotKeptError(OvamError):
+    """The trace holds no features of the UNet's blocks, or not those that a trained network takes."""
+
+    code = "no-features"
+
+
+class NoNetworkError(OvamError):
+    """A method asks for a trained network that this model does not have; the message says which it has."""
+
+    code = "no-network"
+
+
+class NetworkFileError(OvamError):
+    """A file holds no trained network: cut short, corrupt, or of another kind."""
+
+    code = "network-file-unreadable"
+
+
+class NetworkOfOtherModelError(OvamError):
+    """A trained network belongs to another model than the trace."""
+
+    code = "network-of-other-model"
+
+
+class ClassNotTrainedError(OvamError):
+    """A network that knows its training's classes alone is asked for another one."""
+
+    code = "class-not-trained"
 
 
 class UnsupportedModelError(OvamError):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ovam.attention.text import require_short
 from ovam.core.pictures import Picture, rgb_of
-from ovam.core.selection import Blocks, Positions
+from ovam.core.selection import Blocks, FeatureChoice, Positions
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
 from ovam.looking import Flow, flows, looking_transformer
 from ovam.tracing.families import UNET, family_of
@@ -46,13 +46,15 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     heads: Positions | slice = "all",
     mid_block: bool = False,
     self_attention: bool = False,
+    features: FeatureChoice | None = None,
     on_evaluation: Callable[[int, int], None] | None = None,
 ) -> Trace:
     """Keep the queries with which a UNet looks at a real image (Eq. 1, for images that it did not generate).
 
     The VAE encodes the image, and the UNet evaluates it once per timestep, each time under as much noise as belongs to
     that timestep. `inversion="ddim"` adds no noise but follows the deterministic path of DDIM, from the image towards
-    noise, in `num_inference_steps` even steps. There is no guidance.
+    noise, in `num_inference_steps` even steps. There is no guidance; but with `features`, which are of both its halves, the UNet
+    looks at the image without the prompt, too.
 
     Args:
         pipeline: A pipeline that `capture` takes.
@@ -67,6 +69,7 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
         heads: See `blocks`.
         mid_block: See `blocks`.
         self_attention: See `blocks`.
+        features: See `blocks`.
         on_evaluation: Called with the number of finished evaluations, and of all.
 
     Under flow matching, noise is mixed in along straight paths, and "ddim" follows the predicted velocity.
@@ -80,7 +83,7 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     ((500.0, 100.0), (64, 96))
 
     """
-    choice = Choice("conditional", blocks, evaluations, heads, mid_block, self_attention)
+    choice = Choice("conditional", blocks, evaluations, heads, mid_block, self_attention, features=features)
     course = Course(prompt, timesteps, inversion, num_inference_steps, seed, on_evaluation)
     (recorder,) = observed(pipeline, image, course, choice)
     return next(recorder.traces())
@@ -104,10 +107,15 @@ def observed(pipeline: Pipeline, image: Picture, course: Course, *choices: Choic
     steps = _steps(diffusion, course.timesteps, course.inversion, course.num_inference_steps)
     pixels = rgb_of(image)
     latent = _encoded(pipeline, pixels)
-    looks = _looking if family_of(plain_unet(pipeline)) is UNET else looking_transformer
-    look = looks(pipeline, course.prompt, (pixels.shape[0], pixels.shape[1]))
+    both = any(choice.features for choice in choices)
+    size = (pixels.shape[0], pixels.shape[1])
+    if family_of(plain_unet(pipeline)) is UNET:
+        look = _looking(pipeline, course.prompt, size, both=both)
+    else:
+        look = looking_transformer(pipeline, course.prompt, size)
     random = torch.Generator().manual_seed(course.seed)
-    evaluation = Evaluation(torch.tensor(steps), len(steps), slice(None), (course.prompt,))
+    halves = (slice(1), slice(1, None)) if both else (slice(1),)
+    evaluation = Evaluation(torch.tensor(steps), len(steps), halves[-1], halves, (course.prompt,))
     source = Source(pipeline, lambda *_: evaluation, generates=False)
     with torch.no_grad(), ExitStack() as stack:
         recorders = [stack.enter_context(recording(source, choice)) for choice in choices]
@@ -193,8 +201,11 @@ def _steps(diffusion: Diffusion | Flow, timesteps: Sequence[int] | None, inversi
     return steps
 
 
-def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable[[Latent, int], Latent]:
-    """Return a function that predicts by the UNet, given a latent and a timestep; all other inputs are fixed."""
+def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int], *, both: bool) -> Callable[[Latent, int], Latent]:
+    """Return a function that predicts by the UNet, given a latent and a timestep; all other inputs are fixed.
+
+    `both` halves of guidance are evaluated side by side; what it predicts is the conditional one's.
+    """
     unet: Any = plain_unet(pipeline)
     if unet.config.in_channels != pipeline.vae.config.latent_channels:
         raise UnsupportedModelError(
@@ -203,12 +214,22 @@ def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> Callable
     require_short(pipeline, prompt)
     with torch.no_grad():
         conditions = _conditions(pipeline, prompt, size)
+        if both:
+            conditions = _side_by_side(_conditions(pipeline, "", size), conditions)
 
     def look(latent: Latent, step: int) -> Latent:
         timestep = torch.tensor(step, device=latent.device)
-        return unet(latent.to(unet.dtype), timestep, **conditions, return_dict=False)[0].to(latent.dtype)
+        samples = latent.to(unet.dtype).expand(1 + both, -1, -1, -1)
+        return unet(samples, timestep, **conditions, return_dict=False)[0][-1:].to(latent.dtype)
 
     return look
+
+
+def _side_by_side(first: Any, last: Any) -> Any:  # noqa: ANN401 - a tensor, or a dict of them
+    """Put the rows of two sets of inputs below each other."""
+    return (
+        {name: _side_by_side(first[name], last[name]) for name in first} if isinstance(first, dict) else torch.cat([first, last])
+    )
 
 
 def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[str, Any]:

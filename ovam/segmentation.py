@@ -24,6 +24,7 @@ from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 from ovam.learning.token_files import LearnedTokens
 from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace, require_trace
+from ovam.trained.networks import heats_of
 
 Target = str | Words | Rows | LearnedTokens
 """What to look for. A plain word is short for `Words("a photograph of a <word>", word)`."""
@@ -112,6 +113,8 @@ def segment(
         NoSelfAttentionError: The method refines by self-attention and the trace holds none.
         InvalidArgumentError: The method needs the image and there is none, or the image is of another size.
         WordNotInPromptError: A word is not in its prompt.
+        NoNetworkError: The method has a trained network that the pipeline's model has not.
+        FeaturesNotKeptError: The method has a trained network, whose features the trace holds not.
 
     >>> with ovam.capture(pipeline, self_attention=True) as traces:
     ...     image = pipeline("a cat and a dog", num_inference_steps=2).images[0]
@@ -136,12 +139,13 @@ def segment(
         Words(trace.prompt, one) if isinstance(one, str) and trace.prompt and how.attention in ("joint", "text") else target
         for one, target, how in zip(asked, wanted, methods, strict=True)
     ]
+    require_attention(methods, softmax, confidence=confidence is not False)
     pixels = _fitting(image, trace, methods)
     others = [target_of(one) for one in ([distractors] if isinstance(distractors, str) else distractors)]
     rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip, trace)
     sure: Sequence[Confidence | None] = [None] * len(rows)
     if confidence is False:
-        heats = refined(target_heatmaps(trace, rows, methods), methods, trace.image_size, trace.self_attention)
+        heats = refined(heatmaps_of(trace, pipeline, wanted, rows, methods), methods, trace.image_size, trace.self_attention)
     else:
         calibrations = [confidence if isinstance(confidence, Calibration) else None] * len(rows)
         halves = halved_target_heatmaps(trace, rows, methods)
@@ -161,6 +165,26 @@ def _require_softmax(softmax: str, distractors: Sequence[Target]) -> None:
         raise InvalidArgumentError("softmax", softmax, "'each' or 'together'")
     if softmax == "each" and distractors:
         raise InvalidArgumentError("distractors", f"{len(distractors)} targets", "none with softmax='each'")
+
+
+def require_attention(methods: Sequence[Method], softmax: Softmax, *, confidence: bool = False) -> None:
+    """Raise `InvalidArgumentError` for what a trained network cannot say, which sees each target alone and as a whole."""
+    network = next((method.network for method in methods if method.network is not None), None)
+    if softmax == "together" and network is not None:
+        raise InvalidArgumentError("softmax", softmax, f"'each' with the network {network!r}, which sees each target alone")
+    if confidence and network is not None:
+        raise InvalidArgumentError("confidence", confidence, f"none with the network {network!r}, which has no halves")
+
+
+def heatmaps_of(
+    trace: Trace, pipeline: Pipeline, targets: Sequence[Words | Rows], rows: Sequence[Rows], methods: Sequence[Method]
+) -> list[Float[Tensor, "_ _"]]:
+    """Compute each target's heatmap: from the attention to its `rows`, or by its method's trained network."""
+    found = heats_of(trace, pipeline, targets, methods)
+    numbers = [number for number in range(len(targets)) if number not in found]
+    maps = target_heatmaps(trace, [rows[number] for number in numbers], [methods[number] for number in numbers])
+    found |= dict(zip(numbers, maps, strict=True))
+    return [found[number] for number in range(len(targets))]
 
 
 def target_of(target: Target) -> Words | Rows:

@@ -466,6 +466,11 @@ class Code(StrEnum):
     SETTINGS_CONTRADICT = "settings-contradict"
     NO_SELF_ATTENTION = "no-self-attention"
     NO_CLIP = "no-clip"
+    NO_FEATURES = "no-features"
+    NO_NETWORK = "no-network"
+    NETWORK_OF_OTHER_MODEL = "network-of-other-model"
+    NETWORK_FILE_UNREADABLE = "network-file-unreadable"
+    CLASS_NOT_TRAINED = "class-not-trained"
     EMBEDDING_OF_OTHER_WIDTH = "embedding-of-other-width"
     EMBEDDING_NOT_FINITE = "embedding-not-finite"
     OPTIMIZATION_FAILED = "optimization-failed"
@@ -654,7 +659,7 @@ class VersionList(Answer):
 class BestMethod(Answer):
     """A method and what is changed of its settings."""
 
-    method: Literal["ovam", "daam", "attn2mask"] | str = "ovam"
+    method: Literal["ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm", "datasetdm-published"] | str = "ovam"
     settings: dict[str, Any] = {}
 
 
@@ -757,6 +762,8 @@ class ModelCard(Answer):
     """How learned tokens are looked for when a request names no method."""
     calibrations: list[MaskCalibration] = []
     """What IoU with the true mask to expect of its masks, where `confidence` is asked for."""
+    networks: list[str] = []
+    """The trained networks that methods may ask for, in `network` of their settings."""
     clip: str | None = None
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     can: list[

@@ -204,6 +204,9 @@ class Settings(TypedDict, total=False):
     """Drop connected regions of fewer pixels."""
     fill_holes: bool | None
     """Fill the holes of the mask."""
+    network: str | None
+    """The trained network that gives the heat, a probability, instead of attention; `null`: none. By its name among those of
+    the model."""
 
 
 class EmbeddingTarget(TypedDict, total=False):
@@ -325,7 +328,7 @@ class GenerateOptions(TypedDict, total=False):
     attention is divided among them, so that what one claims the others lose."""
     distractors: Sequence[EmbeddingTarget | TokenTarget | WordsTarget]
     """Further targets that compete and get no segment, with `softmax` `together`. They take no `settings`."""
-    method: Literal["ovam", "daam", "attn2mask"] | None
+    method: Literal["ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm", "datasetdm-published"] | None
     """A published method, see GET /v1/methods; the model's own best settings without it."""
     settings: Settings | None
     """Changes of the method's settings, for every target."""
@@ -391,7 +394,7 @@ class AttributeOptions(TypedDict, total=False):
     attention is divided among them, so that what one claims the others lose."""
     distractors: Sequence[EmbeddingTarget | TokenTarget | WordsTarget]
     """Further targets that compete and get no segment, with `softmax` `together`. They take no `settings`."""
-    method: Literal["ovam", "daam", "attn2mask"] | None
+    method: Literal["ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm", "datasetdm-published"] | None
     """A published method, see GET /v1/methods; the model's own best settings without it."""
     settings: Settings | None
     """Changes of the method's settings, for every target."""
@@ -524,7 +527,7 @@ class Generation(TypedDict, total=False):
 class Attribution(TypedDict, total=False):
     """How the classes are looked for, as in an attribute request."""
 
-    method: Literal["ovam", "daam", "attn2mask"] | None
+    method: Literal["ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm", "datasetdm-published"] | None
     """A published method, see GET /v1/methods; the model's own best settings without it."""
     settings: Settings | None
     """Changes of the method's settings, for every class."""

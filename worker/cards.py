@@ -16,6 +16,7 @@ from contracts.schema.images import BlockInfo
 from contracts.schema.models import Family, ModelCard
 from ovam.tracing.families import family_of as attention_family
 from ovam.tracing.model import cross_attentions
+from ovam.trained.networks import networks_in
 from worker import schedulers
 from worker.sizes import level_of, sizes_of, text_parameters
 from worker.sources import index_of
@@ -56,6 +57,7 @@ def read_card(name: str, source: str, *, default: bool) -> ModelCard:
         "attentions": list(attention_family(unet).attentions),
         "blocks": blocks_of(unet, latent),
         "sizes": sizes_of(unet, vae, text_parameters(source, index)),
+        "networks": networks_in(source),
         "default": default,
     }
     return ModelCard.model_validate(described | extras(source))

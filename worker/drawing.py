@@ -16,7 +16,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import Progress
 from contracts.schema.models import ModelCard
-from ovam.core.selection import select_positions
+from ovam.core.selection import FeatureChoice, select_positions
 from ovam.tracing.capture import Live, capture_live, capture_replay
 from ovam.tracing.model import Pipeline
 from ovam.tracing.recorder import Choice
@@ -121,7 +121,9 @@ def captured(
         "mid_block": options.mid_block,
     }
     with ExitStack() as stack:
-        traced = capture_live(pipeline, Choice(**kept, self_attention=pixels)) if in_memory or not replay else None
+        features = FeatureChoice() if any(target.settings.network for target in job.targets) else None
+        choice = Choice(**kept, self_attention=pixels, features=features)
+        traced = capture_live(pipeline, choice) if in_memory or not replay else None
         live = None if traced is None else stack.enter_context(traced)
         replays = stack.enter_context(capture_replay(pipeline, **kept)) if replay else None
         images = run(live)

@@ -11,9 +11,9 @@ from contracts.schema.attribute import FilledQuestion
 from ovam.attention.competition import rows_in_softmax
 from ovam.attention.halves import halved_target_heatmaps
 from ovam.attention.scores import resize
-from ovam.attention.targets import Rows, Words, split_target_heatmaps, target_heatmaps
+from ovam.attention.targets import Rows, Words, split_target_heatmaps
 from ovam.core.methods import Method
-from ovam.segmentation import Fit, competitors_leakages, cuts, one_by_one, refined, refined_surely
+from ovam.segmentation import Fit, competitors_leakages, cuts, heatmaps_of, one_by_one, refined, refined_surely
 from worker.attempts import Attempt
 from worker.models import Model
 from worker.scenes import Scene
@@ -26,7 +26,8 @@ Pixels = UInt8[np.ndarray, "height width 3"]
 def wanted_by(methods: Sequence[Method]) -> Wanted:
     """Return what some methods take of a trace."""
     selections = [(method.blocks, method.evaluations) for method in methods]
-    return Wanted(selections, any(method.needs_self_attention for method in methods))
+    pixels = any(method.needs_self_attention for method in methods)
+    return Wanted(selections, self_attention=pixels, features=any(method.network is not None for method in methods))
 
 
 @torch.inference_mode()
@@ -43,7 +44,7 @@ def heats_of(model: Model, scene: Scene, job: FilledQuestion, wanted: Sequence[W
         calibrations = job.calibrations or [None] * len(maps)
         heats, sure = refined_surely(halves, methods, size, trace.self_attention, calibrations)
     else:
-        maps = target_heatmaps(trace, rows, methods)
+        maps = heatmaps_of(trace, model.pipeline, targets, rows, methods)
         heats, sure = refined(maps, methods, size, trace.self_attention), [None] * len(maps)
     leaking = competitors_leakages(heats, methods, rows) if job.softmax == "together" else [None] * len(heats)
     parts = {by: split_target_heatmaps(trace, rows, methods, by) for by in job.maps}

@@ -15,7 +15,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import BlockInfo, ImagesResult
 from contracts.schema.jobs import JobRecord
 from contracts.state import keys, retention
-from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
+from ovam.core.selection import Blocks, FeatureChoice, Positions, select_blocks, select_positions
 from ovam.core.tensor_files import head_size, layout_of
 from ovam.errors import OvamError, TraceFormatError, TraceMismatchError
 from ovam.tracing.replay import Replay
@@ -34,10 +34,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a question wants of a trace: some selections of blocks and evaluations, and perhaps self-attention."""
+    """What a question wants of a trace: some selections of blocks and evaluations, perhaps self-attention or features."""
 
     selections: Sequence[tuple[Blocks, Positions]]
     self_attention: bool = False
+    features: bool = False
+    """Of the UNet's blocks at the last evaluation."""
 
     def part(self, images: ImagesResult) -> "Part":
         """Return what all selections take together of an image's trace."""
@@ -46,7 +48,8 @@ class Wanted:
         every = [select_positions(selection, images.evaluations, "evaluations") for _, selection in self.selections]
         if self.self_attention:
             every.append(tuple(range(images.evaluations)))
-        return Part(frozenset(blocks), frozenset(position for some in every for position in some), self.self_attention)
+        positions = frozenset(position for some in every for position in some)
+        return Part(frozenset(blocks), positions, self.self_attention, self.features)
 
 
 @dataclass(frozen=True)
@@ -56,23 +59,26 @@ class Part:
     blocks: frozenset[str]
     positions: frozenset[int]
     self_attention: bool
+    features: bool = False
 
     @classmethod
     def of(cls, trace: Trace) -> "Part":
         """Return the part of a trace that is in memory."""
         positions = trace.blocks[0].positions
         found = range(len(trace.evaluations)) if positions is None else positions
-        return cls(frozenset(block.name for block in trace.blocks), frozenset(found), bool(trace.self_attention))
+        names = frozenset(block.name for block in trace.blocks)
+        return cls(names, frozenset(found), bool(trace.self_attention), trace.features is not None)
 
     def covers(self, other: "Part") -> bool:
         """Whether all of another part is in this one."""
         pixels = self.self_attention or not other.self_attention
-        return pixels and self.blocks >= other.blocks and self.positions >= other.positions
+        features = self.features or not other.features
+        return pixels and features and self.blocks >= other.blocks and self.positions >= other.positions
 
     def with_(self, other: "Part") -> "Part":
         """Return both parts together."""
         pixels = self.self_attention or other.self_attention
-        return Part(self.blocks | other.blocks, self.positions | other.positions, pixels)
+        return Part(self.blocks | other.blocks, self.positions | other.positions, pixels, self.features or other.features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +134,9 @@ class Traces:
     async def _stored(self, record: JobRecord, image: int, part: Part, images: ImagesResult, field: str) -> Trace:
         """Read or compute a part of a trace from what is stored; what is damaged or does not fit gives way to the other form."""
         tiers: list[Callable[[JobRecord, int, Part, str], Awaitable[Trace]]] = [self._replayed, self._read]
-        if images.keep == "queries":
+        if part.features:  # stored queries have none
+            del tiers[1]
+        elif images.keep == "queries":
             tiers.reverse()
         first: OvamError | ServiceError | None = None
         for tier in tiers:
@@ -139,7 +147,7 @@ class Traces:
                     raise
                 log.warning("image %d of job %s: %s", image, record.id, error)
                 first = first or error
-        assert first is not None  # noqa: S101 - there are two tiers
+        assert first is not None  # noqa: S101 - there is a tier
         raise first
 
     async def _replayed(self, record: JobRecord, image: int, part: Part, field: str) -> Trace:
@@ -151,6 +159,7 @@ class Traces:
                 blocks=sorted(part.blocks),
                 evaluations=sorted(part.positions),
                 self_attention=part.self_attention,
+                features=FeatureChoice() if part.features else None,
                 between=self.attempt.breathe,
             )
 

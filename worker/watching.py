@@ -175,7 +175,9 @@ class Watcher:
 
 
 def selects(method: Method, trace: Trace) -> bool:
-    """Whether a method selects any of the evaluations that a trace has."""
+    """Whether a method selects any of the evaluations that a trace has; a network waits for the last one."""
+    if method.network is not None:
+        return False
     try:
         return bool(select_positions(method.evaluations, len(trace.evaluations), "evaluations"))
     except SelectionError:

@@ -11,7 +11,7 @@ from contracts.rules.selections import selected_blocks, selected_positions
 from contracts.schema.attribute import Question
 from contracts.schema.conditions import STRENGTH, STRENGTH_IN_MASK, Source, Upload
 from contracts.schema.errors import Code, ServiceError
-from contracts.schema.fields import Schema
+from contracts.schema.fields import Keep, Schema
 from contracts.schema.images import (
     DDIM_STEPS,
     NOISE_TIMESTEPS,
@@ -108,13 +108,14 @@ class Expected:
     blocks: Sequence[BlockInfo]
     evaluations: int
     self_attention: bool
+    keep: Keep
 
     @classmethod
     def of(cls, job: GenerateJob, card: ModelCard) -> "Expected":
         """Raises selection-invalid for a capture of what is not there."""
         size = (job.height, job.width)
         kept = selected_positions(job.capture.evaluations, generated_evaluations(job, card), field="capture.evaluations")
-        return cls(*size, kept_blocks(job.capture, card, size), len(kept), job.capture.self_attention)
+        return cls(*size, kept_blocks(job.capture, card, size), len(kept), job.capture.self_attention, job.capture.keep)
 
 
 def generated_evaluations(job: GenerateJob, card: ModelCard) -> int:

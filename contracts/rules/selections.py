@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from contracts.schema.errors import service_error
+from contracts.schema.fields import Keep
 from contracts.schema.images import BlockInfo
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
 from ovam.errors import SelectionError
@@ -35,6 +36,11 @@ class Traced(Protocol):
     @property
     def self_attention(self) -> bool:
         """Whether it is kept."""
+        ...
+
+    @property
+    def keep(self) -> Keep:
+        """What is kept of their attention."""
         ...
 
 

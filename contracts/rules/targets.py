@@ -1,7 +1,7 @@
 """How a target is looked for: the settings that a request, its targets and the model's card come to."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from contracts.schema.methods import PartialSettings
 from contracts.schema.models import ModelCard
 from ovam.core.confidence import Calibration
 from ovam.core.methods import METHODS, Method, NoRefinement, TargetKind
+from ovam.errors import InvalidArgumentError, shown
 
 CRF_KERNELS = 2  # one over position and colour, one over position
 CRF_SETUP = 10  # iterations that take as long as it takes to build the kernels
@@ -32,7 +33,7 @@ def method_of(request: Question, number: int, model: ModelCard, *, self_attentio
     changes = {} if request.method else changes_of(best.settings)
     for settings in (request.settings, target.settings):
         changes |= changes_of(settings)
-    method = replace(METHODS[name].of(target.kind), **changes)
+    method = chosen(METHODS[name].of(target.kind), changes)
     if method.attention not in (None, *model.attentions):
         field = setting_field(request, number, "attention") or "settings.attention"
         detail = f"`{field}` is {method.attention!r}; allowed for model {model.name!r}: {', '.join(model.attentions)}"
@@ -54,6 +55,16 @@ def calibration_of(
     return next((one.calibration for one in known), None)
 
 
+def chosen(method: Method, changes: Mapping[str, Any]) -> Method:
+    """A method with other settings. ServiceError (settings-contradict) for such that do not go together."""
+    try:
+        return replace(method, **changes)
+    except InvalidArgumentError as error:
+        raise ServiceError(
+            Code.SETTINGS_CONTRADICT, f"`settings`: {error}", field=error.field, value=shown(error.value)
+        ) from error
+
+
 def changes_of(settings: PartialSettings | None) -> dict[str, Any]:
     """The settings that are given."""
     return {} if settings is None else settings.changes()
@@ -66,6 +77,33 @@ def check_method(request: Question, number: int, method: Method, images: Traced)
         return setting_field(request, number, name) or f"settings.{name}"
 
     check_selections(images, blocks=method.blocks, evaluations=method.evaluations, heads=method.heads, field=field)
+
+
+def check_network(request: Question, number: int, method: Method, images: Traced, model: ModelCard) -> None:
+    """Raise for a trained network that target `number`'s method has and that cannot answer.
+
+    no-network where the model has none of this name; no-features where the image's queries are kept alone, from which features
+    cannot be computed; settings-contradict for a softmax, parts of heatmaps or a refinement, which a network has not.
+    """
+    if method.network is None:
+        return
+    field = setting_field(request, number, "network") or "method"
+    if method.network not in model.networks:
+        known = ", ".join(map(repr, model.networks)) or "none"
+        detail = f"`{field}` needs the trained network {method.network!r}; the workers of model {model.name!r} have: {known}"
+        raise ServiceError(Code.NO_NETWORK, detail, field=field, value=method.network)
+    if images.keep == "queries":
+        detail = (
+            f"`{field}` needs features of the UNet's blocks, which stored queries lack; "
+            'make the image with `"capture": {"keep": "replay"}`'
+        )
+        raise ServiceError(Code.NO_FEATURES, detail, field=field, value=method.network)
+    for name, value, allowed in (("softmax", request.softmax, "each"), ("maps", list(request.maps), [])):
+        if value != allowed:
+            detail = (
+                f"`{name}` is {value!r}; allowed with the network {method.network!r}, whose heat is no attention: {allowed!r}"
+            )
+            raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=name, value=value)
 
 
 def check_crf(request: Question, methods: Sequence[Method], images: Traced) -> None:

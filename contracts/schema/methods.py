@@ -9,7 +9,13 @@ from contracts.schema.fields import Blocks, Name, Positions, Schema, by_kind, su
 from ovam.core.methods import METHODS, Method, MethodName
 from ovam.errors import shown
 
-BOUNDED = {"blocks": Blocks, "evaluations": Positions, "heads": Positions}  # the same as in `Method`, with limits of size
+NetworkName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+BOUNDED = {
+    "blocks": Blocks,
+    "evaluations": Positions,
+    "heads": Positions,
+    "network": NetworkName,
+}  # the same as in `Method`, with limits of size
 TAGGED = ("refine", "threshold")
 
 

@@ -74,6 +74,8 @@ class ModelCard(Schema):
     """How learned tokens are looked for when a request names no method."""
     calibrations: list[MaskCalibration] = Field([])
     """What IoU with the true mask to expect of its masks, where `confidence` is asked for."""
+    networks: list[str] = Field([])
+    """The trained networks that methods may ask for, in `network` of their settings."""
     clip: str | None = None
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     can: list[Ability] = Field([])

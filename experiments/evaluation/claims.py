@@ -59,6 +59,17 @@ def of_methods() -> Iterator[Claim]:
         for target in BOTH:
             for better, worse in (("ovam", "daam"), ("ovam", "attn2mask"), ("attn2mask", "daam")):
                 yield from _compared("1 and 2", paper.METHODS, better, worse, dataset, target)
+        yield from of_trained_methods(dataset)
+
+
+def of_trained_methods(dataset: str) -> Iterator[Claim]:
+    """Tables 1 and 2: what tokens do for the methods with networks, and Grounded Diffusion with tokens against all others."""
+    for name, four in paper.TRAINED.items():
+        yield Claim("2", key(name, PUBLISHED_RECIPE), key(name, "words"), dataset, paper.gain_of_tokens(four, dataset))
+    rows, best = paper.METHODS | paper.TRAINED, "grounded-diffusion"
+    for name in rows:
+        if name != best:
+            yield from _compared("1 and 2", rows, best, name, dataset, PUBLISHED_RECIPE)
 
 
 def of_post_processing() -> Iterator[Claim]:

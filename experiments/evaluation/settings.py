@@ -15,7 +15,7 @@ from ovam import METHODS, Method
 from ovam.core.crf import CrfParameters
 from ovam.core.methods import ByAffinity, ByAttention, ByBoth, NoRefinement
 from ovam.core.selection import Positions, Span
-from ovam.core.thresholds import Normalize, Share
+from ovam.core.thresholds import Absolute, Normalize, Share
 
 Grid = tuple[float, ...]
 GRID: Grid = tuple(float(tau) for tau in np.arange(0.04, 0.99, 0.02).round(2))
@@ -23,6 +23,8 @@ GRID: Grid = tuple(float(tau) for tau in np.arange(0.04, 0.99, 0.02).round(2))
 CRF_GRID: Grid = GRID[11:42:5]
 """Those that are tried where every one of them costs a CRF: 0.26, 0.36 ... 0.86."""
 PUBLISHED = ("daam", "attn2mask", "ovam")
+TRAINED = ("datasetdm-published", "datasetdm", "grounded-diffusion")
+"""Methods with networks of their own, whose thresholds are those of a probability."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Setting:
 
     @property
     def share(self) -> Share:
-        """Its threshold: every method here cuts at a share of the hottest pixel."""
+        """Its threshold: every method here that is tuned cuts at a share of the hottest pixel."""
         if not isinstance(self.method.threshold, Share):
             raise TypeError(self.method.threshold)
         return self.method.threshold
@@ -51,7 +53,7 @@ class Setting:
     def grid(self) -> Grid:
         """The thresholds to try."""
         if not self.tuned:
-            return (self.share.tau,)
+            return (self.method.threshold.level if isinstance(self.method.threshold, Absolute) else self.share.tau,)
         return GRID if self.method.crf is None else CRF_GRID
 
     @property
@@ -61,11 +63,15 @@ class Setting:
 
     def at(self, tau: float) -> "Setting":
         """The same with another threshold."""
+        if isinstance(self.method.threshold, Absolute):
+            return replace(self, method=replace(self.method, threshold=Absolute(tau)))
         return replace(self, method=replace(self.method, threshold=replace(self.share, tau=tau)))
 
     @cached_property
     def heat(self) -> Method:
         """What its heat depends on: its method without what comes after."""
+        if self.method.network is not None:
+            return replace(self.method, crf=None, minimum_area=0, fill_holes=False)
         return Method(
             blocks=self.method.blocks,
             evaluations=self.method.evaluations,
@@ -113,6 +119,13 @@ def published() -> Iterator[Setting]:
         method = METHODS[name]
         yield from pair(name, method.words, method.tokens)
         yield from pair(f"{name}, published threshold", method.words, method.tokens, tuned=False)
+    yield from trained()
+
+
+def trained() -> Iterator[Setting]:
+    """Tables 1 and 2: the methods with networks of their own."""
+    for name in TRAINED:
+        yield from pair(name, METHODS[name].words, METHODS[name].tokens, tuned=False)
 
 
 def post_processing() -> Iterator[Setting]:
@@ -237,9 +250,10 @@ def of_any_model(resolutions: Sequence[int], evaluations: int | None) -> tuple[S
     )
 
 
-def available(settings: Settings, targets: Collection[TargetName]) -> tuple[Setting, ...]:
-    """The settings that look for nothing else."""
-    return tuple(one for one in settings if one.target in targets)
+def available(settings: Settings, targets: Collection[TargetName], networks: Collection[str]) -> tuple[Setting, ...]:
+    """The settings that look for nothing else, and have no other network."""
+    known = {None, *networks}
+    return tuple(one for one in settings if one.target in targets and one.method.network in known)
 
 
 def quick() -> tuple[Setting, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.evaluation import folder, work
 from experiments.evaluation import settings as rows
-from experiments.evaluation.backends.models import guidance_scale_of, resolutions_of, weights_hash
+from experiments.evaluation.backends.models import guidance_scale_of, networks_hash, resolutions_of, weights_hash
 from experiments.evaluation.datasets import Case, ImageSet, sets_of
 from experiments.evaluation.folder import FolderSet
 from experiments.evaluation.lines import Line, read_lines
@@ -20,6 +20,7 @@ from experiments.evaluation.tasks import Task
 from experiments.evaluation.tuning import Choice, choices
 from experiments.evaluation.work import Place
 from experiments.evaluation.world import World, world_of
+from ovam.trained.networks import networks_in
 
 IMAGES_A_TASK = 10
 SECONDS_OF_TUNING = 3.0  # of an image, where measuring it at its thresholds takes 1
@@ -99,11 +100,16 @@ class Plan:
         """
         targets = [name for name in self.scale.targets if not (self.service and name == TOKENS_AGAINST_ALL)]
         if not self.scale.everything:
-            return {"generated": rows.available(rows.quick(), targets)}
+            return {"generated": rows.available(rows.quick(), targets, self.networks)}
         if self.annotated:
-            return {"generated": rows.available(rows.of_any_model(self.resolutions, self.scale.steps), targets)}
+            return {"generated": rows.available(rows.of_any_model(self.resolutions, self.scale.steps), targets, self.networks)}
         everything = {"generated": rows.generated(self.resolutions), LONG: rows.LONG, "real": rows.on_real_images()}
-        return {group: rows.available(several, targets) for group, several in everything.items()}
+        return {group: rows.available(several, targets, self.networks) for group, several in everything.items()}
+
+    @cached_property
+    def networks(self) -> list[str]:
+        """The model's trained networks."""
+        return networks_in(str(self.model))
 
     @cached_property
     def place(self) -> Place:
@@ -167,7 +173,7 @@ class Plan:
     def _measuring(self, stage: str, sets: Sequence[str], settings: dict[str, Settings], *, sweep: bool) -> list[Task]:
         """The tasks of measuring some sets."""
         files = tuple(task.path for task in self.learning())
-        place = self._folder(stage, settings, files)
+        place = self.folder_of_networks(stage, settings, files)
         found = []
         for name, cases in self._batches(sets):
             make = partial(work.images, self.place, cases, settings, files, sweep=sweep)
@@ -188,6 +194,10 @@ class Plan:
                 size = 1 if self.annotated else IMAGES_A_TASK  # large traces, and each with steps of its own
                 found += [(f"{name}-{start:04d}", cases[start : start + size]) for start in range(0, len(cases), size)]
         return found
+
+    def folder_of_networks(self, stage: str, *what: object) -> Path:
+        """Where results lie that depend on the model's trained networks, too."""
+        return self._folder(stage, *what, *([networks_hash(self.model)] if self.networks else []))
 
     def _folder(self, stage: str, *what: object) -> Path:
         """Where the results of a stage lie: elsewhere whenever anything is asked otherwise."""

@@ -132,6 +132,8 @@ def split_target_heatmaps(
 ) -> list[SplitHeatmaps]:
     """Compute the parts of each target's heatmap, see `split_heatmaps`: maps of (parts, 1, height, width)."""
     require_fitting(trace, *(target.embedding for target in targets))
+    if network := next((method.network for method in methods if method.network is not None), None):
+        raise InvalidArgumentError("by", by, f"nothing with the network {network!r}, whose heat is no attention")
     found: dict[int, SplitHeatmaps] = {}
     require_family(trace, targets, methods)
     for numbers in _together(targets, methods):

@@ -10,15 +10,15 @@ from annotated_types import Interval
 from ovam.core.crf import CrfParameters
 from ovam.core.selection import Blocks, Positions, written
 from ovam.core.settings import Checked
-from ovam.core.thresholds import Share, Threshold
-from ovam.errors import UnknownMethodError
+from ovam.core.thresholds import Absolute, Share, Threshold
+from ovam.errors import InvalidArgumentError, UnknownMethodError
 
 Padding = Literal["none", "max_length"]
 Reduction = Literal["mean", "sum"]
 Sign = Literal[1, -1]
 Softmax = Literal["each", "together"]
 TargetKind = Literal["words", "tokens"]
-MethodName = Literal["ovam", "daam", "attn2mask"]
+MethodName = Literal["ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm", "datasetdm-published"]
 Attention = Literal["cross", "concept", "joint", "text"]
 """Whose attention a heatmap shows. `cross`: that of pixels to the text, of a UNet, PixArt or Sana. Of SD3 and FLUX, whose pixels
 and text attend together: `concept`, any text's rows run beside the prompt (ConceptAttention); `joint`, pixels to the prompt's own
@@ -105,12 +105,17 @@ class Method(Checked):
     """Drop connected regions of fewer pixels."""
     fill_holes: bool = False
     """Fill the holes of the mask."""
+    network: str | None = None
+    """The trained network that gives the heat, a probability, instead of attention; `null`: none. By its name among those of
+    the model."""
 
     def __post_init__(self) -> None:
         """Write selections in their one form, then raise `InvalidArgumentError` for what is not allowed."""
         for name in ("blocks", "evaluations", "heads"):
             object.__setattr__(self, name, written(getattr(self, name)))
         super().__post_init__()
+        if self.network is not None and not isinstance(self.refine, NoRefinement):
+            raise InvalidArgumentError("refine", self.refine.kind, "'none' with a network, whose heat is no attention")
 
     @property
     def affinity_steps(self) -> int:
@@ -174,6 +179,11 @@ def attn2mask(beta: float) -> Method:
     return Method(evaluations=0.5, threshold=Share((1 - beta) / 2, "minmax"), crf=CrfParameters())
 
 
+def trained(network: str) -> Method:
+    """Return the settings of a method whose network gives a probability, from what the UNet's last evaluation gave out."""
+    return Method(evaluations=-1, threshold=Absolute(0.5), network=network)
+
+
 METHODS: Final = Methods({
     "ovam": PublishedMethod(
         "Marcos-Manchón et al., Open-Vocabulary Attention Maps with Token Optimization, CVPR 2024, arXiv 2403.14291",
@@ -189,6 +199,21 @@ METHODS: Final = Methods({
         "Yoshihashi et al., Attention as Annotation: Generating Images and Pseudo-masks, arXiv 2309.01369",
         words=attn2mask(beta=0.2),
         tokens=attn2mask(beta=-0.2),
+    ),
+    "grounded-diffusion": PublishedMethod(
+        "Li et al., Open-vocabulary Object Segmentation with Diffusion Models, ICCV 2023, arXiv 2301.05221",
+        words=trained("grounded-diffusion"),
+        tokens=trained("grounded-diffusion"),
+    ),
+    "datasetdm": PublishedMethod(
+        "Wu et al., DatasetDM: Synthesizing Data with Perception Annotations, NeurIPS 2023, arXiv 2308.06160",
+        words=trained("datasetdm"),
+        tokens=trained("datasetdm"),
+    ),
+    "datasetdm-published": PublishedMethod(
+        "DatasetDM as its code trains it: the text names the same class for every image",
+        words=trained("datasetdm-published"),
+        tokens=trained("datasetdm-published"),
     ),
 })  # fmt: skip
 """The settings of the paper's tables, by method and kind of target."""

@@ -40,6 +40,16 @@ Blocks = str | int | Sequence[str | int]
 several of these."""
 
 
+@dataclass(frozen=True)
+class FeatureChoice(Checked):
+    """Which outputs of the UNet's blocks are kept beside the queries, of both halves of guidance."""
+
+    blocks: Blocks = "all"
+    """By a part of their name (`"up_blocks"`, `"mid_block"`), or by the longer side of their grid."""
+    evaluations: Positions = -1
+    """At which of all evaluations of the generation."""
+
+
 def select_positions(selection: Positions | slice, count: int, what: str) -> tuple[int, ...]:
     """Resolve a selection among `count` things to rising positions without repeats.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, get_args
 
-from ovam.core.selection import Blocks, Positions
+from ovam.core.selection import Blocks, FeatureChoice, Positions
 from ovam.errors import CaptureError, InvalidArgumentError
 from ovam.tracing.joint import prompts_of
 from ovam.tracing.model import Pipeline
@@ -24,6 +24,7 @@ def capture(
     heads: Positions | slice = "all",
     mid_block: bool = False,
     self_attention: bool = False,
+    features: FeatureChoice | None = None,
 ) -> Iterator[list[Trace]]:
     """Keep the queries of every image that `pipeline` generates inside the `with`: one `Trace` per image (Eq. 1).
 
@@ -40,6 +41,8 @@ def capture(
         heads: Which heads of every block.
         mid_block: Keep the mid block too, which the paper leaves out.
         self_attention: Keep the self-attentions on the UNet's largest grid too, for methods that refine by them.
+        features: Keep what some of the UNet's blocks give out, too, for methods with a trained network: `FeatureChoice()` is
+            all blocks at the last evaluation.
 
     Raises `UnsupportedModelError`, `CompiledModelError`, `SelectionError`; and during the generation `CaptureError`, or
     `SelectionError` for a resolution that no block has.
@@ -50,7 +53,8 @@ def capture(
     (2, (64, 64))
 
     """
-    with capture_live(pipeline, Choice(half, blocks, evaluations, heads, mid_block, self_attention)) as live:
+    choice = Choice(half, blocks, evaluations, heads, mid_block, self_attention, features=features)
+    with capture_live(pipeline, choice) as live:
         yield live.traces
 
 
@@ -152,8 +156,9 @@ def _evaluation(half: Half, pipeline: Pipeline, given: Mapping[str, Any], call: 
         return None
     if apart and guided and (given["encoder_hidden_states"] is call["negative_prompt_embeds"]) != (half == "unconditional"):
         return None
-    kept = slice(images, None) if guided and not apart and half == "conditional" else slice(images)
-    return Evaluation(schedule, expected, kept, prompts_of(call, half, images))
+    halves = (slice(images), slice(images, None)) if guided and not apart else (slice(images),)
+    kept = halves[-1] if half == "conditional" else halves[0]
+    return Evaluation(schedule, expected, kept, halves, prompts_of(call, half, images))
 
 
 def _guided(pipeline: Pipeline, call: Mapping[str, Any]) -> bool:

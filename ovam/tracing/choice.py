@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
+from ovam.core.selection import Blocks, FeatureChoice, Positions, select_blocks, select_positions
 from ovam.errors import SelectionError
 from ovam.tracing.families import UNET, family_of
 from ovam.tracing.model import Projection, cross_attentions, self_attentions
@@ -25,6 +25,7 @@ class Choice:
     self_attention: bool = False
     keep: Literal["queries", "replay"] = "queries"
     """Keep what the attentions computed, or what the UNet was given, from which it computes that again."""
+    features: FeatureChoice | None = None
 
     def wanted(self, unet: nn.Module) -> list[Wanted]:
         """List the projections that may be kept; resolutions are known after the first evaluation only.

@@ -1,7 +1,7 @@
 """What a UNet is given during a generation, collected evaluation by evaluation for the replays of its images."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from ovam.tracing.binding import Binding, binding_of
 from ovam.tracing.inputs import Kept, inputs_of, sample_of
+
+OTHER: Final = "other."
+"""Before the name of an input of the other half of guidance; the sample and the timestep are those of the half that is kept."""
 
 
 class Given:
@@ -25,14 +28,23 @@ class Given:
         self._witnesses: list[Tensor] = []
         self._latest: dict[str, tuple[Tensor, int, Tensor]] = {}
 
-    def keep(self, unet: nn.Module, args: Sequence[Any], options: Mapping[str, Any], rows: slice) -> None:
-        """Keep copies of what the UNet is called with. Raises `NotReplayableError`."""
+    def keep(
+        self, unet: nn.Module, args: Sequence[Any], options: Mapping[str, Any], rows: slice, other: slice | None = None
+    ) -> None:
+        """Keep copies of what the UNet is called with, by `rows` and, where that differs, by those of the `other` half.
+
+        Raises `NotReplayableError`.
+        """
         if not self._inputs:
             self.binding = binding_of(unet)
             sample = sample_of(args, options)
             by_pixel = sample.ndim == 4 and sample.is_contiguous(memory_format=torch.channels_last)
             self.channels_last = by_pixel and not sample.is_contiguous()
-        self._inputs.append({name: self._copy(name, tensor) for name, tensor in inputs_of(args, options, rows).items()})
+        given = inputs_of(args, options, rows)
+        if other is not None:
+            others = inputs_of(args, options, other)
+            given |= {f"{OTHER}{name}": others[name] for name in others if name not in ("sample", "timestep")}
+        self._inputs.append({name: self._copy(name, tensor) for name, tensor in given.items()})
 
     def witness(self, predicted: Float[Tensor, "images *predicted"]) -> None:
         """Keep the middle line of what the UNet predicted: a replay must predict the same."""

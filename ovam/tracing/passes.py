@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import get_ident
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ovam.errors import TraceMismatchError
+from ovam.tracing.features import output_of
 from ovam.tracing.given import middle_line
 from ovam.tracing.inputs import options_of
 from ovam.tracing.model import Projection, module_of
@@ -32,15 +33,34 @@ class Projected:
     attention: Any
     heads: tuple[int, ...] | None
 
+    @property
+    def module(self) -> nn.Module:
+        """The module whose output holds it."""
+        return module_of(self.attention, self.projection)[0]
+
     @classmethod
     def of(cls, name: str, attention: Any, heads: tuple[int, ...] | None, to_text: bool) -> list["Projected"]:  # noqa: ANN401, FBT001
         """Return what a heatmap needs of an attention to the text, or a refinement of one to the pixels."""
         return [cls(name, each, attention, heads) for each in (("queries",) if to_text else get_args(Projection))]
 
-    def split(self, rows: Float[Tensor, "evaluations pixels channels"]) -> Float[Tensor, "evaluations heads pixels head_dim"]:
+    def taken(self, output: Float[Tensor, "evaluations pixels channels"]) -> Float[Tensor, "evaluations heads pixels head_dim"]:
         """Split the channels by head, and take the wanted ones."""
+        _, part, parts = module_of(self.attention, self.projection)
+        rows = output.unflatten(-1, (parts, -1))[:, :, part]
         heads = rows.unflatten(-1, (self.attention.heads, -1)).transpose(1, 2)
         return heads if self.heads is None else heads[:, list(self.heads)]
+
+
+@dataclass(frozen=True, eq=False)
+class GivenOut:
+    """What one block of the UNet gives out."""
+
+    name: str
+    module: nn.Module
+
+    def taken(self, output: Any) -> Float[Tensor, "rows channels height width"]:  # noqa: ANN401 - a tensor, or several
+        """Return it."""
+        return output_of(output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +73,20 @@ class Evaluated:
     witnesses: Float[Tensor, "evaluations predicted width"]
 
 
+Wanted = TypeVar("Wanted", Projected, GivenOut)
+
+
 def evaluated(
-    unet: nn.Module, given: Evaluated, wanted: Sequence[Projected], memory: int, between: Callable[[], None]
-) -> dict[Projected, Float[Tensor, "evaluations heads pixels head_dim"]]:
-    """Evaluate the UNet on what it was given, and return what it projects.
+    unet: nn.Module, given: Evaluated, wanted: Sequence[Wanted], memory: int, between: Callable[[], None]
+) -> dict[Wanted, Tensor]:
+    """Evaluate the UNet on what it was given, and return what is wanted of it: a row for each evaluation.
 
     Raises `TraceMismatchError` when it predicts something else than it did.
     """
     place, rows, done = _Place(len(given.samples), get_ident()), at_a_time(unet, given.samples, memory), 0
     with ExitStack() as hooks:
         for each in wanted:
-            module, part, parts = module_of(each.attention, each.projection)
-            hooks.callback(module.register_forward_hook(place.keeping(each, part, parts)).remove)
+            hooks.callback(each.module.register_forward_hook(place.keeping(each)).remove)
         while done < place.count:
             some = slice(done, min(done + rows, place.count))
             try:
@@ -86,30 +108,30 @@ def predict(unet: nn.Module, given: Evaluated, rows: slice) -> None:
 
 
 class _Place:
-    """Where the projections of the running batch belong; nowhere while other work uses the UNet."""
+    """Where what is wanted of the running batch belongs; nowhere while other work uses the UNet."""
 
     def __init__(self, count: int, thread: int) -> None:
         self.count = count
-        self.kept: dict[Projected, Tensor] = {}
+        self.kept: dict[Any, Tensor] = {}
         self._thread = thread
         self._rows: slice | None = None
 
     @contextmanager
     def at(self, rows: slice) -> Iterator[None]:
-        """Keep what is projected inside the `with` as that of some evaluations."""
+        """Keep what is computed inside the `with` as that of some evaluations."""
         self._rows = rows
         try:
             yield
         finally:
             self._rows = None
 
-    def keeping(self, wanted: Projected, part: int, parts: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+    def keeping(self, wanted: Projected | GivenOut) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         """Make a hook that writes the wanted channels into one tensor for all evaluations."""
 
-        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tensor, or several
             if self._rows is None or get_ident() != self._thread:
                 return
-            found = wanted.split(output.unflatten(-1, (parts, -1))[:, :, part])
+            found = wanted.taken(output)
             if wanted not in self.kept:
                 self.kept[wanted] = torch.empty((self.count, *found.shape[1:]), dtype=found.dtype, device=found.device)
             self.kept[wanted][self._rows] = found

@@ -13,6 +13,7 @@ from ovam.core.selection import select_positions
 from ovam.errors import CaptureError
 from ovam.tracing.choice import Choice
 from ovam.tracing.families import family_of
+from ovam.tracing.features import feature_blocks, output_of
 from ovam.tracing.given import Given
 from ovam.tracing.inputs import sample_of
 from ovam.tracing.joint import joint_layers, latent_size_of
@@ -41,8 +42,15 @@ class Evaluation:
     """How many evaluations its call makes."""
     rows: slice
     """Which rows of the UNet's batch are wanted, one an image."""
+    halves: tuple[slice, ...]
+    """The rows of all halves of guidance, the conditional one last."""
     prompts: tuple[str | None, ...] = ()
     """What the images were drawn for, where that is known and wanted."""
+
+    @property
+    def other(self) -> slice | None:
+        """The rows of the half that is not wanted, if there is one."""
+        return next((half for half in self.halves if half != self.rows), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +103,10 @@ class Recorder:
         self._hooked: dict[Wanted, tuple[nn.Module, Any]] = {}
         self._lock = Lock()
         self._follow()
+        self._features = [
+            module.register_forward_hook(self._keeping_features(name))
+            for name, module in (feature_blocks(plain_unet(source.pipeline)) if choice.features else {}).items()
+        ]
 
     @torch.compiler.disable
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -118,7 +130,11 @@ class Recorder:
             call.timesteps.append(args[1] if len(args) > 1 else kwargs["timestep"])
             call.rows = evaluation.rows
             if call.given is not None:
-                call.given.keep(unet, args, kwargs, evaluation.rows)
+                call.given.keep(unet, args, kwargs, evaluation.rows, None if call.joint else evaluation.other)
+        call.halves = evaluation.halves if call.started in call.feature_evaluations else ()
+        if call.halves:
+            text = args[2] if len(args) > 2 else kwargs["encoder_hidden_states"]
+            call.texts = text[call.halves[-1]].detach().clone()
         call.predicted = Prediction(sample, args[1] if len(args) > 1 else kwargs["timestep"])
         call.started += 1
         self._running[get_ident()] = call
@@ -157,12 +173,15 @@ class Recorder:
         for _, handle in self._hooked.values():
             handle.remove()
         self._hooked.clear()
+        for handle in self._features:
+            handle.remove()
 
     def traces(self) -> Iterator[Trace]:
         """Return a trace per image of every call whose evaluations are complete."""
         for call in self._calls:
             if call.complete:
-                yield from call.traces(self._choice.half)
+                features = self._choice.features.blocks if self._choice.features else "all"
+                yield from call.traces(self._choice.half, features=features)
 
     def replays(self) -> Iterator[Replay]:
         """Return a replay per image of every call whose evaluations are complete."""
@@ -202,6 +221,18 @@ class Recorder:
 
         return hook
 
+    def _keeping_features(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        """Make a hook that keeps a copy of what a block gives out, half by half."""
+
+        @torch.compiler.disable
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tensor, or several
+            call = self._running.get(get_ident())
+            if call is not None and call.halves:
+                rows = output_of(output).detach()
+                call.features.setdefault(name, []).append(torch.stack([rows[half] for half in call.halves], dim=1))
+
+        return hook
+
     def _call(self, caller: Pipeline, evaluation: Evaluation, images: int, latent_size: tuple[int, int]) -> Call:
         """Return the call that the evaluation about to start belongs to."""
         thread, schedule, expected = get_ident(), evaluation.schedule, evaluation.expected
@@ -217,10 +248,12 @@ class Recorder:
         evaluations = select_positions(self._choice.evaluations, expected, "evaluations")
         kept: dict[Wanted, list[Tensor]] = {wanted: [] for wanted in self._wanted}
         clip_skip = getattr(caller, "clip_skip", None) if self.source.generates else None
+        features = self._choice.features
+        with_features = select_positions(features.evaluations, expected, "features' evaluations") if features else ()
         unet = plain_unet(caller)
         joint = family_of(unet).joint
         given = Given() if joint or self._choice.keep == "replay" else None
-        call = Call(caller, thread, schedule, expected, evaluations, latent_size, images, kept, clip_skip, given)
+        call = Call(caller, thread, schedule, expected, evaluations, latent_size, images, kept, clip_skip, with_features, given)
         if joint:
             call.prompts, call.joint = evaluation.prompts, joint_layers(unet, self._choice.blocks, latent_size)
         self._calls.append(call)

@@ -14,6 +14,7 @@ from ovam.core.selection import Blocks, select_blocks
 from ovam.errors import CaptureError
 from ovam.tracing.blocks import Block, SelfAttention
 from ovam.tracing.families import family_of
+from ovam.tracing.features import Feature, Features, chosen_features
 from ovam.tracing.given import Given
 from ovam.tracing.keys import captured, differ, fingerprint, key_projection
 from ovam.tracing.model import Projection, is_linear, plain_unet
@@ -59,6 +60,7 @@ class Call:
     images: int
     kept: dict[Wanted, list[Float[Tensor, "images pixels channels"]]]
     clip_skip: int | None
+    feature_evaluations: tuple[int, ...] = ()
     given: Given | None = None  # what the UNet was given, where a replay is kept instead of queries
     predicted: Prediction | None = None  # by the latest evaluation
     rows: slice | None = None  # which rows of the batch the running evaluation leaves; None: it is not kept
@@ -69,6 +71,9 @@ class Call:
     keys: dict[str, nn.Module] = field(default_factory=dict)
     joint: tuple[Layer, ...] = ()  # blocks in which pixels and text attend together
     prompts: tuple[str | None, ...] = ()
+    halves: tuple[slice, ...] = ()  # rows of the running evaluation whose features are kept; none: they are not
+    features: dict[str, list[Float[Tensor, "images halves channels height width"]]] = field(default_factory=dict)
+    texts: Tensor | None = None  # the embeddings of the images' own prompts
     started: int = 0
     finished: int = 0
 
@@ -96,7 +101,7 @@ class Call:
                 if differ(fingerprint(self.keys[each.name]), self.fingerprints[each.name]):
                     raise CaptureError(f"the adapters, or the weights, of {each.name} changed during the generation")
 
-    def traces(self, half: Half, *, release: bool = True) -> Iterator[Trace]:
+    def traces(self, half: Half, *, features: Blocks = "all", release: bool = True) -> Iterator[Trace]:
         """Split what the call has left so far into one trace per image, and unless it goes on, `release` it."""
         if self.joint:
             yield from (replay.trace(self.caller) for replay in self.replays(half))
@@ -124,7 +129,17 @@ class Call:
                 self_attention=tuple(pixels),
                 clip_skip=self.clip_skip,
                 family=family_of(plain_unet(self.caller)).name,
+                features=self._features_of(image, features),
             )
+
+    def _features_of(self, image: int, selection: Blocks) -> Features | None:
+        """Return what the UNet's blocks gave out for an image, outside of inference mode; `None` if it was not kept."""
+        if self.texts is None or not self.features:
+            return None
+        with torch.inference_mode(mode=False):
+            found = {name: Feature(name, torch.stack([each[image] for each in maps])) for name, maps in self.features.items()}
+            chosen = chosen_features(selection, found)
+            return Features(chosen, self.feature_evaluations[: len(chosen[0].maps)], self.texts[image].clone())
 
     def replays(self, half: Half) -> Iterator[Replay]:
         """Split what the UNet was given into one replay per image."""

@@ -8,19 +8,23 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
-from ovam.errors import TraceFormatError, TraceMismatchError
+from ovam.core.selection import Blocks, FeatureChoice, Positions, select_blocks, select_positions
+from ovam.errors import FeaturesNotKeptError, TraceFormatError, TraceMismatchError
 from ovam.tracing.binding import Binding, require_bound
 from ovam.tracing.blocks import Block, Layer, SelfAttention
 from ovam.tracing.families import family_of
+from ovam.tracing.features import Feature, Features, chosen_features, feature_blocks
+from ovam.tracing.given import OTHER
 from ovam.tracing.joint_trace import Joint, PixelAttention
 from ovam.tracing.keys import captured, fingerprint, place_of
 from ovam.tracing.model import Pipeline, cross_attentions, is_linear, plain_unet, self_attentions
-from ovam.tracing.passes import Evaluated, Projected, evaluated
+from ovam.tracing.passes import Evaluated, GivenOut, Projected, evaluated
 from ovam.tracing.trace import Half, Trace
 from ovam.tracing.trace_files import parse, sealed, size_of
 
-FORMAT: Final = "ovam-replay/1"
+FORMAT: Final = "ovam-replay/2"
+FORMATS: Final = ("ovam-replay/1", FORMAT)
+"""The formats that are read; the first has no inputs of the other half, from which features are computed."""
 MEMORY: Final = 2 << 30  # bytes that a pass may take besides the queries, about
 
 
@@ -41,7 +45,7 @@ class Replay:
     timesteps: Shaped[Tensor, " evaluations"]
     """In the type that the scheduler gave them."""
     conditions: Mapping[str, Tensor]
-    """All other inputs by name: one row, or one for each evaluation."""
+    """All other inputs by name: one row, or one for each evaluation. Names that begin with `other.` are of the other half."""
     witnesses: Float[Tensor, "evaluations predicted latent_width"]
     """A line of what the UNet predicted; a replay that predicts another computes other queries, too."""
     layers: tuple[Layer, ...]
@@ -74,6 +78,7 @@ class Replay:
         blocks: Blocks = "all",
         evaluations: Positions | slice = "all",
         self_attention: bool = False,
+        features: FeatureChoice | None = None,
         memory: int = MEMORY,
         between: Callable[[], None] = lambda: None,
     ) -> Trace:
@@ -88,10 +93,12 @@ class Replay:
             blocks: Cross-attention blocks; the trace has no others.
             evaluations: Positions among the kept ones; the trace knows of all, but only these can be asked for.
             self_attention: Compute the self-attentions on the largest grid, too.
+            features: Compute what the UNet's blocks give out, too; its evaluations are positions among the kept ones.
             memory: Bytes.
             between: Called between two passes.
 
-        Raises `TraceMismatchError`, which says what differs from what; `SelectionError`.
+        Raises `TraceMismatchError`, which says what differs from what; `SelectionError`; `FeaturesNotKeptError` where the replay
+        has one half of guidance alone.
 
         """
         unet = plain_unet(pipeline)
@@ -111,7 +118,8 @@ class Replay:
             given = self.given(positions, place_of(unet))
             kept = evaluated(unet, given, wanted, memory, between)
             trace = self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
-            return replace(trace, family=family_of(unet).name)
+            trace = replace(trace, family=family_of(unet).name)
+            return replace(trace, features=self._features(unet, features, memory, between)) if features else trace
 
     def to_bytes(self) -> bytes:
         """Write one safetensors file, with a checksum for every tensor."""
@@ -131,8 +139,8 @@ class Replay:
     def from_bytes(cls, data: bytes) -> "Replay":
         """Read what `to_bytes` wrote, on the CPU. Raises `TraceFormatError`, which names a damaged tensor."""
         header, tensors = parse(data, "replay")
-        if header.get("format") != FORMAT:
-            raise TraceFormatError(f"the replay's format is {header.get('format')!r}; allowed: {FORMAT!r}")
+        if header.get("format") not in FORMATS:
+            raise TraceFormatError(f"the replay's format is {header.get('format')!r}; allowed: {', '.join(FORMATS)}")
         try:
             replay = cls(
                 samples=tensors.pop("sample"),
@@ -176,17 +184,50 @@ class Replay:
         pixels = (PixelAttention(joint),)
         return replace(blank, timesteps=steps, joint=joint, self_attention=pixels, prompt=self.prompt, family=family.name)
 
-    def given(self, positions: tuple[int, ...], place: torch.device) -> Evaluated:
-        """Return the inputs of some evaluations on a device."""
+    def given(self, positions: tuple[int, ...], place: torch.device, *, of_other: bool = False) -> Evaluated:
+        """Return the inputs of some evaluations on a device, those of the kept half or of the other one."""
         at = torch.tensor(positions)
 
         def some(tensor: Tensor) -> Tensor:
             return (tensor if len(tensor) == 1 < len(self.samples) else tensor[at.to(tensor.device)]).to(place)
 
-        conditions = {name: some(tensor) for name, tensor in self.conditions.items()}
+        named = {
+            name.removeprefix(OTHER): tensor for name, tensor in self.conditions.items() if name.startswith(OTHER) == of_other
+        }
+        conditions = {name: some(tensor) for name, tensor in named.items()}
         layout = torch.channels_last if self.channels_last and self.samples.ndim == 4 else torch.contiguous_format
         samples = some(self.samples).contiguous(memory_format=layout)
         return Evaluated(samples, some(self.timesteps), conditions, some(self.witnesses))
+
+    def _features(
+        self,
+        unet: Any,  # noqa: ANN401 - a UNet
+        choice: FeatureChoice,
+        memory: int,
+        between: Callable[[], None],
+    ) -> Features:
+        """Evaluate both halves of guidance side by side, as the generation did, and return what the UNet's blocks give out."""
+        if not any(name.startswith(OTHER) for name in self.conditions):
+            raise FeaturesNotKeptError(
+                "the replay has one half of guidance alone, features are of both: the image was generated without guidance, "
+                "or by a version of this library that did not keep the other half"
+            )
+        positions = select_positions(choice.evaluations, len(self.evaluations), "features' evaluations")
+        wanted = [GivenOut(name, module) for name, module in feature_blocks(unet).items()]
+        kept = self.given(positions, place_of(unet))
+        count = len(positions)
+        other = self.given(positions, place_of(unet), of_other=True).conditions
+        first, last = (other, kept.conditions) if self.half == "conditional" else (kept.conditions, other)
+        conditions = {name: torch.cat([_expanded(each[name], count) for each in (first, last)]) for name in first}
+        unknown = torch.full_like(kept.witnesses, torch.nan)
+        witnesses = [unknown, kept.witnesses] if self.half == "conditional" else [kept.witnesses, unknown]
+        both = Evaluated(kept.samples.repeat(2, 1, 1, 1), kept.timesteps.repeat(2), conditions, torch.cat(witnesses))
+        maps = evaluated(unet, both, wanted, memory, between)
+        found = {
+            each.name: Feature(each.name, maps[each].unflatten(0, (2, count)).transpose(0, 1).contiguous()) for each in wanted
+        }
+        evaluations = tuple(self.evaluations[each] for each in positions)
+        return Features(chosen_features(choice.blocks, found), evaluations, last["encoder_hidden_states"][0])
 
     def _trace(
         self, layers: list[Layer], found: Mapping[str, Any], kept: Mapping[Projected, Tensor], positions: tuple[int, ...] | None
@@ -215,6 +256,11 @@ class Replay:
             self_attention=tuple(pixels),
             clip_skip=self.clip_skip,
         )
+
+
+def _expanded(tensor: Tensor, count: int) -> Tensor:
+    """Return an input with a row for each evaluation."""
+    return tensor.expand(count, *tensor.shape[1:])
 
 
 def _layer(entry: Mapping[str, Any]) -> Layer:

@@ -11,6 +11,7 @@ from ovam.core.tensor_files import layout_of
 from ovam.errors import InvalidArgumentError, TraceFormatError, TraceMismatchError
 from ovam.tracing.blocks import Block, SelfAttention
 from ovam.tracing.families import UNET, family_of
+from ovam.tracing.features import Features
 from ovam.tracing.joint_trace import Joint, PixelAttention
 from ovam.tracing.keys import CapturedKeys, differ, fingerprint, place_of, text_width
 from ovam.tracing.model import Pipeline, cross_attentions, plain_unet
@@ -52,6 +53,8 @@ class Trace:
     """What the image was drawn for, where joint attention is to be asked for its words."""
     family: str = UNET.name
     """The family of the model."""
+    features: Features | None = None
+    """What the UNet's blocks gave out, if it was kept; no file holds it, since a replay computes it again."""
 
     @property
     def width(self) -> int:
@@ -72,7 +75,8 @@ class Trace:
             return self.joint.replay.nbytes
         pixels = sum(block.queries.nbytes + block.keys.nbytes for block in self.self_attention)
         keys = sum(block.to_k.weight.nbytes for block in self.blocks if isinstance(block.to_k, CapturedKeys))
-        return pixels + keys + sum(block.queries.nbytes for block in self.blocks)
+        features = 0 if self.features is None else self.features.nbytes
+        return pixels + keys + features + sum(block.queries.nbytes for block in self.blocks)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
         """Return a trace with its tensors on another device or in another floating type.
@@ -91,7 +95,8 @@ class Trace:
             for block in self.self_attention
             if isinstance(block, SelfAttention)
         )
-        return replace(self, blocks=blocks, self_attention=pixels)
+        features = None if self.features is None else self.features.to(device, dtype)
+        return replace(self, blocks=blocks, self_attention=pixels, features=features)
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
         """Write one safetensors file: queries, self-attentions and fingerprints of the keys; all else as JSON in its header.

@@ -19,7 +19,10 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
     token: Token = None,
     image: Annotated[int, typer.Option(help="Which image of the job.")] = 0,
     prompt: Annotated[str | None, typer.Option(help="A sentence with the words; each has its own without it.")] = None,
-    method: Annotated[str | None, typer.Option(help="ovam, daam or attn2mask; the model's best settings without it.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="ovam, daam, attn2mask, grounded-diffusion or datasetdm; the model's best settings without it."),
+    ] = None,
     tau: Annotated[float | None, typer.Option(help="Inside is what reaches this share of the hottest pixel.")] = None,
     settings: Annotated[str | None, typer.Option(help="Further settings, as JSON.")] = None,
     against: Annotated[list[str] | None, typer.Option(help="A word that competes and gets no mask.")] = None,

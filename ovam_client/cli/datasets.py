@@ -46,7 +46,10 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
     name: Annotated[str | None, typer.Option(help="What you call it.")] = None,
     preset: Annotated[str | None, typer.Option(help="Filters: paper or published-code.")] = None,
     filters: Annotated[str | None, typer.Option(help="Filters, or changes of the preset's, as JSON.")] = None,
-    method: Annotated[str | None, typer.Option(help="ovam, daam or attn2mask; the model's best settings without it.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="ovam, daam, attn2mask, grounded-diffusion or datasetdm; the model's best settings without it."),
+    ] = None,
     settings: Annotated[str | None, typer.Option(help="Changes of the method's settings, as JSON.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the scheduler.")] = None,
     model: Model = None,

@@ -39,6 +39,8 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.SELECTION_INVALID,
             Code.SETTINGS_CONTRADICT,
             Code.NO_SELF_ATTENTION,
+            Code.NO_FEATURES,
+            Code.NO_NETWORK,
             Code.NO_CLIP,
         ),
     },

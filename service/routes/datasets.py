@@ -71,6 +71,8 @@ Record = Annotated[DatasetRecord, Depends(record_of)]
             Code.EMBEDDING_OF_OTHER_WIDTH,
             Code.EMBEDDING_NOT_FINITE,
             Code.NO_SELF_ATTENTION,
+            Code.NO_FEATURES,
+            Code.NO_NETWORK,
             Code.NO_CLIP,
             Code.STORE_UNAVAILABLE,
         ),

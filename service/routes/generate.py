@@ -55,6 +55,8 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.MASK_EMPTY,
             Code.MASK_FULL,
             Code.STORE_UNAVAILABLE,
+            Code.NO_FEATURES,
+            Code.NO_NETWORK,
         ),
     },
 )

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from contracts.rules.adapters import check_there
 from contracts.rules.selections import Traced
 from contracts.rules.sources import check_image
-from contracts.rules.targets import calibration_of, check_crf, check_embedding, check_method, method_of
+from contracts.rules.targets import calibration_of, check_crf, check_embedding, check_method, check_network, method_of
 from contracts.schema.attribute import AttributeJob, AttributeRequest, FilledQuestion, Question, TargetJob
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import ImagesResult
@@ -87,6 +87,7 @@ async def filled_question(
         label, whole = await filled_target(target, card, tokenizer, lookups, field=f"targets.{number}")
         name, method = method_of(request, number, card, self_attention=images.self_attention)
         check_method(request, number, method, images)
+        check_network(request, number, method, images, card)
         targets.append(TargetJob(label=label, target=whole, method=name, settings=method))
     distractors = []
     for number, target in enumerate(request.distractors):

@@ -48,3 +48,10 @@ def check_gate(gate: Gate | None, question: FilledQuestion) -> None:
         allowed = "the label of one target: " + ", ".join(shown(label) for label in labels if labels.count(label) == 1)
         detail = f"`gate.target` is {shown(gate.target)}; allowed: {allowed}"
         raise ServiceError(Code.INVALID_ARGUMENT, detail, field="gate.target", value=gate.target)
+    judged = None if gate is None else question.targets[labels.index(gate.target)]
+    if judged is not None and judged.settings.network is not None:
+        detail = (
+            f"`gate.target` is {shown(judged.label)}, whose network {judged.settings.network!r} sees the last evaluation alone; "
+            "allowed: a target whose method has none"
+        )
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="gate.target", value=judged.label)

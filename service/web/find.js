@@ -23,7 +23,7 @@ export function finder(desk, list) {
   const { record, place } = desk;
   const prompt = record.request?.prompt ?? "";
   const input = h("input", { autocomplete: "off", placeholder: "a word, or several with commas", enterkeyhint: "search" });
-  const method = select("method", [["", "the model's best"], "ovam", "daam", "attn2mask"]);
+  const method = select("method", [["", "the model's best"], "ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm"]);
   const together = h("input", { type: "checkbox", id: "together" });
   const chips = h("div", { class: "chips", role: "group", "aria-label": "Suggestions" });
   const pending = h("ul", { class: "pending" });

@@ -1,15 +1,17 @@
 """What a target's settings come to, and when they are refused."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from contracts.rules.targets import MOST_CRF_UPDATES, check_crf, check_embedding, check_method, method_of
+from contracts.rules.targets import MOST_CRF_UPDATES, check_crf, check_embedding, check_method, check_network, method_of
 from contracts.schema.attribute import AttributeRequest
 from contracts.schema.errors import Code, ServiceError
+from contracts.schema.fields import Keep
 from contracts.schema.images import BlockInfo, ImagesResult
 from contracts.schema.methods import Settings
 from contracts.schema.models import BestMethod, ModelCard
@@ -194,3 +196,40 @@ def test_the_dense_crfs_of_a_request_are_bounded_together(targets: int, side: in
         check_crf(request, [*methods, Method(crf=CrfParameters(iterations=own + 1))], images)
     assert (caught.value.code, caught.value.field) == (Code.INVALID_ARGUMENT, "settings.crf")
     check_crf(request, [Method()] * targets, images)
+
+
+def refusal(**options: Any) -> ServiceError:
+    """Why a question by a trained network is refused; `images` and `model` may be others."""
+    model = options.pop("model", MODEL.model_copy(update={"networks": ["grounded-diffusion"]}))
+    images = Images(keep=options.pop("keep", "replay"))
+    request = asked(**{"method": "grounded-diffusion"} | options)
+    _, method = method_of(request, 0, model, self_attention=True)
+    with pytest.raises(ServiceError) as error:
+        check_network(request, 0, method, images, model)
+    return error.value
+
+
+@dataclass(frozen=True)
+class Images:
+    keep: Keep
+    height: int = 8
+    width: int = 8
+    blocks: tuple[()] = ()
+    evaluations: int = 1
+    self_attention: bool = True
+
+
+def test_a_network_is_refused_where_it_cannot_answer() -> None:
+    missing = refusal(model=MODEL)
+    assert (missing.code, missing.field, missing.value) == (Code.NO_NETWORK, "method", "grounded-diffusion")
+    assert "have: none" in missing.detail
+    assert refusal(settings={"network": "else"}).field == "settings.network"
+    assert refusal(keep="queries").code == Code.NO_FEATURES
+    together = refusal(softmax="together")
+    assert (together.code, together.field) == (Code.SETTINGS_CONTRADICT, "softmax")
+    assert refusal(maps=["head"]).field == "maps"
+    with pytest.raises(ServiceError, match="refine") as error:
+        chosen(method="grounded-diffusion", settings={"refine": {"kind": "affinity"}})
+    assert error.value.code == Code.SETTINGS_CONTRADICT
+    with pytest.raises(ValidationError, match="network"):
+        asked(settings={"network": "../elsewhere.safetensors"})

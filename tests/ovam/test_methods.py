@@ -39,13 +39,17 @@ def test_the_published_settings_are_those_of_the_paper() -> None:
 
 @pytest.mark.parametrize(("name", "close"), [("ovam-words", "ovam"), ("DAAM", "daam"), ("attn2msk", "attn2mask")])
 def test_an_unknown_method_is_refused_with_a_suggestion(name: str, close: str) -> None:
-    with pytest.raises(UnknownMethodError, match=rf"method is '{name}'; allowed: ovam, daam, attn2mask .*did you mean '{close}'"):
+    with pytest.raises(
+        UnknownMethodError, match=rf"method is '{name}'; allowed: ovam, daam, attn2mask, .*did you mean '{close}'"
+    ):
         ovam.METHODS[name]
-    with pytest.raises(UnknownMethodError, match=r"allowed: ovam, daam, attn2mask$"):
+    with pytest.raises(
+        UnknownMethodError, match=r"allowed: ovam, daam, attn2mask, grounded-diffusion, datasetdm, datasetdm-published$"
+    ):
         ovam.METHODS["sam"]
     assert name not in ovam.METHODS
-    assert list(ovam.METHODS) == ["ovam", "daam", "attn2mask"]
-    assert len(ovam.METHODS) == 3
+    assert list(ovam.METHODS) == ["ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm", "datasetdm-published"]
+    assert len(ovam.METHODS) == 6
 
 
 POSITIONS = st.one_of(

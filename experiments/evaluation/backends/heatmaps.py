@@ -31,13 +31,19 @@ class TraceAnswers:
     heats: Mapping[Key, NDArray]
 
     @classmethod
-    def of(cls, subject: Subject, rows: Callable[[TargetName], Rows], settings: Settings) -> "TraceAnswers":
-        """Find the heat of everything that settings look for."""
+    def of(
+        cls,
+        subject: Subject,
+        rows: Callable[[TargetName], Rows],
+        settings: Settings,
+        by_network: Callable[[Key], Tensor] | None = None,
+    ) -> "TraceAnswers":
+        """Find the heat of everything that settings look for, in attention or by a trained network."""
         trace = required(subject.trace)
-        names = list(dict.fromkeys(setting.target for setting in settings))
+        names = list(dict.fromkeys(setting.target for setting in settings if setting.method.network is None))
         parts = dict(zip(names, parts_of(trace, [rows(name) for name in names]), strict=True))
         keys = list(dict.fromkeys((setting.target, setting.heat) for setting in settings))
-        maps = [heatmap(parts[target], trace, method) for target, method in keys]
+        maps = [by_network(each) if by_network and each[1].network else heatmap(parts[each[0]], trace, each[1]) for each in keys]
         heats = refined(maps, [method for _, method in keys], trace.image_size, trace.self_attention)
         return cls(subject, dict(zip(keys, heats, strict=True)))
 

@@ -10,11 +10,12 @@ from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import ovam
 from experiments.evaluation.backends.backend import Examples, Fit, Learned, Words
 from experiments.evaluation.backends.competing import against, word_against
-from experiments.evaluation.backends.heatmaps import TraceAnswers, required
+from experiments.evaluation.backends.heatmaps import Key, TraceAnswers, required
 from experiments.evaluation.backends.models import loaded, resolutions_of
 from experiments.evaluation.datasets import Case
 from experiments.evaluation.recipes import PUBLISHED_RECIPE, Recipe
@@ -24,8 +25,10 @@ from experiments.evaluation.targets import AGAINST_ALL, AGAINST_SCENE, PADDED, T
 from experiments.evaluation.world import World, world_of
 from ovam import Method, Rows
 from ovam.attention.targets import rows_of
+from ovam.core.selection import FeatureChoice
 from ovam.learning.initial import initial_tokens
 from ovam.tracing.model import Pipeline
+from ovam.trained.networks import network_of, networks_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,14 @@ class LibraryBackend:
 
     def answers(self, subject: Subject, learned: Learned, *, masks: Settings, heats: Settings) -> TraceAnswers:
         """Look for everything in an image."""
-        return TraceAnswers.of(subject, lambda target: self.rows(target, subject.case, learned), [*masks, *heats])
+
+        def by_network(key: Key) -> Tensor:
+            target, method = key
+            network = network_of(self.pipeline, method.network or "")
+            wanted = WORDINGS[target](subject.case) if target in WORDINGS else self.rows(target, subject.case, learned)
+            return network.heat(required(subject.trace), network.row(self.pipeline, wanted))
+
+        return TraceAnswers.of(subject, lambda target: self.rows(target, subject.case, learned), [*masks, *heats], by_network)
 
     def rows(self, target: TargetName, case: Case, learned: Learned) -> Rows:
         """What a target's heat is the attention to."""
@@ -113,7 +123,8 @@ class LibraryBackend:
         """Images (n, height, width, 3) and their traces."""
         options = {"guidance_scale": cases[0].guidance_scale, "num_inference_steps": cases[0].steps, "output_type": "np"}
         generators = [torch.Generator().manual_seed(case.seed) for case in cases]
-        with ovam.capture(self.pipeline, self_attention=True) as traces:
+        features = FeatureChoice() if networks_of(self.pipeline) else None
+        with ovam.capture(self.pipeline, self_attention=True, features=features) as traces:
             answer = self.pipeline([case.prompt for case in cases], generator=generators, **options)
         return (answer.images * 255).round().astype(np.uint8), traces
 

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from experiments.evaluation.datasets import GUIDANCE_SCALE
 from experiments.evaluation.hashes import hash_of
+from ovam.trained.networks import FOLDER
 
 INDEX, CARD = "model_index.json", "ovam.json"
 WEIGHTS = (".safetensors", ".bin")
@@ -70,5 +71,10 @@ def guidance_scale_of(model: Path) -> float:
 
 
 def weights_hash(model: Path) -> str:
-    """SHA-256 over the model's weight files."""
-    return hash_of(path for path in model.glob("*/*") if path.suffix in WEIGHTS)
+    """SHA-256 over the model's weight files, without those of networks that are trained on it."""
+    return hash_of(path for path in model.glob("*/*") if path.suffix in WEIGHTS and path.parent.name != FOLDER)
+
+
+def networks_hash(model: Path) -> str:
+    """SHA-256 over the networks that are trained on a model."""
+    return hash_of((model / FOLDER).glob("*"))

@@ -5,6 +5,7 @@ from typing import Any
 
 Results = Mapping[str, Any]
 NAMES = {"daam": "DAAM", "attn2mask": "Attn2Mask", "ovam": "OVAM"}
+NAMES |= {"datasetdm-published": "DatasetDM, as published", "datasetdm": "DatasetDM", "grounded-diffusion": "Grounded Diffusion"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -8,7 +8,7 @@ from experiments.evaluation.measure import SECOND_ANNOTATOR
 from experiments.evaluation.recipes import REAL_RECIPES, RECIPES
 from experiments.evaluation.report.markdown import NAMES, Results, difference, figure, named, percent, table
 from experiments.evaluation.scales import LONG, REAL_REPORTING, SHORT
-from experiments.evaluation.settings import POINTS, PUBLISHED, TARGETS_THAT_PART, grids_of, key, named_blocks, places
+from experiments.evaluation.settings import POINTS, PUBLISHED, TARGETS_THAT_PART, TRAINED, grids_of, key, named_blocks, places
 from experiments.evaluation.targets import PADDED, TOGETHER, WORDINGS
 
 WAYS = ("min-max", "affinity 1", "affinity 1 + dCRF")
@@ -30,7 +30,7 @@ def beside(scores: Results, rows: Mapping[str, str], theirs: Mapping[str, paper.
 
 def methods(scores: Results) -> str:
     """Tables 1 and 2: all methods with words and with tokens."""
-    return beside(scores, {name: NAMES[name] for name in PUBLISHED}, paper.METHODS)
+    return beside(scores, {name: NAMES[name] for name in (*PUBLISHED, *TRAINED)}, paper.METHODS | paper.TRAINED)
 
 
 def published_thresholds(scores: Results) -> str:
@@ -43,7 +43,7 @@ def by_class(scores: Results, dataset: str) -> str:
     of_set = scores["scores"].get(dataset)
     if of_set is None:
         return "not measured\n"
-    keys = [(name, target) for name in PUBLISHED for target in BOTH if key(name, target) in of_set]
+    keys = [(name, target) for name in (*PUBLISHED, *TRAINED) for target in BOTH if key(name, target) in of_set]
     classes = list(dict.fromkeys(name for one in keys for name in of_set[key(*one)]["by_class"]))
     rows = []
     for class_name in classes:

@@ -1,0 +1,73 @@
+"""The page of the methods with networks of their own: Tables 1 and 2 on a few images, and Fig. 5."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.evaluation.claims import BOTH, SETS
+from experiments.evaluation.report import tables
+from experiments.evaluation.report.markdown import NAMES
+from experiments.evaluation.settings import PUBLISHED, TRAINED, key
+
+Results = Mapping[str, Any]
+COLOURS = {"words": "#8da0cb", "tokens": "#fc8d62"}
+
+
+def page(found: Results, training: Mapping[str, Results]) -> str:
+    """The page in Markdown; `training` holds what the networks' cards say, by name."""
+    counts = " and ".join(f"{count} of {name}" for name, count in found["provenance"]["images"].items())
+    taught = "".join(
+        f"- **{NAMES[name]}**: {card['teacher']}; "
+        + ", ".join(f"{what} {told(card[what])}" for what in card if what != "teacher")
+        + "\n"
+        for name, card in training.items()
+    )
+    return f"""# Grounded Diffusion and DatasetDM
+
+Written by `python -m experiments measure-trained`. Tables 1 and 2 with all methods, on {counts}: the first images of the
+classes of Table 2's columns, from the seeds that report (`experiments/evaluation/datasets.py`). Thresholds of the methods
+without a network are those that the whole evaluation chose on its tuning sets; a network's is 0.5, as published. `make eval`
+measures the same on all images. In brackets: the paper.
+
+{tables.methods(found)}
+## What holds
+
+{tables.claims({"claims": found["claims"]}, ("1 and 2", "2"))}
+## Class by class (Fig. 5)
+
+![IoU of every class with words and with tokens](classes.png)
+
+IoU of every class on coco-cap, beside Table 2's columns:
+
+{tables.by_class(found, "coco-cap")}
+and on voc-sim:
+
+{tables.by_class(found, "voc-sim")}
+## The networks
+
+{taught}"""
+
+
+def told(value: object) -> str:
+    """A fact of a card."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def draw(found: Results, path: Path) -> None:
+    """Fig. 5: the IoU of every class by every method, with words and with tokens."""
+    names = [name for name in (*PUBLISHED, *TRAINED) if any(key(name, "words") in found["scores"].get(one, {}) for one in SETS)]
+    figure = Figure(figsize=(13, 2.2 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), len(SETS), squeeze=False, sharex=True, sharey=True)
+    for row, name in zip(axes, names, strict=True):
+        for axis, dataset in zip(row, SETS, strict=True):
+            for shift, target in zip((-0.2, 0.2), BOTH, strict=True):
+                by_class = found["scores"].get(dataset, {}).get(key(name, target), {}).get("by_class", {})
+                places = [index + shift for index in range(len(by_class))]
+                axis.bar(places, [100 * value for value in by_class.values()], 0.38, color=COLOURS[target], label=target)
+                axis.set_xticks(range(len(by_class)), list(by_class), fontsize=8, rotation=30)
+            axis.set_title(f"{NAMES[name]}, {dataset}", fontsize=9)
+            axis.set_ylim(0, 100)
+    axes[0][0].legend(fontsize=8)
+    figure.savefig(path, dpi=90, metadata={"Software": None})

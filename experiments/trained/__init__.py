@@ -1,0 +1,1 @@
+"""Training the networks of Grounded Diffusion and DatasetDM on a model of the world."""
