@@ -13,6 +13,7 @@ from experiments.world.scene import HELD_OUT, START, WORLD, Drawing, Recipe, cla
 
 # One seed space a purpose, so that what is learned from never meets what is judged on.
 TRAINING, ANNOTATOR_TRAINING, ANNOTATOR_TEST, SHEET, LEAKAGE, EVALUATION_CAPTIONS, EVALUATION_RENDERS, REAL_IMAGES = range(8)
+TRAINING_CAPTIONS, SEGMENTATION = 8, 9  # of the data set, and of the networks that are trained on it
 RECIPES = {recipe.name: recipe for recipe in (START, WORLD, HELD_OUT)}
 
 
