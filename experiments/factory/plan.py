@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from experiments.evaluation import scales, stages
+from experiments.evaluation import scales
 from experiments.evaluation.defaults import NotMeasuredError, scores_of
 from experiments.evaluation.lines import read_lines
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
 from experiments.evaluation.scores import score
 from experiments.evaluation.settings import Setting, as_json, key
+from experiments.evaluation.stages import Plan as Evaluation
 from experiments.evaluation.tasks import Task, write_whole
 from experiments.factory.cases import MOST, cases
 from experiments.factory.filtering import PRESETS, Line, filters_of, reasons, rejections
@@ -48,9 +49,9 @@ class Plan:
         return {"tokens": self.evaluation.learning, "images": self.making}
 
     @cached_property
-    def evaluation(self) -> stages.Plan:
+    def evaluation(self) -> Evaluation:
         """The evaluation of the model, whose tokens are taken."""
-        return stages.Plan(self.model, self.work, scales.HEADLINE)
+        return Evaluation(self.model, self.work, scales.HEADLINE)
 
     def making(self) -> list[Task]:
         """Make all images and masks."""

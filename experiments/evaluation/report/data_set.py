@@ -58,9 +58,8 @@ def share(part: int, whole: int) -> str:
 def masks(found: Results) -> str:
     """The quality of the masks before the filters and after each preset."""
     rows = []
-    for name, one in {"before": found["before"]} | {
-        f"after `{name}`": preset["after"] for name, preset in found["presets"].items()
-    }.items():
+    several = {"before": found["before"], **{f"after `{name}`": preset["after"] for name, preset in found["presets"].items()}}
+    for name, one in several.items():
         if one["images"]:
             figures = [f"{percent(one['miou']['value'])} {bounds(one['miou'])}", percent(one["good"]), percent(one["clear"])]
             rows.append([name, str(one["images"]), *figures])
