@@ -1,6 +1,6 @@
 """Which images the data set is made of: captions that contain a class, each image with a seed that nothing else uses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +17,10 @@ MOST = 20 * SEEDS_A_CLASS
 """As many images as the paper's, a thousand of each class."""
 
 
-def cases(world: World, guidance_scale: float, images: int, classes: Sequence[str]) -> Iterator[Case]:
-    """The first so many images, classes in turn: half of the captions say the class alone, half other things as well."""
+def cases(world: World, guidance_scale: float, part: Iterable[int], classes: Sequence[str]) -> Iterator[Case]:
+    """Some of the images, classes in turn: half of the captions say the class alone, half other things as well."""
     drawn = WorldSet(SET, world, guidance_scale)
-    for index in range(images):
+    for index in part:
         number, place = divmod(index, len(classes))
         case = drawn.case(classes[place], number)
         yield alone(case, world) if number % 2 == 0 else case

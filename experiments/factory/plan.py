@@ -20,10 +20,11 @@ from experiments.evaluation.stages import Plan as Evaluation
 from experiments.evaluation.tasks import Task, write_whole
 from experiments.factory.cases import MOST, cases
 from experiments.factory.filtering import PRESETS, Line, filters_of, reasons, rejections
-from experiments.factory.making import made, stem
+from experiments.factory.making import made
 from ovam import Method
 
 IMAGES_A_TASK = 20
+COST = 15.0  # of an image, where that of a class's token, which takes some 20 s, is 200
 LISTS = Path("ImageSets/Segmentation")
 EVERYTHING = "all"
 """The list of all images, beside those of the presets."""
@@ -54,17 +55,20 @@ class Plan:
         return Evaluation(self.model, self.work, scales.HEADLINE)
 
     def making(self) -> list[Task]:
-        """Make all images and masks."""
+        """Make all images and masks, some a task."""
+        parts = [range(start, min(start + IMAGES_A_TASK, self.images)) for start in range(0, self.images, IMAGES_A_TASK)]
+        place = self.folder / "lines"
+        return [Task(place / f"{part.start}-{part.stop}.jsonl", COST * len(part), partial(self.make, part)) for part in parts]
+
+    def make(self, part: range) -> str:
+        """Make some of the images."""
         plan, tokens = self.evaluation, tuple(task.path for task in self.evaluation.learning())
-        wanted = list(cases(plan.world, plan.guidance_scale, self.images, plan.classes))
-        parts = [wanted[start : start + IMAGES_A_TASK] for start in range(0, len(wanted), IMAGES_A_TASK)]
-        make = [partial(made, plan.place, part, self.setting, tokens, self.folder, self.clip) for part in parts]
-        paths = [self.folder / "lines" / f"{stem(part[0])} and {len(part) - 1} more.jsonl" for part in parts]
-        return [Task(path, 1.5 * len(part), one) for path, part, one in zip(paths, parts, make, strict=True)]
+        wanted = list(cases(plan.world, plan.guidance_scale, part, plan.classes))
+        return made(plan.place, wanted, self.setting, tokens, self.folder, self.clip)
 
     def cost(self) -> float:
         """In seconds or so."""
-        return 20.0 * len(self.evaluation.classes) + 1.5 * self.images
+        return sum(task.cost for stage in self.stages.values() for task in stage())
 
     @cached_property
     def folder(self) -> Path:

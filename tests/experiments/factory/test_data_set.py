@@ -26,6 +26,7 @@ from ovam.core.label_maps import read_indexed_png
 from ovam.core.words import spans_of
 from ovam.learning.initial import initial_tokens
 from tests.experiments.evaluation.conftest import CLASSES, WORLD, backend  # noqa: F401 - a fixture
+from tests.worker.test_appraisal import clip_folder  # noqa: F401 - a fixture
 
 RESULTS = Path("experiments/results")
 
@@ -36,7 +37,7 @@ def line(area: int, name: str = "cat", **seen: object) -> dict[str, object]:
 
 
 def test_captions_contain_the_class_and_every_other_one_says_it_alone() -> None:
-    found = list(cases(WORLD, 3.0, 80, CLASSES))
+    found = list(cases(WORLD, 3.0, range(80), CLASSES))
     assert [one.class_name for one in found[:20]] == list(CLASSES)
     assert all(spans_of(one.prompt, one.mention) for one in found)
     assert [bool(one.others) for one in found] == [False] * 20 + [True] * 20 + [False] * 20 + [True] * 20
@@ -49,16 +50,22 @@ def test_seeds_of_the_data_set_are_beyond_all_others() -> None:
         making.check_images(MOST + 1, 20)
 
 
-def test_images_and_masks_are_written_as_pascal_voc_has_them(tmp_path: Path, backend: LibraryBackend) -> None:  # noqa: F811
+def test_images_and_masks_are_written_as_pascal_voc_has_them(
+    tmp_path: Path,
+    backend: LibraryBackend,  # noqa: F811
+    clip_folder: Path,  # noqa: F811
+) -> None:
     rows = initial_tokens(backend.pipeline, "car").tolist()
     learned = tmp_path / "tokens.jsonl"
     learned.write_text(json.dumps({"recipe": "tokens", "classes": ["car"], "rows": rows}))
-    wanted = [replace(one, steps=3) for one in cases(WORLD, 3.0, 40, CLASSES) if one.class_name in ("car", "cat")]
+    wanted = [replace(one, steps=3) for one in cases(WORLD, 3.0, (6, 7, 26), CLASSES)]
     place = Place(MODEL, tuple(backend.words.items()))
-    text = made(place, wanted, Setting("daam", "tokens", METHODS["daam"].tokens), (learned,), tmp_path, "")
+    text = made(place, wanted, Setting("daam", "tokens", METHODS["daam"].tokens), (learned,), tmp_path, str(clip_folder))
     lines = [json.loads(each) for each in text.splitlines()]
     assert [one["name"] for one in lines] == ["car-0000", "car-0001"], "no token of a cat was learned"
     for one in lines:
+        assert len(one["clip"]) == 3
+        assert all(-1 <= cosine <= 1 for cosine in one["clip"])
         labels = read_indexed_png((tmp_path / f"SegmentationClass/{one['name']}.png").read_bytes())
         assert set(np.unique(labels)) <= {0, 7}
         assert (labels == 7).sum() == one["area"]
