@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,6 +16,7 @@ from experiments.networks.examples import CLASSES, Examples
 from experiments.networks.nets import MASK2FORMER, MASK2FORMER_SWIN, UPERNET, Kind, Network, Size
 from experiments.networks.scoring import Confusion, confusion
 from experiments.networks.views import pixels, targets, training_view, whole_view
+from experiments.world.model.muon import Muon, is_matrix
 
 POWER = 0.9  # of the decay of rates
 TOLD = 50  # steps whose losses are told as one
@@ -26,7 +27,8 @@ TOGETHER = 16  # images that are looked at in one pass
 class Recipe:
     """How a network is trained."""
 
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Literal["sgd", "adamw", "muon"]
+    """Muon learns matrices and kernels, AdamW the rest, at a fifth of the rate."""
     rate: float
     weight_decay: float
     clip: float | None = None
@@ -38,44 +40,54 @@ class Recipe:
         """That of a second stage: a tenth of the rate."""
         return replace(self, rate=self.rate / 10)
 
-    def optimizer_of(self, net: Network) -> Optimizer:
-        """The optimizer of a network's parameters."""
-        parts: dict[bool, list[Tensor]] = {True: [], False: []}
-        for name, parameter in net.named_parameters():
-            parts[name.startswith(BACKBONES)].append(parameter)
-        groups = [{"params": parts[True], "lr": self.backbone * self.rate}, {"params": parts[False], "lr": self.rate}]
+    def optimizers_of(self, net: Network) -> list[Optimizer]:
+        """The optimizers of a network's parameters."""
+        if self.optimizer == "muon":
+            matrices, others = parted(net, lambda _, parameter: is_matrix(parameter))
+            return [Muon(matrices, lr=self.rate), AdamW(others, lr=self.rate / 5, weight_decay=self.weight_decay)]
+        backbone, head = parted(net, lambda name, _: name.startswith(BACKBONES))
+        groups = [{"params": backbone, "lr": self.backbone * self.rate}, {"params": head, "lr": self.rate}]
         if self.optimizer == "sgd":
-            return SGD(groups, lr=self.rate, momentum=0.9, weight_decay=self.weight_decay)
-        return AdamW(groups, lr=self.rate, weight_decay=self.weight_decay)
+            return [SGD(groups, lr=self.rate, momentum=0.9, weight_decay=self.weight_decay)]
+        return [AdamW(groups, lr=self.rate, weight_decay=self.weight_decay)]
+
+
+def parted(net: Network, apart: Callable[[str, nn.Parameter], bool]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """A network's parameters that are something, and those that are not."""
+    parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in net.named_parameters():
+        parts[apart(name, parameter)].append(parameter)
+    return parts[True], parts[False]
 
 
 BACKBONES = ("backbone.", "model.pixel_level_module.encoder.")
 _QUERIES = Recipe("adamw", 1e-4, 0.05, clip=0.01, backbone=0.1)
-_SMALL = Recipe("adamw", 2e-3, 0.01, clip=1.0)
+_SMALL = Recipe("muon", 0.015, 0.0)
 RECIPES: Mapping[Size, Mapping[str, Recipe]] = {
     "published": {UPERNET: Recipe("sgd", 0.01, 5e-4), MASK2FORMER: _QUERIES, MASK2FORMER_SWIN: _QUERIES},
     "tiny": {UPERNET: _SMALL, MASK2FORMER: _SMALL, MASK2FORMER_SWIN: _SMALL},
 }
-"""The published ones are MMSegmentation's, for backbones trained on ImageNet; the others start from nothing."""
+"""The published ones are MMSegmentation's, for backbones trained on ImageNet. The others start from nothing, where AdamW needs
+thousands of steps to find anything but background."""
 
 
 def train(
     net: Network, kind: Kind, examples: Examples, recipe: Recipe, steps: int, batch: int, side: int, seed: int
 ) -> list[float]:
     """Train a network in place, and return the mean loss of every `TOLD` steps. The seed sets order and views of the images."""
-    optimizer, drawn = recipe.optimizer_of(net), batches(examples, batch, side, seed)
-    decay = LambdaLR(optimizer, lambda step: (1 - step / steps) ** POWER)
+    optimizers, drawn = recipe.optimizers_of(net), batches(examples, batch, side, seed)
+    decays = [LambdaLR(each, lambda step: (1 - step / steps) ** POWER) for each in optimizers]
     net.train()
     losses: list[float] = []
     for _ in range(steps):
         images, labels = next(drawn)
         loss = kind.loss(net, pixels(images), targets(labels))
-        optimizer.zero_grad(set_to_none=True)
+        net.zero_grad()
         loss.backward()
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
-        optimizer.step()
-        decay.step()
+        for each in (*optimizers, *decays):
+            each.step()
         losses.append(float(loss.detach()))
     return [round(float(np.mean(losses[start : start + TOLD])), 4) for start in range(0, steps, TOLD)]
 

@@ -10,7 +10,7 @@ from experiments.evaluation.world import Labels, Picture
 from ovam.core.label_maps import IGNORE
 
 SCALES = (0.75, 1.5)  # of an image in training
-GAIN, SHIFT = (0.6, 1.4), (-40, 40)  # of each colour
+GAIN, SHIFT = (0.8, 1.2), (-15, 15)  # of each colour
 MEAN, DEVIATION = 0.5, 0.25  # of pixels in [0, 1]: the processors of transformers are told the same
 GREY = round(255 * MEAN)
 
