@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from transformers.utils import logging
 
 from experiments.networks.examples import VOC
 from experiments.networks.nets import KINDS, Kind, Network, processor_of
@@ -34,6 +35,7 @@ class Trained:
 
 def save(net: Network, network: str, side: int, folder: Path) -> None:
     """Write a network as safetensors with its configuration and the processor of its images, all or nothing."""
+    logging.disable_progress_bar()
     beside = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     net.save_pretrained(beside)
@@ -49,6 +51,7 @@ def load(folder: Path) -> Trained:
         raise NoNetworkError(
             f"{folder} is no trained network: it has no {MARK}; `python -m experiments export-network` writes one"
         )
+    logging.disable_progress_bar()
     told = json.loads((folder / MARK).read_text())
     kind = KINDS[told["network"]]
     try:

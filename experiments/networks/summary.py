@@ -46,7 +46,7 @@ def of_network(lines: Sequence[Line]) -> dict[str, Any]:
     return {
         "parameters": lines[0]["parameters"],
         "rows": {row: of_row(several) for row, several in rows.items() if several},
-        "differences": {f"{one} - {other}": asdict(paired(values[one], values[other])) for one, other in COMPARED},
+        "differences": {f"{one} over {other}": asdict(paired(values[one], values[other])) for one, other in COMPARED},
         "reaches": reaches(paired(values[THEN_HALF], values[REAL])),
         "beats": beats(paired(values[THEN_ALL], values[REAL])),
     }

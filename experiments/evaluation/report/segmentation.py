@@ -17,12 +17,16 @@ AGAIN = "R -> R"
 CLASSES = ("aeroplane", "bicycle", "boat", "bus", "car", "cat", "chair", "cow", "dog", "person", "tvmonitor")
 """Those of Table 3's columns."""
 
+RULE = """*Reaches* holds unless all of the interval of the difference is below 0, *beats* if all of it is above 0.
+
+"""
+
 
 def page(found: Results) -> str:
     """The whole page."""
     parts = {
         "Table 3": rows(found),
-        "The aims": listed(verdicts(found)),
+        "The aims": RULE + listed(verdicts(found)),
         "Differences on the same seeds": differences(found),
         "Classes": classes(found),
         "How it was measured": measured(found),
