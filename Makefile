@@ -31,6 +31,9 @@ READER_TESTS = $(if $(wildcard $(READ)),DATASET_READERS='$(CURDIR)/$(READERS)')
 
 # test processes, one thread each
 WORKERS ?= 2
+# of the data set, and trainings of each row of Table 3
+IMAGES ?= 4000
+SEEDS ?= 3
 ARGS ?=
 
 TEMPORARY := $(or $(TMPDIR),/tmp)
@@ -39,10 +42,10 @@ export TMPDIR := $(CACHE)/tmp
 $(shell mkdir -p '$(CACHE)/tmp')
 endif
 
-.PHONY: help install dev clients readers ray demo test check lint types imports audit bench eval eval-quick chaos chaos-short datasets fuzz load restore clean
+.PHONY: help install dev clients readers ray demo test check lint types imports audit bench eval eval-quick data-set table3 chaos chaos-short datasets fuzz load restore clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 install: $(RUNTIME) ## create .venv with everything the service runs on
 
@@ -85,6 +88,12 @@ eval: $(DEV) ## run the whole evaluation, write experiments/results/ and docs/re
 
 eval-quick: $(RUNTIME) ## evaluate the published methods on a few images, print rows of JSON (ARGS="...")
 	@$(RUN) $(PY) -m experiments quick --processes $(WORKERS) $(ARGS)
+
+data-set: $(DEV) ## images with pseudo-masks and filters (section 4.3), write docs/results/data-set.md; resumes (IMAGES=20000)
+	@$(RUN) $(PY) -m experiments dataset --images $(IMAGES) --processes $(WORKERS) $(ARGS)
+
+table3: data-set ## train segmentation networks on that data set, write docs/results/segmentation.md; resumes (SEEDS=3)
+	@$(RUN) $(PY) -m experiments table3 --seeds $(SEEDS) --processes $(WORKERS)
 
 chaos: $(DEV) ## jobs of all kinds while processes, network, disk and S3 fail; write docs/reliability.md (FAULTS=110 ARGS="--seed 2")
 	@$(RUN) $(PY) -m proofs chaos $(ARGS)

@@ -1,29 +1,31 @@
 """The commands of `python -m experiments`."""
 
 import json
-import shlex
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from experiments.bundled import MODEL
+from experiments.console import command, end, through
 from experiments.evaluation import defaults, folder, scales, summary
 from experiments.evaluation.backends import models, service
 from experiments.evaluation.quick import quick_rows
-from experiments.evaluation.run import WorkFailedError, run
 from experiments.evaluation.scales import Scale
 from experiments.evaluation.stages import Plan
 from experiments.evaluation.tasks import work_through
+from experiments.factory import commands as factory
+from experiments.networks import commands as networks
 from experiments.world.atlas import AtlasError
 
 app = typer.Typer(
     help="The paper's evaluation: on a synthetic world with known truth, or on images that people annotated.",
     no_args_is_help=True,
 )
+app.add_typer(factory.app)
+app.add_typer(networks.app)
 Model = Annotated[str, typer.Option(metavar="FOLDER|ID", help="the pipeline to evaluate: a folder, or an id on the hub")]
 Folder = Annotated[Path, typer.Option(help="the pipeline whose defaults they become", exists=True, file_okay=False)]
 Work = Annotated[Path, typer.Option(help="folder for what is under way; delete it to start over")]
@@ -249,24 +251,3 @@ def quick(
     through(plan, processes)
     for row in quick_rows(plan):
         print(json.dumps(row))
-
-
-def command() -> str:
-    """The command line that this process was started with."""
-    return shlex.join(["python", "-m", "experiments", *sys.argv[1:]])
-
-
-def through(plan: Plan, processes: int) -> None:
-    """Do all work, or end with what went wrong."""
-    try:
-        run(plan, processes)
-    except WorkFailedError as error:
-        end(str(error))
-    except KeyboardInterrupt:
-        end("stopped; what is done is kept, the same command goes on")
-
-
-def end(message: str) -> NoReturn:
-    """Print why it ends and leave."""
-    print(message, file=sys.stderr)
-    raise typer.Exit(1)

@@ -89,13 +89,7 @@ def miou(scores: Mapping[str, Any], dataset: str, name: str) -> float:
 
 def adopt(results: Path, model: Path) -> list[Default]:
     """Write what is better to the model's card, and what was compared to the results. NotMeasuredError without results."""
-    measured = results / "scores.json"
-    if not measured.is_file():
-        raise NotMeasuredError(f"{measured} is not there; `python -m experiments evaluate` writes it")
-    scores = json.loads(measured.read_text())
-    theirs, ours = scores["provenance"]["model sha256"], weights_hash(model)
-    if theirs != ours:
-        raise NotMeasuredError(f"{measured} is of weights {theirs[:12]}..., those of {model} are {ours[:12]}... (SHA-256)")
+    scores = scores_of(results, model)
     path, found = model / CARD, list(defaults(scores))
     card = json.loads(path.read_text()) if path.is_file() else {}
     kept = {name: value for name, value in card.items() if name not in KINDS}
@@ -104,6 +98,18 @@ def adopt(results: Path, model: Path) -> list[Default]:
     record = {"provenance": scores["provenance"], "defaults": [asdict(one) for one in found], "card": adopted}
     (results / "defaults.json").write_text(json.dumps(record, indent=1) + "\n")
     return found
+
+
+def scores_of(results: Path, model: Path) -> Json:
+    """The scores of a model's evaluation. NotMeasuredError where there are none, or those of other weights."""
+    measured = results / "scores.json"
+    if not measured.is_file():
+        raise NotMeasuredError(f"{measured} is not there; `python -m experiments evaluate` writes it")
+    scores = json.loads(measured.read_text())
+    theirs, ours = scores["provenance"]["model sha256"], weights_hash(model)
+    if theirs != ours:
+        raise NotMeasuredError(f"{measured} is of weights {theirs[:12]}..., those of {model} are {ours[:12]}... (SHA-256)")
+    return scores
 
 
 def as_text(card: Mapping[str, Any]) -> str:

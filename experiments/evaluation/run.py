@@ -4,10 +4,11 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
+from typing import Protocol
 
-from experiments.evaluation.stages import Plan
-from experiments.evaluation.tasks import Progress, work_through
+from experiments.evaluation.tasks import Progress, Task, work_through
 
 LOOKS = 2.0  # seconds
 SECONDS_BETWEEN_LINES = 30  # in a log
@@ -15,6 +16,19 @@ SECONDS_BETWEEN_LINES = 30  # in a log
 
 class WorkFailedError(Exception):
     """A process ended in an error, which it has printed."""
+
+
+class Plan(Protocol):
+    """Work in stages, that of a later one known when the earlier ones are done."""
+
+    @property
+    def stages(self) -> Mapping[str, Callable[[], list[Task]]]:
+        """The tasks of each, by its name."""
+        ...
+
+    def cost(self) -> float:
+        """Of all tasks together, known before anything is done."""
+        ...
 
 
 def everything(plan: Plan) -> None:

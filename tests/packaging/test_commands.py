@@ -17,7 +17,7 @@ DOCUMENTS = [
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
 def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +35,7 @@ def make(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_make_command_that_is_written_somewhere_exists(name: str) -> None:
     text = (ROOT / name).read_text()
-    named = set(re.findall(r"(?:`|^\s*|\s{4}|\"|^step .* )make ([a-z-]+)", text, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^\s*|\s{4}|\"|^step .* )make ([a-z0-9-]+)", text, flags=re.MULTILINE))
     assert named <= targets()
 
 

@@ -1,10 +1,10 @@
 """The pages of results, written from their JSON: the first page, and one with all tables."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from experiments.evaluation.report import first_page, remedies, tables
+from experiments.evaluation.report import data_set, first_page, remedies, segmentation, tables
 from experiments.evaluation.report.markdown import Results, listed, percent, picture
 
 
@@ -14,12 +14,21 @@ def read(folder: Path) -> dict[str, Results]:
 
 
 def write(results: Mapping[str, Results], docs: Path) -> None:
-    """Write docs/results.md, docs/results/tables.md and, where remedies were measured, docs/results/remedies.md."""
+    """Write docs/results.md, and in docs/results/ tables.md and a page for each of `FURTHER` that was measured."""
     (docs / "results").mkdir(parents=True, exist_ok=True)
     (docs / "results.md").write_text(first_page.page(results))
     (docs / "results" / "tables.md").write_text(all_tables(results))
-    if "remedies" in results:
-        (docs / "results" / "remedies.md").write_text(remedies.page(results))
+    for name, page in FURTHER.items():
+        if name in results:
+            (docs / "results" / f"{name}.md").write_text(page(results))
+
+
+FURTHER: dict[str, Callable[[Mapping[str, Results]], str]] = {
+    "remedies": remedies.page,
+    "data-set": lambda results: data_set.page(results["data-set"]),
+    "segmentation": lambda results: segmentation.page(results["segmentation"]),
+}
+"""Pages of their own, by the name of their results."""
 
 
 def all_tables(results: Mapping[str, Results]) -> str:

@@ -7,9 +7,9 @@ import pytest
 from experiments.evaluation import paper
 from experiments.evaluation.choices import QUESTIONS, Question, answer
 from experiments.evaluation.claims import beyond, of_blocks
-from experiments.evaluation.report import first_page, remedies
+from experiments.evaluation.report import first_page
 from experiments.evaluation.report.first_page import advice, aims, apart, signs, truth
-from experiments.evaluation.report.page import all_tables, read
+from experiments.evaluation.report.page import FURTHER, all_tables, read
 from experiments.evaluation.settings import generated, key
 
 QUESTION = Question("`crf`", "on", "off", "a | words", "b | words")
@@ -127,7 +127,9 @@ def test_the_committed_pages_are_those_of_the_committed_results() -> None:
     found = read(Path("experiments/results"))
     assert first_page.page(found) == Path("docs/results.md").read_text()
     assert all_tables(found) == Path("docs/results/tables.md").read_text()
-    assert remedies.page(found) == Path("docs/results/remedies.md").read_text()
+    for name, page in FURTHER.items():
+        if name in found:
+            assert page(found) == Path(f"docs/results/{name}.md").read_text()
 
 
 def test_the_first_page_is_short_and_links_to_all_tables() -> None:

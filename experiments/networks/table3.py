@@ -1,0 +1,145 @@
+"""All work of Table 3: every network trained from every seed on synthetic images, on real ones, and on one after the other."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import torch
+
+from experiments.evaluation.lines import read_lines
+from experiments.evaluation.tasks import Task
+from experiments.networks.examples import Examples
+from experiments.networks.exporting import load, save
+from experiments.networks.nets import KINDS, SIDES, Size
+from experiments.networks.training import RECIPES, measured, train
+
+SYNTHETIC, REAL, THEN_HALF, THEN_ALL, AGAIN = "S", "R", "S -> R/2", "S -> R", "R -> R"
+ROWS = (SYNTHETIC, REAL, THEN_HALF, THEN_ALL, AGAIN)
+"""The paper's four, and one that tells the images of S from the steps that they were trained for: R twice as long."""
+BEFORE = {THEN_HALF: SYNTHETIC, THEN_ALL: SYNTHETIC, AGAIN: REAL}
+"""What a second stage goes on from."""
+HALF = 5000 / 11_530
+"""What the paper calls a scarcity of real images, as a share of them."""
+OF_SYNTHETIC = 11_530 / 13_484
+"""How many real images the paper has for each synthetic one."""
+SEEDS = 3
+BATCHES: Mapping[Size, int] = {"tiny": 8, "published": 2}
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on and judged by."""
+
+    synthetic: Examples
+    real: Examples
+    validation: Examples
+
+    def of(self, row: str) -> Examples:
+        """What the last stage of a row is trained on."""
+        return {SYNTHETIC: self.synthetic, THEN_HALF: self.real.part(HALF)}.get(row, self.real)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How much is trained."""
+
+    size: Size = "tiny"
+    steps: int = 1500
+    """Of each stage."""
+    seeds: int = SEEDS
+    networks: tuple[str, ...] = tuple(KINDS)
+
+    @property
+    def side(self) -> int:
+        """Of the squares that networks see."""
+        return SIDES[self.size]
+
+    @property
+    def batch(self) -> int:
+        """Images a step."""
+        return BATCHES[self.size]
+
+
+SECONDS = dict(zip(KINDS, (0.10, 0.15, 0.19), strict=True))
+"""Of a step of the default course, on one thread."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All work, and where its results lie."""
+
+    work: Path
+    data: Data
+    course: Course = Course()
+
+    @property
+    def stages(self) -> Mapping[str, Callable[[], list[Task]]]:
+        """What begins from nothing, then what goes on."""
+        return {"first": partial(self.tasks, second=False), "second": partial(self.tasks, second=True)}
+
+    def tasks(self, *, second: bool) -> list[Task]:
+        """The trainings of a stage."""
+        return [
+            Task(self.path(name, row, seed), self.course.steps * SECONDS[name], partial(trained, self, name, row, seed))
+            for seed in range(self.course.seeds)
+            for name in self.course.networks
+            for row in ROWS
+            if (row in BEFORE) is second
+        ]
+
+    def cost(self) -> float:
+        """In seconds or so."""
+        return sum(task.cost for second in (False, True) for task in self.tasks(second=second))
+
+    def path(self, network: str, row: str, seed: int) -> Path:
+        """The result of a training; its weights are in a folder beside it."""
+        plain = row.replace(" -> ", " then ").replace("R/2", "half of R")
+        return self.folder / f"{network}; {plain}; {seed}.json"
+
+    def weights(self, network: str, row: str, seed: int) -> Path:
+        """The folder of a trained network."""
+        return self.path(network, row, seed).with_suffix("")
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where results lie: elsewhere whenever anything is trained otherwise."""
+        course = {name: value for name, value in vars(self.course).items() if name not in ("seeds", "networks")}
+        source = (
+            self.data,
+            course,
+            RECIPES[self.course.size],
+            [repr(getattr(one, "names", "")) for one in vars(self.data).values()],
+        )
+        return self.work / f"table3-{hashlib.sha256(repr(source).encode()).hexdigest()[:8]}"
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What every training has reached."""
+        return read_lines(task.path for second in (False, True) for task in self.tasks(second=second))
+
+
+def trained(plan: Plan, network: str, row: str, seed: int) -> str:
+    """Train a network, keep it, and say what it reaches on the validation set."""
+    torch.set_num_threads(1)
+    course, kind = plan.course, KINDS[network]
+    recipe, start = RECIPES[course.size][network], process_time()
+    torch.manual_seed(seed)
+    if row in BEFORE:
+        recipe, net = recipe.second(), load(plan.weights(network, BEFORE[row], seed)).net
+    else:
+        net = kind.build(course.size)
+    examples = plan.data.of(row)
+    # what goes on sees its images in another order than what came before
+    order = seed + 1000 * (row in BEFORE)
+    losses = train(net, kind, examples, recipe, course.steps, course.batch, course.side, order)
+    training = process_time() - start
+    found = measured(net, kind, plan.data.validation, course.side)
+    save(net, network, course.side, plan.weights(network, row, seed))
+    parameters = sum(one.numel() for one in net.parameters())
+    seconds = {"training": round(training, 1), "all": round(process_time() - start, 1)}
+    told = {"network": network, "row": row, "seed": seed, "images": len(examples), "parameters": parameters, "seconds": seconds}
+    return json.dumps(told | {"losses": losses, "confusion": found.tolist()}) + "\n"
