@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from contracts.rules.targets import MOST_CRF_UPDATES, check_crf, check_embedding, check_method, method_of
 from contracts.schema.attribute import AttributeRequest
@@ -194,3 +195,9 @@ def test_the_dense_crfs_of_a_request_are_bounded_together(targets: int, side: in
         check_crf(request, [*methods, Method(crf=CrfParameters(iterations=own + 1))], images)
     assert (caught.value.code, caught.value.field) == (Code.INVALID_ARGUMENT, "settings.crf")
     check_crf(request, [Method()] * targets, images)
+
+
+@pytest.mark.parametrize("target", [{}, CAT | LEARNED, LEARNED | {"embedding": [[0.0]]}])
+def test_what_is_of_no_kind_or_of_two_is_told_which_kinds_there_are(target: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="a target takes one of `word` or `prompt`"):
+        asked(target)
