@@ -38,6 +38,9 @@ def method_of(request: Question, number: int, model: ModelCard, *, self_attentio
         field = setting_field(request, number, "attention") or "settings.attention"
         detail = f"`{field}` is {method.attention!r}; allowed for model {model.name!r}: {', '.join(model.attentions)}"
         raise ServiceError(Code.ATTENTION_UNAVAILABLE, detail, field=field, value=method.attention)
+    if request.confidence and "cross" not in model.attentions:
+        detail = f"`confidence` is true; allowed for model {model.name!r}, whose pixels and text attend together: false"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="confidence", value=True)
     if method.needs_self_attention and not self_attention:
         field = requesting_field(request, number)
         if field is not None:
@@ -98,7 +101,12 @@ def check_network(request: Question, number: int, method: Method, images: Traced
             'make the image with `"capture": {"keep": "replay"}`'
         )
         raise ServiceError(Code.NO_FEATURES, detail, field=field, value=method.network)
-    for name, value, allowed in (("softmax", request.softmax, "each"), ("maps", list(request.maps), [])):
+    contradicting: dict[str, tuple[Any, Any]] = {
+        "softmax": (request.softmax, "each"),
+        "maps": ([*request.maps], []),
+        "confidence": (request.confidence, False),
+    }
+    for name, (value, allowed) in contradicting.items():
         if value != allowed:
             detail = (
                 f"`{name}` is {value!r}; allowed with the network {method.network!r}, whose heat is no attention: {allowed!r}"

@@ -74,7 +74,8 @@ class Fusion(nn.Module):
     def fold(self) -> None:
         """Write the spectral norms into the weights."""
         for block in self.mix:
-            block.fold()
+            if isinstance(block, SegBlock):
+                block.fold()
 
 
 class MLP(nn.Sequential):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx2
@@ -18,6 +19,8 @@ from contracts.schema.estimates import ModelSizes
 from contracts.schema.filters import Filters
 from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import new_job_id
+from contracts.schema.workers import Heartbeat
+from contracts.state import keys
 from contracts.state.datasets import SEGMENT, Datasets
 from contracts.state.store import ArtifactStore
 from ovam.core.export import Yolo
@@ -30,7 +33,7 @@ from service.datasets.images import Image, Jobs, whole
 from service.datasets.judging import clip_scores, found_in
 from service.refusals import InvalidLinesError
 from service.routes.datasets import form_of
-from service.validation.datasets import image_of, named_in, question
+from service.validation.datasets import estimated, image_of, named_in, question
 from service.validation.prompt_lines import MOST_ERRORS, checked
 from tests.service.in_test_worker import card, letters
 
@@ -254,3 +257,13 @@ async def test_data_sets_are_listed_page_by_page(client: httpx2.AsyncClient, red
         cursor = {"cursor": page["next"]}
     assert seen == sorted((record.id for record in records), reverse=True)
     assert (await client.get("/v1/datasets", params={"limit": 3})).json()["next"] is None
+
+
+async def test_a_data_set_takes_as_long_as_its_images_by_the_workers_that_are_there(redis: Redis) -> None:
+    lookups = cast("Any", SimpleNamespace(catalog=SimpleNamespace(redis=redis)))
+    assert RECORD.request.entries == RECORD.counts.entries == 200
+    for workers in (1, 2):
+        await redis.set(keys.worker(f"worker-{workers}"), Heartbeat(name=f"worker-{workers}").model_dump_json())
+        assert (await estimated(RECORD.request, [1.0, 2.5], lookups)).seconds == 700 / workers
+    found = await estimated(RECORD.request, [1.0, None], lookups)
+    assert (found.seconds, found.kept_bytes) == (None, 200 * 128 * 128 * 2)
