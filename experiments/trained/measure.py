@@ -1,4 +1,4 @@
-"""Tables 1 and 2 with the trained methods, on a few reporting images, at thresholds that the full evaluation chose."""
+"""Tables 1 and 2 with the trained methods, on a few images of the reporting sets, at thresholds of the full evaluation."""
 
 import json
 from collections.abc import Mapping, Sequence
