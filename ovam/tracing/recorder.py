@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ovam.core.selection import select_positions
-from ovam.errors import CaptureError
+from ovam.errors import CaptureError, NotReplayableError
 from ovam.tracing.choice import Choice
 from ovam.tracing.families import family_of
 from ovam.tracing.given import Given
@@ -118,7 +118,12 @@ class Recorder:
             call.timesteps.append(args[1] if len(args) > 1 else kwargs["timestep"])
             call.rows = evaluation.rows
             if call.given is not None:
-                call.given.keep(unet, args, kwargs, evaluation.rows)
+                try:
+                    call.given.keep(unet, args, kwargs, evaluation.rows)
+                except NotReplayableError as error:
+                    if call.joint:  # there is nothing else to keep
+                        raise CaptureError(str(error).removesuffix("; keep the queries")) from error
+                    raise
         call.predicted = Prediction(sample, args[1] if len(args) > 1 else kwargs["timestep"])
         call.started += 1
         self._running[get_ident()] = call
