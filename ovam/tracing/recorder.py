@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ovam.core.selection import select_positions
-from ovam.errors import CaptureError
+from ovam.errors import CaptureError, NotReplayableError
 from ovam.tracing.choice import Choice
 from ovam.tracing.families import family_of
 from ovam.tracing.features import feature_blocks, output_of
@@ -130,7 +130,12 @@ class Recorder:
             call.timesteps.append(args[1] if len(args) > 1 else kwargs["timestep"])
             call.rows = evaluation.rows
             if call.given is not None:
-                call.given.keep(unet, args, kwargs, evaluation.rows, None if call.joint else evaluation.other)
+                try:
+                    call.given.keep(unet, args, kwargs, evaluation.rows, None if call.joint else evaluation.other)
+                except NotReplayableError as error:
+                    if call.joint:  # there is nothing else to keep
+                        raise CaptureError(str(error).removesuffix("; keep the queries")) from error
+                    raise
         call.halves = evaluation.halves if call.started in call.feature_evaluations else ()
         if call.halves:
             text = args[2] if len(args) > 2 else kwargs["encoder_hidden_states"]

@@ -233,6 +233,8 @@ def test_a_network_is_refused_where_it_cannot_answer() -> None:
     assert error.value.code == Code.SETTINGS_CONTRADICT
     with pytest.raises(ValidationError, match="network"):
         asked(settings={"network": "../elsewhere.safetensors"})
+
+
 @pytest.mark.parametrize("target", [{}, CAT | LEARNED, LEARNED | {"embedding": [[0.0]]}])
 def test_what_is_of_no_kind_or_of_two_is_told_which_kinds_there_are(target: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="a target takes one of `word` or `prompt`"):

@@ -297,6 +297,8 @@ def test_what_a_capture_cannot_keep_is_refused() -> None:
     pipeline, traces, _ = drawn("sd3")
     with pytest.raises(SelectionError, match="select them in a method"), ovam.capture(pipeline, heads=0):
         draw(pipeline, "sd3")
+    with pytest.raises(CaptureError, match=r"joint_attention_kwargs .* cannot keep$"), ovam.capture(pipeline):
+        draw(pipeline, "sd3", joint_attention_kwargs={"scale": 0.5})
     with pytest.raises(InvalidArgumentError, match="share"):
         ovam.segment(traces[0], pipeline, ["cat", "dog"], Method(attention="joint"), softmax="together")
     with pytest.raises(TraceMismatchError, match="weights"):
