@@ -139,7 +139,7 @@ def split_target_heatmaps(
     for numbers in _together(targets, methods):
         if trace.joint is not None:
             if callable(by):
-                raise InvalidArgumentError("confidence", True, "none where pixels and text attend together")  # noqa: FBT003
+                raise InvalidArgumentError("confidence", True, "none where pixels and text attend together")
             found |= _joint_maps(trace, numbers, targets, methods, by)
             continue
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
