@@ -663,21 +663,6 @@ class BestMethod(Answer):
     settings: dict[str, Any] = {}
 
 
-class AdapterCard(Answer):
-    """An adapter that workers have for a model."""
-
-    name: str
-    kind: Literal["lora", "textual-inversion", "controlnet", "ip-adapter"]
-    weights: str
-    """Hash of its file, 16 hexadecimal digits."""
-    size: int
-    """Bytes of its file."""
-    token: str | None = None
-    """Of a textual inversion: what stands for it in a prompt."""
-    vectors: int | None = None
-    """Of a textual inversion: how many tokens of a prompt that takes."""
-
-
 class Calibration(Answer):
     """What IoU with the true mask to expect at an agreement: lines between points that rise, level before and after them."""
 
@@ -696,6 +681,21 @@ class MaskCalibration(Answer):
     settings: dict[str, Any]
     """All settings: with others, nothing is known."""
     calibration: Calibration
+
+
+class AdapterCard(Answer):
+    """An adapter that workers have for a model."""
+
+    name: str
+    kind: Literal["lora", "textual-inversion", "controlnet", "ip-adapter"]
+    weights: str
+    """Hash of its file, 16 hexadecimal digits."""
+    size: int
+    """Bytes of its file."""
+    token: str | None = None
+    """Of a textual inversion: what stands for it in a prompt."""
+    vectors: int | None = None
+    """Of a textual inversion: how many tokens of a prompt that takes."""
 
 
 class ModelSizes(Answer):
