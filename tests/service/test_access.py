@@ -16,12 +16,13 @@ from structlog.testing import capture_logs
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.jobs import utc_now
 from contracts.state import keys
-from contracts.state.keyring import Keyring
+from contracts.state.keyring import Admission, Keyring
 from contracts.state.registry import Registry
 from service import examples
 from service.access import PUBLIC
 from service.app import create_app
 from service.integrations import openai_images
+from service.limits import too_fast
 from service.settings import GatewaySettings
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import Json, assert_problem, client_of
@@ -256,6 +257,12 @@ async def test_what_was_made_with_keys_is_nobodys_without(settings: GatewaySetti
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(("milliseconds", "seconds"), [(0, 1), (1000, 1), (1001, 2)])
+def test_who_is_too_fast_waits_a_whole_number_of_seconds_and_at_least_one(milliseconds: int, seconds: int) -> None:
+    card = KeyCard(name="a", tenant="a", scopes=["read"], limits=Limits(requests_per_second=2), created_at=utc_now())
+    assert too_fast(Admission(card, within_rate=False, remaining=0, milliseconds=milliseconds)).retry_after == seconds
+
+
 async def test_requests_beyond_the_rate_are_refused_until_one_is_free(client: httpx2.AsyncClient, ring: Keyring) -> None:
     slow = await authorized(ring, "anne", limits=Limits(requests_per_second=0.01, queued=7))
     first = await client.get("/v1/jobs", headers=slow)

@@ -13,7 +13,7 @@ from contracts.schema.errors import Code, FieldError, ServiceError
 from service import resources
 from service.app import create_app
 from service.catalog import Catalog
-from service.invalid import shown
+from service.invalid import inside, shown
 from service.middleware import Observed
 from service.observability import Metrics
 from service.problems import ANSWERS, problem
@@ -233,3 +233,8 @@ print(sorted({"torch", "diffusers", "transformers", "worker", "launcher"} & set(
 def test_redis_is_real(redis_url: str) -> None:
     with Redis.from_url(redis_url) as redis:
         assert redis.info("server")["server_name"] == "valkey"
+
+
+def test_a_list_has_the_elements_before_its_end() -> None:
+    assert [inside(part, ["a", "b"]) for part in (0, 1, 2, "a")] == [True, True, False, False]
+    assert [inside(part, value) for part, value in (("a", {"a": 1}), ("b", {"a": 1}), (0, "ab"))] == [True, False, False]
