@@ -101,7 +101,10 @@ PRODUCT = ("contracts", "launcher", "ovam", "ovam_client", "service", "worker")
 SHARED = {
     "opentelemetry": {"opentelemetry-api", "opentelemetry-sdk"}
 }  # of the many packages in a namespace, those that we import
-LOADED_BY_NAME = {"peft", "opentelemetry-exporter-otlp-proto-http"}  # by diffusers; by an entry point that an OTEL_* variable names
+LOADED_BY_NAME = {
+    "peft",
+    "opentelemetry-exporter-otlp-proto-http",
+}  # by diffusers; by an entry point of OTEL_*
 
 
 def packages_of(modules: dict[str, Path]) -> dict[str, Path]:
