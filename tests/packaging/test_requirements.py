@@ -106,7 +106,7 @@ SHARED = {
 LOADED_BY_NAME = {
     "peft",
     "opentelemetry-exporter-otlp-proto-http",
-}  # by diffusers; by an entry point that an OTEL_* variable names
+}  # by diffusers; by an entry point of OTEL_*
 
 
 def packages_of(modules: dict[str, Path]) -> dict[str, Path]:
