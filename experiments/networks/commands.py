@@ -94,9 +94,13 @@ def default_data_set() -> Path:
     from experiments.world.atlas import AtlasError  # noqa: PLC0415
 
     try:
-        return making.Plan(MODEL, Path("runs/evaluation"), making.setting_of(Path("experiments/results"), MODEL, SETTING)).folder
+        plan = making.Plan(MODEL, Path("runs/evaluation"), making.setting_of(Path("experiments/results"), MODEL, SETTING))
+        folder = plan.folder
     except (NotMeasuredError, AtlasError) as error:
         end(str(error))
+    if not (folder / making.LISTS).is_dir():
+        end(f"the data set {folder} is not there, or not whole: `python -m experiments dataset` makes it")
+    return folder
 
 
 @app.command()
