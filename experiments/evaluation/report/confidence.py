@@ -57,7 +57,7 @@ def page(found: Json) -> str:
     notes = (
         "\n\n*Calibration error*: between the expected and the mean actual IoU of fifths, on average. *Off by*: the mean "
         "distance of the IoU from what was expected of the mask, and from the mean of the tuning masks. *Order*: Spearman's rank "
-        "correlation with the IoU. Whiskers are standard errors.\n"
+        "correlation with the IoU. Whiskers are standard errors; of few masks they are wide.\n"
     )
     return head + "\n".join(lines) + notes
 
