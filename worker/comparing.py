@@ -17,14 +17,13 @@ from ovam.core.differences import Change, Difference, difference, diverging
 from ovam.segmentation import Fit, cuts
 from worker.attempts import Attempt
 from worker.device import Priority
-from worker.models import Model
 from worker.questions import heats_of, wanted_by
 from worker.redrawing import Redrawn, redrawn
 from worker.rendering import BINARY, npy, png
 from worker.resources import Resources
 from worker.scenes import Scene
 from worker.segments import Heat
-from worker.traces import Traces
+from worker.traces import Traces, model_for
 
 Mask = Bool[np.ndarray, "height width"]
 Artifacts = Mapping[str, Artifact]
@@ -54,7 +53,6 @@ async def compared(
     attempt: Attempt,
     job: AttributeJob,
     scene: Scene,
-    model: Model,
     wanted: Sequence[Words | Rows],
     heats: Sequence[Heat],
     masks: Sequence[Mask],
@@ -63,12 +61,13 @@ async def compared(
     """Compare what the job asks to; `wanted` are its targets, found in its own image at `heats` and in `masks`."""
     differences: list[Difference] = []
     if job.against is not None:
-        traces = Traces(attempt, resources, model, Priority.INTERACTIVE)
+        its = await model_for(job.model, job.against, resources, field="against")  # with its own image's adapters
+        traces = Traces(attempt, resources, its, Priority.INTERACTIVE)
         selection = wanted_by([each.settings for each in job.targets])
         other = await traces.scene(job.against, job.against_image, selection, field="against")
-        there = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, other, job, wanted))
+        there = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(its, other, job, wanted))
         differences = await asyncio.to_thread(differences_of, job, heats, masks, there, other, resources.crf.fit)
-    again = await redrawn(attempt, job, model, resources)
+    again = await redrawn(attempt, job, resources)
     changes = again.changes(masks) if again else []
     files = [file for number, each in enumerate(differences) for file in files_of(number, each)]
     files += [file for number, each in enumerate(changes) if again for file in again.files(number, each)]

@@ -11,6 +11,7 @@ from jaxtyping import Bool, UInt8
 from contracts.rules.sources import images_of
 from contracts.schema.attribute import AttributeJob
 from contracts.schema.comparing import Causal, CausalChange, CausalOptions
+from contracts.schema.conditions import adapters_of
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Artifact
 from contracts.schema.images import GenerateJob
@@ -27,6 +28,7 @@ from worker.drawing import Drawing, run_pipeline
 from worker.models import Model, lent
 from worker.rendering import grey, png
 from worker.resources import Resources
+from worker.starting import start_of
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Mask = Bool[np.ndarray, "height width"]
@@ -69,10 +71,11 @@ class Redrawn:
         )
 
 
-async def redrawn(attempt: Attempt, job: AttributeJob, model: Model, resources: Resources) -> Redrawn | None:
+async def redrawn(attempt: Attempt, job: AttributeJob, resources: Resources) -> Redrawn | None:
     """Draw a job's image again, as it was and without each target's word; `None` unless the job asks for it.
 
-    ServiceError: settings-contradict for a real image; trace-mismatch where the model's weights are others now.
+    ServiceError: settings-contradict for a real image, and one of a prompt with emphasis; trace-mismatch where the model's
+    weights are others now; what the models raise for adapters that are gone.
     """
     if job.causal is None:
         return None
@@ -82,25 +85,30 @@ async def redrawn(attempt: Attempt, job: AttributeJob, model: Model, resources: 
     if not isinstance(request, GenerateJob):
         detail = f"job {job.job_id} is of kind {record.kind!r}; allowed with `causal`: generate"
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="causal")
+    if request.emphasis:
+        detail = f"job {job.job_id} has words with emphasis; allowed with `causal`: none"
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="causal")
+    model = await resources.models.get(job.model, adapters_of(request))
     if images.weights != model.weights:
         detail = f"job {job.job_id} drew its image with weights {images.weights!r}; model {job.model!r} has {model.weights!r} now"
         raise ServiceError(Code.TRACE_MISMATCH, detail, field="job_id", value=job.job_id)
     changes = {"num_images": 1, "seed": images.images[job.image].seed, "targets": [], "gate": None}
-    alone = request.model_copy(update=changes)
-    return await attempt.on_device(Priority.GENERATE, lambda: drawn_again(attempt, alone, options, words, model))
+    drawing = Drawing(attempt, request.model_copy(update=changes), start=await start_of(job.job_id, request, resources))
+    return await attempt.on_device(Priority.GENERATE, lambda: drawn_again(drawing, options, words, model))
 
 
-def drawn_again(attempt: Attempt, job: GenerateJob, options: CausalOptions, words: Sequence[str], model: Model) -> Redrawn:
+def drawn_again(drawing: Drawing, options: CausalOptions, words: Sequence[str], model: Model) -> Redrawn:
     """Draw a job's only image as it was, then without each word, one at a time: kernels of one shape round alike."""
-    numbers = count()
+    job, numbers = drawing.job, count()
 
     def again(word: str | None) -> tuple[str, Pixels, int]:
-        with lent(model, job.scheduler) as pipeline, ExitStack() as stack:
+        with lent(model, job.scheduler, start=drawing.start.kind) as pipeline, ExitStack() as stack:
             prompt = job.prompt
             if word is not None:
-                leaving = left_out(pipeline, prompt, word, instead=options.instead or "", start=options.from_evaluation)
+                how = {"instead": options.instead or "", "start": options.from_evaluation, "clip_skip": job.clip_skip}
+                leaving = left_out(pipeline, prompt, word, **how)
                 prompt = stack.enter_context(leaving)
-            rows = [(Drawing(attempt, job), (0, job.seed))]
+            rows = [(drawing, (0, job.seed))]
             (image,) = run_pipeline(pipeline, rows, (next(numbers), len(words) + 1), None)
             return prompt, np.asarray(image), pipeline.num_timesteps
 
@@ -109,5 +117,5 @@ def drawn_again(attempt: Attempt, job: GenerateJob, options: CausalOptions, word
         start = select_positions(Span(options.from_evaluation), evaluations, "causal.from_evaluation")[0]
         return Redrawn(same, [again(word)[:2] for word in words], start, evaluations)
     except Abandoned:  # the attempt is to stop: why is its own
-        attempt.check()
+        drawing.attempt.check()
         raise

@@ -16,7 +16,6 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import GenerateJob
 from contracts.state import keys
 from ovam.core.mask_files import resized_to
-from worker.attempts import Attempt
 from worker.pictures import read_picture
 from worker.pipelines import Start as Kind
 from worker.resources import Resources
@@ -61,9 +60,9 @@ class Start:
         return given
 
 
-async def start_of(attempt: Attempt, job: GenerateJob, resources: Resources) -> Start:
+async def start_of(job_id: str, job: GenerateJob, resources: Resources) -> Start:
     """Read what a job starts from. ServiceError for an image that is gone from the store, or whose job is."""
-    files = {field: await stored(attempt, each, resources, field=field) for field, each in sources_in(job).items()}
+    files = {field: await stored(job_id, each, resources, field=field) for field, each in sources_in(job).items()}
     return await asyncio.to_thread(read, job, files) if files else Start()
 
 
@@ -80,11 +79,11 @@ def read(job: GenerateJob, files: Mapping[str, tuple[bytes, Size]]) -> Start:
     return Start(pixels.get("image"), mask, pixels.get("control.image"), prompt)
 
 
-async def stored(attempt: Attempt, source: Source, resources: Resources, *, field: str) -> tuple[bytes, Size]:
+async def stored(job_id: str, source: Source, resources: Resources, *, field: str) -> tuple[bytes, Size]:
     """Return the file of an image, and its (height, width)."""
     match source:
         case Upload():
-            data = await resources.store.get(keys.upload(attempt.job_id, field))
+            data = await resources.store.get(keys.upload(job_id, field))
             shape = (source.height, source.width)
         case JobImage():
             record = await resources.ledger.get(source.job_id, field=f"{field}.job_id")

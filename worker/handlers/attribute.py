@@ -26,7 +26,7 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
     drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene.image, heats, resources.crf.fit)
     appraisal = await appraised(attempt, job, scene, resources)
-    beside = await compared(attempt, job, scene, model, wanted, heats, [draft.mask for draft in drafts], resources)
+    beside = await compared(attempt, job, scene, wanted, heats, [draft.mask for draft in drafts], resources)
     attempt.check()
     files = [*(file for draft in drafts for file in draft.files), *([semantic.file] if semantic else ()), *beside.files]
     artifacts = await resources.store.commit(attempt.job_id, attempt.number, files)

@@ -29,7 +29,7 @@ async def generate(attempt: Attempt, job: GenerateJob, resources: Resources) -> 
     """Generate the images, commit them with their traces and segments, and keep the traces in memory."""
     model = await resources.models.get(job.model, adapters_of(job))
     watcher = await Watcher.of(attempt, job, model, resources)
-    start = await start_of(attempt, job, resources)
+    start = await start_of(attempt.job_id, job, resources)
     draw = partial(images_of, model=model, room=resources.scenes.largest)
     drawn: list[Drawn] = await resources.batches.draw(Drawing(attempt, job, watcher=watcher, start=start), draw)
     artifacts: dict[str, Artifact] = {}
