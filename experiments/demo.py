@@ -27,7 +27,7 @@ from launcher.sheet import Cell, sheet
 from launcher.story import Row
 from ovam.core.label_maps import labels_of
 from ovam.core.methods import TargetKind
-from ovam.segmentation import margin
+from ovam.cutting import margin
 
 FIRST_SEED = 1
 REAL_SEEDS = 1_000_000  # of real images, above those of the evaluation

@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ovam.attention.text import require_short
 from ovam.core.pictures import Picture, rgb_of
 from ovam.core.selection import Blocks, FeatureChoice, Positions
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
-from ovam.looking import Flow, flows, looking_transformer
-from ovam.tracing.families import UNET, family_of
+from ovam.looking import Flow, flows, looking
+from ovam.tracing.families import family_of
 from ovam.tracing.keys import place_of
 from ovam.tracing.model import Pipeline, plain_unet
 from ovam.tracing.recorder import Choice, Evaluation, Recorder, Source, recording
@@ -29,7 +28,6 @@ TIMESTEPS = (900, 800, 700, 600, 500, 400, 300, 200, 100)
 """Where noise is added by default, of 1000: the best set that `python -m experiments.real_images` found."""
 STEPS = 30
 """Steps of an inversion by default."""
-AESTHETIC_SCORE = 6.0  # SDXL's refiner is conditioned on it; diffusers' default
 
 
 def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
@@ -109,10 +107,7 @@ def observed(pipeline: Pipeline, image: Picture, course: Course, *choices: Choic
     latent = _encoded(pipeline, pixels)
     both = any(choice.features for choice in choices)
     size = (pixels.shape[0], pixels.shape[1])
-    if family_of(plain_unet(pipeline)) is UNET:
-        look = _looking(pipeline, course.prompt, size, both=both)
-    else:
-        look = looking_transformer(pipeline, course.prompt, size)
+    look = looking(pipeline, course.prompt, size, both=both)
     random = torch.Generator().manual_seed(course.seed)
     halves = (slice(1), slice(1, None)) if both else (slice(1),)
     evaluation = Evaluation(torch.tensor(steps), len(steps), halves[-1], halves, (course.prompt,))
@@ -199,55 +194,6 @@ def _steps(diffusion: Diffusion | Flow, timesteps: Sequence[int] | None, inversi
     if not steps or not all(0 <= step < possible for step in steps):
         raise InvalidArgumentError("timesteps", steps, f"at least one, each from 0 to {possible - 1}")
     return steps
-
-
-def _looking(pipeline: Pipeline, prompt: str, size: tuple[int, int], *, both: bool) -> Callable[[Latent, int], Latent]:
-    """Return a function that predicts by the UNet, given a latent and a timestep; all other inputs are fixed.
-
-    `both` halves of guidance are evaluated side by side; what it predicts is the conditional one's.
-    """
-    unet: Any = plain_unet(pipeline)
-    if unet.config.in_channels != pipeline.vae.config.latent_channels:
-        raise UnsupportedModelError(
-            f"the UNet takes {unet.config.in_channels} channels; allowed: the {pipeline.vae.config.latent_channels} of a latent"
-        )
-    require_short(pipeline, prompt)
-    with torch.no_grad():
-        conditions = _conditions(pipeline, prompt, size)
-        if both:
-            conditions = _side_by_side(_conditions(pipeline, "", size), conditions)
-
-    def look(latent: Latent, step: int) -> Latent:
-        timestep = torch.tensor(step, device=latent.device)
-        samples = latent.to(unet.dtype).expand(1 + both, -1, -1, -1)
-        return unet(samples, timestep, **conditions, return_dict=False)[0][-1:].to(latent.dtype)
-
-    return look
-
-
-def _side_by_side(first: Any, last: Any) -> Any:  # noqa: ANN401 - a tensor, or a dict of them
-    """Put the rows of two sets of inputs below each other."""
-    return (
-        {name: _side_by_side(first[name], last[name]) for name in first} if isinstance(first, dict) else torch.cat([first, last])
-    )
-
-
-def _conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[str, Any]:
-    """Return the UNet's inputs beside latent and timestep, as the pipeline would set them for an image of `size`."""
-    unet: Any = plain_unet(pipeline)
-    place = place_of(unet)
-    options = {"device": place, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
-    embeddings = pipeline.encode_prompt(prompt=prompt, **options)
-    conditions: dict[str, Any] = {"encoder_hidden_states": embeddings[0]}
-    if unet.config.time_cond_proj_dim is not None:  # guidance of 1, embedded, counts from 0
-        strength = pipeline.get_guidance_scale_embedding(torch.zeros(1), embedding_dim=unet.config.time_cond_proj_dim)
-        conditions["timestep_cond"] = strength.to(place, unet.dtype)
-    if hasattr(pipeline, "text_encoder_2"):
-        looks = pipeline.config.get("requires_aesthetics_score", False)
-        facts = (*size, 0, 0, AESTHETIC_SCORE) if looks else (*size, 0, 0, *size)
-        ids = torch.tensor([facts], device=place, dtype=unet.dtype)
-        conditions["added_cond_kwargs"] = {"text_embeds": embeddings[2], "time_ids": ids}
-    return conditions
 
 
 def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> Latent:

@@ -1,26 +1,22 @@
 """From a trace to segments: heatmap, refinement by self-attention, threshold, CRF and tidying in one call (Eq. 3 to 9)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args, overload
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ovam.attention.competition import rows_in_softmax
-from ovam.attention.halves import Halved, halved_target_heatmaps
-from ovam.attention.refinement import Layer, affinity, attention_received
-from ovam.attention.scores import resize
+from ovam.attention.halves import halved_target_heatmaps
 from ovam.attention.targets import Rows, Words, photograph_of, target_heatmaps
-from ovam.core.confidence import Calibration, Confidence, confidence_of
-from ovam.core.crf import CrfParameters, dense_crf
-from ovam.core.masks import leakages, score, tidied, weighted
+from ovam.core.confidence import Calibration, Confidence
+from ovam.core.masks import score
 from ovam.core.methods import METHODS, Method, Softmax
 from ovam.core.pictures import Picture, rgb_of
-from ovam.core.thresholds import level_of, prepared, reaches
-from ovam.errors import InvalidArgumentError, NoSelfAttentionError
+from ovam.cutting import competitors_leakages, cuts, refined, refined_surely, required
+from ovam.errors import InvalidArgumentError
 from ovam.learning.token_files import LearnedTokens
 from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace, require_trace
@@ -30,9 +26,6 @@ Target = str | Words | Rows | LearnedTokens
 """What to look for. A plain word is short for `Words("a photograph of a <word>", word)`."""
 How = str | Method
 """A method, or the name of a published one, whose settings for words or tokens are taken by the kind of target."""
-Fit = Callable[[Picture, Sequence[np.ndarray], Sequence[CrfParameters]], list[np.ndarray]]
-"""Fits masks of one image to its edges, each with its own parameters: `one_by_one`, or what does the same elsewhere, since that
-holds Python's lock while it computes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +136,10 @@ def segment(
     pixels = _fitting(image, trace, methods)
     others = [target_of(one) for one in ([distractors] if isinstance(distractors, str) else distractors)]
     rows = rows_in_softmax(pipeline, wanted, methods, softmax, others, trace.clip_skip, trace)
-    sure: Sequence[Confidence | None] = [None] * len(rows)
-    if confidence is False:
-        heats = refined(heatmaps_of(trace, pipeline, wanted, rows, methods), methods, trace.image_size, trace.self_attention)
-    else:
+    calibrations = None
+    if confidence is not False:
         calibrations = [confidence if isinstance(confidence, Calibration) else None] * len(rows)
-        halves = halved_target_heatmaps(trace, rows, methods)
-        heats, sure = refined_surely(halves, methods, trace.image_size, trace.self_attention, calibrations)
+    _, heats, sure = heat_of(trace, pipeline, wanted, rows, methods, trace.image_size, calibrations)
     masks = cuts(methods, heats, pixels)
     leaking = competitors_leakages(heats, methods, rows) if softmax == "together" else [None] * len(masks)
     found = [
@@ -176,15 +166,29 @@ def require_attention(methods: Sequence[Method], softmax: Softmax, *, confidence
         raise InvalidArgumentError("confidence", confidence, f"none with the network {network!r}, which has no halves")
 
 
-def heatmaps_of(
-    trace: Trace, pipeline: Pipeline, targets: Sequence[Words | Rows], rows: Sequence[Rows], methods: Sequence[Method]
-) -> list[Float[Tensor, "_ _"]]:
-    """Compute each target's heatmap: from the attention to its `rows`, or by its method's trained network."""
+def heat_of(
+    trace: Trace,
+    pipeline: Pipeline,
+    targets: Sequence[Words | Rows],
+    rows: Sequence[Rows],
+    methods: Sequence[Method],
+    size: tuple[int, int],
+    calibrations: Sequence[Calibration | None] | None = None,
+) -> tuple[list[Float[Tensor, "_ _"]], list[Float[np.ndarray, "height width"]], list[Confidence | None]]:
+    """Return each target's heatmap, what its threshold cuts at `size` (height, width), and how sure that is, with `calibrations`.
+
+    Heat is that of the attention to a target's `rows`, or what its method's trained network says.
+    """
+    if calibrations is not None:
+        halves = halved_target_heatmaps(trace, rows, methods)
+        heats, sure = refined_surely(halves, methods, size, trace.self_attention, calibrations)
+        return [each.whole for each in halves], heats, sure
     found = heats_of(trace, pipeline, targets, methods)
     numbers = [number for number in range(len(targets)) if number not in found]
     maps = target_heatmaps(trace, [rows[number] for number in numbers], [methods[number] for number in numbers])
     found |= dict(zip(numbers, maps, strict=True))
-    return [found[number] for number in range(len(targets))]
+    heatmaps = [found[number] for number in range(len(targets))]
+    return heatmaps, refined(heatmaps, methods, size, trace.self_attention), [None] * len(heatmaps)
 
 
 def target_of(target: Target) -> Words | Rows:
@@ -216,108 +220,6 @@ def methods_of(method: How | Sequence[How], targets: Sequence[Words | Rows]) -> 
     ]
 
 
-def refined(
-    heatmaps: Sequence[Float[Tensor, "_ _"]], methods: Sequence[Method], size: tuple[int, int], layers: Sequence[Layer] = ()
-) -> list[Float[np.ndarray, "height width"]]:
-    """Bring each target's heatmap to what its threshold cuts, float32 of `size` (height, width), by its own method.
-
-    In this order: affinity, resizing, min-max, weights. What targets have in common is computed once.
-
-    Raises `NoSelfAttentionError` when a method needs layers and there are none.
-    """
-    if not layers and any(method.needs_self_attention for method in methods):
-        raise NoSelfAttentionError(
-            "the trace holds no self-attention, by which the method refines heat; "
-            "capture with self_attention=True, or choose a method without refinement, such as 'daam'"
-        )
-    with torch.no_grad():
-        received = attention_received(layers) if any(method.weights for method in methods) else None
-        weights = None if received is None else resize(received[None], size)[0].float().cpu().numpy()
-        spread = [resize(heat[None], size)[0].float().cpu().numpy() for heat in _spread(heatmaps, methods, layers)]
-    found = []
-    for method, heat in zip(methods, spread, strict=True):
-        stretched = prepared(heat, method.threshold)
-        found.append(stretched if weights is None or method.weights is None else weighted(stretched, weights, *method.weights))
-    return found
-
-
-def refined_surely(
-    maps: Sequence[Halved],
-    methods: Sequence[Method],
-    size: tuple[int, int],
-    layers: Sequence[Layer],
-    calibrations: Sequence[Calibration | None],
-) -> tuple[list[Float[np.ndarray, "height width"]], list[Confidence | None]]:
-    """Do as `refined` does, and say how sure each mask is.
-
-    What is compared is cut alone, of the whole and of the halves: a dense CRF would draw them all to the same edges.
-    """
-    every = [(each, method) for one, method in zip(maps, methods, strict=True) for each in (one.whole, *one.halves)]
-    found = iter(refined([each for each, _ in every], [method for _, method in every], size, layers))
-    heats: list[np.ndarray] = []
-    sure: list[Confidence | None] = []
-    for one, method, calibration in zip(maps, methods, calibrations, strict=True):
-        heats.append(next(found))
-        masks = [reaches(next(found), method.threshold) for _ in one.halves]
-        sure.append(confidence_of(reaches(heats[-1], method.threshold), masks, calibration))
-    return heats, sure
-
-
-def one_by_one(image: Picture, masks: Sequence[np.ndarray], parameters: Sequence[CrfParameters]) -> list[np.ndarray]:
-    """Fit masks to an image with `dense_crf`."""
-    return [dense_crf(image, mask, one) for mask, one in zip(masks, parameters, strict=True)]
-
-
-def cut(
-    method: Method, heat: Float[np.ndarray, "height width"], image: Picture | None = None
-) -> Bool[np.ndarray, "height width"]:
-    """Cut refined heat by a method's threshold, fit the mask to the image, and tidy it.
-
-    Raises `InvalidArgumentError` when the method has a CRF and there is no image.
-    """
-    return cuts([method], [heat], image)[0]
-
-
-def cuts(
-    methods: Sequence[Method],
-    heats: Sequence[Float[np.ndarray, "height width"]],
-    image: Picture | None = None,
-    fit: Fit = one_by_one,
-) -> list[Bool[np.ndarray, "height width"]]:
-    """Do as `cut` does for several targets of one image; `fit` computes all their dense CRFs."""
-    masks = [reaches(heat, method.threshold) for method, heat in zip(methods, heats, strict=True)]
-    parameters = {number: method.crf for number, method in enumerate(methods) if method.crf is not None}
-    if parameters:
-        rough = [masks[number] for number in parameters]
-        for number, mask in zip(parameters, fit(required(image), rough, [*parameters.values()]), strict=True):
-            masks[number] = mask
-    return [tidied(mask, method.minimum_area, fill_holes=method.fill_holes) for method, mask in zip(methods, masks, strict=True)]
-
-
-def margin(method: Method, heat: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
-    """Return how far refined heat is above its method's threshold, as a fraction of its hottest pixel's.
-
-    The threshold is how hot background is for this target, so margins of different targets and methods are in
-    one unit, and one is at least 0 exactly where `cut` marks, before it fits and tidies. It is minus infinity without heat.
-    """
-    return (heat - np.asarray(level_of(heat, method.threshold), heat.dtype)) / heat.max()
-
-
-def competitors_leakages(
-    heats: Sequence[Float[np.ndarray, "height width"]], methods: Sequence[Method], rows: Sequence[Rows]
-) -> list[float | None]:
-    """Estimate how far the refined heat of targets that compete leaks to the others, see `ovam.core.masks.leakages`."""
-    margins = [margin(method, heat) for method, heat in zip(methods, heats, strict=True)]
-    return leakages(heats, margins, [one.chosen for one in rows])
-
-
-def required(image: Picture | None) -> Picture:
-    """Return the image. Raises `InvalidArgumentError` when there is none, although a CRF needs it."""
-    if image is None:
-        raise InvalidArgumentError("image", None, "the image of the trace: the method fits masks to its edges (or set crf=None)")
-    return image
-
-
 def _fitting(image: Picture | None, trace: Trace, methods: Sequence[Method]) -> np.ndarray | None:
     """Return the image's pixels if a method needs them."""
     if not any(method.crf is not None for method in methods):
@@ -328,19 +230,3 @@ def _fitting(image: Picture | None, trace: Trace, methods: Sequence[Method]) -> 
             "image", pixels.shape[:2], f"(height, width) {trace.image_size}, the size of the trace's image"
         )
     return pixels
-
-
-def _spread(
-    heatmaps: Sequence[Float[Tensor, "_ _"]], methods: Sequence[Method], layers: Sequence[Layer]
-) -> list[Float[Tensor, "_ _"]]:
-    """Spread the heat of the targets whose method does; those on one grid with as many steps together."""
-    spread = list(heatmaps)
-    alike: dict[tuple[torch.Size, int], list[int]] = {}
-    for number, (heat, method) in enumerate(zip(heatmaps, methods, strict=True)):
-        if method.affinity_steps:
-            alike.setdefault((heat.shape, method.affinity_steps), []).append(number)
-    for (_, steps), numbers in alike.items():
-        maps = affinity(torch.stack([heatmaps[number] for number in numbers]), layers, steps=steps)
-        for number, heat in zip(numbers, maps, strict=True):
-            spread[number] = heat
-    return spread

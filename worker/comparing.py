@@ -14,7 +14,7 @@ from contracts.schema.fields import Artifact
 from contracts.state.store import File
 from ovam.attention.targets import Rows, Words
 from ovam.core.differences import Change, Difference, difference, diverging
-from ovam.segmentation import Fit, cuts
+from ovam.cutting import Fit, cuts
 from worker.attempts import Attempt
 from worker.device import Priority
 from worker.questions import heats_of, wanted_by

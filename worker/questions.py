@@ -9,11 +9,11 @@ from jaxtyping import UInt8
 
 from contracts.schema.attribute import FilledQuestion
 from ovam.attention.competition import rows_in_softmax
-from ovam.attention.halves import halved_target_heatmaps
 from ovam.attention.scores import resize
 from ovam.attention.targets import Rows, Words, split_target_heatmaps
 from ovam.core.methods import Method
-from ovam.segmentation import Fit, competitors_leakages, cuts, heatmaps_of, one_by_one, refined, refined_surely
+from ovam.cutting import Fit, competitors_leakages, cuts, one_by_one
+from ovam.segmentation import heat_of
 from worker.attempts import Attempt
 from worker.models import Model
 from worker.scenes import Scene
@@ -38,14 +38,8 @@ def heats_of(model: Model, scene: Scene, job: FilledQuestion, wanted: Sequence[W
     methods = [each.settings for each in job.targets]
     targets, distractors = wanted[: len(methods)], wanted[len(methods) :]
     rows = rows_in_softmax(model.pipeline, targets, methods, job.softmax, distractors, trace.clip_skip, trace)
-    if job.confidence:
-        halves = halved_target_heatmaps(trace, rows, methods)
-        maps = [each.whole for each in halves]
-        calibrations = job.calibrations or [None] * len(maps)
-        heats, sure = refined_surely(halves, methods, size, trace.self_attention, calibrations)
-    else:
-        maps = heatmaps_of(trace, model.pipeline, targets, rows, methods)
-        heats, sure = refined(maps, methods, size, trace.self_attention), [None] * len(maps)
+    calibrations = (job.calibrations or [None] * len(rows)) if job.confidence else None
+    maps, heats, sure = heat_of(trace, model.pipeline, targets, rows, methods, size, calibrations)
     leaking = competitors_leakages(heats, methods, rows) if job.softmax == "together" else [None] * len(heats)
     parts = {by: split_target_heatmaps(trace, rows, methods, by) for by in job.maps}
     return [

@@ -15,7 +15,7 @@ from ovam.core.confidence import Confidence
 from ovam.core.label_maps import BACKGROUND, IGNORE, indexed_png, labels_of
 from ovam.core.masks import instances, score
 from ovam.core.pictures import overlay
-from ovam.segmentation import margin
+from ovam.cutting import margin
 from worker.rendering import BINARY, grey, npy, png
 
 SEMANTIC = "semantic.png"

@@ -18,8 +18,8 @@ from ovam.attention.targets import Rows, Words, target_heatmaps
 from ovam.core import coco
 from ovam.core.methods import Method
 from ovam.core.selection import select_positions
+from ovam.cutting import cuts, refined
 from ovam.errors import SelectionError
-from ovam.segmentation import cuts, refined
 from ovam.tracing.capture import Live
 from ovam.tracing.trace import Trace
 from worker.attempts import Attempt

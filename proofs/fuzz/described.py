@@ -6,8 +6,10 @@ from typing import Any
 
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from hypothesis.errors import Unsatisfiable
+from hypothesis.strategies import DrawFn, SearchStrategy, composite
+from schemathesis.core.errors import InvalidSchema
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
@@ -98,7 +100,16 @@ def one_by_one(schema: Any, sender: Sender, count: int, number: int) -> None:  #
     every = [(operation, mode) for operation in operations(schema) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]
     for operation, mode in every:
         with suppress(Unsatisfiable):  # an operation without parameters has no invalid requests
-            run_through(operation.as_strategy(generation_mode=mode), sender.send, max(1, count // len(every)), number)
+            run_through(generated(operation.as_strategy(generation_mode=mode)), sender.send, max(1, count // len(every)), number)
+
+
+@composite
+def generated(draw: DrawFn, cases: SearchStrategy[Any]) -> Any:  # noqa: ANN401
+    """A request, or another one where schemathesis refuses a schema that it has made itself, of an invalid request."""
+    try:
+        return draw(cases)
+    except InvalidSchema:
+        return reject()
 
 
 def run_through(strategy: Any, send: Callable[[Any], None], examples: int, number: int) -> None:  # noqa: ANN401

@@ -15,8 +15,8 @@ from ovam.core.label_maps import labels_of
 from ovam.core.masks import leakages
 from ovam.core.methods import Method
 from ovam.core.thresholds import Absolute, Share
+from ovam.cutting import margin
 from ovam.errors import InvalidArgumentError
-from ovam.segmentation import margin
 from tests.ovam.test_reference import noise
 from tests.ovam.test_targets import small_trace
 

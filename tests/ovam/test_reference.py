@@ -18,9 +18,9 @@ from ovam.core.masks import weighted
 from ovam.core.methods import ByAffinity, ByAttention, ByBoth
 from ovam.core.selection import Span
 from ovam.core.thresholds import Absolute, Otsu, Share
+from ovam.cutting import cut, margin, refined
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError
 from ovam.learning.losses import bce, cross_entropy_minmax
-from ovam.segmentation import cut, margin, refined
 from ovam.tracing.trace import Block
 from tests.ovam import reference
 
@@ -33,6 +33,7 @@ class Layer:
     scale: float
     queries: Tensor
     keys: Tensor
+    linear: bool = False
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

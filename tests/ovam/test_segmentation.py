@@ -16,8 +16,9 @@ from ovam.core.label_maps import labels_of
 from ovam.core.masks import score
 from ovam.core.methods import ByAffinity, ByAttention, ByBoth, Method
 from ovam.core.thresholds import Absolute, Otsu, Share
+from ovam.cutting import cut, margin, refined
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError, UnknownMethodError, WordNotInPromptError
-from ovam.segmentation import cut, margin, methods_of, refined
+from ovam.segmentation import methods_of
 from tests.ovam.test_reference import LAYERS, noise
 
 SIZE = (32, 48)

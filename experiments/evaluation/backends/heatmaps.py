@@ -16,7 +16,7 @@ from ovam.attention.heatmaps import SplitHeatmaps
 from ovam.attention.scores import resize
 from ovam.attention.targets import split_target_heatmaps
 from ovam.core.selection import select_blocks, select_positions
-from ovam.segmentation import cut, refined
+from ovam.cutting import cut, refined
 
 Parts = Mapping[int, SplitHeatmaps]
 """A target's heatmaps, evaluation by evaluation, by the resolution of the blocks."""
