@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,21 +11,55 @@ from torch import Tensor, nn
 
 from ovam.core.methods import Attention
 from ovam.core.selection import Blocks, Grid, select_blocks
-from ovam.tracing.binding import require_bound
+from ovam.tracing.binding import Binding, require_bound
+from ovam.tracing.blocks import Layer
 from ovam.tracing.families import Family, family_of
 from ovam.tracing.joint import joint_attentions, of_two_streams
 from ovam.tracing.keys import place_of
+from ovam.tracing.passes import Evaluated
 from ovam.tracing.sides import Need, Side, bytes_of_one, sides
 
-if TYPE_CHECKING:
-    from ovam.tracing.replay import Replay
+
+@runtime_checkable
+class Recorded(Protocol):
+    """What a model was given: a `Replay`."""
+
+    @property
+    def samples(self) -> Tensor:
+        """The latents of every evaluation."""
+
+    @property
+    def conditions(self) -> Mapping[str, Tensor]:
+        """All else that the model was given, by name."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The attentions that may be asked for."""
+
+    @property
+    def evaluations(self) -> tuple[int, ...]:
+        """Which evaluations they are."""
+
+    @property
+    def binding(self) -> Binding:
+        """What the model was."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes in bytes."""
+
+    def given(self, positions: tuple[int, ...], place: torch.device) -> Evaluated:
+        """Return the inputs of some evaluations on a device."""
+
+    def to_bytes(self) -> bytes:
+        """Write one file."""
 
 
 @dataclass(frozen=True, eq=False)
 class Joint:
     """A transformer, and what it was given at the evaluations of one image."""
 
-    replay: "Replay"
+    replay: Recorded
     unet: nn.Module
     memory: int
     """Bytes that a pass may take, about."""

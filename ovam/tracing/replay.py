@@ -19,7 +19,7 @@ from ovam.tracing.joint_trace import Joint, PixelAttention
 from ovam.tracing.keys import captured, fingerprint, place_of
 from ovam.tracing.model import Pipeline, cross_attentions, is_linear, plain_unet, self_attentions
 from ovam.tracing.passes import Evaluated, GivenOut, Projected, evaluated
-from ovam.tracing.trace import Half, Trace
+from ovam.tracing.trace import READERS, Half, Trace
 from ovam.tracing.trace_files import parse, sealed, size_of
 
 FORMAT: Final = "ovam-replay/2"
@@ -267,3 +267,6 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     chosen = entry["head_indices"]
     indices = None if chosen is None else tuple(int(head) for head in chosen)
     return Layer(str(entry["name"]), size_of(entry["grid"]), bool(entry["to_text"]), int(entry["heads"]), indices)
+
+
+READERS["replay"] = lambda data, pipeline: Replay.from_bytes(data).trace(pipeline)

@@ -1,6 +1,6 @@
 """A trace: the pixel queries that one image left behind in every cross-attention block (Eq. 1)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,10 @@ from ovam.tracing.quantised import quantised
 from ovam.tracing.trace_files import FORMAT, FORMATS, bind, parse, sealed, self_attention_of, size_of, written_keys
 
 Half = Literal["conditional", "unconditional"]
+
+
+READERS: dict[str, Callable[[bytes, Pipeline], "Trace"]] = {}
+"""By kind of file: who reads a trace from it, where that takes more than this module knows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,10 +149,9 @@ class Trace:
         Raises `TraceFormatError` for bytes that are not a whole trace, with the name of a damaged tensor, `TraceMismatchError`
         when the pipeline's UNet lacks a block of the trace, or has another width or other weights there.
         """
-        if layout_of(data).kind == "replay" and family_of(plain_unet(pipeline)).joint:
-            from ovam.tracing.replay import Replay  # noqa: PLC0415 - which makes traces
-
-            return Replay.from_bytes(data).trace(pipeline)
+        reader = READERS.get(layout_of(data).kind)
+        if reader is not None and family_of(plain_unet(pipeline)).joint:
+            return reader(data, pipeline)
         header, tensors = parse(data, "trace")
         return cls.joined(header, tensors, pipeline)
 

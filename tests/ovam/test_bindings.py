@@ -257,7 +257,7 @@ def test_the_call_of_a_pipeline_is_found_behind_its_own_methods_and_other_callab
             return calling_pipeline()
 
     class Divided:
-        unet = scheduler = None
+        unet = scheduler = object()
 
         def __call__(self, clip_skip: int) -> Any:
             return self.sampled(), clip_skip

@@ -30,7 +30,7 @@ def test_the_published_settings_are_those_of_the_paper() -> None:
         expected = Method(evaluations=0.5, threshold=method.threshold, crf=CrfParameters())
         assert (method, method.threshold.normalize) == (expected, "minmax")
         assert method.threshold.tau == pytest.approx(tau)
-    plain = Method("all", "all", "all", "none", "mean", NoRefinement(), Share(0.4, "max"), None, 0, fill_holes=False)
+    plain = Method("all", "all", "all", None, "none", "mean", NoRefinement(), Share(0.4, "max"), None, 0, fill_holes=False)
     assert Method() == plain
     assert (ByAttention(), ByAffinity(), ByBoth()) == (ByAttention(0.85, 1), ByAffinity(1), ByBoth(1, 0.85, 1))
     assert daam.of("words") is daam.words

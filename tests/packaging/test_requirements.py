@@ -74,9 +74,10 @@ def test_the_old_name_that_simplecrf_needs_is_defined_when_it_is_built() -> None
     assert line.endswith("""--config-settings="--build-option=build_ext '-DNPY_IN_ARRAY=NPY_ARRAY_IN_ARRAY|0!'\"""")
 
 
-# Plots of `make eval`, intervals of `make table3`, which install what the checks need, and the program that drew the atlas.
+# Plots and statistics of experiments, whose commands install what the checks need, and the program that drew the atlas.
+PLOTS = [f"evaluation/report/{name}.py" for name in ("plots", "trained", "confidence")]
 WITH_THE_CHECKS = {
-    ROOT / "experiments" / name for name in ("evaluation/report/plots.py", "networks/scoring.py", "world/make_atlas.py")
+    ROOT / "experiments" / name for name in (*PLOTS, "confidence.py", "networks/scoring.py", "world/make_atlas.py")
 }
 FOR_CVAT = {ROOT / "ovam_client/cvat.py"}  # installed where CVAT's command is: see the client's own pyproject.toml
 
