@@ -192,6 +192,7 @@ METHOD: Json = {
     "crf": None,
     "minimum_area": 0,
     "fill_holes": False,
+    "network": None,
 }
 CAR: Json = {"settings": None, "label": None, "prompt": "a photograph of a car", "word": "car", "occurrence": None}
 ATTRIBUTE_JOB: Json = {

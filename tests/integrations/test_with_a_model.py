@@ -13,6 +13,7 @@ from cvat_sdk.auto_annotation import driver
 from cvat_sdk.masks import decode_mask
 from PIL import Image
 
+from ovam_client import Segment
 from ovam_client.cvat import create
 from service.integrations.label_studio import brush
 from tests.integrations.test_fetching import answer, serving
@@ -173,7 +174,8 @@ async def test_x_anylabeling_outlines_what_is_written(tiny: httpx2.AsyncClient, 
     right = {"type": "rectangle", "data": [48, 0, 96, 80], "label": 1}
     boxed = await outlined(tiny, body | {"params": params | {"marks": [right]}})
     assert all(x >= 48 for shape in boxed for x, _ in shape["points"])
-    assert await outlined(tiny, body | {"params": params | {"conf_threshold": 1.0}}) == []
+    surest = [shape for shape in shapes if shape["score"] == 1]
+    assert await outlined(tiny, body | {"params": params | {"conf_threshold": 1.0}}) == surest
     raw = body | {"image": inline(photograph).partition(",")[2]}
     assert await outlined(tiny, raw) == shapes
 
@@ -185,7 +187,9 @@ async def outlined(client: httpx2.AsyncClient, body: Json) -> list[Json]:
     return answer.json()["data"]["shapes"]
 
 
-async def test_cvat_s_driver_takes_what_the_function_finds(tiny: httpx2.AsyncClient, photograph: Path) -> None:
+async def test_cvat_s_driver_takes_what_the_function_finds(
+    tiny: httpx2.AsyncClient, photograph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def annotated(*, poly: bool, least: float | None = None) -> list[Any]:
         """What `annotate_task` does for each frame."""
         function = create("Car=car, tree", url=str(tiny.base_url))
@@ -211,4 +215,6 @@ async def test_cvat_s_driver_takes_what_the_function_finds(tiny: httpx2.AsyncCli
     polygons = await asyncio.to_thread(annotated, poly=True)
     assert {(shape.label_id, shape.type.value) for shape in polygons} == {(11, "polygon"), (10, "polygon")}
     assert all(0 <= x <= 96 for shape in polygons for x in shape.points[::2])
-    assert await asyncio.to_thread(annotated, poly=False, least=1.0) == []
+    monkeypatch.setattr(Segment, "confidence", 0.4)
+    assert len(await asyncio.to_thread(annotated, poly=False, least=0.4)) == 2
+    assert await asyncio.to_thread(annotated, poly=False, least=0.5) == []
