@@ -32,6 +32,7 @@ OF_ALL = {"list_models", "list_methods"}  # what every tenant sees the same of
 LISTINGS = {"list_jobs": "jobs", "list_tokens": "tokens", "list_datasets": "datasets"}
 OWN = {
     "openai_generate",
+    "openai_edit",
     "generate",
     "image",
     "import_tokens",
@@ -138,6 +139,19 @@ async def test_another_tenant_finds_nothing_by_any_operation(
     assert {"get_job", "follow_job", "get_artifact", "cancel_job", "delete_job", "attribute", "probe", "optimize"} < set(found)
     assert {"get_dataset", "pause_dataset", "export_dataset", "delete_dataset", "create_dataset"} < set(found)
     assert {"get_token", "list_versions", "get_token_file", "rename_token", "delete_token"} < set(found)
+
+
+async def test_another_tenant_starts_from_no_image_and_compares_with_none(
+    client: httpx2.AsyncClient, bert: dict[str, str], generated: str
+) -> None:
+    theirs = {"job_id": generated, "image": 0}
+    steered = [
+        {"image": theirs},
+        {"control": {"name": "edges", "image": theirs}},
+        {"image_prompt": {"name": "looks", "image": theirs}},
+    ]
+    answers = [await client.post("/v1/generate", json={"prompt": "a car"} | each, headers=bert) for each in steered]
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "unknown-job")] * len(steered)
 
 
 async def test_each_tenant_has_a_secret_of_its_own(

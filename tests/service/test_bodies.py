@@ -95,7 +95,7 @@ def test_whatever_bodies_come_the_gateway_answers_others_and_stays_small(redis_u
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [("/v1/generate", 2**22), ("/v1/attribute", 2**22), (f"/v1/jobs/{JOB}/probe", 2**18), ("/v1/tokens", 2**23)]
+    ("path", "most"), [("/v1/generate", 2**23), ("/v1/attribute", 2**22), (f"/v1/jobs/{JOB}/probe", 2**18), ("/v1/tokens", 2**23)]
 )
 @pytest.mark.usefixtures("worker")
 async def test_every_route_has_its_own_limit(settings: GatewaySettings, path: str, most: int) -> None:
