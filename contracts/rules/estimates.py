@@ -80,7 +80,7 @@ def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estim
     memory = weights(sizes) + loaded + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
     if sizes.on_cpu:
         memory += job.num_images * numbers * in_memory(capture, sizes)
-    image = stored(capture, numbers, card, sizes, size, evaluations) + prod(size) * PNG_PIXEL
+    image = stored(capture, numbers, card, sizes, size, evaluations, branches) + prod(size) * PNG_PIXEL
     if job.targets:
         more, files = of_targets(job, Expected.of(job, card))
         memory, image = memory + numbers * sizes.number_bytes + more, image + files
@@ -165,15 +165,16 @@ def trace_numbers(capture: FilledCapture, card: ModelCard, sizes: ModelSizes, si
     return kept * positions(capture.evaluations, evaluations)
 
 
-def stored(capture: FilledCapture, numbers: int, card: ModelCard, sizes: ModelSizes, size: Size, evaluations: int) -> int:
-    """Bytes of what is stored of an image's attention: so many numbers of its queries, or its replay."""
+def stored(  # all that its size depends on
+    capture: FilledCapture, numbers: int, card: ModelCard, sizes: ModelSizes, size: Size, evaluations: int, halves: int = 1
+) -> int:
+    """Bytes of what is stored of an image's attention: so many numbers of its queries, or its replay, with all halves' texts."""
     if capture.keep == "queries":
         return numbers * STORED[capture.precision or "float16"]
     latent = prod(size) // sizes.latent_factor**2 + size[1] // sizes.latent_factor  # the input, and a line of the prediction
     each = latent * LATENT_CHANNELS * sizes.number_bytes
-    return (
-        each * positions(capture.evaluations, evaluations) + card.max_tokens * card.text_width * sizes.number_bytes + REPLAY_HEAD
-    )
+    texts = halves * card.max_tokens * card.text_width * sizes.number_bytes
+    return each * positions(capture.evaluations, evaluations) + texts + REPLAY_HEAD
 
 
 def in_memory(capture: FilledCapture, sizes: ModelSizes) -> int:

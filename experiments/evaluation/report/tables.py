@@ -19,12 +19,11 @@ def beside(scores: Results, rows: Mapping[str, str], theirs: Mapping[str, paper.
     head = ["", *(f"{dataset}, {target}" for dataset in SETS for target in BOTH)]
     lines = []
     for name, label in rows.items():
-        cells = []
-        for dataset in SETS:
-            for target in BOTH:
-                ours = figure(scores, dataset, key(name, target))
-                cells.append(f"{ours} ({paper.of(theirs[name], dataset, target)})" if name in theirs else ours)
-        lines.append([label, *cells])
+        places = [(dataset, target) for dataset in SETS for target in BOTH]
+        ours = [figure(scores, dataset, key(name, target)) for dataset, target in places]
+        if any(ours):  # else it was not measured with this model
+            others = [f" ({paper.of(theirs[name], *place)})" if name in theirs else "" for place in places]
+            lines.append([label, *map("".join, zip(ours, others, strict=True))])
     return table(head, lines)
 
 

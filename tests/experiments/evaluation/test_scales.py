@@ -34,9 +34,12 @@ def test_combinations_of_resolutions_are_the_papers_and_fit_models_with_fewer() 
 
 def test_the_full_scale_leaves_nothing_out() -> None:
     settings = generated((16, 8))
-    assert available(settings, FULL.targets) == settings
+    networks = {setting.method.network for setting in settings} - {None}
+    assert len(networks) == 3
+    assert available(settings, FULL.targets, networks) == settings
+    assert {setting.method.network for setting in available(settings, FULL.targets, ())} == {None}
 
 
 def test_other_targets_are_not_looked_for() -> None:
-    settings = available(generated((16, 8)), ("words", AGAINST_ALL))
+    settings = available(generated((16, 8)), ("words", AGAINST_ALL), ())
     assert {one.target for one in settings} == {"words", AGAINST_ALL}
