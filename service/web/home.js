@@ -57,6 +57,9 @@ export async function home(main, { query, signal }) {
       go.disabled = photograph.disabled = false;
     }
   };
+  /** What is wrong with a photograph is said of no field. @param {File} photo @param {string} [model] */
+  const take = (photo, model) =>
+    submit(() => taken(photo, model).catch((problem) => Promise.reject(Object.assign(problem, { errors: [] }))));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     submit(() => generated(form));
@@ -69,7 +72,7 @@ export async function home(main, { query, signal }) {
   file.addEventListener("change", () => {
     const [chosen] = file.files ?? [];
     const model = form.querySelector("select[name=model]");
-    if (chosen) submit(() => taken(chosen, model instanceof HTMLSelectElement ? model.value : undefined));
+    if (chosen) take(chosen, model instanceof HTMLSelectElement ? model.value : undefined);
     file.value = "";
   });
   main.addEventListener("dragover", (event) => event.preventDefault(), { signal });
@@ -78,7 +81,7 @@ export async function home(main, { query, signal }) {
     (event) => {
       event.preventDefault();
       const [dropped] = event.dataTransfer?.files ?? [];
-      if (dropped) submit(() => taken(dropped));
+      if (dropped) take(dropped);
     },
     { signal },
   );
