@@ -15,7 +15,7 @@ from ovam.core.words import Characters, normalized, occurrences_of, overlaps
 from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError
 from ovam.tracing.families import UNET, family_of
 from ovam.tracing.keys import place_of
-from ovam.tracing.model import Pipeline, plain_unet
+from ovam.tracing.model import Pipeline, plain_unet, unet_of
 
 _CLIP = ("clip_text_model", "clip")
 
@@ -67,7 +67,7 @@ def encode_each(
     """
     if padding not in get_args(Padding):
         raise InvalidArgumentError("padding", padding, "'none' or 'max_length'")
-    if family_of(plain_unet(pipeline)) is not UNET:
+    if unet_of(pipeline) is not None and family_of(plain_unet(pipeline)) is not UNET:  # text encoders alone are those of a UNet
         return encode_by_pipeline(pipeline, prompts, padding, clip_skip, length)
     texts = [normalized(prompt) for prompt in prompts]
     models = _text_models(pipeline, clip_skip)
