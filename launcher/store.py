@@ -1,24 +1,30 @@
-"""`ovam store`: how large what is stored is, whether it is sound, and what is to go."""
+"""`ovam store`: how large what is stored is, whether it is sound, what is to go, and data sets for elsewhere."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import typer
+from obstore.exceptions import BaseError
 from redis.asyncio import Redis
 
 from contracts.schema.errors import ServiceError
-from contracts.settings import CommonSettings, load
+from contracts.settings import STORE_SCHEMES, CommonSettings, load
 from contracts.state import retention
+from contracts.state.datasets import Datasets
 from contracts.state.inventory import Inventory, damages, inventory
 from contracts.state.store import ArtifactStore
 from launcher.reach import FAILED, AsJson, end, with_redis
+from ovam.core.export import Split
 
+FormName = Literal["coco", "voc", "yolo", "labelme", "webdataset", "huggingface"]
 TIERS = ("replays", "queries", "results", "requests", "tokens", "datasets", "other")
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
-app = typer.Typer(help="Look after the artifact store: sizes, checksums, what is to go.", no_args_is_help=True)
+app = typer.Typer(help="Look after the artifact store: sizes, checksums, what is to go, exports.", no_args_is_help=True)
 T = TypeVar("T")
 
 
@@ -73,6 +79,40 @@ def collect(
         typer.echo(json.dumps({"jobs": gone, "orphans": orphans}))
     else:
         typer.echo(f"the files of {len(gone)} jobs and {len(orphans)} orphaned folders are deleted")
+
+
+@app.command()
+def export(
+    dataset: Annotated[str, typer.Argument(help="The data set's id.")],
+    to: Annotated[str, typer.Option(help="An empty folder of a store, as s3://bucket/folder or file:///folder.")],
+    form: Annotated[FormName, typer.Option("--format", help="Which tools shall read it.")] = "coco",
+    split: Annotated[float, typer.Option(min=0, max=0.99, help="Share of the images that are for validation.")] = 0.1,
+    split_seed: Annotated[int, typer.Option(min=0, help="Which ones.")] = 0,
+) -> None:
+    """Write a data set from the store to another place, past the gateway. It is whole once datasheet.json is there."""
+    from service.datasets import exporting  # noqa: PLC0415  # the other commands need no forms
+    from service.routes.datasets import form_of  # noqa: PLC0415  # the same
+
+    target = place(to)
+
+    async def written(store: ArtifactStore, redis: Redis) -> int:
+        datasets = Datasets(redis)
+        record, unsealed = await datasets.get(dataset), await datasets.open_entries(dataset)
+        options = Split(validation=split, seed=split_seed)
+        files = exporting.exported_files(store, record, unsealed, form_of(form, None, None), options)
+        return await asyncio.to_thread(exporting.into_store, files, target)
+
+    typer.echo(f"{with_store(written)} files are written to {to}")
+
+
+def place(url: str) -> ArtifactStore:
+    """Return the store at a URL, or leave with what is allowed."""
+    try:
+        if urlsplit(url).scheme in STORE_SCHEMES:
+            return ArtifactStore.at(url)
+    except (ValueError, BaseError):
+        pass
+    raise typer.BadParameter(f"{url!r}; allowed: s3://bucket/folder, or file:///folder with a whole path", param_hint="--to")
 
 
 def table(found: Inventory, largest: Sequence[tuple[str, Counter[str]]]) -> list[str]:

@@ -18,7 +18,7 @@ from contracts.schema.targets import TokenTarget
 from contracts.state import keys
 from contracts.state.store import ArtifactStore, in_our_words
 from ovam.core.coco import decode_run_lengths
-from ovam.core.export import Annotation, Datasheet, Form, Sample, Split, as_tar, export
+from ovam.core.export import Annotation, Datasheet, File, Form, Sample, Split, as_tar, export
 from ovam.errors import OvamError
 from service.datasets.files import segments_of
 
@@ -31,7 +31,14 @@ EXPORTABLE = (DatasetState.SUCCEEDED, DatasetState.CANCELED, DatasetState.PAUSED
 def exported(
     store: ArtifactStore, record: DatasetRecord, unsealed: tuple[int, Mapping[int, str]], form: Form, split: Split
 ) -> Iterator[bytes]:
-    """The tar, piece by piece; `unsealed`: how many segments are in the store, and the entries that are not.
+    """The tar, piece by piece. ServiceError as `exported_files`."""
+    return as_tar(exported_files(store, record, unsealed, form, split))
+
+
+def exported_files(
+    store: ArtifactStore, record: DatasetRecord, unsealed: tuple[int, Mapping[int, str]], form: Form, split: Split
+) -> Iterator[File]:
+    """The files, one at a time; `unsealed`: how many segments are in the store, and the entries that are not.
 
     ServiceError (job-not-finished) while the data set is worked on, and for what the form does not allow.
     """
@@ -44,9 +51,25 @@ def exported(
     found = samples(store, record, entries if first is None else chain([first], entries))
     about = datasheet(record, first.weights if first else "")
     try:
-        return as_tar(export(found, form, numbers, split=split, about=about, lenient=True))
+        return export(found, form, numbers, split=split, about=about, lenient=True)
     except OvamError as error:
         raise service_error(error, field="format") from error
+
+
+def into_store(files: Iterable[File], target: ArtifactStore) -> int:
+    """Write files to an empty place; returns how many. It is whole once its last file, the datasheet, is there.
+
+    ServiceError (invalid-argument) where something is already.
+    """
+    with in_our_words():
+        if any(chunk for chunk in obstore.list(target.store, chunk_size=1)):
+            raise ServiceError(Code.INVALID_ARGUMENT, "the place to export to holds something; allowed: an empty one", field="to")
+    count = 0
+    for file in files:
+        with in_our_words():
+            obstore.put(target.store, file.path, file.content if isinstance(file.content, bytes) else file.chunks())
+        count += 1
+    return count
 
 
 def chosen(store: ArtifactStore, record: DatasetRecord, sealed: int, unsealed: Mapping[int, str]) -> Iterator[Entry]:

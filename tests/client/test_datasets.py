@@ -121,3 +121,31 @@ async def test_the_commands_make_show_and_export(url: str, monkeypatch: pytest.M
     assert wrong.exit_code == 2
     failed = await asyncio.to_thread(CliRunner().invoke, app, ["dataset", "pause", record["id"]])
     assert failed.exit_code == 1
+
+
+@pytest.mark.usefixtures("busy")
+async def test_a_data_set_is_written_to_another_store_past_the_gateway(
+    url: str, redis_url: str, store_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with AsyncClient(url) as client:
+        found = await (await client.datasets.create(["car"], ["a car", "a red car"])).wait()
+        folder = await found.export(tmp_path / "by-gateway", "voc")
+    monkeypatch.setenv("OVAM_REDIS_URL", redis_url)
+    monkeypatch.setenv("OVAM_STORE_URL", store_url)
+
+    async def exported(to: str, dataset: str = found.id) -> tuple[int, str]:
+        asked = ["store", "export", dataset, "--to", to, "--format", "voc"]
+        result = await asyncio.to_thread(CliRunner().invoke, app, asked)
+        return result.exit_code, result.output
+
+    place = f"file://{tmp_path}/by-store"
+    code, said = await exported(place)
+    assert (code, f"files are written to {place}" in said) == (0, True), said
+    assert contents(tmp_path / "by-store") == contents(folder)
+    assert (await exported(place))[0] == 1, "there is something"
+    assert (await exported("elsewhere"))[0] == 2
+    assert (await exported(f"file://{tmp_path}/none", "0" * 26))[0] == 1
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
