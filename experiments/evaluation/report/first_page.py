@@ -24,6 +24,7 @@ LEAKAGE, SIGNS = 0.45, 0.8
 CLOSE = 0.03
 HOLDS_BACK = "\n[What holds the missed aims back](results/remedies.md), and what was tried, is on a page of its own.\n"
 FURTHER = {
+    "trained": "[Grounded Diffusion and DatasetDM](results/trained.md): methods with trained networks, on some of the images",
     "data-set": "[The data set of section 4.3](results/data-set.md): what its filters reject, and how good its masks are",
     "segmentation": "[Table 3](results/segmentation.md): segmentation networks trained on it, on real images, and on both",
 }
@@ -55,7 +56,7 @@ def page(results: Mapping[str, Results]) -> str:
         "What to choose": advice(findings) + "\n" + listed(leaders(scores, findings)),
         "Real images of another style": held_out(scores),
         "How true is the truth?": truth(scores),
-        "Training on the masks": listed(line for name, line in FURTHER.items() if name in results),
+        "More of the paper": listed(line for name, line in FURTHER.items() if name in results),
     }
     head = f"# Results\n\n{introduction(scores)}"
     return head + "".join(f"\n## {title}\n\n{text}" for title, text in parts.items() if text)

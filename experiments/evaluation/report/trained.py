@@ -58,15 +58,17 @@ def told(value: object) -> str:
 def draw(found: Results, path: Path) -> None:
     """Fig. 5: the IoU of every class by every method, with words and with tokens."""
     names = [name for name in (*PUBLISHED, *TRAINED) if any(key(name, "words") in found["scores"].get(one, {}) for one in SETS)]
+    figures = {dataset: found["scores"].get(dataset, {}) for dataset in SETS}
+    classes = sorted({each for of_set in figures.values() for one in of_set.values() for each in one["by_class"]})
     figure = Figure(figsize=(13, 2.2 * len(names)), layout="constrained")
     axes = figure.subplots(len(names), len(SETS), squeeze=False, sharex=True, sharey=True)
     for row, name in zip(axes, names, strict=True):
         for axis, dataset in zip(row, SETS, strict=True):
             for shift, target in zip((-0.2, 0.2), BOTH, strict=True):
-                by_class = found["scores"].get(dataset, {}).get(key(name, target), {}).get("by_class", {})
-                places = [index + shift for index in range(len(by_class))]
+                by_class = figures[dataset].get(key(name, target), {}).get("by_class", {})
+                places = [classes.index(each) + shift for each in by_class]
                 axis.bar(places, [100 * value for value in by_class.values()], 0.38, color=COLOURS[target], label=target)
-                axis.set_xticks(range(len(by_class)), list(by_class), fontsize=8, rotation=30)
+            axis.set_xticks(range(len(classes)), classes, fontsize=8, rotation=30)
             axis.set_title(f"{NAMES[name]}, {dataset}", fontsize=9)
             axis.set_ylim(0, 100)
     axes[0][0].legend(fontsize=8)
