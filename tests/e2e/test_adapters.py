@@ -128,6 +128,28 @@ async def test_loras_and_a_textual_inversion_draw_as_diffusers_does_and_leave_th
     assert_same(before, await state_of(worker, family))
 
 
+async def test_an_image_is_compared_and_drawn_again_with_its_own_adapters(service: Service) -> None:
+    http, worker = service
+    before = await state_of(worker)
+    request = SMALL | {"model": "sd1", "prompt": "a cat on a mat", "seed": 3}
+    start = {"image": FOLLOWED, "strength": 1.0}
+    plain = await done(http, request)
+    styled = await done(http, request | start | {"adapters": [{"name": "style", "scale": 2.0}], "height": 64, "width": 64})
+    worker.scenes.forget_model("sd1")  # a replay would be refused with other adapters
+    asked = {"targets": [{"word": "cat"}], "causal": {"from_evaluation": 0}}
+    there = await done(http, asked | {"job_id": styled["id"], "against": plain["id"]}, "/v1/attribute")
+    back = await done(http, {"targets": [{"word": "cat"}], "job_id": plain["id"], "against": styled["id"]}, "/v1/attribute")
+    (one,), (other,) = there["result"]["segments"], back["result"]["segments"]
+    assert one["difference"]["total"] == pytest.approx(other["difference"]["total"], rel=1e-4)
+    assert one["difference"]["total"] > 0
+    assert there["result"]["causal"]["redrawn"] == 0, "from its own image, with its own LoRA"
+    assert one["causal"]["outside"] is None or one["causal"]["outside"] > 0 or one["causal"]["inside"] > 0
+    louder = await done(http, request | {"emphasis": [{"word": "cat", "weight": 1.5}]})
+    answer = await http.post("/v1/attribute", json=asked | {"job_id": louder["id"]}, headers=WAIT)
+    assert answer.json()["error"]["code"] == "settings-contradict", answer.text
+    assert_same(before, await state_of(worker))
+
+
 FOLLOWED = encoded(picture(64, 96))
 STARTS: dict[str, Json] = {
     "text": {},
