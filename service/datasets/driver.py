@@ -222,6 +222,7 @@ class Drive:
         record = await self.datasets.find(self.record.id)
         if record is None or record.state is DatasetState.CANCELED:
             await self.jobs.discard()
+        await asyncio.gather(*self.jobs.discarding, return_exceptions=True)
         if record is None:
             await self.store.delete_folder(keys.dataset_folder(self.record.id))
 

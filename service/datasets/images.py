@@ -201,6 +201,8 @@ class Jobs:
         """Delete jobs, their files and their idempotency keys; all that are under way, unless some are named."""
         view = self.resources.seen_by(self.client)
         for job_id in [*self.under_way] if jobs is None else jobs:
+            if job_id not in self.under_way:  # another task has just begun to delete it
+                continue
             record, once = self.under_way.pop(job_id)
             with suppress(RedisError, ServiceError):  # it expires
                 await view.store.delete_folder(keys.job_folder(job_id))

@@ -267,3 +267,23 @@ async def test_a_data_set_takes_as_long_as_its_images_by_the_workers_that_are_th
         assert (await estimated(RECORD.request, [1.0, 2.5], lookups)).seconds == 700 / workers
     found = await estimated(RECORD.request, [1.0, None], lookups)
     assert (found.seconds, found.kept_bytes) == (None, 200 * 128 * 128 * 2)
+
+
+async def test_jobs_that_two_delete_at_once_are_all_gone() -> None:
+    gone: list[str] = []
+
+    async def delete(_: object) -> None:
+        await asyncio.sleep(0)
+
+    async def forget(record: Any) -> None:
+        await asyncio.sleep(0)
+        gone.append(record.id)
+
+    view = SimpleNamespace(
+        store=SimpleNamespace(delete_folder=delete), queue=SimpleNamespace(forget=forget), redis=SimpleNamespace(delete=delete)
+    )
+    jobs = Jobs(cast("Any", SimpleNamespace(seen_by=lambda _: view)), Client(), RECORD, lambda _: None)
+    names = [f"job-{number}" for number in range(6)]
+    jobs.under_way = {name: cast("Any", (SimpleNamespace(id=name), SimpleNamespace(key=name))) for name in names}
+    await asyncio.gather(jobs.discard(names[:1] + names[2:4]), jobs.discard(), jobs.discard(names[4:]))
+    assert sorted(gone) == names
