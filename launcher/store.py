@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 import typer
@@ -18,9 +18,8 @@ from contracts.state.datasets import Datasets
 from contracts.state.inventory import Inventory, damages, inventory
 from contracts.state.store import ArtifactStore
 from launcher.reach import FAILED, AsJson, end, with_redis
-from ovam.core.export import Split
+from ovam.core.export import FORMS, FormName, Split
 
-FormName = Literal["coco", "voc", "yolo", "labelme", "webdataset", "huggingface"]
 TIERS = ("replays", "queries", "results", "requests", "tokens", "datasets", "other")
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
@@ -91,7 +90,6 @@ def export(
 ) -> None:
     """Write a data set from the store to another place, past the gateway. It is whole once datasheet.json is there."""
     from service.datasets import exporting  # noqa: PLC0415  # the other commands need no forms
-    from service.routes.datasets import form_of  # noqa: PLC0415  # the same
 
     target = place(to)
 
@@ -99,7 +97,7 @@ def export(
         datasets = Datasets(redis)
         record, unsealed = await datasets.get(dataset), await datasets.open_entries(dataset)
         options = Split(validation=split, seed=split_seed)
-        files = exporting.exported_files(store, record, unsealed, form_of(form, None, None), options)
+        files = exporting.exported_files(store, record, unsealed, FORMS[form], options)
         return await asyncio.to_thread(exporting.into_store, files, target)
 
     typer.echo(f"{with_store(written)} files are written to {to}")

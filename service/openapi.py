@@ -30,6 +30,22 @@ SUBMISSION = (
     Code.QUEUE_FULL,
     Code.UNKNOWN_JOB,  # deleted while its client waits
 )
+DRAWING = (  # of a request that says what is to be drawn
+    Code.PROMPT_TOO_LONG,
+    Code.SIZE_NOT_DIVISIBLE,
+    Code.SIZE_TOO_LARGE,
+    Code.TOO_MANY_STEPS,
+    Code.TOO_MANY_IMAGES,
+)
+PICTURES = (  # of a request that brings an image, perhaps with a mask
+    Code.IMAGE_UNREADABLE,
+    Code.IMAGE_TOO_LARGE,
+    Code.IMAGE_UNSUPPORTED,
+    Code.MASK_NOT_AN_IMAGE,
+    Code.MASK_UNREADABLE,
+    Code.MASK_EMPTY,
+    Code.MASK_FULL,
+)
 SOURCE_IMAGE = (  # of a request that names an image of a generate job
     Code.UNKNOWN_JOB,
     Code.JOB_EXPIRED,

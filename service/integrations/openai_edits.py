@@ -21,7 +21,7 @@ from service.integrations.openai_images import (
     ImageGenerationRequest,
     in_their_names,
 )
-from service.openapi import SUBMISSION, body, example, problems
+from service.openapi import DRAWING, PICTURES, SUBMISSION, body, example, problems
 from service.queue import Once
 from service.resources import With
 from service.routes.submission import IdempotencyKey
@@ -70,19 +70,9 @@ FORM = {
             *SUBMISSION,
             *ENDED,
             *FAILURES,
-            Code.PROMPT_TOO_LONG,
-            Code.SIZE_NOT_DIVISIBLE,
-            Code.SIZE_TOO_LARGE,
-            Code.TOO_MANY_STEPS,
-            Code.TOO_MANY_IMAGES,
+            *DRAWING,
             Code.SETTINGS_CONTRADICT,
-            Code.IMAGE_UNREADABLE,
-            Code.IMAGE_TOO_LARGE,
-            Code.IMAGE_UNSUPPORTED,
-            Code.MASK_NOT_AN_IMAGE,
-            Code.MASK_UNREADABLE,
-            Code.MASK_EMPTY,
-            Code.MASK_FULL,
+            *PICTURES,
             Code.STORE_UNAVAILABLE,
         ),
     },

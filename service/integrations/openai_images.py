@@ -17,7 +17,7 @@ from contracts.schema.jobs import JobRecord, State
 from contracts.state import keys
 from service import examples
 from service.bodies import BodyRoute
-from service.openapi import SUBMISSION, body, example, problems
+from service.openapi import DRAWING, SUBMISSION, body, example, problems
 from service.queue import Once
 from service.refusals import RefusalError
 from service.resources import Resources, With
@@ -118,11 +118,7 @@ class ImageGenerationAnswer(BaseModel, frozen=True):
             *SUBMISSION,
             *ENDED,
             *FAILURES,
-            Code.PROMPT_TOO_LONG,
-            Code.SIZE_NOT_DIVISIBLE,
-            Code.SIZE_TOO_LARGE,
-            Code.TOO_MANY_STEPS,
-            Code.TOO_MANY_IMAGES,
+            *DRAWING,
             Code.STORE_UNAVAILABLE,
         ),
     },

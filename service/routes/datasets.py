@@ -16,7 +16,7 @@ from contracts.schema.fields import JobId
 from contracts.schema.jobs import new_job_id, utc_now
 from contracts.state import keys
 from contracts.state.datasets import Datasets, summary_of
-from ovam.core.export import FORMS, Coco, Form, HuggingFace, Labelme, Split, Voc, WebDataset
+from ovam.core.export import FORMS, Coco, Form, FormName, HuggingFace, Labelme, Split, Voc, WebDataset
 from service import examples
 from service.bodies import BodyRoute
 from service.datasets.exporting import exported
@@ -29,7 +29,6 @@ from service.routes.submission import IdempotencyKey, root_of
 from service.validation import datasets as validation
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=BodyRoute)
-FormName = Literal["coco", "voc", "yolo", "labelme", "webdataset", "huggingface"]
 FINAL = frozenset(state for state in DatasetState if state.final)
 
 

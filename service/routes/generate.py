@@ -10,7 +10,7 @@ from contracts.schema.images import GenerateRequest
 from contracts.schema.jobs import JobRecord
 from service import examples
 from service.bodies import BodyRoute
-from service.openapi import SOURCE_IMAGE, SUBMISSION, body, example, problems
+from service.openapi import DRAWING, PICTURES, SOURCE_IMAGE, SUBMISSION, body, example, problems
 from service.resources import With
 from service.routes.submission import IdempotencyKey, Prefer, accept
 from service.terms import TermsOf
@@ -30,11 +30,7 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
         **problems(
             *SUBMISSION,
             *SOURCE_IMAGE,
-            Code.PROMPT_TOO_LONG,
-            Code.SIZE_NOT_DIVISIBLE,
-            Code.SIZE_TOO_LARGE,
-            Code.TOO_MANY_STEPS,
-            Code.TOO_MANY_IMAGES,
+            *DRAWING,
             Code.UNKNOWN_SCHEDULER,
             Code.ADAPTER_UNFIT,
             Code.SETTINGS_CONTRADICT,
@@ -47,13 +43,7 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.EMBEDDING_OF_OTHER_WIDTH,
             Code.EMBEDDING_NOT_FINITE,
             Code.NO_SELF_ATTENTION,
-            Code.IMAGE_UNREADABLE,
-            Code.IMAGE_TOO_LARGE,
-            Code.IMAGE_UNSUPPORTED,
-            Code.MASK_NOT_AN_IMAGE,
-            Code.MASK_UNREADABLE,
-            Code.MASK_EMPTY,
-            Code.MASK_FULL,
+            *PICTURES,
             Code.STORE_UNAVAILABLE,
             Code.NO_FEATURES,
             Code.NO_NETWORK,

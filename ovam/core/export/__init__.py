@@ -14,7 +14,7 @@ forms keep every mask whole.
 from ovam.core.export.datasheet import Datasheet
 from ovam.core.export.exporting import Split, export
 from ovam.core.export.files import File, as_tar, into_folder
-from ovam.core.export.forms import FORMS, Coco, Form, HuggingFace, Labelme, Voc, WebDataset, Yolo
+from ovam.core.export.forms import FORMS, Coco, Form, FormName, HuggingFace, Labelme, Voc, WebDataset, Yolo
 from ovam.core.export.samples import Annotation, Sample
 
 __all__ = [  # noqa: RUF022 - by topic
@@ -25,6 +25,7 @@ __all__ = [  # noqa: RUF022 - by topic
     # in which form
     "FORMS",
     "Form",
+    "FormName",
     "Coco",
     "Voc",
     "Yolo",

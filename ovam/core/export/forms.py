@@ -71,6 +71,7 @@ class HuggingFace(Checked):
     kind: Literal["huggingface"] = "huggingface"
 
 
+FormName = Literal["coco", "voc", "yolo", "labelme", "webdataset", "huggingface"]
 Form = Coco | Voc | Yolo | Labelme | WebDataset | HuggingFace
 
 FORMS: Final[dict[str, Form]] = {
