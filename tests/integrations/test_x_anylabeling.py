@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 
@@ -12,6 +13,7 @@ from contracts.schema.jobs import utc_now
 from contracts.state.keyring import Keyring
 from service.app import create_app
 from service.integrations import x_anylabeling
+from service.integrations.asking import Asking, Found, Picture
 from service.settings import GatewaySettings
 from tests.integrations.theirs import Json
 from tests.service.in_test_worker import InTestWorker
@@ -32,6 +34,29 @@ def assert_refused(answer: httpx2.Response, status: int, code: str, said: str) -
     found = answer.json()
     assert (answer.status_code, found["success"], found["error"]["code"]) == (status, False, code), answer.text
     assert said in found["error"]["message"]
+
+
+async def test_what_is_less_sure_than_was_asked_for_is_left_out(
+    online: httpx2.AsyncClient, body: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Picture("0" * 26, 0, "tiny", (8, 8), (8, 8))
+    found = [Found(0.3, np.ones((8, 8), bool)), Found(0.6, np.ones((8, 8), bool))]
+
+    async def file(*_: object) -> Picture:
+        return picture
+
+    async def targets(*_: object) -> list[Found]:
+        return found
+
+    monkeypatch.setattr(Asking, "file", file)
+    monkeypatch.setattr(Asking, "targets", targets)
+
+    async def labels(least: float) -> list[str]:
+        params = {"text_prompt": "car, tree", "conf_threshold": least}
+        answer = await online.post(f"{PATH}/v1/predict", json=body | {"params": params})
+        return [shape["label"] for shape in answer.json()["data"]["shapes"]]
+
+    assert [await labels(least) for least in (0.3, 0.31, 0.61)] == [["car", "tree"], ["tree"], []]
 
 
 async def test_health_has_their_fields(online: httpx2.AsyncClient) -> None:
