@@ -48,8 +48,8 @@ class Family:
 
 
 _JOINT: Final[tuple[Attention, ...]] = ("concept", "joint", "text")
-# ConceptAttention (Helbling et al. 2025) averages double blocks 15 to 18 of FLUX's 19; others at the same depth. Of SD3's 24
-# blocks, Seg4Diff (Kim et al. 2025) finds that the ninth binds words to regions.
+# ConceptAttention (Helbling et al. 2025) averages double blocks 15 to 18 of FLUX's 19; others at the same depth. Seg4Diff
+# (Kim et al. 2025) reads block 9 of SD3's 24, which binds words to regions.
 _LATE: Final[Depth] = (15 / 19, 1.0)
 _MIDDLE: Final[Depth] = (9 / 24, 10 / 24)
 _DEPTHS: Final[Mapping[Attention, Depth]] = MappingProxyType({"concept": _LATE, "joint": _MIDDLE, "text": _MIDDLE})
