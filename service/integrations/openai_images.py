@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, StringConstraints
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from contracts.schema.errors import Code, ServiceError
@@ -149,6 +150,14 @@ def in_their_names(request: ImageGenerationRequest) -> Iterator[None]:
         field = THEIRS.get(error.field or "", error.field)
         value = request.size if field == "size" else error.value
         raise ServiceError(error.code, error.detail, field=field, value=value, retry_after=error.retry_after) from error
+    except ValidationError as error:  # what `/v1/generate` allows less of
+        sent = dict(request)
+        fields = [THEIRS.get(str(each["loc"][0]), str(each["loc"][0])) for each in error.errors()]
+        found = [
+            {**each, "loc": ("body", field), "input": sent[field]}
+            for field, each in zip(fields, error.errors(include_url=False), strict=True)
+        ]
+        raise RequestValidationError(found, body=sent) from error
 
 
 class Drawn(Response):

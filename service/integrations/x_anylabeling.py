@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, Path
 
+from contracts.schema.attribute import MAX_TARGETS
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Name
 from contracts.schema.models import ModelCard
@@ -93,11 +94,14 @@ def described(card: ModelCard) -> dict[str, Any]:
 
 
 def texts_of(params: Params) -> list[str]:
-    """What to look for. ServiceError (invalid-argument) for nothing."""
+    """What to look for. ServiceError (invalid-argument) for nothing, and for too much."""
     texts = list(dict.fromkeys(part for each in re.split(r",|\.(?:\s|$)", params.text_prompt) if (part := each.strip())))
     if not texts:
         detail = "`params.text_prompt` is empty: write what to look for, as `car, wheel`, or the name of a learned token"
         raise ServiceError(Code.INVALID_ARGUMENT, detail, field="params.text_prompt", value="")
+    if len(texts) > MAX_TARGETS:
+        detail = f"`params.text_prompt` names {len(texts)} things; allowed: {MAX_TARGETS}"
+        raise ServiceError(Code.INVALID_ARGUMENT, detail, field="params.text_prompt", value=params.text_prompt[:100])
     return texts
 
 

@@ -117,6 +117,16 @@ def test_a_control_draws_the_labels_that_it_has_and_there_may_be_sixty_four() ->
                 parsed(text, field="x")
 
 
+def test_what_a_label_stands_for_may_be_as_long_as_a_word_of_a_target() -> None:
+    for length, allowed in ((2000, True), (2001, False)):
+        text = CONFIG.replace('ovam="hat"', f'ovam="{"a" * length}"')
+        if allowed:
+            assert "a" * length in [each.wanted for each in parsed(text, field="x").labels.values()]
+        else:
+            with pytest.raises(ServiceError, match="whose `ovam` is longer than 2000 characters"):
+                parsed(text, field="x")
+
+
 async def test_a_label_is_a_word_until_a_token_of_the_pictures_model_is_learned(worker: InTestWorker, redis: Redis) -> None:
     label, name = Label("Door", "a door"), token_name("7", "Door")
     assert (await meaning_of(label, "7", None, Registry(redis))).target == WordsTarget(word="a door")

@@ -73,6 +73,7 @@ async def test_health_has_their_fields(online: httpx2.AsyncClient) -> None:
         ({"image": "data:image/png;base64,AAAA"}, 422, "INVALID_IMAGE", "not a complete PNG"),
         ({"image": base64.b64encode(b"BM123456").decode()}, 422, "INVALID_IMAGE", "a BMP; allowed: PNG, JPEG, WebP"),
         ({"params": {}}, 422, "INFERENCE_ERROR", "write what to look for"),
+        ({"params": {"text_prompt": ",".join(map(str, range(65)))}}, 422, "INFERENCE_ERROR", "names 65 things; allowed: 64"),
         ({"params": {"text_prompt": "car@3"}}, 404, "INFERENCE_ERROR", "there is no token 'car@3'"),
         ({"params": {"marks": [{"type": "circle", "data": [1, 2]}]}}, 422, "INFERENCE_ERROR", "params.marks.0.type"),
         ({"params": {"conf_threshold": 2}}, 422, "INFERENCE_ERROR", "params.conf_threshold"),

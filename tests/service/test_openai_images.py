@@ -72,6 +72,7 @@ async def test_images_come_as_addresses_that_lead_to_them(
     [
         ({"size": "50x64"}, "size-not-divisible", "size"),
         ({"size": "big"}, "invalid-request", "size"),
+        ({"size": "64x4"}, "invalid-request", "size"),  # which `/v1/generate` refuses, not the shape of theirs
         ({"n": 9}, "too-many-images", "n"),
         ({"model": "dall-e-3"}, "unknown-model", "model"),
         ({"stream": True}, "invalid-request", "stream"),

@@ -9,12 +9,14 @@ from pydantic import TypeAdapter, ValidationError
 from contracts.schema.attribute import MAX_TARGETS
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Label as LabelText
+from contracts.schema.fields import Text
 
 DRAWN = ("brushlabels", "polygonlabels")
 BOXED = "rectanglelabels"
 PLACED = ("keypointlabels", BOXED)  # what smart tools ask with
 FORBIDDEN = ("<!doctype", "<!entity")
 NAME = TypeAdapter(LabelText)
+WANTED = TypeAdapter(Text)
 EXAMPLE = (
     '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image"><Label value="car"/></BrushLabels></View>'
 )
@@ -103,7 +105,11 @@ def labels_of(tag: ET.Element, field: str) -> Iterator[Label]:
                 NAME.validate_python(name)
             except ValidationError as error:
                 raise wrong(f"has a label {name[:40]!r}; allowed: 1 to 100 characters", field) from error
-            yield Label(name, each.get("ovam", each.get("value", "")).strip())
+            wanted = each.get("ovam", each.get("value", "")).strip()
+            try:
+                yield Label(name, WANTED.validate_python(wanted) if wanted else "")
+            except ValidationError as error:
+                raise wrong(f"has a label {name[:40]!r} whose `ovam` is longer than 2000 characters", field) from error
 
 
 def wrong(what: str, field: str) -> ServiceError:
