@@ -1,6 +1,7 @@
 """The server under the app: uvicorn, with time limits for connections, and an end that leaves nobody without an answer."""
 
 import asyncio
+import ctypes
 import sys
 from contextlib import suppress
 from socket import socket
@@ -17,6 +18,7 @@ from service.settings import GatewaySettings
 HEAD_WITHIN = 10.0  # seconds for the whole head of a request, from the opening of a connection or the first byte of the next
 READ_WITHIN = 60.0  # seconds without a client reading anything of an answer
 GRACE = 3  # seconds that open connections have when the gateway stops
+MMAP_THRESHOLD, LARGE = -3, 2**17  # mallopt's number for it, and bytes
 
 
 class PatientServer(uvicorn.Server):
@@ -90,8 +92,15 @@ def server_of(app: FastAPI, settings: GatewaySettings) -> PatientServer:
     )
 
 
+def return_large_blocks() -> None:
+    """Give large blocks back to the system when they are freed. Left alone, glibc keeps larger ones with every large body."""
+    with suppress(AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE)
+
+
 def run(settings: GatewaySettings) -> None:
     """Serve until a signal comes; leave as uvicorn does if it cannot start."""
+    return_large_blocks()
     server = server_of(create_app(settings), settings)
     with suppress(KeyboardInterrupt):
         server.run()
