@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -61,8 +61,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
     scenes = Tiers(device, hot=settings.device_cache_bytes, warm=settings.trace_cache_bytes)
     load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
     with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as processes:
-        async with redis_at(settings.redis_url) as redis:
-            occupant = Occupant(redis)
+        async with redis_at(settings.redis_url) as redis, aclosing(Occupant(redis)) as occupant:
             batches = Batches.of(settings, gate, occupant, on_cpu=device.type == "cpu")
             yield Resources(
                 settings=settings,

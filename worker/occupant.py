@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from redis.asyncio import Redis
@@ -12,9 +12,6 @@ from redis.exceptions import RedisError
 
 from contracts.state import keys
 from contracts.state.ledger import REMEMBERED
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 TOLD_WITHIN = 5.0  # seconds that a job waits for Redis to know that it begins
 
@@ -30,6 +27,8 @@ class Occupant:
         self._redis = redis
         self._loop = asyncio.get_running_loop()
         self._in_order = asyncio.Lock()
+        self._told: Future[None] | None = None  # what was told last
+        self._closed = False
         self._jobs: list[str] = []  # innermost last: a long job lets shorter ones in between two of its steps
 
     @contextmanager
@@ -48,11 +47,21 @@ class Occupant:
             self._jobs.pop()
             self._tell()
 
-    def _tell(self) -> "Future[None]":
-        return asyncio.run_coroutine_threadsafe(self._write(self._jobs[-1] if self._jobs else ""), self._loop)
+    async def aclose(self) -> None:
+        """Let Redis know the last of it, and nothing after that: whoever closes the connection next meets nobody using it."""
+        if self._told is not None:
+            await asyncio.wrap_future(self._told)
+        async with self._in_order:
+            self._closed = True
+
+    def _tell(self) -> Future[None]:
+        self._told = asyncio.run_coroutine_threadsafe(self._write(self._jobs[-1] if self._jobs else ""), self._loop)
+        return self._told
 
     async def _write(self, job_id: str) -> None:
         async with self._in_order:
+            if self._closed:
+                return
             try:
                 await self._redis.set(keys.on_device(self.holder), job_id, ex=REMEMBERED)
             except RedisError:

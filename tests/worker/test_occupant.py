@@ -48,3 +48,20 @@ async def test_a_job_begins_also_if_redis_cannot_be_told() -> None:
 
         await asyncio.to_thread(work)
     assert done == ["job"]
+
+
+async def test_redis_knows_the_last_of_it_when_the_worker_closes_and_nothing_after(redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        occupant = Occupant(redis)
+
+        def work(job: str) -> None:
+            with occupant.on_device(job, surely=False):
+                pass
+
+        work("job")  # on the event loop's own thread: all of it is still to be told
+        await occupant.aclose()
+        assert await redis.get(keys.on_device(occupant.holder)) == b""
+        await redis.delete(keys.on_device(occupant.holder))
+        await asyncio.to_thread(work, "late")
+        await asyncio.sleep(0.05)
+        assert await redis.get(keys.on_device(occupant.holder)) is None
