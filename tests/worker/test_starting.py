@@ -1,0 +1,93 @@
+"""What a pipeline is called with: what a generation starts from, and how much each word of its prompt counts."""
+
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from contracts.schema.conditions import Emphasis, FilledControl, JobImage
+from ovam.attention.text import encode
+from tests.contracts.test_targets import MODEL
+from tests.families import tiny_family
+from tests.worker.jobs import generation
+from worker.emphasis import prompts_of
+from worker.starting import Start, read
+
+PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+MASK = np.arange(24).reshape(4, 6) > 11
+FROM = JobImage(job_id="0" * 26)
+JOB = generation(MODEL).model_copy(update={"height": 4, "width": 6, "strength": 0.4})
+STEERED = JOB.model_copy(
+    update={"control": FilledControl(name="edges", image=FROM, scale=0.7, start=0.2, end=0.9, weights="0" * 16)}
+)
+
+
+def arrays(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments, with arrays in place of images."""
+    return {
+        name: [np.asarray(each).tolist() for each in value] if isinstance(value, list) else value for name, value in given.items()
+    }
+
+
+def test_a_pipeline_gets_what_its_kind_takes() -> None:
+    text, image = Start(), Start(image=PIXELS)
+    mask = replace(image, mask=MASK)
+    assert (text.kind, image.kind, mask.kind) == ("text", "image", "mask")
+    size, start = {"height": 4, "width": 6}, {"image": [PIXELS.tolist()] * 2, "strength": 0.4}
+    anew = {"mask_image": [(MASK * 255).tolist()] * 2}
+    assert text.arguments(JOB, 2) == size
+    assert arrays(image.arguments(JOB, 2)) == start, "its size is the image's"
+    assert arrays(mask.arguments(JOB, 2)) == size | start | anew
+
+
+def test_a_controlnet_and_an_image_prompt_come_beside_it() -> None:
+    followed, looks = PIXELS[::-1], Image.new("RGB", (5, 7))
+    size = {"height": 4, "width": 6}
+    control = {"controlnet_conditioning_scale": 0.7, "control_guidance_start": 0.2, "control_guidance_end": 0.9}
+    assert arrays(Start(control=followed).arguments(STEERED, 1)) == size | control | {"image": [followed.tolist()]}
+    both = Start(image=PIXELS, control=followed, prompt=looks).arguments(STEERED, 1)
+    assert both.pop("ip_adapter_image") is looks
+    start = {"image": [PIXELS.tolist()], "strength": 0.4, "control_image": [followed.tolist()]}
+    assert arrays(both) == size | control | start
+
+
+def test_a_mask_is_of_the_pixels_of_its_image_and_an_image_prompt_keeps_its_size() -> None:
+    job = JOB.model_copy(update={"image": FROM, "mask": [[0, 0, 6, 0, 6, 8, 0, 8]]})
+    Image.new("RGB", (12, 8), "red").save(file := BytesIO(), "PNG")
+    picture = file.getvalue()
+    found = read(job, {"image": (picture, (8, 12)), "image_prompt.image": (picture, (8, 12))})
+    assert found.image is not None and found.prompt is not None and found.mask is not None
+    assert found.image.shape == (4, 6, 3)
+    assert found.prompt.size == (12, 8)
+    assert found.mask.tolist() == [[True] * 3 + [False] * 3] * 4, "the left half of an image of twice the size"
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_word_moves_its_rows_where_it_is_asked_to_and_nothing_else(family: str) -> None:
+    pipeline, prompts = tiny_family(family), ["a cat and a cat", "a cat"]
+    options = {"prompt": prompts[0], "clip_skip": 1, "emphasis": [Emphasis(word="cat", weight=1.5, occurrence=0)]}
+    found = prompts_of(pipeline, JOB.model_copy(update=options), prompts)
+    rows, clip_skip = found["prompt_embeds"], {"padding": "max_length", "clip_skip": 1}
+    empty, _ = encode(pipeline, "", **clip_skip)
+    for number, prompt in enumerate(prompts):
+        expected, tokens = encode(pipeline, prompt, **clip_skip)
+        at = next(token.index for token in tokens if token.text == "cat")
+        expected = expected.clone()
+        expected[at] = empty[at] + 1.5 * (expected[at] - empty[at])
+        torch.testing.assert_close(rows[number], expected)
+    assert ("pooled_prompt_embeds" in found) == (family == "sdxl")
+    if family == "sdxl":
+        own = pipeline.encode_prompt(prompts, do_classifier_free_guidance=False, clip_skip=1)[2]
+        torch.testing.assert_close(found["pooled_prompt_embeds"], own)
+
+
+def test_a_prompt_without_emphasis_is_left_to_the_pipeline_unless_layers_are_left_out() -> None:
+    plain, skipping = JOB, JOB.model_copy(update={"clip_skip": 1})
+    sd1, sdxl = tiny_family("sd1"), tiny_family("sdxl")
+    assert prompts_of(sd1, plain, ["a cat"]) == prompts_of(sdxl, skipping, ["a cat"]) == {"prompt": ["a cat"]}
+    own, _ = encode(sd1, "a cat", padding="max_length", clip_skip=1)
+    torch.testing.assert_close(prompts_of(sd1, skipping, ["a cat"])["prompt_embeds"], own[None])
