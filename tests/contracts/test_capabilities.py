@@ -56,7 +56,7 @@ def test_the_worst_moment_of_drawing_is_the_larger_of_the_unets_and_the_decoders
 
 
 def test_a_trace_with_self_attention_has_its_queries_and_keys_too() -> None:
-    plain = filled_capture(CaptureOptions(evaluations=[0, 1], self_attention=False), CARD)
+    plain = filled_capture(CaptureOptions(evaluations=[0, 1], keep="queries", self_attention=False), CARD)
     pixels = plain.model_copy(update={"self_attention": True})
     assert trace_numbers(plain, CARD, SIZES, (16, 8), 5) == 2 * (2 * 6)
     assert trace_numbers(pixels, CARD, SIZES, (16, 8), 5) == 2 * (2 * 6 + 2 * 2 * (5 + 7))

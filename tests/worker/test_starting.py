@@ -60,7 +60,9 @@ def test_a_mask_is_of_the_pixels_of_its_image_and_an_image_prompt_keeps_its_size
     Image.new("RGB", (12, 8), "red").save(file := BytesIO(), "PNG")
     picture = file.getvalue()
     found = read(job, {"image": (picture, (8, 12)), "image_prompt.image": (picture, (8, 12))})
-    assert found.image is not None and found.prompt is not None and found.mask is not None
+    assert found.image is not None
+    assert found.prompt is not None
+    assert found.mask is not None
     assert found.image.shape == (4, 6, 3)
     assert found.prompt.size == (12, 8)
     assert found.mask.tolist() == [[True] * 3 + [False] * 3] * 4, "the left half of an image of twice the size"
