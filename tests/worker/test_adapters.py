@@ -98,7 +98,9 @@ def test_what_does_not_fit_a_model_is_said(tmp_path: Path) -> None:
     assert misfit(found(path), unet, [32]) is None
     saved(path, **{LORA.format("down"): (width, width + 1), LORA.format("up"): (width, width)})
     assert f"takes {width + 1} numbers; the model's takes {width}" in (misfit(found(path), unet, [32]) or "")
-    saved(path, **{LORA.format("down").replace("to_q", "to_x"): (2, width), LORA.format("up").replace("to_q", "to_x"): (width, 2)})
+    saved(
+        path, **{LORA.format("down").replace("to_q", "to_x"): (2, width), LORA.format("up").replace("to_q", "to_x"): (width, 2)}
+    )
     assert "which the model has not" in (misfit(found(path), unet, [32]) or "")
 
     saved(path, clip_l=(1, 32), clip_g=(1, 48))
