@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, HeunDiscreteScheduler
 from PIL import Image
 
 from contracts.schema.conditions import Emphasis, FilledControl, JobImage
@@ -14,6 +15,7 @@ from ovam.attention.text import encode
 from tests.contracts.test_targets import MODEL
 from tests.families import tiny_family
 from tests.worker.jobs import generation
+from worker.drawing import kept_evaluations
 from worker.emphasis import prompts_of
 from worker.starting import Start, read
 
@@ -66,6 +68,14 @@ def test_a_mask_is_of_the_pixels_of_its_image_and_an_image_prompt_keeps_its_size
     assert found.image.shape == (4, 6, 3)
     assert found.prompt.size == (12, 8)
     assert found.mask.tolist() == [[True] * 3 + [False] * 3] * 4, "the left half of an image of twice the size"
+
+
+def test_of_the_steps_that_are_not_made_no_evaluation_is_kept() -> None:
+    pipeline = tiny_family("sd1")
+    for kind, count in ((DDIMScheduler, 2), (HeunDiscreteScheduler, 3)):  # which evaluates twice a step, and once in the last
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
+        job = JOB.model_copy(update={"num_inference_steps": 4, "strength": 0.5})
+        assert kept_evaluations(pipeline, job) == tuple(range(count))
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
