@@ -1,6 +1,7 @@
 """What a pipeline is called with: what a generation starts from, and how much each word of its prompt counts."""
 
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -10,14 +11,22 @@ import torch
 from diffusers import DDIMScheduler, HeunDiscreteScheduler
 from PIL import Image
 
-from contracts.schema.conditions import Emphasis, FilledControl, JobImage
+from contracts.schema.conditions import Emphasis, FilledControl, JobImage, Upload
+from contracts.schema.errors import Code, ServiceError
+from contracts.schema.images import GeneratedImage
+from contracts.schema.jobs import State
+from contracts.state import keys
 from ovam.attention.text import encode
+from tests.contracts.test_sources import FILE, RESULT
 from tests.contracts.test_targets import MODEL
 from tests.families import tiny_family
+from tests.worker.client import Client
 from tests.worker.jobs import generation
+from worker.app import opened
 from worker.drawing import kept_evaluations
 from worker.emphasis import prompts_of
-from worker.starting import Start, read
+from worker.settings import WorkerSettings
+from worker.starting import Start, read, stored
 
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 MASK = np.arange(24).reshape(4, 6) > 11
@@ -103,3 +112,27 @@ def test_a_prompt_without_emphasis_is_left_to_the_pipeline_unless_layers_are_lef
     assert prompts_of(sd1, plain, ["a cat"]) == prompts_of(sdxl, skipping, ["a cat"]) == {"prompt": ["a cat"]}
     own, _ = encode(sd1, "a cat", padding="max_length", clip_skip=1)
     torch.testing.assert_close(prompts_of(sd1, skipping, ["a cat"])["prompt_embeds"], own[None])
+
+
+async def test_a_file_is_the_one_that_is_named_with_the_size_of_its_image(client: Client, settings: WorkerSettings) -> None:
+    record = await client.record(generation(MODEL))
+    files = [FILE.model_copy(update={"name": f"image-{number}.png"}) for number in range(2)]
+    images = [GeneratedImage(index=number, seed=number, image=file, trace_bytes=1) for number, file in enumerate(files)]
+    result = RESULT.model_copy(update={"height": 4, "width": 6, "images": images})
+    done = record.changed(state=State.SUCCEEDED, attempt=1, result=result, finished_at=record.created_at)
+    await client.ledger.change(record.id, lambda _: done)
+    for number, file in enumerate(files):
+        await client.store.put(f"{keys.attempt_folder(record.id, 1)}/{file.name}", b"%d" % number)
+    await client.store.put(keys.upload(record.id, "image"), b"mine")
+    upload = Upload(media_type="image/png", size=4, sha256="0" * 64, height=3, width=5)
+    async with opened(settings) as resources:
+        read_of = partial(stored, record.id, resources=resources)
+        assert await read_of(JobImage(job_id=record.id, image=1), field="image") == (b"1", (4, 6))
+        assert await read_of(upload, field="image") == (b"mine", (3, 5))
+        for source, named, field, code in (
+            (JobImage(job_id=record.id, image=2), "image", "image.image", Code.IMAGE_INDEX),
+            (upload, "control.image", "control.image", Code.IMAGE_UNREADABLE),
+        ):
+            with pytest.raises(ServiceError) as caught:
+                await read_of(source, field=named)
+            assert (caught.value.code, caught.value.field) == (code, field)
