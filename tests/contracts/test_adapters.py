@@ -17,7 +17,7 @@ from tests.worker.jobs import generation
 
 WEIGHTS = {"style": "a" * 16, "toy": "b" * 16, "edges": "c" * 16, "looks": "d" * 16}
 KINDS: dict[str, Any] = {"style": "lora", "toy": "textual-inversion", "edges": "controlnet", "looks": "ip-adapter"}
-TOY = {"toy": {"token": "<toy>", "vectors": 3}}
+TOY: dict[str, dict[str, Any]] = {"toy": {"token": "<toy>", "vectors": 3}}
 CARD = MODEL.model_copy(
     update={
         "adapters": [
@@ -28,11 +28,13 @@ CARD = MODEL.model_copy(
 )
 FIRST, SECOND = JobImage(job_id="0" * 26), JobImage(job_id="0" * 26, image=1)
 ANOTHER = FIRST.model_dump()
-STEERED = FilledConditions(
-    image=FIRST,
-    adapters=[UsedAdapter(name="style", scale=0.5, kind="lora", weights=WEIGHTS["style"])],
-    control={"name": "edges", "image": SECOND, "scale": 0.7, "weights": WEIGHTS["edges"]},
-    image_prompt={"name": "looks", "image": FIRST, "scale": 0.3, "weights": WEIGHTS["looks"]},
+STEERED = FilledConditions.model_validate(
+    {
+        "image": FIRST,
+        "adapters": [{"name": "style", "scale": 0.5, "kind": "lora", "weights": WEIGHTS["style"]}],
+        "control": {"name": "edges", "image": SECOND, "scale": 0.7, "weights": WEIGHTS["edges"]},
+        "image_prompt": {"name": "looks", "image": FIRST, "scale": 0.3, "weights": WEIGHTS["looks"]},
+    }
 )
 
 

@@ -92,10 +92,10 @@ def test_a_word_moves_its_rows_where_it_is_asked_to_and_nothing_else(family: str
     pipeline, prompts = tiny_family(family), ["a cat and a cat", "a cat"]
     options = {"prompt": prompts[0], "clip_skip": 1, "emphasis": [Emphasis(word="cat", weight=1.5, occurrence=0)]}
     found = prompts_of(pipeline, JOB.model_copy(update=options), prompts)
-    rows, clip_skip = found["prompt_embeds"], {"padding": "max_length", "clip_skip": 1}
-    empty, _ = encode(pipeline, "", **clip_skip)
+    rows = found["prompt_embeds"]
+    empty, _ = encode(pipeline, "", padding="max_length", clip_skip=1)
     for number, prompt in enumerate(prompts):
-        expected, tokens = encode(pipeline, prompt, **clip_skip)
+        expected, tokens = encode(pipeline, prompt, padding="max_length", clip_skip=1)
         at = next(token.index for token in tokens if token.text == "cat")
         expected = expected.clone()
         expected[at] = empty[at] + 1.5 * (expected[at] - empty[at])
