@@ -79,6 +79,7 @@ def test_a_mask_is_of_the_pixels_of_its_image_and_an_image_prompt_keeps_its_size
     assert found.mask.tolist() == [[True] * 3 + [False] * 3] * 4, "the left half of an image of twice the size"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of schedulers that call NumPy with tensors
 def test_of_the_steps_that_are_not_made_no_evaluation_is_kept() -> None:
     pipeline = tiny_family("sd1")
     for kind, count in ((DDIMScheduler, 2), (HeunDiscreteScheduler, 3)):  # which evaluates twice a step, and once in the last
