@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,7 +121,6 @@ def test_a_list_is_kept_as_what_can_be_compared() -> None:
         (lambda: Step(every=0), "every"),
         (lambda: Step(factor=0.0), "factor"),
         (lambda: Cosine(floor=-0.1), "floor"),
-        (lambda: Method(evaluations=(0, "last")), "evaluations"),
     ],
 )
 def test_a_setting_that_is_not_allowed_is_named(make: Any, field: str) -> None:
@@ -136,7 +134,6 @@ def test_the_ends_of_a_range_are_allowed_where_they_mean_something() -> None:
     assert (off.bilateral_weight, off.gaussian_weight, most.iterations) == (0, 0, 1)
     assert [Share(1.0).tau, Absolute(0.0).level, ByAffinity(4).steps, Step(1, 1.0).factor, Span(step=1).step] == [1, 0, 4, 1, 1]
     assert [ByAttention(0.0).alpha, ByAttention(1.0).alpha, Cosine(0.0).floor, Cosine(1.0).floor] == [0, 1, 0, 1]
-    assert [Method(minimum_area=np.int64(3)).minimum_area, Share(np.float32(0.5)).tau] == [3, 0.5], "NumPy's numbers are numbers"
 
 
 def test_what_a_method_needs_follows_from_its_refinement() -> None:
