@@ -196,8 +196,8 @@ async def test_of_the_previews_of_each_image_the_latest_is_kept(client: Client, 
     attempt = Attempt(record, client.ledger, worker.gate, worker.occupant)
 
     async def shown() -> list[tuple[int, int]]:
-        previews = [event["preview"] for event in await client.events(record.id) if event.get("preview")]
-        return [(preview["image"], preview["evaluation"]) for preview in previews]
+        reported = [event["progress"] for event in await client.events(record.id) if event["progress"]]
+        return [(each["preview"]["image"], each["preview"]["evaluation"]) for each in reported if each["preview"]]
 
     async with attempt.followed():
         for done, image in enumerate((0, 1, 0), start=1):
