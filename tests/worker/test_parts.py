@@ -11,7 +11,6 @@ from PIL import Image
 
 import ovam
 from contracts.rules.capabilities import kept_blocks
-from contracts.schema.comparing import Causal
 from contracts.schema.errors import Code
 from contracts.schema.images import FilledCapture
 from contracts.schema.previews import Gate
@@ -96,7 +95,8 @@ def test_a_change_is_that_from_the_image_drawn_again_inside_a_mask_and_outside()
     black, grey_left = np.zeros((2, 4, 3), np.uint8), np.zeros((2, 4, 3), np.uint8)
     grey_left[:, :2] = 51
     found = Redrawn(black, [("a", grey_left)], start=1, evaluations=3)
-    assert found.causal(grey_left) == Causal(from_evaluation=1, evaluations=3, redrawn=pytest.approx(0.1))
+    causal = found.causal(grey_left)
+    assert (causal.from_evaluation, causal.evaluations, causal.redrawn) == (1, 3, pytest.approx(0.1))
     (change,) = found.changes([grey_left[..., 0] > 0])
     assert (change.inside, change.outside) == (pytest.approx(0.2), 0.0)
     assert [file.name for file in found.files(0, change)] == ["without-0.png", "change-0.png"]
