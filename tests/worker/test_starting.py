@@ -25,6 +25,7 @@ from tests.worker.jobs import generation
 from worker.app import opened
 from worker.drawing import kept_evaluations
 from worker.emphasis import prompts_of
+from worker.pipelines import KINDS, pipeline_of
 from worker.settings import WorkerSettings
 from worker.starting import Start, read, stored
 
@@ -53,6 +54,18 @@ def test_a_pipeline_gets_what_its_kind_takes() -> None:
     assert text.arguments(JOB, 2) == size
     assert arrays(image.arguments(JOB, 2)) == start, "its size is the image's"
     assert arrays(mask.arguments(JOB, 2)) == size | start | anew
+
+
+def test_a_pipeline_of_each_kind_keeps_the_models_parts_and_options() -> None:
+    ends = {"text": "", "image": "Img2Img", "mask": "Inpaint"}
+    for (double, followed, start), kind in KINDS.items():
+        assert kind.__name__ == f"StableDiffusion{'XL' * double}{'ControlNet' * followed}{ends[start]}Pipeline"
+    pipeline = tiny_family("sdxl")
+    for forced in (True, False):
+        pipeline.register_to_config(force_zeros_for_empty_prompt=forced)
+        made = pipeline_of(pipeline, "image")
+        assert type(made) is KINDS[True, False, "image"]
+        assert (made.unet, made.config.force_zeros_for_empty_prompt) == (pipeline.unet, forced)
 
 
 def test_a_controlnet_and_an_image_prompt_come_beside_it() -> None:
