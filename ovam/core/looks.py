@@ -26,5 +26,5 @@ def difference_hash(image: UInt8[np.ndarray, "height width 3"]) -> str:
     '0000000000000000'
     """
     grey = Image.fromarray(image).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
-    pixels = np.asarray(grey, dtype=np.int16)
+    pixels = np.asarray(grey)
     return np.packbits(pixels[:, :-1] < pixels[:, 1:]).tobytes().hex()

@@ -43,7 +43,7 @@ class Family:
     def default_blocks(self, attention: Attention, names: Sequence[str]) -> tuple[str, ...]:
         """Return the joint blocks of a model that an attention is read from by default; `names` are its joint blocks."""
         first, last = self.depths[attention]
-        start = min(int(first * len(names)), len(names) - 1)
+        start = int(first * len(names))
         return tuple(names[start : max(start + 1, ceil(last * len(names)))])
 
 

@@ -135,7 +135,7 @@ class PixelAttention:
     def __init__(self, joint: Joint) -> None:
         self._joint = joint
         names = [name for name in joint.grids if of_two_streams(name)] or list(joint.grids)
-        self.name = names[min(int(joint.family.refine * len(names)), len(names) - 1)]
+        self.name = names[int(joint.family.refine * len(names))]
         self.grid = joint.grids[self.name]
 
     @property

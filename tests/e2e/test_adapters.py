@@ -283,8 +283,9 @@ async def test_jobs_that_fail_or_are_canceled_leave_the_model_as_it_was(service:
     style = [{"name": "style", "scale": 0.5}, {"name": "style.two", "scale": -0.5}, {"name": "toy"}]
     long = {"prompt": PROMPT, "adapters": style, "num_inference_steps": 150}
     job = (await http.post("/v1/generate", json=long)).json()["id"]
-    while (await http.get(f"/v1/jobs/{job}")).json()["state"] == "queued":
+    while (state := (await http.get(f"/v1/jobs/{job}")).json()["state"]) == "queued":
         await asyncio.sleep(0.02)
+    assert state == "running", "two LoRAs, one of them with a dot in its name, and a textual inversion"
     meanwhile = await done(http, SMALL)  # while the other's adapters are loaded
     await http.post(f"/v1/jobs/{job}/cancel")
     assert_same(before, await state_of(worker))

@@ -49,5 +49,6 @@ def test_a_change_is_measured_in_the_mask_and_outside() -> None:
     assert (found.inside, found.outside) == (0.5, pytest.approx(0.1))
     nothing = changed(before, before, np.ones((2, 2), bool))
     assert (nothing.inside, nothing.outside) == (0.0, None)
-    with pytest.raises(InvalidArgumentError, match="after"):
-        changed(before, after[:1], np.ones((2, 2), bool))
+    for other, mask in ((after[:1], np.ones((2, 2), bool)), (after, np.ones((2, 3), bool))):
+        with pytest.raises(InvalidArgumentError, match="after"):
+            changed(before, other, mask)

@@ -222,6 +222,7 @@ def test_a_bad_sample_is_an_error_that_names_it_or_is_left_out_and_counted(name:
     ("form", "classes", "message"),
     [
         ("yollo", CLASSES, r"form is 'yollo'; allowed: coco, voc, .* \(did you mean 'yolo'\?\)"),
+        ("VOC", CLASSES, r"form is 'VOC'; .* \(did you mean 'voc'\?\)"),
         ("coco", {}, "classes is {}"),
         ("coco", {"car": 0}, r"classes\['car'\] is 0; allowed: a whole number from 1 to 254"),
         ("coco", {"car": 255}, "255"),

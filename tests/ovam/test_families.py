@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 
 import ovam
 from ovam.errors import CaptureError, UnsupportedModelError
+from ovam.tracing.families import UNET, family_named, family_of
 from ovam.tracing.model import cross_attentions
 from tests.families import FAMILIES, XL_UNET, generate, tiny_family
 from tests.ovam.reference import Recorded, aggregate, record_attention
@@ -22,6 +23,30 @@ pytestmark = [
     # img2img takes one image for several prompts, but not gladly
     pytest.mark.filterwarnings("ignore:You have passed 4 text prompts:FutureWarning"),
 ]
+
+DOUBLE = {"sd3": (24, 38, 2, 1), "flux": (19, 8, 2, 1)}
+"""Joint blocks of published models, and of small ones."""
+READ = {
+    ("sd3", "concept"): [range(18, 24), range(30, 38), range(1, 2), range(1)],
+    ("sd3", "joint"): [range(9, 10), range(14, 16), range(1), range(1)],
+    ("flux", "concept"): [range(15, 19), range(6, 8), range(1, 2), range(1)],
+    ("flux", "text"): [range(7, 8), range(3, 4), range(1), range(1)],
+}
+
+
+@pytest.mark.parametrize(("name", "attention"), READ)
+def test_blocks_are_read_at_one_depth_of_any_model(name: str, attention: Any) -> None:
+    for count, places in zip(DOUBLE[name], READ[name, attention], strict=True):
+        names = [str(number) for number in range(count)]
+        assert family_named(name).default_blocks(attention, names) == tuple(names[place] for place in places)
+
+
+def test_a_family_is_that_of_the_class_which_a_model_derives_from() -> None:
+    own = type("Own", (type("SD3Transformer2DModel", (), {}),), {})
+    assert family_of(own()) is family_named("sd3")
+    assert family_of(object()) is UNET
+
+
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 

@@ -130,8 +130,8 @@ def test_what_a_method_needs_is_asked_for_in_plain_words(
 
 
 def test_heat_refined_together_is_what_it_is_alone() -> None:
-    maps = [*heats(len(METHODS)), noise(2, 3).abs()]
-    methods = [*METHODS, METHODS[3]]
+    maps = [*heats(len(METHODS)), noise(2, 3).abs(), noise(4, 6, seed=50).abs()]
+    methods = [*METHODS, METHODS[3], METHODS[3]]  # on a smaller grid, and on the same
     for heat, method, found in zip(maps, methods, refined(maps, methods, SIZE, LAYERS), strict=True):
         (alone,) = refined([heat], [method], SIZE, LAYERS)
         assert (found.shape, found.dtype) == (SIZE, np.float32)

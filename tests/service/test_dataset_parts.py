@@ -3,19 +3,23 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx2
+import numpy as np
 import pytest
+from PIL import Image as Picture
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisAwayError
 
 from contracts.schema.access import Limits
 from contracts.schema.attribute import Appraisal, AttributeResult
-from contracts.schema.datasets import Counts, DatasetPrompt, DatasetRecord, DatasetRequest, DatasetState
+from contracts.schema.datasets import Counts, DatasetPrompt, DatasetRecord, DatasetRequest, DatasetState, Entry, Found, KeptMasks
 from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.estimates import ModelSizes
+from contracts.schema.fields import Rle
 from contracts.schema.filters import Filters
 from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import new_job_id
@@ -23,10 +27,12 @@ from contracts.schema.workers import Heartbeat
 from contracts.state import keys
 from contracts.state.datasets import SEGMENT, Datasets
 from contracts.state.store import ArtifactStore
-from ovam.core.export import Yolo
+from ovam.core.coco import encode_run_lengths
+from ovam.core.confidence import Confidence
+from ovam.core.export import Split, Yolo
 from service import examples
 from service.access import Client
-from service.datasets import driver, images
+from service.datasets import driver, exporting, images
 from service.datasets.driver import Drive
 from service.datasets.files import AT_ONCE, PROMPTS, read_prompts, write_prompts
 from service.datasets.images import Image, Jobs, whole
@@ -243,6 +249,65 @@ def test_a_form_has_the_settings_that_are_given_if_it_has_any() -> None:
     for name in ("voc", "webdataset", "huggingface"):
         assert [form_of(name, rest, None).rest for rest in (None, "0", "255")] == [0, 0, 255]  # type: ignore[missing-attribute]
     assert form_of("yolo", "255", "rle") == Yolo()
+
+
+MASK = np.array([[True, True, True], [False, False, True]])
+NAME = RECORD.request.classes[0].name
+
+
+async def kept_entries(store: ArtifactStore, states: Sequence[str]) -> list[Entry]:
+    """Entries in these states, with their images and masks in the store."""
+    runs = encode_run_lengths(MASK)
+    masks = KeptMasks(masks={NAME: Rle(size=tuple(runs["size"]), counts=runs["counts"])})
+    found = {NAME: Found(area=4, score=0.5, confidence=Confidence(0.75, 0.6, calibrated=True), clip=0.0)}
+    entries = []
+    for number, state in enumerate(states):
+        facts: Any = {"number": number, "custom_id": f"image {number}", "state": state, "found": found, "weights": "f" * 16}
+        entries.append(Entry(prompt="a car", seed=number, **facts))
+        Picture.fromarray(np.full((2, 3, 3), number, np.uint8)).save(file := BytesIO(), "PNG")
+        await store.put(keys.dataset_image(RECORD.id, number), file.getvalue())
+        await store.put(keys.dataset_masks(RECORD.id, number), masks.model_dump_json().encode())
+    return entries
+
+
+async def test_an_export_holds_what_is_accepted_in_the_order_of_the_data_set(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ArtifactStore.at(store_url)
+    entries = await kept_entries(store, ["accepted", "rejected", "accepted", "accepted", "failed", "accepted"])
+    lines = [each.model_dump_json() for each in entries]
+    await store.put(keys.dataset_entries(RECORD.id, 0), "\n".join(lines[:3]).encode())
+    await store.put(keys.dataset_entries(RECORD.id, 0, final=True), (lines[0] + "\n").encode())
+    unsealed = (1, {5: lines[5], 4: lines[4], 3: lines[3]})
+    counts = RECORD.counts.model_copy(update={"done": 6, "accepted": 4, "failed": 1})
+    paused = RECORD.model_copy(update={"state": DatasetState.PAUSED, "counts": counts})
+    assert [each.number for each in exporting.chosen(store, paused, *unsealed)] == [0, 2, 3, 5]
+    assert [*exporting.chosen(store, paused, 0, {})] == [], "what is not sealed may yet change"
+    done = RECORD.model_copy(update={"state": DatasetState.SUCCEEDED})
+    assert [each.number for each in exporting.chosen(store, done, 0, {})] == [0]
+
+    monkeypatch.setattr(exporting, "READ_AHEAD", 2)
+    found = [*exporting.samples(store, paused, exporting.chosen(store, paused, *unsealed))]
+    assert [each.name for each in found] == [f"image {number}" for number in (0, 2, 3, 5)]
+    (annotation,) = found[1].annotations
+    assert (annotation.label, annotation.score, annotation.confidence) == (NAME, 0.5, 0.75)
+    assert np.array_equal(annotation.mask, MASK)
+    assert found[1].metadata == {"number": 2, "clip": {NAME: 0.0}}
+
+    files = {
+        each.path: each for each in exporting.exported_files(store, paused, unsealed, form_of("coco", None, None), Split(0.0))
+    }
+    assert len([path for path in files if path.startswith("images/")]) == 4
+    sheet = json.loads(cast("bytes", files["datasheet.json"].content))
+    assert sheet["model_hash"] == "f" * 16
+    assert sheet["description"].startswith("Not complete: 6 of 200 images")
+    with pytest.raises(ServiceError, match="is running; wait until it is done, or pause it") as caught:
+        exporting.exported_files(
+            store, RECORD.model_copy(update={"state": DatasetState.RUNNING}), unsealed, form_of("coco", None, None), Split(0.0)
+        )
+    assert caught.value.code is Code.JOB_NOT_FINISHED
+    with pytest.raises(ServiceError, match="allowed: an empty one"):
+        exporting.into_store([], store)
 
 
 async def test_data_sets_are_listed_page_by_page(client: httpx2.AsyncClient, redis: Redis) -> None:

@@ -20,7 +20,7 @@ from contracts.schema.errors import ServiceError
 from contracts.schema.images import ImageJob, ImageOptions
 from contracts.state import keys
 from contracts.state.store import ArtifactStore
-from service.images import inspected
+from service.images import decoded, inspected
 from service.queue import Queue
 from tests.service.in_test_worker import InTestWorker, card
 from tests.service.serving import Traces, assert_problem
@@ -279,3 +279,15 @@ async def test_an_image_is_stored_before_its_job_can_be_found(
     answer = await client.post("/v1/images", json=body(written(picture())))
     assert seen == [0]
     assert await worker.ledger.find(answer.json()["id"]) is not None
+
+
+def test_an_animation_another_format_and_torn_base64_are_named() -> None:
+    for kind in ("WEBP", "PNG"):
+        two = written(picture(), kind, save_all=True, append_images=[ImageOps.invert(picture())])
+        with pytest.raises(ServiceError, match="has 2 frames; allowed: one"):
+            inspected(two, field="image")
+    for data, what in ((b"\0\0\0\x1cftypavif", "an AVIF or HEIF"), (b"GIF89a", "a GIF")):
+        with pytest.raises(ServiceError, match=f"`image` is {what}; allowed: PNG, JPEG, WebP"):
+            inspected(data, field="image")
+    with pytest.raises(ServiceError, match="base64"):
+        decoded("QUJD\nQUJD*", field="image")

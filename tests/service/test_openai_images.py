@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from contracts.rules.annotations import marks_at
-from contracts.schema.errors import Code, Failure
+from contracts.schema.errors import Code, Failure, ServiceError
 from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import State
 from contracts.state import keys
-from service.forms import fields_of
+from service.forms import MOST_PARTS, boundary_of, fields_of
 from service.integrations import openai_images
 from tests.service.in_test_worker import IMAGE, InTestWorker
 from tests.service.serving import Json, Traces, assert_problem
@@ -194,3 +194,24 @@ def test_a_form_gives_files_back_as_they_were(one: bytes, other: bytes) -> None:
     )
     found = fields_of(body + b"--" + boundary + b"--\r\n", boundary)
     assert {name: base64.b64decode(each) for name, each in found.items()} == {"one": one, "other": other}
+
+
+def test_a_form_that_is_torn_or_ambiguous_is_refused() -> None:
+    def part(name: str, value: str = "x") -> bytes:
+        return f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+
+    many = [part(f"field{number}") for number in range(MOST_PARTS + 1)]
+    assert fields_of(part("a[]") + part("b", "x--b") + b"--b--\r\n", b"b") == {"a": "x", "b": "x--b"}
+    assert len(fields_of(b"".join(many[:-1]) + b"--b--", b"b")) == MOST_PARTS
+    for body, why in (
+        (b"".join(many) + b"--b--", f"a form of up to {MOST_PARTS} fields"),
+        (part("a") + part("b"), "not a form"),  # its end is missing
+        (b"first" + part("a") + b"--b--", "not a form"),
+        (b"", "not a form"),
+        (part("a") + part("a[]", "y") + b"--b--", "the form has `a` twice"),
+        (b"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--", "has no name"),
+    ):
+        with pytest.raises(ServiceError, match=why):
+            fields_of(body, b"b")
+    assert boundary_of('multipart/form-data; boundary="b"') == b"b"
+    assert boundary_of('multipart/mixed; boundary="b"') is None

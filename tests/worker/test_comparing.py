@@ -56,9 +56,14 @@ async def test_a_difference_has_the_other_sign_the_other_way_round_and_is_nothin
         assert here.difference.inside == pytest.approx(-again.difference.inside)
         assert here.difference.total == pytest.approx(np.abs(heat).mean())
         assert here.difference.iou == again.difference.iou < 1
-    _, itself = await asked(client, one, CAT, against=one.id, **HALF)
+    _, itself = await asked(client, one, CAT, against=one.id)  # with a dense CRF, on both images
     found = itself.segments[0].difference
     assert (found.inside, found.outside, found.total, found.iou) == (0, 0, 0, 1)
+    several = await client.generated(num_images=2)
+    _, beside = await asked(client, several, CAT, against=several.id, against_image=1, **HALF)
+    found = beside.segments[0].difference
+    assert found is not None
+    assert found.total > 0, "it is that of another image of the same job"
 
 
 async def test_a_word_is_left_out_of_the_image_that_was_drawn(client: Client) -> None:

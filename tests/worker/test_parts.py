@@ -24,6 +24,7 @@ from worker.cards import read_card, read_index
 from worker.keeping import Taken, in_either_form, queries_bytes, stored_as
 from worker.metrics import Memory, Metrics, installed, resident
 from worker.previews import decoded, mask_url, picture_url, preview_size
+from worker.redrawing import Redrawn
 from worker.rendering import grey, png
 from worker.scenes import Tiers
 from worker.sizes import level_of, memory_of, sizes_of, text_parameters
@@ -88,6 +89,17 @@ def test_latents_are_scaled_as_the_model_s_decoder_needs_them() -> None:
     assert np.array_equal(decoded(pipeline, latents / 2)[0], plain)
     pipeline.vae.register_to_config(latents_mean=[1.0] * 4, latents_std=[1.0] * 4, shift_factor=-1.0)
     assert np.abs(decoded(pipeline, latents)[0].astype(int) - plain).max() <= 1
+
+
+def test_a_change_is_that_from_the_image_drawn_again_inside_a_mask_and_outside() -> None:
+    black, grey_left = np.zeros((2, 4, 3), np.uint8), np.zeros((2, 4, 3), np.uint8)
+    grey_left[:, :2] = 51
+    found = Redrawn(black, [("a", grey_left)], start=1, evaluations=3)
+    causal = found.causal(grey_left)
+    assert (causal.from_evaluation, causal.evaluations, causal.redrawn) == (1, 3, pytest.approx(0.1))
+    (change,) = found.changes([grey_left[..., 0] > 0])
+    assert (change.inside, change.outside) == (pytest.approx(0.2), 0.0)
+    assert [file.name for file in found.files(0, change)] == ["without-0.png", "change-0.png"]
 
 
 def test_heat_is_rounded_to_grey_and_notes_are_unicode() -> None:

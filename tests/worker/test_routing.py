@@ -74,6 +74,12 @@ async def test_the_longer_a_job_waits_the_longer_it_stays_away(
     assert abs(found - pause) < timedelta(seconds=1)
 
 
+async def test_a_job_that_was_claimed_is_not_put_back_for_another(client: Client, worker: Resources) -> None:
+    record = await client.record(client.generation().model_copy(update={"model": "elsewhere"}))
+    await client.ledger.claim(record.id, max_attempts=3)
+    assert await left_to_others(worker, record.id) is None, "its attempt says what is wrong"
+
+
 async def holder_of(client: Client, record: JobRecord) -> str:
     """Which run of a worker claimed a job."""
     return text(await client.redis.get(keys.holder(record.id)))

@@ -13,7 +13,10 @@ from contracts.state import keys
 from contracts.state.presence import heartbeats
 from tests.worker.client import Client, soon
 from worker import tasks
+from worker.app import opened
+from worker.inventory import counted
 from worker.resources import Resources
+from worker.settings import WorkerSettings
 from worker.tasks import known_by
 
 Value = Callable[..., float | None]
@@ -58,6 +61,13 @@ async def test_a_heartbeat_has_numbers_and_the_store_is_counted(client: Client, 
     assert 1e6 < beat.memory["host"].used < (beat.memory["host"].total or 0)
     await soon(lambda: client.redis.exists(keys.INVENTORY))
     assert set(json.loads(await client.redis.get(keys.INVENTORY))) == {"objects", "bytes"}
+
+
+async def test_the_inventory_counts_objects_and_their_bytes(client: Client, settings: WorkerSettings) -> None:
+    for name, data in {"jobs/a/1/x": b"123", "jobs/a/1/y": b"", "tokens/b/z": b"12"}.items():
+        await client.store.put(name, data)
+    async with opened(settings) as resources:
+        assert await counted(resources) == {"objects": 3, "bytes": 5}
 
 
 async def test_whatever_is_logged_for_a_job_names_it_and_its_request(

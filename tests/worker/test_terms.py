@@ -11,6 +11,8 @@ from contracts.state import keys
 from tests.worker.client import Client, soon
 from tests.worker.jobs import CAT
 from tests.worker.running import running
+from worker.app import opened
+from worker.deadlines import cancel_late
 from worker.device import Priority, turn
 from worker.settings import WorkerSettings
 
@@ -76,6 +78,19 @@ async def test_a_job_that_waits_past_its_deadline_never_begins(client: Client) -
         return not await client.redis.zcard(keys.DEADLINES)
 
     await soon(forgotten)
+
+
+async def test_who_is_late_leaves_the_docket_whatever_became_of_others(client: Client, settings: WorkerSettings) -> None:
+    await client.redis.zadd(keys.DEADLINES, {"0" * 26: 1})  # of a job that is gone
+    late, early = [
+        await filed(client, client.generation(), deadline=utc_now() + timedelta(seconds=seconds)) for seconds in (-1, 60)
+    ]
+    docket = client.dockets[keys.DOCKET]
+    async with opened(settings) as resources:
+        await cancel_late(resources, client.dockets)
+    assert [(await client.ledger.get(record.id)).state for record in (late, early)] == ["canceled", "queued"]
+    assert [each.decode() for each in await client.redis.zrange(keys.DEADLINES, 0, -1)] == [early.id]
+    assert await client.redis.xlen(docket.stream_key) == 1
 
 
 async def test_a_job_that_ended_in_time_keeps_its_result(client: Client, settings: WorkerSettings) -> None:

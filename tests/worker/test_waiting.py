@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts.schema.jobs import JobRecord, Progress, State
+from contracts.schema.previews import Preview
 from contracts.state import keys
 from contracts.state.ledger import Ledger
 from contracts.state.transitions import CancelRequested, LostJob
@@ -188,6 +189,23 @@ async def test_of_several_reports_at_once_the_last_one_counts_and_none_is_lost_a
         for done in range(1, 50):
             attempt.report(Progress(done=done, total=50, unit="step"))
     assert (await client.ledger.get(record.id)).progress.done == 49
+
+
+async def test_of_the_previews_of_each_image_the_latest_is_kept(client: Client, worker: Resources) -> None:
+    record = await client.ledger.claim((await client.record(client.generation())).id, max_attempts=9)
+    attempt = Attempt(record, client.ledger, worker.gate, worker.occupant)
+
+    async def shown() -> list[tuple[int, int]]:
+        reported = [event["progress"] for event in await client.events(record.id) if event["progress"]]
+        return [(each["preview"]["image"], each["preview"]["evaluation"]) for each in reported if each["preview"]]
+
+    async with attempt.followed():
+        for done, image in enumerate((0, 1, 0), start=1):
+            preview = Preview(image=image, seed=image, evaluation=done, evaluations=3, picture=None, masks=[])
+            attempt.report(Progress(done=done, total=3, unit="step", preview=preview))
+            while (image, done) not in await shown():
+                await asyncio.sleep(0.01)
+    assert await shown() == [(1, 2), (0, 3)]
 
 
 async def test_progress_that_cannot_be_reported_is_logged_and_does_not_stop_the_work(
