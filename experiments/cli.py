@@ -18,6 +18,7 @@ from experiments.evaluation.stages import Plan
 from experiments.evaluation.tasks import work_through
 from experiments.factory import commands as factory
 from experiments.networks import commands as networks
+from experiments.trained import explain
 from experiments.world.atlas import AtlasError
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(factory.app)
 app.add_typer(networks.app)
+app.add_typer(explain.app)
 Model = Annotated[str, typer.Option(metavar="FOLDER|ID", help="the pipeline to evaluate: a folder, or an id on the hub")]
 Folder = Annotated[Path, typer.Option(help="the pipeline whose defaults they become", exists=True, file_okay=False)]
 Work = Annotated[Path, typer.Option(help="folder for what is under way; delete it to start over")]

@@ -6,7 +6,7 @@ from experiments.evaluation.choices import QUESTIONS, answer
 from experiments.evaluation.claims import SETS
 from experiments.evaluation.paper import BEST_GRID
 from experiments.evaluation.recipes import ONE_SCENE, PUBLISHED_RECIPE, REAL, REAL_4, SCENES
-from experiments.evaluation.report import tables
+from experiments.evaluation.report import glance, tables
 from experiments.evaluation.report.markdown import Results, difference, figure, listed, named, percent, picture, table
 from experiments.evaluation.scales import REAL_REPORTING
 from experiments.evaluation.settings import POINTS, grids_of, key, named_blocks
@@ -49,6 +49,7 @@ def page(results: Mapping[str, Results]) -> str:
     """The whole page."""
     scores, findings = results["scores"], results["findings"]
     parts = {
+        "The paper at a glance": glance.glance(results),
         "Methods": tables.methods(scores) + picture("results/", "methods", "mIoU of each method with words and with tokens"),
         "Aims": aims(scores, findings) + (HOLDS_BACK if "remedies" in results else ""),
         "Telling things apart": apart(scores),
