@@ -16,6 +16,7 @@ from experiments.evaluation.datasets import sets_of
 from experiments.evaluation.lines import Line, line_of
 from experiments.evaluation.measure import Measurement, counted
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
+from experiments.evaluation.report.reasons import MEAN, OF_CLASS, OF_IMAGE, OTHER, SAME, SCALED, SHARES, TOKEN, WORD, share
 from experiments.evaluation.scales import REPORTING, TUNING
 from experiments.evaluation.subjects import Mask, Subject
 from experiments.evaluation.work import Place, as_text, read_learned
@@ -27,21 +28,11 @@ from ovam.trained.grounded_diffusion import GroundedDiffusion
 from ovam.trained.networks import Network
 from ovam.trained.pyramid import pyramid
 
-WORD, TOKEN, OTHER, MEAN = "the word", "the token", "another class's word", "the mean of all words"
-SCALED = "the token, as long as the word"
-OF_CLASS, OF_IMAGE = "a row learned for the network", "a row learned from the image itself"
-SAME = "the same mask for another class's word"
-SHARES = (0.25, 0.5, 0.75)
 STEPS, RATE = 60, 0.05
 """Of Adam, with which a row is learned; entries of a row are about 1."""
 LEVEL = 0.5  # of a network's probability, as published
 
 Row = Float[Tensor, " text_width"]
-
-
-def share(part: float) -> str:
-    """What a row is called that is so far from the word to the token."""
-    return f"{100 * part:.0f} % of the way to the token"
 
 
 @dataclass(frozen=True, eq=False)

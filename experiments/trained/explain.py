@@ -46,5 +46,5 @@ def explain_trained(
     found = {"provenance": source, "steps": taught.SCHEDULE.steps, **reasons.summed_up([task.path for task in tasks])}
     summary.write({"explained": found}, results)
     everything = page.read(results)
-    (docs / "results" / "trained.md").write_text(page.FURTHER["trained"](everything))
+    page.write(everything, docs)
     print(f"wrote {results / 'explained.json'} and {docs / 'results' / 'trained.md'}")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from experiments.evaluation.lines import Line, by_dataset, counts_of, read_lines
+from experiments.evaluation.report.reasons import GROUNDED, OF_CLASS, OF_IMAGE, TOKEN, WORD
 from experiments.evaluation.scores import gain, mean_iou
 from experiments.evaluation.summary import scores
-from experiments.trained.asked import OF_CLASS, OF_IMAGE, TOKEN, WORD
-from experiments.trained.taught import GROUNDED, SPLIT
+from experiments.trained.taught import SPLIT
 from experiments.trained.teacher import SPLITS
 
 COMPARED = (TOKEN, OF_CLASS, OF_IMAGE)

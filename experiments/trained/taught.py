@@ -18,6 +18,7 @@ from torch import Tensor
 
 from experiments.evaluation.backends.library import token_of
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
+from experiments.evaluation.report.reasons import GROUNDED, MORE_ALONE, MORE_WORDS, PERCEIVING, PUBLISHED, SCENES_TOO, TOKENS_TOO
 from experiments.evaluation.work import TokenFiles, read_learned
 from experiments.trained import courses, teacher
 from experiments.trained.cache import Cached, cached, inputs_of_datasetdm, inputs_of_grounded_diffusion
@@ -29,9 +30,6 @@ from ovam.trained.networks import Network, network_of
 
 SPLIT, EXAMPLES = 1, 200
 SCHEDULE = Schedule(steps=300, rate=1e-4)
-GROUNDED, PUBLISHED, PERCEIVING = "grounded-diffusion", "datasetdm-published", "datasetdm"
-MORE_WORDS, TOKENS_TOO = f"{GROUNDED}, more steps", f"{GROUNDED}, half of them by tokens"
-MORE_ALONE, SCENES_TOO = f"{PERCEIVING}, more steps on one thing", f"{PERCEIVING}, as many on one of two things"
 
 
 @dataclass(frozen=True)

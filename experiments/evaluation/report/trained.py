@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.evaluation.claims import BOTH, SETS
-from experiments.evaluation.report import tables
+from experiments.evaluation.report import reasons, tables
 from experiments.evaluation.report.markdown import NAMES
 from experiments.evaluation.settings import PUBLISHED, TRAINED, key
 
@@ -15,14 +15,14 @@ Results = Mapping[str, Any]
 COLOURS = {"words": "#8da0cb", "tokens": "#fc8d62"}
 
 
-def page(found: Results, training: Mapping[str, Results]) -> str:
-    """The page in Markdown; `training` holds what the networks' cards say, by name."""
+def page(found: Results, explained: Results | None = None) -> str:
+    """The page in Markdown."""
     counts = " and ".join(f"{count} of {name}" for name, count in found["provenance"]["images"].items())
     taught = "".join(
         f"- **{NAMES[name]}**: {card['teacher']}; "
         + ", ".join(f"{what} {told(card[what])}" for what in card if what != "teacher")
         + "\n"
-        for name, card in training.items()
+        for name, card in found["training"].items()
     )
     return f"""# Grounded Diffusion and DatasetDM
 
@@ -45,6 +45,7 @@ IoU of every class on coco-cap, beside Table 2's columns:
 and on voc-sim:
 
 {tables.by_class(found, "voc-sim")}
+{reasons.sections(explained) if explained else ""}
 ## The networks
 
 {taught}"""
