@@ -22,6 +22,7 @@ from experiments.evaluation.subjects import Mask, Subject
 from experiments.evaluation.work import Place, as_text, read_learned
 from experiments.trained import teacher
 from experiments.trained.commands import rows_of
+from experiments.trained.renders import asked_on_renders
 from experiments.trained.taught import GROUNDED, Workshop, networks
 from ovam.attention.targets import photograph_of
 from ovam.trained.grounded_diffusion import GroundedDiffusion
@@ -111,6 +112,11 @@ def ready(place: Place, workshop: Workshop) -> tuple[LibraryBackend, Mapping[str
     """The backend and the networks of this process."""
     backend = library(place.model, place.words)
     return backend, networks(backend.pipeline, workshop)
+
+
+def of_renders(place: Place, workshop: Workshop) -> str:
+    """Ask the bundled networks for either of two things in renders; a line of JSON for each."""
+    return as_text(asked_on_renders(library(place.model, place.words), workshop))
 
 
 def of_class(place: Place, workshop: Workshop, class_name: str, images: int, examples: int) -> str:

@@ -17,7 +17,7 @@ def explain_trained(
     model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="the pipeline")] = MODEL,
     work: Annotated[Path, typer.Option(help="folder for what is under way, tokens among it")] = Path("runs/evaluation"),
     networks: Annotated[Path, typer.Option(help="folder of cached features")] = Path("runs/networks"),
-    images: Annotated[int, typer.Option(min=1, help="of each of ten classes and two sets")] = 2,
+    images: Annotated[int, typer.Option(min=0, help="of each of ten classes and two sets; 0: renders alone")] = 2,
     results: Annotated[Path, typer.Option(help="folder for the results' JSON")] = Path("experiments/results"),
     docs: Annotated[Path, typer.Option(help="folder for results/trained.md")] = Path("docs"),
 ) -> None:
@@ -38,12 +38,15 @@ def explain_trained(
     except AtlasError as error:
         end(str(error))
     work_through(plan.learning())
-    place = plan.folder_of_networks("explained", images, taught.SCHEDULE)
+    place = plan.folder_of_networks("explained", taught.SCHEDULE)
     workshop = taught.Workshop(networks, place, tuple(task.path for task in plan.learning()))
     ask = partial(asked.of_class, plan.place, workshop, images=images, examples=images)
-    tasks = [Task(place / f"{name}.jsonl", 1, partial(ask, name)) for name in paper.CLASSES]
+    renders = Task(place / "renders.jsonl", 1, partial(asked.of_renders, plan.place, workshop))
+    tasks = [Task(place / f"{name}-{images}.jsonl", 1, partial(ask, name)) for name in paper.CLASSES if images]
+    work_through([renders])
     work_through(tasks)
-    found = {"provenance": source, "steps": taught.SCHEDULE.steps, **reasons.summed_up([task.path for task in tasks])}
+    found = {"provenance": source, "steps": taught.SCHEDULE.steps, "renders": reasons.of_renders(renders.path)}
+    found |= reasons.summed_up([task.path for task in tasks]) if images else {}
     summary.write({"explained": found}, results)
     everything = page.read(results)
     page.write(everything, docs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.evaluation.lines import Line, by_dataset, counts_of, read_lines
 from experiments.evaluation.report.reasons import GROUNDED, OF_CLASS, OF_IMAGE, TOKEN, WORD
-from experiments.evaluation.scores import gain, mean_iou
+from experiments.evaluation.scores import gain, mean_iou, score
 from experiments.evaluation.summary import scores
 from experiments.trained.taught import SPLIT
 from experiments.trained.teacher import SPLITS
@@ -28,6 +28,21 @@ def summed_up(paths: Sequence[Path]) -> dict[str, Any]:
         "parts": {name: parts(of_set) for name, of_set in sets.items()},
         "rows": {line["class_name"]: line["rows"] for line in lines},
     }
+
+
+def of_renders(path: Path) -> dict[str, Any]:
+    """The scores of every network on renders, by what was asked and compared."""
+    lines, found = read_lines([path]), {}
+    for name in dict.fromkeys(line["network"] for line in lines):
+        mine = [line for line in lines if line["network"] == name]
+        keys = dict.fromkeys(key for line in mine for key in line["counts"])
+        several = {key: [line for line in mine if key in line["counts"]] for key in keys}
+        figures = {
+            key: asdict(score(np.array([one["counts"][key] for one in some]), [one["class_name"] for one in some]))
+            for key, some in several.items()
+        }
+        found[name] = {"images": len(mine), "scores": figures}
+    return found
 
 
 def parts(lines: Sequence[Line]) -> dict[str, Any]:

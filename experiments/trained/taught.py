@@ -28,7 +28,7 @@ from ovam.trained.datasetdm import DatasetDM
 from ovam.trained.grounded_diffusion import GroundedDiffusion
 from ovam.trained.networks import Network, network_of
 
-SPLIT, EXAMPLES = 1, 200
+SPLIT, EXAMPLES = 1, 150
 SCHEDULE = Schedule(steps=300, rate=1e-4)
 
 
@@ -48,11 +48,21 @@ def networks(pipeline: Any, workshop: Workshop) -> Mapping[str, Network]:  # noq
     return bundled | _grounded(pipeline, workshop, bundled[GROUNDED]) | _perceiving(pipeline, workshop, bundled[PERCEIVING])
 
 
+def grounded_examples(pipeline: Any, workshop: Workshop) -> Cached:  # noqa: ANN401 - a pipeline
+    """Some of the renders that Grounded Diffusion was trained on."""
+    draw, inputs = partial(teacher.grounded, classes=teacher.seen_of(SPLIT)), inputs_of_grounded_diffusion(pipeline.unet)
+    return cached(pipeline, inputs, draw, EXAMPLES, teacher.VOC, workshop.features / f"{GROUNDED}-{SPLIT}" / "features")
+
+
+def scenes(pipeline: Any, workshop: Workshop) -> Cached:  # noqa: ANN401 - a pipeline
+    """Renders of one thing and of two, as DatasetDM would see them; it was trained on others, of one thing."""
+    draw, inputs = partial(teacher.grounded, classes=teacher.VOC), inputs_of_datasetdm(pipeline.unet)
+    return cached(pipeline, inputs, draw, EXAMPLES, teacher.VOC, workshop.work / "scenes")
+
+
 def _grounded(pipeline: Any, workshop: Workshop, network: Network) -> Mapping[str, Network]:  # noqa: ANN401 - a pipeline
     """Grounded Diffusion, taught by words, and in half of the steps by tokens of the classes that it has seen."""
-    seen = teacher.seen_of(SPLIT)
-    examples = cached(pipeline, inputs_of_grounded_diffusion(pipeline.unet), partial(teacher.grounded, classes=seen), EXAMPLES,
-                      teacher.VOC, workshop.features / f"{GROUNDED}-{SPLIT}" / "features")  # fmt: skip
+    seen, examples = teacher.seen_of(SPLIT), grounded_examples(pipeline, workshop)
     words, learned = rows_of(network, pipeline), read_learned(workshop.tokens)
     fits = {name: learned.get((PUBLISHED_RECIPE, name)) for name in seen}
     tokens = words.clone()
@@ -71,16 +81,15 @@ def _grounded(pipeline: Any, workshop: Workshop, network: Network) -> Mapping[st
 
 def _perceiving(pipeline: Any, workshop: Workshop, network: Network) -> Mapping[str, Network]:  # noqa: ANN401 - a pipeline
     """DatasetDM, taught on scenes whose prompt names one thing, and on those where one of two is asked for."""
-    scenes = cached(pipeline, inputs_of_datasetdm(pipeline.unet), partial(teacher.grounded, classes=teacher.VOC), EXAMPLES,
-                    teacher.VOC, workshop.work / "scenes")  # fmt: skip
-    rows, several = rows_of(network, pipeline), scenes.classes[:, 1] >= 0
+    found = scenes(pipeline, workshop)
+    rows, several = rows_of(network, pipeline), found.classes[:, 1] >= 0
 
     def taught(examples: Cached) -> Callable[[Any], Loss]:
         return lambda module: courses.of_datasetdm(module, examples, rows)
 
     return {
-        MORE_ALONE: more(network, DatasetDM, taught(some(scenes, ~several)), workshop.work / "more-alone.pt"),
-        SCENES_TOO: more(network, DatasetDM, taught(either(some(scenes, several))), workshop.work / "scenes-too.pt"),
+        MORE_ALONE: more(network, DatasetDM, taught(some(found, ~several)), workshop.work / "more-alone.pt"),
+        SCENES_TOO: more(network, DatasetDM, taught(either(some(found, several))), workshop.work / "scenes-too.pt"),
     }
 
 
