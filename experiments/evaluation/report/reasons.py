@@ -82,7 +82,7 @@ def verdicts(renders: Results) -> Iterator[str]:
         )
         if OF_IMAGE in value:
             yield (
-                f"The best row for the very render gives {percent(value[OF_IMAGE])}, where the word gives {percent(value[WORD])}: "
+                f"The best row for the very render gives {percent(value[OF_IMAGE])}, the word gives {percent(value[WORD])}: "
                 "what lies between is about the most that any token can give this network there."
             )
 
