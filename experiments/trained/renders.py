@@ -1,7 +1,7 @@
 """Trained networks on renders of two things, whose masks are exact.
 
-Does a network find what it is asked for, or all there is? Grounded Diffusion has learned from these very renders, so that nothing is
-new to it here but the row that asks.
+Does a network find what it is asked for, or all there is? Grounded Diffusion has learned from these very renders, so that nothing
+is new to it here but the row that asks.
 """
 
 from collections.abc import Callable, Iterator, Mapping
