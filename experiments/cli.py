@@ -18,6 +18,7 @@ from experiments.evaluation.stages import Plan
 from experiments.evaluation.tasks import work_through
 from experiments.factory import commands as factory
 from experiments.networks import commands as networks
+from experiments.trained import explain
 from experiments.world.atlas import AtlasError
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(factory.app)
 app.add_typer(networks.app)
+app.add_typer(explain.app)
 Model = Annotated[str, typer.Option(metavar="FOLDER|ID", help="the pipeline to evaluate: a folder, or an id on the hub")]
 Folder = Annotated[Path, typer.Option(help="the pipeline whose defaults they become", exists=True, file_okay=False)]
 Work = Annotated[Path, typer.Option(help="folder for what is under way; delete it to start over")]
@@ -208,17 +210,14 @@ def measure_trained(
     """Measure the methods with trained networks beside the others on few images, and write their page."""
     from experiments.evaluation.report import trained  # noqa: PLC0415  # plots take a package of the checks
     from experiments.trained import measure  # noqa: PLC0415  # other commands need no model
-    from ovam.trained.networks import FOLDER, SUFFIX, read  # noqa: PLC0415  # as above
 
     plan = plan_of(str(model), work, scales.QUICK, "", None)
     work_through(plan.learning())
     tasks = measure.tasks(plan, json.loads((results / "scores.json").read_text()), images)
     work_through(tasks)
-    measure.write(tasks, summary.provenance(plan, command()), results / "trained.json")
-    found = json.loads((results / "trained.json").read_text())
-    cards = {name: read(model / FOLDER / f"{name}{SUFFIX}").card.training for name in plan.networks}
-    (docs / "results" / "trained.md").write_text(trained.page(found, cards))
-    trained.draw(found, docs / "results" / "classes.png")
+    measure.write(tasks, plan, summary.provenance(plan, command()), results / "trained.json")
+    trained.draw(json.loads((results / "trained.json").read_text()), docs / "results" / "classes.png")
+    report(results, docs)
     print(f"wrote {docs / 'results' / 'trained.md'}")
 
 

@@ -24,7 +24,10 @@ from ovam.attention.refinement import attention_received
 from ovam.attention.scores import resize
 from ovam.core.label_maps import labels_of, voc_palette
 from ovam.core.masks import filled, instances, weighted, without_small_regions
+from ovam.core.selection import FeatureChoice
 from ovam.core.thresholds import Absolute, Otsu, Share, min_max
+from ovam.trained.networks import network_of
+from ovam.trained.pyramid import pyramid
 
 FOLDER = Path("docs/method")
 CUT = Share(0.5, "minmax")
@@ -48,6 +51,8 @@ SHOWN: tuple[Shown, ...] = (
 )
 """One thing, two things, and two more for the gallery."""
 ONE, TWO, *_ = SHOWN
+PAIR = Shown("a photograph of a cat and a car on the grass", 6, ("cat", "car"))
+"""Two things that the trained networks know."""
 
 Rows = list[list[Cell]]
 
@@ -81,12 +86,12 @@ class Scene:
 
 
 @cache
-def scene_of(shown: Shown, negative_prompt: str = "") -> Scene:
+def scene_of(shown: Shown, negative_prompt: str = "", *, features: bool = False) -> Scene:
     """One image, with everything kept."""
     ours = bundle()
     with (
         ovam.capture(ours.pipeline, half="unconditional") as against,
-        ovam.capture(ours.pipeline, self_attention=True) as to,
+        ovam.capture(ours.pipeline, self_attention=True, features=FeatureChoice() if features else None) as to,
     ):
         image = ours.pipeline(
             shown.prompt,
@@ -278,6 +283,35 @@ def tokens() -> Rows:
     return rows
 
 
+def networks() -> Rows:
+    """The methods with networks: the features that they take, and what they find by words and by a token."""
+    pipeline, (word, other) = bundle().pipeline, PAIR.words
+    scene = scene_of(PAIR, features=True)
+    annotated = scene_of(Shown(photograph(word), LEARN_FROM, (word,)))
+    fit = ovam.optimize_tokens([(annotated.trace, annotated.truth(word))], word, pipeline=pipeline, optimizer="adam", epochs=60)
+    network = network_of(pipeline, "grounded-diffusion")
+    levels = pyramid(scene.trace, network.card.blocks)
+    fused = network.module.fusion([level[None] for level in levels])[-1][0]
+    seen = {f"features, {level.shape[1]} x {level.shape[2]}": level for level in levels} | {"fused": fused}
+    rows = [[Cell("the image", scene.image), *(Cell(name, coloured(maps)) for name, maps in seen.items())]]
+    for name in ("grounded-diffusion", "datasetdm"):
+        asked = {word: word, "a token of it": ovam.Rows(fit.embedding), other: other}
+        found = [ovam.segment(scene.trace, pipeline, target, name) for target in asked.values()]
+        rows.append([Cell(name, scene.image)])
+        for label, one in zip(asked, found, strict=True):
+            truth = scene.truth(other if label == other else word)
+            rows[-1] += [hot(label, one.heatmap), solid(label, one.mask, truth)]
+    return rows
+
+
+def coloured(maps: torch.Tensor) -> NDArray[np.uint8]:
+    """Maps (channels, height, width) as a picture: their three main components as red, green and blue."""
+    flat = maps.flatten(1).T
+    _, _, main = torch.pca_lowrank(flat, 3, niter=8)
+    parts = min_max(((flat - flat.mean(dim=0)) @ main).T.unflatten(1, maps.shape[1:]).numpy())
+    return np.rint(255 * parts.transpose(1, 2, 0)).astype(np.uint8)
+
+
 def real_images() -> Rows:
     """An image that the model did not make: heat and masks from noise, and along DDIM's path."""
     ours, rows = bundle(), []
@@ -348,6 +382,7 @@ FIGURES: dict[str, Callable[[], Rows]] = {
         tidying,
         semantic,
         tokens,
+        networks,
         real_images,
         probe,
         gallery,

@@ -13,6 +13,7 @@ from experiments.evaluation.settings import PUBLISHED, Setting, pair, trained
 from experiments.evaluation.stages import Plan
 from experiments.evaluation.tasks import Task
 from ovam import METHODS
+from ovam.trained.networks import FOLDER, SUFFIX, read
 
 IMAGES_A_TASK = 5
 
@@ -38,7 +39,7 @@ def tasks(plan: Plan, scores: Mapping[str, Any], images: int) -> list[Task]:
     return found
 
 
-def write(done: Sequence[Task], source: Mapping[str, Any], path: Path) -> None:
+def write(done: Sequence[Task], plan: Plan, source: Mapping[str, Any], path: Path) -> None:
     """Write the results of tasks, in the form of the evaluation's scores, and where they come from."""
     sets = by_dataset(read_lines(task.path for task in done))
     stated = [claim for dataset in REPORTING for claim in claims.of_trained_methods(dataset)]
@@ -46,5 +47,6 @@ def write(done: Sequence[Task], source: Mapping[str, Any], path: Path) -> None:
         "provenance": {**source, "classes": paper.CLASSES, "images": {name: len(lines) for name, lines in sets.items()}},
         "scores": {name: summary.scores(lines) for name, lines in sets.items()},
         "claims": [finding.as_json() for finding in claims.findings(stated, sets)],
+        "training": {name: read(plan.model / FOLDER / f"{name}{SUFFIX}").card.training for name in plan.networks},
     }
     path.write_text(json.dumps(summary.rounded(content), indent=1) + "\n")

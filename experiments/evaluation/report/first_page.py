@@ -6,7 +6,7 @@ from experiments.evaluation.choices import QUESTIONS, answer
 from experiments.evaluation.claims import SETS
 from experiments.evaluation.paper import BEST_GRID
 from experiments.evaluation.recipes import ONE_SCENE, PUBLISHED_RECIPE, REAL, REAL_4, SCENES
-from experiments.evaluation.report import tables
+from experiments.evaluation.report import glance, tables
 from experiments.evaluation.report.markdown import Results, difference, figure, listed, named, percent, picture, table
 from experiments.evaluation.scales import REAL_REPORTING
 from experiments.evaluation.settings import POINTS, grids_of, key, named_blocks
@@ -23,12 +23,7 @@ FOUND, FOUND_OF_EVERY = 0.85, 0.6
 LEAKAGE, SIGNS = 0.45, 0.8
 CLOSE = 0.03
 HOLDS_BACK = "\n[What holds the missed aims back](results/remedies.md), and what was tried, is on a page of its own.\n"
-FURTHER = {
-    "trained": "[Grounded Diffusion and DatasetDM](results/trained.md): methods with trained networks, on some of the images",
-    "data-set": "[The data set of section 4.3](results/data-set.md): what its filters reject, and how good its masks are",
-    "segmentation": "[Table 3](results/segmentation.md): segmentation networks trained on it, on real images, and on both",
-}
-"""Experiments that have pages of their own, by the name of their results."""
+SIGNS_HOLD = "[How many signs hold](results/tables.md#how-many-signs-hold), table by table, is among the tables.\n\n"
 SCENES_SET = "coco-cap"
 REMEDIES = {
     WORDS: "a word alone (`softmax: each`)",
@@ -49,14 +44,14 @@ def page(results: Mapping[str, Results]) -> str:
     """The whole page."""
     scores, findings = results["scores"], results["findings"]
     parts = {
+        "The paper at a glance": glance.glance(results),
         "Methods": tables.methods(scores) + picture("results/", "methods", "mIoU of each method with words and with tokens"),
         "Aims": aims(scores, findings) + (HOLDS_BACK if "remedies" in results else ""),
         "Telling things apart": apart(scores),
-        "What reproduces": signs(findings) + "\n" + listed((*opposites(findings), *best_grid(scores), *middle(scores))),
+        "What reproduces": SIGNS_HOLD + listed((*opposites(findings), *best_grid(scores), *middle(scores))),
         "What to choose": advice(findings) + "\n" + listed(leaders(scores, findings)),
         "Real images of another style": held_out(scores),
         "How true is the truth?": truth(scores),
-        "More of the paper": listed(line for name, line in FURTHER.items() if name in results),
     }
     head = f"# Results\n\n{introduction(scores)}"
     return head + "".join(f"\n## {title}\n\n{text}" for title, text in parts.items() if text)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from experiments.evaluation.report import data_set, first_page, remedies, segmentation, tables
+from experiments.evaluation.report import data_set, first_page, remedies, segmentation, tables, trained
 from experiments.evaluation.report.markdown import Results, listed, percent, picture
 
 
@@ -25,6 +25,7 @@ def write(results: Mapping[str, Results], docs: Path) -> None:
 
 FURTHER: dict[str, Callable[[Mapping[str, Results]], str]] = {
     "remedies": remedies.page,
+    "trained": lambda results: trained.page(results["trained"], results.get("explained")),
     "data-set": lambda results: data_set.page(results["data-set"]),
     "segmentation": lambda results: segmentation.page(results["segmentation"]),
 }
@@ -36,6 +37,7 @@ def all_tables(results: Mapping[str, Results]) -> str:
     scores, findings = results["scores"], results["findings"]
     sections = {
         "How it was measured": measured(scores),
+        "How many signs hold": first_page.signs(findings),
         "Tables 1 and 2: methods, with words and with learned tokens": tables.methods(scores)
         + "\nWith the thresholds that were published for Stable Diffusion:\n\n" + tables.published_thresholds(scores)
         + "\nThe thresholds:\n\n" + tables.thresholds(scores)

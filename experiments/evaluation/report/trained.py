@@ -1,28 +1,28 @@
 """The page of the methods with networks of their own: Tables 1 and 2 on a few images, and Fig. 5."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from experiments.evaluation.claims import BOTH, SETS
-from experiments.evaluation.report import tables
-from experiments.evaluation.report.markdown import NAMES
+from experiments.evaluation.report import reasons, tables
+from experiments.evaluation.report.markdown import NAMES, table
 from experiments.evaluation.settings import PUBLISHED, TRAINED, key
 
 Results = Mapping[str, Any]
 COLOURS = {"words": "#8da0cb", "tokens": "#fc8d62"}
 
 
-def page(found: Results, training: Mapping[str, Results]) -> str:
-    """The page in Markdown; `training` holds what the networks' cards say, by name."""
+def page(found: Results, explained: Results | None = None) -> str:
+    """The page in Markdown."""
     counts = " and ".join(f"{count} of {name}" for name, count in found["provenance"]["images"].items())
     taught = "".join(
         f"- **{NAMES[name]}**: {card['teacher']}; "
         + ", ".join(f"{what} {told(card[what])}" for what in card if what != "teacher")
         + "\n"
-        for name, card in training.items()
+        for name, card in found["training"].items()
     )
     return f"""# Grounded Diffusion and DatasetDM
 
@@ -35,6 +35,11 @@ measures the same on all images. In brackets: the paper.
 ## What holds
 
 {tables.claims({"claims": found["claims"]}, ("1 and 2", "2"))}
+## Where tokens help
+
+Points that tokens give over words, the mean over classes:
+
+{where(found)}
 ## Class by class (Fig. 5)
 
 ![IoU of every class with words and with tokens](classes.png)
@@ -45,9 +50,33 @@ IoU of every class on coco-cap, beside Table 2's columns:
 and on voc-sim:
 
 {tables.by_class(found, "voc-sim")}
+{reasons.sections(explained) if explained else ""}
 ## The networks
 
 {taught}"""
+
+
+def where(found: Results) -> str:
+    """What tokens give to classes that Grounded Diffusion has seen in its training or not, and to those that words find worst."""
+    unseen = found["training"].get("grounded-diffusion", {}).get("unseen", ())
+    rows = []
+    for dataset in SETS:
+        for name in (*PUBLISHED, *TRAINED):
+            words, tokens = (found["scores"][dataset].get(key(name, target), {}).get("by_class", {}) for target in BOTH)
+            if words and tokens:
+                order = sorted(words, key=lambda each: words[each])
+                half = len(order) // 2
+                parts = (order, [one for one in order if one not in unseen], [one for one in order if one in unseen])
+                gains = [mean_gain(words, tokens, some) for some in (*parts, order[:half], order[half:])]
+                rows.append([f"{dataset}: {NAMES[name]}", *gains])
+    names = ", ".join(sorted(one for one in unseen if any(one in of["by_class"] for of in found["scores"]["coco-cap"].values())))
+    head = ["", "all classes", "seen in training", f"not seen: {names}", "the half that words find worst", "the other half"]
+    return table(head, rows)
+
+
+def mean_gain(words: Results, tokens: Results, classes: Sequence[str]) -> str:
+    """By how many points tokens are better than words, on average over some classes."""
+    return f"{100 * sum(tokens[one] - words[one] for one in classes) / len(classes):+.1f}" if classes else ""
 
 
 def told(value: object) -> str:

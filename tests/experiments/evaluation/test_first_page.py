@@ -7,7 +7,7 @@ import pytest
 from experiments.evaluation import paper
 from experiments.evaluation.choices import QUESTIONS, Question, answer
 from experiments.evaluation.claims import beyond, of_blocks
-from experiments.evaluation.report import first_page
+from experiments.evaluation.report import first_page, glance
 from experiments.evaluation.report.first_page import advice, aims, apart, signs, truth
 from experiments.evaluation.report.page import FURTHER, all_tables, read
 from experiments.evaluation.settings import generated, key
@@ -136,3 +136,15 @@ def test_the_first_page_is_short_and_links_to_all_tables() -> None:
     text = Path("docs/results.md").read_text()
     assert len(text.splitlines()) < 130
     assert "(results/tables.md)" in text
+
+
+def test_the_paper_at_a_glance_says_what_was_not_measured_and_what_its_signs_come_to() -> None:
+    found = {name: one for name, one in read(Path("experiments/results")).items() if name in ("scores", "findings")}
+    rows = [line.split(" | ") for line in glance.glance(found).splitlines() if " | " in line][2:]
+    assert all(len(row) == len(glance.HEAD) for row in rows)
+    assert sum(row[2] == "not measured" for row in rows) == 4
+    signs_of = [{"verdict": verdict} for verdict in ("holds", "holds", "opposite", "not decided")]
+    assert glance.verdict(signs_of) == "**in part**: 2 of 4 signs hold, 1 opposite"
+    assert glance.verdict(signs_of[:2]) == "**yes**"
+    assert glance.verdict(signs_of[2:]) == "**no**: 0 of 2 signs hold, 1 opposite"
+    assert glance.verdict(signs_of[3:]) == "undecided: 0 of 1 signs hold, 0 opposite"
