@@ -18,6 +18,9 @@ from benchmarks.over_http import attribute, targets, worker_memory
 from benchmarks.report import summarise, write
 from benchmarks.result import ROOT, Result, Setup, circumstances
 from benchmarks.speed import attribution, learning
+from benchmarks.stored import stored
+from benchmarks.submitting import submitting
+from benchmarks.tiers import busy, crf_over_http, tiers
 
 MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "attribution": attribution,
@@ -26,8 +29,13 @@ MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "growth": growth,
     "capture": capture,
     "self_attention": self_attention,
+    "stored": stored,
     "batches": batches,
     "attribute": attribute,
+    "tiers": tiers,
+    "crf_over_http": crf_over_http,
+    "busy": busy,
+    "submitting": submitting,
     "targets": targets,
     "optimisation": optimisation,
     "worker_memory": worker_memory,
