@@ -55,6 +55,9 @@ def finished(client: httpx2.Client, path: str, body: dict[str, Any]) -> dict[str
     answer = client.post(path, json=body, headers={"Prefer": "wait=60"})
     answer.raise_for_status()
     record = answer.json()
+    while record["state"] in ("queued", "running"):  # it takes longer than a request may wait
+        time.sleep(0.2)
+        record = client.get(f"/v1/jobs/{record['id']}").json()
     if record["state"] != "succeeded":
         raise RuntimeError(f"{path}: {record['state']}, {record['error']}")
     return record
