@@ -22,6 +22,7 @@ from benchmarks.speed import attribution, learning
 from benchmarks.stored import stored
 from benchmarks.submitting import submitting
 from benchmarks.tiers import busy, crf_over_http, tiers
+from benchmarks.variants import variants
 
 MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "attribution": attribution,
@@ -30,6 +31,7 @@ MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "growth": growth,
     "capture": capture,
     "self_attention": self_attention,
+    "variants": variants,
     "stored": stored,
     "batches": batches,
     "attribute": attribute,

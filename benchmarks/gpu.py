@@ -26,6 +26,7 @@ ROWS = (
     ("growth", 60),
     ("capture", 60),
     ("batches", 40),
+    ("variants", 40),
     ("optimisation", 40),
 )
 """What else is measured, and the seconds that it needs."""

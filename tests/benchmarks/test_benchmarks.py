@@ -2,6 +2,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import ovam
-from benchmarks import crf, growth, kernels, library, plain, speed, stored, stored_jobs
+from benchmarks import crf, growth, kernels, library, plain, speed, stored, stored_jobs, variants
 from benchmarks.__main__ import MEASURES, options
 from benchmarks.exports import exports
 from benchmarks.gateway import gateway_import
@@ -127,6 +128,14 @@ def test_every_stored_form_is_compared_with_exact_queries(setup: Setup, monkeypa
     assert found["float16 bytes"].value == 1 > found["int8 bytes"].value > 0.4
 
 
+def test_what_may_make_a_generation_faster_is_measured_on_and_off(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "STEPS", 1)
+    names = ("channels last", "plain attention", "math kernel")  # to compile takes a minute
+    found = [row for name in names for row in variants.variants(replace(setup, rows=f"variant/{name}"))]
+    assert [row.name.partition("/")[2] for row in found] == [*names]
+    assert all(row.value > 0 for row in found)
+
+
 def test_masks_of_nothing_agree() -> None:
     nothing, half = np.zeros(4, dtype=bool), np.array([True, True, False, False])
     assert (stored.iou(nothing, nothing), stored.iou(half, half), stored.iou(half, ~half)) == (1, 1, 0)
@@ -186,7 +195,8 @@ def test_a_result_is_written_with_its_circumstances_and_shown_on_the_page(setup:
 def test_the_goals_are_those_of_the_service() -> None:
     assert set(MEASURES) == {
         "attribution", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets", "optimisation",
-        "stored", "batches", "tiers", "crf_over_http", "busy", "submitting", "worker_memory", "gateway_import", "exports",
+        "variants", "stored", "batches", "tiers", "crf_over_http", "busy", "submitting", "worker_memory", "gateway_import",
+        "exports",
     }  # fmt: skip
 
 
