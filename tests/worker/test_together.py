@@ -1,6 +1,7 @@
 """Questions that wait for the device together are answered in one pass, and each as if it were alone."""
 
 import asyncio
+import importlib
 import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -14,9 +15,10 @@ from tests.worker.client import Client
 from tests.worker.jobs import CAT, DOG
 from tests.worker.test_tiers import heatmap
 from worker.device import Priority, turn
-from worker.handlers import attribute
 from worker.resources import Resources
 from worker.together import Question, Questions
+
+attribute: Any = importlib.import_module("worker.handlers.attribute")  # the package has its function under that name
 
 
 @pytest.fixture
