@@ -1,13 +1,14 @@
 """What each stored form of an image's attention takes, and how far its answers are from exact ones."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
 import ovam
-from benchmarks.library import PROMPT, STEPS, generate, load
+from benchmarks.library import STEPS, generate, load
 from benchmarks.result import Result, Setup
 from benchmarks.shapes import SD15, random_trace
 
@@ -82,10 +83,10 @@ def compared(
 
 
 def heats(trace: ovam.Trace, pipeline: StableDiffusionPipeline) -> list[ovam.Segment]:
-    """Heatmaps and masks of words, by the published method."""
+    """Heatmaps and masks of words, by the published method without its dCRF, which would draw all to the same edges."""
+    method = replace(ovam.METHODS["ovam"].words, crf=None)
     with torch.inference_mode():
-        prompt = PROMPT.partition(" of ")[0]
-        return list(ovam.segment(trace, pipeline, [ovam.Words(f"{prompt} of a {word}", word) for word in WORDS], "ovam"))
+        return list(ovam.segment(trace, pipeline, WORDS, method))
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
