@@ -28,6 +28,8 @@ ROWS = (
     ("batches", 40),
     ("variants", 40),
     ("optimisation", 40),
+    ("tiers", 60),
+    ("busy", 60),
 )
 """What else is measured, and the seconds that it needs."""
 

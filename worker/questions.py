@@ -89,7 +89,7 @@ def heats_for(
     parts = {by: split_target_heatmaps(trace, rows, methods, by) for by in job.maps}
     return [
         Heat(
-            heatmap=resize(heatmap[None], heat.shape)[0].float().cpu().numpy(),
+            heatmap=resize(heatmap[None], (heat.shape[0], heat.shape[1]))[0].float().cpu().numpy(),
             refined=heat,
             parts={by: replace(splits[number], maps=splits[number].maps.cpu()) for by, splits in parts.items()},
             leakage=leaking[number],
