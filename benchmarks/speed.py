@@ -28,7 +28,9 @@ def attribution(setup: Setup, shapes: Sequence[Shapes] = (BUNDLED, SD15, SDXL)) 
             for tokens, targets in product(TOKENS, TARGETS)
         }
         wanted = {name: choice for name, choice in names.items() if setup.rows in name}
-        trace = random_trace(shape, evaluations if wanted else 1, device=setup.device)
+        if not wanted:
+            continue
+        trace = random_trace(shape, evaluations, device=setup.device)
         for name, (tokens, targets) in wanted.items():
             yield attributed(setup, name, shape, trace, tokens, targets)
 
