@@ -46,7 +46,7 @@ MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "exports": exports,
 }
 LONG: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {"full_size": full_size}
-"""What is measured only where it is named: it takes up to 10 GB of memory, and many minutes."""
+"""What is measured only where it is named: on a CPU SDXL takes 14 GB of memory, and many minutes."""
 
 
 def options(words: Sequence[str]) -> argparse.Namespace:
