@@ -26,7 +26,10 @@ ROWS = (
     ("growth", 60),
     ("capture", 60),
     ("batches", 40),
+    ("variants", 40),
     ("optimisation", 40),
+    ("tiers", 60),
+    ("busy", 60),
 )
 """What else is measured, and the seconds that it needs."""
 

@@ -13,7 +13,7 @@ import httpx2
 from benchmarks.library import targets_pairs
 from benchmarks.result import Result, Setup, median, percentile
 from benchmarks.timing import in_turn
-from launcher.processes import inherited, running
+from launcher.processes import Running, inherited, running
 
 MIB = 1 << 20
 REQUESTS = 40
@@ -26,17 +26,28 @@ WORDS = (
 
 
 @contextmanager
-def service(setup: Setup) -> Iterator[tuple[httpx2.Client, int]]:
-    """Run Valkey, a gateway and a worker with the model and otherwise the defaults; a client, the worker's process id."""
-    settings = {"OVAM_MODELS": json.dumps({"measured": str(setup.model)}), "OVAM_DEFAULT_MODEL": "measured"}
+def live_service(setup: Setup, **more: str) -> Iterator[Running]:
+    """Run Valkey, a gateway and a worker with the model, some settings and otherwise the defaults."""
+    settings = {"OVAM_MODELS": json.dumps({"measured": str(setup.model)}), "OVAM_DEFAULT_MODEL": "measured", **more}
     if setup.threads:
         settings["OVAM_THREADS"] = str(setup.threads)
     with (
         TemporaryDirectory(prefix="ovam-bench-") as folder,
         running(inherited() | settings, data_dir=Path(folder)) as live,
-        httpx2.Client(base_url=live.url, timeout=120) as client,
     ):
-        yield client, next(child.process.pid for child in live.children if child.name == "worker")
+        yield live
+
+
+@contextmanager
+def service(setup: Setup, **more: str) -> Iterator[tuple[httpx2.Client, int]]:
+    """Run all that; a client, the worker's process id."""
+    with live_service(setup, **more) as live, httpx2.Client(base_url=live.url, timeout=120) as client:
+        yield client, worker_of(live)
+
+
+def worker_of(live: Running) -> int:
+    """The process id of the worker."""
+    return next(child.process.pid for child in live.children if child.name == "worker")
 
 
 def finished(client: httpx2.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -44,23 +55,26 @@ def finished(client: httpx2.Client, path: str, body: dict[str, Any]) -> dict[str
     answer = client.post(path, json=body, headers={"Prefer": "wait=60"})
     answer.raise_for_status()
     record = answer.json()
+    while record["state"] in ("queued", "running"):  # it takes longer than a request may wait
+        time.sleep(0.2)
+        record = client.get(f"/v1/jobs/{record['id']}").json()
     if record["state"] != "succeeded":
         raise RuntimeError(f"{path}: {record['state']}, {record['error']}")
     return record
 
 
-def generated(client: httpx2.Client) -> str:
+def generated(client: httpx2.Client, **settings: object) -> str:
     """The id of a job with one image."""
-    return finished(client, "/v1/generate", {"prompt": PROMPT, "seed": 0})["id"]
+    return finished(client, "/v1/generate", {"prompt": PROMPT, "seed": 0, **settings})["id"]
 
 
-def ask(client: httpx2.Client, job_id: str, number: int, targets: int = 1) -> float:
+def ask(client: httpx2.Client, job_id: str, number: int, targets: int = 1, **settings: object) -> float:
     """Seconds of one attribute request; the prompts change, so that no answer is one that was given before."""
     words = [WORDS[(number + place) % len(WORDS)] for place in range(targets)]
     article = ("a", "the")[number // len(WORDS) % 2]
     body = [{"label": word, "prompt": f"a photograph of {article} {word}", "word": word} for word in words]
     start = time.perf_counter()
-    finished(client, "/v1/attribute", {"job_id": job_id, "targets": body, "settings": {"crf": None}})
+    finished(client, "/v1/attribute", {"job_id": job_id, "targets": body, "settings": {"crf": None, **settings}})
     return time.perf_counter() - start
 
 
@@ -80,7 +94,7 @@ def attribute(setup: Setup) -> Result:
         says="POST /v1/attribute on a stored job, one target, no dCRF, until the finished job is answered: median",
         value=median(samples),
         unit="ms",
-        goal=150.0,
+        goal=25.0,
         samples=samples,
         details={"p95_ms": percentile(samples, 0.95), "requests": len(samples), "before_those": WARMING},
     )
@@ -107,7 +121,7 @@ def targets(setup: Setup) -> Result:
         "median of pairs run in turn",
         value=median(ratios),
         unit="x",
-        goal=3.0,
+        goal=1.7,
         samples=ratios,
         details={
             "one_ms": 1000 * median([one for one, _ in pairs]),

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from contracts.schema.access import KeyCard, Limits
+from contracts.schema.access import KeyCard, Limits, WhenFull
 from contracts.schema.jobs import utc_now
 from contracts.state.keyring import KeyNameError, Keyring
 from launcher.reach import BAD_USAGE, FAILED, AsJson, end, with_redis
@@ -31,6 +31,9 @@ def create(  # noqa: PLR0913  # each is an option of the command
     device_seconds: Annotated[int | None, typer.Option(help="Seconds on the device a day (UTC).")] = None,
     kept: Annotated[int | None, typer.Option("--bytes", help="Bytes of files that jobs may keep.")] = None,
     *,
+    when_full: Annotated[
+        WhenFull, typer.Option(help="When they do: refuse further jobs, or collect: delete the files of those used longest ago.")
+    ] = "refuse",
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it. It is shown this once: only its digest is stored."""
@@ -41,6 +44,7 @@ def create(  # noqa: PLR0913  # each is an option of the command
             queued=queued or None,
             device_seconds_per_day=device_seconds,
             bytes_kept=kept,
+            when_full=when_full,
         )
         card = KeyCard.model_validate({
             "name": name,
@@ -97,7 +101,7 @@ def bounds(limits: Limits) -> Sequence[str]:
         (limits.requests_per_second, "{:g} requests a second"),
         (limits.queued, "{} jobs waiting in a lane"),
         (limits.device_seconds_per_day, "{} s on the device a day"),
-        (limits.bytes_kept, "{} bytes kept"),
+        (limits.bytes_kept, "{} bytes kept" + (" (those used longest ago go)" if limits.when_full == "collect" else "")),
     )
     return [words.format(number) for number, words in known if number is not None]
 

@@ -67,8 +67,10 @@ def used_up(name: str, limits: Limits, milliseconds: int, retry_after: int) -> R
             )
             return refusal(Code.DEVICE_LIMIT, detail, name, seconds)
         case _:
+            used = " (all were used in the last 15 minutes)" if limits.when_full == "collect" else ""
             detail = (
-                f"jobs may keep {limits.bytes_kept} bytes, and do; delete some, or wait {seconds} s until the next one expires"
+                f"jobs may keep {limits.bytes_kept} bytes, and do{used}; "
+                f"delete some, or wait {seconds} s until the next one expires"
             )
             return refusal(Code.STORAGE_LIMIT, detail, name, seconds)
 

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Schema
 from contracts.schema.jobs import AnyJob, JobRecord, State, utc_now
-from contracts.state import keys, turns, usage
+from contracts.state import keys, retention, turns, usage
 from contracts.state.keys import text
 from contracts.state.ledger import Ledger, event_of, life_of
 from contracts.state.rates import Rates
@@ -28,6 +28,7 @@ from contracts.state.store import ArtifactStore
 from service import limits
 from service.access import Client
 from service.filing import SUBMIT
+from service.refusals import RefusalError
 from service.tracing import origin
 
 RETRY_AFTER = 5  # seconds, when the queue is full and nobody knows how fast it moves
@@ -103,7 +104,7 @@ class Queue:
         outcome, job_id, ahead = "", "", 0
         lane = keys.docket_of(record.kind, record.priority)
         try:
-            outcome, job_id, ahead = await self._run(once, record)
+            outcome, job_id, ahead = await self._admit(once, record)
         except ServiceError:
             outcome = "refused"
             raise
@@ -200,6 +201,17 @@ class Queue:
             async with asyncio.timeout(WITHDRAWN_WITHIN):
                 await self.delivered()
                 await self.dockets[keys.docket_of(record.kind, record.priority)].cancel(record.id)
+
+    async def _admit(self, once: Once | None, record: JobRecord) -> tuple[str, str, int]:
+        """File a job; where a client's jobs keep too much, and its key says so, after letting go those used longest ago."""
+        try:
+            return await self._run(once, record)
+        except RefusalError as error:
+            most = self.client.limits
+            if error.code is not Code.STORAGE_LIMIT or most.bytes_kept is None or most.when_full != "collect":
+                raise
+            await retention.collect_of(self.redis, self.store, self.client.tenant, most.bytes_kept)
+        return await self._run(once, record)
 
     async def _run(self, once: Once | None, record: JobRecord | None) -> tuple[str, str, int]:
         """One look at the key, and the job filed if there is one to file. RefusalError: one of the client's limits."""

@@ -17,6 +17,7 @@ from worker.models import Models
 from worker.occupant import Occupant
 from worker.scenes import Tiers
 from worker.settings import WorkerSettings
+from worker.together import Questions
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,7 @@ class Resources:
     device: torch.device
     clip: Clip | None = None
     metrics: Metrics = field(default_factory=Metrics)
+    questions: Questions = field(default_factory=Questions)
 
     @property
     def registry(self) -> Registry:

@@ -9,6 +9,7 @@ from contracts.schema.fields import Name, Schema
 
 Scope = Literal["generate", "read", "admin"]
 """`generate` submits jobs and changes things, `read` sees them, `admin` reads the numbers of the whole service."""
+WhenFull = Literal["refuse", "collect"]
 
 
 class Limits(Schema):
@@ -22,6 +23,8 @@ class Limits(Schema):
     """How long the tenant's jobs may run in a day of UTC."""
     bytes_kept: Annotated[int, Field(ge=1)] | None = None
     """Size of the files that the tenant's jobs keep."""
+    when_full: WhenFull = "refuse"
+    """What happens when they keep so many bytes: further jobs are refused, or the files of those used longest ago are deleted."""
 
 
 class KeyCard(Schema):

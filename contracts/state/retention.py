@@ -1,4 +1,4 @@
-"""What the artifact store lets go before its time: jobs used longest ago while files take too many bytes, and orphans.
+"""What the artifact store lets go before its time: jobs used longest ago, while all files or a tenant's are too many; orphans.
 
 How large each job's files are, and when they were last used, is in Redis; `usage.charge` enters it. Collecting a job is four
 steps, each of which can be done again: claim it (nobody reads its files any more), expire its record, delete its files, forget
@@ -33,6 +33,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT
 end
 return false
 """
+CLAIM_ONE = """
+local used = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not used or used ~= 'inf' and tonumber(used) > tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], 'inf', ARGV[1])
+return 1
+"""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +65,28 @@ async def collect(redis: Redis, store: ArtifactStore, quota: int, *, in_use: tim
     if gone:
         log.info("the files of %d jobs are deleted: the store's quota is %d bytes", len(gone), quota)
     return gone
+
+
+async def collect_of(redis: Redis, store: ArtifactStore, tenant: str, quota: int, *, in_use: timedelta = IN_USE) -> list[str]:
+    """Delete the files of a tenant's jobs used longest ago until its others keep less than `quota` bytes; returns their ids."""
+    before, gone = now() - in_use.total_seconds() * 1000, list[str]()
+    for job_id in await _by_use(redis, tenant, before):
+        if await usage.bytes_kept(redis, tenant) < quota:
+            break
+        if await redis.eval(CLAIM_ONE, 1, keys.USED, job_id, str(before)):  # it may have been used, or deleted, meanwhile
+            await let_go(redis, store, job_id)
+            gone.append(job_id)
+    if gone:
+        log.info("the files of %d jobs of tenant %s are deleted: its quota is %d bytes", len(gone), tenant, quota)
+    return gone
+
+
+async def _by_use(redis: Redis, tenant: str, before: float) -> list[str]:
+    """The ids of a tenant's jobs that keep files: those whose collection was interrupted, then by their last use."""
+    ids = [text(member).partition(":")[0] for member in await redis.zrange(keys.kept(tenant), 0, -1)]
+    scores = await redis.zmscore(keys.USED, ids) if ids else []
+    used = [(score != inf, score, job_id) for score, job_id in zip(scores, ids, strict=True) if score is not None]
+    return [job_id for whole, score, job_id in sorted(used) if not whole or score <= before]
 
 
 async def unfinished(redis: Redis) -> bool:

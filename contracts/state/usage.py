@@ -69,6 +69,11 @@ async def bytes_stored(redis: Redis) -> int:
     return int(await redis.get(keys.BYTES_STORED) or 0)
 
 
+async def bytes_kept(redis: Redis, tenant: str) -> int:
+    """How many bytes a tenant's jobs and data sets keep."""
+    return int(await redis.get(keys.bytes_kept(tenant)) or 0)
+
+
 def member(record: JobRecord, size: int) -> str:
     """A job among those whose files are counted; the script that admits jobs reads the size of expired ones from it."""
     return f"{record.id}:{size}"

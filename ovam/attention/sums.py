@@ -78,11 +78,10 @@ def tiles(
     Yields the pixels' place, their queries (evaluations, heads, pixels, head_dim), and their scores (maps, tokens, pixels), a map
     for each evaluation and head. Scores may be written to; the next ones take their memory.
     """
-    evaluations, heads, pixels, _ = queries.shape
-    kind, exact = product_type(queries), exact_type(queries)
+    _, heads, pixels, _ = queries.shape
+    kind = product_type(queries)
     keys = keys.to(kind)
-    steps, width = _tile(evaluations, heads * keys.shape[1], pixels, queries.device.type)
-    memory = torch.empty(steps * heads * keys.shape[1] * width, dtype=exact, device=queries.device)
+    steps, width, memory = _room(queries, heads * keys.shape[1])
     for left in range(0, pixels, width):
         place = slice(left, min(left + width, pixels))
         for part in queries[:, :, place].split(steps):
@@ -127,9 +126,25 @@ def _softmax_sum(queries: Tensor, keys: Tensor) -> Float[Tensor, "tokens pixels"
     return total
 
 
-def _tile(evaluations: int, scores_of_pixel: int, pixels: int, device: str) -> tuple[int, int]:
-    """Return how many evaluations, and how many pixels of them, to take at a time."""
-    most = _SCORES_AT_A_TIME.get(device, _SCORES_ELSEWHERE)
+def _room(queries: Tensor, scores_of_pixel: int) -> tuple[int, int, Tensor]:
+    """Return how many evaluations, and how many pixels of them, to take at a time, and memory for their scores.
+
+    Where the device has no room for as many, they are fewer.
+    """
+    evaluations, _, pixels, _ = queries.shape
+    most = _SCORES_AT_A_TIME.get(queries.device.type, _SCORES_ELSEWHERE)
+    while True:
+        steps, width = _tile(evaluations, scores_of_pixel, pixels, most)
+        try:
+            return steps, width, torch.empty(steps * scores_of_pixel * width, dtype=exact_type(queries), device=queries.device)
+        except torch.OutOfMemoryError:
+            if steps == 1 and width <= _LEAST_PIXELS:
+                raise
+            most //= 4
+
+
+def _tile(evaluations: int, scores_of_pixel: int, pixels: int, most: int) -> tuple[int, int]:
+    """Return how many evaluations, and how many pixels of them, have `most` scores."""
     if scores_of_pixel * pixels <= most:
         return min(evaluations, most // (scores_of_pixel * pixels)), pixels
     return 1, min(pixels, max(most // scores_of_pixel // _LEAST_PIXELS, 1) * _LEAST_PIXELS)

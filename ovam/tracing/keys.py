@@ -1,6 +1,7 @@
 """Key projections as they were when an image was captured, wherever their weights are and whatever type they have."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -74,8 +75,13 @@ def captured_layer(used: Any, to_k: Any = None) -> nn.Module:  # noqa: ANN401 - 
 def fingerprint(to_k: nn.Module) -> Float[Tensor, " channels"]:
     """Return the keys of one fixed row: a fingerprint of a projection with its adapters."""
     with torch.inference_mode(mode=False), torch.no_grad():
-        row = (torch.arange(text_width(to_k), dtype=torch.float64) * 0.6180339887498949) % 1 - 0.5
-        return projected(to_k, row[None].float())[0].detach().cpu()
+        return projected(to_k, _fixed_row(text_width(to_k)))[0].detach().cpu()
+
+
+@lru_cache(maxsize=8)
+def _fixed_row(width: int) -> Float[Tensor, "1 width"]:
+    row = (torch.arange(width, dtype=torch.float64) * 0.6180339887498949) % 1 - 0.5
+    return row[None].float()
 
 
 def differ(one: Tensor, other: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock, get_ident
 from typing import Any
 
@@ -104,7 +105,7 @@ class Recorder:
         self._lock = Lock()
         self._follow()
         self._features = [
-            module.register_forward_hook(self._keeping_features(name))
+            module.register_forward_hook(partial(self._keep_features, name))
             for name, module in (feature_blocks(plain_unet(source.pipeline)) if choice.features else {}).items()
         ]
 
@@ -206,37 +207,29 @@ class Recorder:
             if hooked is not module:
                 if handle is not None:
                     handle.remove()
-                self._hooked[wanted] = module, module.register_forward_hook(self._keeping(wanted, part, parts))
+                self._hooked[wanted] = module, module.register_forward_hook(partial(self._keep, wanted, part, parts))
 
-    def _keeping(self, wanted: Wanted, part: int, parts: int) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-        """Make a hook that keeps a copy of the wanted rows and channels; the copy frees the others."""
+    @torch.compiler.disable  # once for all hooks: for each of them by itself it takes longer than some of what they keep
+    def _keep(self, wanted: Wanted, part: int, parts: int, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        """Keep a copy of the wanted rows and channels; the copy frees the others."""
+        call = self._running.get(get_ident())
+        if call is None or wanted not in call.kept:
+            return
+        call.seen[wanted] += 1
+        call.grids[wanted.name] = grid_of(output.shape[1], call.latent_size)
+        if call.rows is not None and call.given is None:
+            rows = output.detach().unflatten(-1, (parts, -1))[call.rows, :, part]
+            if not wanted.all_heads:
+                rows = rows.unflatten(-1, (wanted.attention.heads, -1))[:, :, list(wanted.heads)].flatten(-2)
+            call.kept[wanted].append(rows.clone(memory_format=torch.contiguous_format))
 
-        @torch.compiler.disable
-        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
-            call = self._running.get(get_ident())
-            if call is None or wanted not in call.kept:
-                return
-            call.seen[wanted] += 1
-            call.grids[wanted.name] = grid_of(output.shape[1], call.latent_size)
-            if call.rows is not None and call.given is None:
-                rows = output.detach().unflatten(-1, (parts, -1))[call.rows, :, part]
-                if not wanted.all_heads:
-                    rows = rows.unflatten(-1, (wanted.attention.heads, -1))[:, :, list(wanted.heads)].flatten(-2)
-                call.kept[wanted].append(rows.clone(memory_format=torch.contiguous_format))
-
-        return hook
-
-    def _keeping_features(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        """Make a hook that keeps a copy of what a block gives out, half by half."""
-
-        @torch.compiler.disable
-        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tensor, or several
-            call = self._running.get(get_ident())
-            if call is not None and call.halves:
-                rows = output_of(output).detach()
-                call.features.setdefault(name, []).append(torch.stack([rows[half] for half in call.halves], dim=1))
-
-        return hook
+    @torch.compiler.disable
+    def _keep_features(self, name: str, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - tensors
+        """Keep a copy of what a block gives out, half by half."""
+        call = self._running.get(get_ident())
+        if call is not None and call.halves:
+            rows = output_of(output).detach()
+            call.features.setdefault(name, []).append(torch.stack([rows[half] for half in call.halves], dim=1))
 
     def _call(self, caller: Pipeline, evaluation: Evaluation, images: int, latent_size: tuple[int, int]) -> Call:
         """Return the call that the evaluation about to start belongs to."""

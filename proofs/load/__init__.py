@@ -105,7 +105,7 @@ async def run(*, short: bool, seed: int, log: Log) -> Proof:
 async def submissions(load: Load, service: Stage) -> None:
     """Submissions a second, while nobody takes the jobs, in turn with a route that writes to Redis once and does no more."""
     port = available("127.0.0.1", 0)
-    command = [sys.executable, "-m", "proofs.load.bare", str(port), service.redis_url]
+    command = [sys.executable, "-m", "benchmarks.bare", str(port), service.redis_url]
     key = await new_key(service.redis_url, "submitter")
     with child("bare", command, inherited(), service.logs):
         _, url = service.gateway("roomy", OVAM_MAX_QUEUED="1000000")

@@ -1,13 +1,16 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import ovam
-from benchmarks import crf, growth, kernels, library, plain, speed
+from benchmarks import crf, growth, kernels, library, plain, speed, stored, stored_jobs, variants
 from benchmarks.__main__ import MEASURES, options
 from benchmarks.exports import exports
 from benchmarks.gateway import gateway_import
@@ -72,11 +75,16 @@ def test_crfs_agree(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [result.details["agreeing_pixels"] >= 0.99 for result in crf.crf(setup)] == [True, True]
 
 
-def test_growth_is_measured_and_drawn(tmp_path: Path, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growth_is_measured_and_drawn(tmp_path: Path, setup: Setup, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "measure", lambda work, _: (len(str(work())) + 1.0, 1))
     monkeypatch.setattr(growth, "SMALL", Shapes("", ((64, 1, 2, 1),), 16, 64))
+    monkeypatch.setattr(growth, "valkey", lambda: nullcontext(redis_url))
+    monkeypatch.setattr(growth, "COUNTS", (2, 4))
+    monkeypatch.setattr(stored_jobs, "COUNTS", (2, 4))
     found = [*growth.growth(Setup(setup.model, 1, 60, None, results=tmp_path))]
-    assert [result.name.partition("/")[2] for result in found] == ["targets", "tokens", "evaluations", "side", "classes"]
+    things = ["targets", "tokens", "evaluations", "side", "classes", "stored jobs"]
+    assert [result.name.partition("/")[2] for result in found] == things
+    assert found[-1].details["peak_bytes"] > 1000
     assert "<svg" in (tmp_path / growth.PLOT).read_text()
 
 
@@ -107,6 +115,31 @@ def test_capture_is_measured_in_turn(measure: Callable[[Setup], Result], setup: 
     result = measure(setup)
     assert len(result.samples) == 1
     assert result.value > 0
+
+
+def test_every_stored_form_is_compared_with_exact_queries(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "STEPS", 2)
+    monkeypatch.setattr(stored, "SD15", TINY)
+    found = {result.name.removeprefix(f"stored/{setup.model.name}/"): result for result in stored.stored(setup)}
+    assert len(found) == 3 * (1 + len(stored.FORMS)) + 1
+    assert found["replay error"].met
+    assert found["int8 error"].value > found["float16 error"].value > 0
+    assert found["float16 masks"].value > 0.9
+    assert found["float16 bytes"].value == 1 > found["int8 bytes"].value > 0.4
+
+
+def test_what_may_make_a_generation_faster_is_measured_on_and_off(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "STEPS", 1)
+    names = ("channels last", "plain attention", "math kernel")  # to compile takes a minute
+    found = [row for name in names for row in variants.variants(replace(setup, rows=f"variant/{name}"))]
+    assert [row.name.partition("/")[2] for row in found] == [*names]
+    assert all(row.value > 0 for row in found)
+
+
+def test_masks_of_nothing_agree() -> None:
+    nothing, half = np.zeros(4, dtype=bool), np.array([True, True, False, False])
+    assert (stored.iou(nothing, nothing), stored.iou(half, half), stored.iou(half, ~half)) == (1, 1, 0)
+    assert stored.iou(half, np.array([True, False, False, False])) == 0.5
 
 
 def test_one_target_and_many_are_measured_in_turn(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +195,8 @@ def test_a_result_is_written_with_its_circumstances_and_shown_on_the_page(setup:
 def test_the_goals_are_those_of_the_service() -> None:
     assert set(MEASURES) == {
         "attribution", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets", "optimisation",
-        "batches", "worker_memory", "gateway_import", "exports",
+        "variants", "stored", "batches", "tiers", "crf_over_http", "busy", "submitting", "worker_memory", "gateway_import",
+        "exports",
     }  # fmt: skip
 
 

@@ -115,6 +115,21 @@ async def test_a_collection_that_is_killed_anywhere_is_finished_by_the_next_one(
     assert int(await ledger.redis.get(keys.bytes_kept("anne"))) == SIZE
 
 
+async def test_a_tenants_quota_lets_go_what_that_tenant_used_longest_ago_and_nothing_of_others(
+    ledger: Ledger, store: ArtifactStore
+) -> None:
+    others = [await ended(ledger, store, tenant=tenant) for tenant in ("bert", "")]
+    jobs = [await ended(ledger, store, tenant="anne") for _ in range(4)]
+    assert await retention.touch(ledger.redis, jobs[0])
+    assert await retention.collect_of(ledger.redis, store, "anne", 2 * SIZE) == []  # all were used just now
+    await ledger.redis.zadd(keys.USED, {jobs[2]: float("inf")})  # a collection that was killed is finished first
+    assert await retention.collect_of(ledger.redis, store, "anne", 2 * SIZE + 1, in_use=AT_ONCE) == [jobs[2], jobs[1]]
+    assert await alive(ledger, store, *jobs, *others) == [True, False, False, True, True, True]
+    assert await usage.bytes_kept(ledger.redis, "anne") == 2 * SIZE
+    assert await retention.collect_of(ledger.redis, store, "anne", 2 * SIZE, in_use=AT_ONCE) == [jobs[3]]  # one more fits
+    assert await usage.bytes_stored(ledger.redis) == 3 * SIZE
+
+
 async def test_expiring_a_job_counts_it_no_second_time(ledger: Ledger, store: ArtifactStore) -> None:
     job = await ended(ledger, store, tenant="anne")
     counted = await ledger.redis.hgetall(keys.COUNTS)

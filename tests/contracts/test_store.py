@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -87,6 +88,25 @@ async def test_files_without_a_manifest_do_not_count(store: ArtifactStore) -> No
     await store.seal(JOB, 1, artifacts)
     assert await store.manifest(JOB, 1) == artifacts
     assert await store.manifest(JOB, 2) == []
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_where_the_disk_is_full_nothing_is_half_written(tmp_path: Path) -> None:
+    store = ArtifactStore.at(f"file://{tmp_path}/store")
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(FILES[1].data) // 2, most[1]))  # a write ends in the midst of the second file
+    try:
+        with pytest.raises(ServiceError) as failed:
+            await store.commit(JOB, 1, FILES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert failed.value.code is Code.STORE_UNAVAILABLE
+    assert await store.manifest(JOB, 1) == []
+    assert names_in(tmp_path) <= {"a.png"}
+    assert len(await store.commit(JOB, 1, FILES)) == 2
 
 
 async def test_deleting_a_folder_leaves_its_neighbours(store: ArtifactStore) -> None:

@@ -29,12 +29,17 @@ def test_a_key_is_created_shown_once_listed_and_revoked(ovam: CliRunner) -> None
 
 
 def test_everything_can_be_had_as_json(ovam: CliRunner) -> None:
-    made = json.loads(ovam.invoke(app, ["keys", "create", "ops", "--scope", "admin", "--bytes", "7", "--json"]).stdout)
+    made = json.loads(
+        ovam.invoke(app, ["keys", "create", "ops", "--scope", "admin", "--bytes", "7", "--when-full", "collect", "--json"]).stdout
+    )
     key = made.pop("key")
     assert FORM.fullmatch(key)
     (listed,) = json.loads(ovam.invoke(app, ["keys", "list", "--json"]).stdout)
     assert listed == made
     assert (made["tenant"], made["scopes"], made["limits"]["bytes_kept"]) == ("ops", ["admin"], 7)
+    assert (
+        "at most 64 jobs waiting in a lane, 7 bytes kept (those used longest ago go)" in ovam.invoke(app, ["keys", "list"]).stdout
+    )
     assert json.loads(ovam.invoke(app, ["keys", "revoke", "ops", "--json"]).stdout) == {"revoked": "ops"}
 
 

@@ -1,5 +1,7 @@
 """Attention is summed in tiles of any size, with any number of tokens and in any type, as double precision sums it."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -53,6 +55,27 @@ def test_tiles_cover_every_pixel_of_every_evaluation_once(width: int, evaluation
             assert part.shape[:2].numel() == len(scores)
             counted[:, pixels] += scores.sum(dim=0)
     assert torch.equal(counted, torch.full_like(counted, evaluations * 2 * 4.0))
+
+
+def test_a_device_with_little_room_gets_smaller_tiles_and_at_last_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, keys, asked = noise(3, 2, 100, 4), noise(2, 5, 4), list[int]()
+    expected, empty = attention_sum(queries, keys), torch.empty
+
+    def limited(room: int) -> None:
+        def allocate(count: int, **options: Any) -> Tensor:
+            asked.append(count)
+            if count > room:
+                raise torch.OutOfMemoryError
+            return empty(count, **options)
+
+        monkeypatch.setattr(torch, "empty", allocate)
+
+    limited(700)
+    torch.testing.assert_close(attention_sum(queries, keys), expected)
+    assert (asked[0], asked[-1]) == (3 * 2 * 5 * 100, 2 * 5 * 64)
+    limited(2 * 5 * 64 - 1)
+    with pytest.raises(torch.OutOfMemoryError):
+        attention_sum(queries, keys)
 
 
 def test_each_text_has_a_softmax_of_its_own() -> None:

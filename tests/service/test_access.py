@@ -324,6 +324,18 @@ async def test_device_time_and_bytes_are_counted_and_bytes_given_back(
     assert 0 < int(answer.headers["retry-after"]) <= 86_400
 
 
+async def test_a_key_may_let_go_what_was_used_longest_ago_instead_of_being_refused(
+    client: httpx2.AsyncClient, ring: Keyring, worker: InTestWorker, generated: str
+) -> None:
+    headers = await authorized(ring, "anne", name="limited", limits=Limits(bytes_kept=100, when_full="collect"))
+    answer = await client.post("/v1/generate", json=CAR, headers=headers)
+    assert "used in the last 15 minutes" in assert_problem(answer, 403, "storage-limit-reached")["detail"]
+    await worker.redis.zadd(keys.USED, {generated: 1})
+    assert (await client.post("/v1/generate", json=CAR, headers=headers)).status_code == 202
+    assert (await client.get(f"/v1/jobs/{generated}", headers=headers)).json()["state"] == "expired"
+    assert await worker.redis.get(keys.bytes_kept("anne")) == b"0"
+
+
 async def test_files_of_expired_jobs_are_counted_no_longer(
     client: httpx2.AsyncClient, ring: Keyring, worker: InTestWorker, generated: str
 ) -> None:

@@ -9,10 +9,11 @@ from worker.attempts import Attempt
 from worker.comparing import compared
 from worker.device import Priority
 from worker.outcomes import Outcome
-from worker.questions import drafts_of, heats_of, wanted_by
+from worker.questions import drafts_of, heats_together, wanted_by
 from worker.resources import Resources
 from worker.scenes import Scene
 from worker.targets import learned_tokens, library_target, sought
+from worker.together import Question
 from worker.traces import Traces, model_for
 
 
@@ -23,7 +24,8 @@ async def attribute(attempt: Attempt, job: AttributeJob, resources: Resources) -
     scene = await traces.scene(job.job_id, job.image, wanted_by([each.settings for each in job.targets]), field="job_id")
     learned = await learned_tokens(job, resources)
     wanted = [library_target(target, learned, field=field) for field, target in sought(job).items()]
-    heats = await attempt.on_device(Priority.INTERACTIVE, lambda: heats_of(model, scene, job, wanted))
+    question = Question(model, scene, job, wanted, sociable=attempt.number == 1)
+    heats = await resources.questions.ask(attempt, question, heats_together)
     drafts, semantic = await asyncio.to_thread(drafts_of, attempt, job, scene.image, heats, resources.crf.fit)
     appraisal = await appraised(attempt, job, scene, resources)
     beside = await compared(attempt, job, scene, wanted, heats, [draft.mask for draft in drafts], resources)

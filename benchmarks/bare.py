@@ -1,4 +1,4 @@
-"""`python -m proofs.load.bare PORT REDIS_URL`: what a submission is compared with: a FastAPI route with one write to Redis."""
+"""`python -m benchmarks.bare PORT REDIS_URL`: what a submission is compared with: a FastAPI route with one write to Redis."""
 
 import sys
 from collections.abc import AsyncIterator
