@@ -33,11 +33,12 @@ PROMPT = "a photograph of a cat"
 WAIT = {"Prefer": "wait=60"}
 
 
-def saved_models(folder: Path) -> dict[str, str]:
+def saved_models(folder: Path, *families: str) -> dict[str, str]:
     """A model of each family."""
-    for name in FAMILIES:
+    names = families or FAMILIES
+    for name in names:
         tiny_family(name).save_pretrained(folder / name)
-    return {name: str(folder / name) for name in FAMILIES}
+    return {name: str(folder / name) for name in names}
 
 
 def saved_lora(family: str, folder: Path, seed: int = 0) -> Path:
