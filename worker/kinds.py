@@ -36,6 +36,7 @@ JOINT: Final[Reasons] = MappingProxyType({
 GUIDED_BY_INPUT: Final[Reasons] = MappingProxyType({
     "negative_prompt": "its guidance is an input of the model, without a second half that a prompt could fill",
 })  # fmt: skip
+EMPTY_NEGATIVE: Final[Reasons] = MappingProxyType({"negative_prompt": "its pipeline guides away from an empty prompt alone"})
 NOTHING: Final[Reasons] = MappingProxyType({})
 
 
@@ -86,6 +87,8 @@ _SERVED: Final = (
     Kind("SanaPipeline", "sana", cannot={**TRANSFORMERS, **NO_CLIP}),
     Kind("StableDiffusion3Pipeline", "sd3", cannot={**TRANSFORMERS, **JOINT}),
     Kind("FluxPipeline", "flux", tokenizer="tokenizer_2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **GUIDED_BY_INPUT}),
+    Kind("Flux2Pipeline", "flux2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **GUIDED_BY_INPUT}),
+    Kind("Flux2KleinPipeline", "flux2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **EMPTY_NEGATIVE}),
 )
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.name: kind for kind in _SERVED})
 """By the class that a model's index names."""

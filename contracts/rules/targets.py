@@ -72,7 +72,7 @@ def changes_of(settings: PartialSettings | None) -> dict[str, Any]:
 
 
 def check_method(request: Question, number: int, method: Method, images: Traced, model: ModelCard) -> None:
-    """Raise selection-invalid for a method of target `number` that selects what the images' traces, or its attention, have not."""
+    """Raise selection-invalid for a method of target `number` that selects what the images' traces, or its attention, lack."""
 
     def field(name: str) -> str:
         return setting_field(request, number, name) or f"settings.{name}"

@@ -58,7 +58,7 @@ def watched(name: str, scheduler: str | None) -> tuple[Any, Watched, list[ovam.T
 def rows_of_image(name: str, seen: Watched, image: int) -> dict[int, int]:
     """Which evaluations of the generation, and which rows of their batches, are an image's conditional half."""
     count = len(seen.modulations)
-    if name == "flux-cfg":
+    if name in ("flux-cfg", "flux2-klein"):  # whose halves are evaluated one after the other
         return dict.fromkeys(range(0, count, 2), image)
     return dict.fromkeys(range(count), image + (2 if name.startswith("sd3") else 0))
 
