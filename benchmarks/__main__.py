@@ -13,6 +13,7 @@ from benchmarks.crf import crf
 from benchmarks.exports import exports
 from benchmarks.gateway import gateway_import
 from benchmarks.growth import growth
+from benchmarks.joint import joint
 from benchmarks.library import capture, optimisation, self_attention
 from benchmarks.over_http import attribute, targets, worker_memory
 from benchmarks.report import summarise, write
@@ -33,6 +34,7 @@ MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "worker_memory": worker_memory,
     "gateway_import": gateway_import,
     "exports": exports,
+    "joint": joint,
 }
 
 
