@@ -33,7 +33,7 @@ NO_CLIP: Final[Reasons] = MappingProxyType({"clip_skip": "the text that it atten
 JOINT: Final[Reasons] = MappingProxyType({
     "queries": "its pixels and text attend together, and any attention is computed from a replay",
 })  # fmt: skip
-GUIDED_BY_INPUT: Final[Reasons] = MappingProxyType({
+BY_INPUT: Final[Reasons] = MappingProxyType({
     "negative_prompt": "its guidance is an input of the model, without a second half that a prompt could fill",
 })  # fmt: skip
 EMPTY_NEGATIVE: Final[Reasons] = MappingProxyType({"negative_prompt": "its pipeline guides away from an empty prompt alone"})
@@ -53,6 +53,8 @@ class Kind:
     tokenizer: str = "tokenizer"
     """The part that cuts prompts into the tokens that words are found by."""
     cannot: Reasons = field(default_factory=lambda: NOTHING)
+    guided: bool = True
+    """Whether guidance has a half without the prompt; else the scale is an input of the model."""
 
     @property
     def pipeline(self) -> Any:  # noqa: ANN401  # a class, which takes a while to import
@@ -86,8 +88,8 @@ _SERVED: Final = (
     Kind("PixArtSigmaPipeline", "pixart", cannot={**TRANSFORMERS, **NO_CLIP}),
     Kind("SanaPipeline", "sana", cannot={**TRANSFORMERS, **NO_CLIP}),
     Kind("StableDiffusion3Pipeline", "sd3", cannot={**TRANSFORMERS, **JOINT}),
-    Kind("FluxPipeline", "flux", tokenizer="tokenizer_2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **GUIDED_BY_INPUT}),
-    Kind("Flux2Pipeline", "flux2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **GUIDED_BY_INPUT}),
+    Kind("FluxPipeline", "flux", tokenizer="tokenizer_2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **BY_INPUT}, guided=False),
+    Kind("Flux2Pipeline", "flux2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **BY_INPUT}, guided=False),
     Kind("Flux2KleinPipeline", "flux2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **EMPTY_NEGATIVE}),
 )
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.name: kind for kind in _SERVED})

@@ -1,14 +1,17 @@
 """What a diffusion transformer is, read from its configuration files alone: no weights are loaded."""
 
 from math import lcm
+from types import SimpleNamespace
 from typing import Any, Final
 
 import diffusers
 import torch
 import transformers
+from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 
 from contracts.schema.estimates import ModelSizes
 from contracts.schema.images import BlockInfo
+from ovam.attention.chats import chat_of
 from ovam.tracing.families import Family, family_of
 from ovam.tracing.joint import joint_attentions
 from ovam.tracing.model import cross_attentions, self_attentions
@@ -29,16 +32,17 @@ def described(source: str, index: Json, kind: Kind) -> Json:
     side = PACKED_SIDE if family.packed else unet.config.sample_size
     tokenizer = tokenizer_of(source, index, kind)
     rows = kind.default("max_sequence_length")
+    around = chat_tokens(tokenizer, kind) if family.name == "flux2" else 0
     in_clip = family.name == "sd3"  # whose rows are CLIP's tokens, then T5's
     return {
         "family": kind.family,
         "text_width": text_width(unet, family),
-        "max_tokens": tokenizer.model_max_length if in_clip else rows,
+        "max_tokens": tokenizer.model_max_length if in_clip else rows - around,
         "max_clip_skip": clip_layers(source) if in_clip else 0,
         "default_height": side * factor,
         "default_width": side * factor,
         "size_multiple": lcm(SANA_MULTIPLE if family.name == "sana" else PIXEL_MULTIPLE, factor * patch),
-        "guidance_embedded": "negative_prompt" in kind.cannot,
+        "guidance_embedded": not kind.guided,
         "attentions": list(family.attentions),
         "blocks": blocks_of(unet, family, side // patch),
         "sizes": sizes_of(source, index, unet, vae, rows + (tokenizer.model_max_length if in_clip else 0)),
@@ -60,9 +64,17 @@ def tokenizer_of(source: str, index: Json, kind: Kind) -> Any:  # noqa: ANN401  
     return getattr(transformers, index[kind.tokenizer][1]).from_pretrained(source, subfolder=kind.tokenizer)
 
 
+def chat_tokens(tokenizer: Any, kind: Kind) -> int:  # noqa: ANN401  # a tokenizer, or a processor with one
+    """Return how many tokens the chat has in which FLUX.2 puts every prompt."""
+    own = {"system_message": SYSTEM_MESSAGE} if kind.name == "Flux2Pipeline" else {}
+    chat = chat_of(SimpleNamespace(tokenizer=tokenizer, **own))
+    return len(chat.tokenizer(chat.written(""), add_special_tokens=chat.marks).input_ids)
+
+
 def vocabulary_of(source: str, index: Json, kind: Kind) -> str:
     """Return its tokenizer.json, set to neither cut nor pad."""
-    tokenizer = tokenizer_of(source, index, kind).backend_tokenizer
+    found = tokenizer_of(source, index, kind)
+    tokenizer = getattr(found, "tokenizer", found).backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer.to_str()
