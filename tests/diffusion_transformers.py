@@ -356,4 +356,4 @@ def draw(pipeline: Any, name: str, prompt: Any = "a cat", *, size: tuple[int, in
     }
     if isinstance(prompt, list) and "negative_prompt" in settings:
         settings["negative_prompt"] = [settings["negative_prompt"]] * len(prompt)
-    return pipeline(prompt, **(settings | options)).images
+    return pipeline(prompt=prompt, **(settings | options)).images
