@@ -130,7 +130,8 @@ async def done(http: httpx2.AsyncClient, body: Json, path: str = "/v1/generate")
     assert answer.status_code in (201, 202), answer.text
     record = answer.json()
     while record["finished_at"] is None:  # a busy machine takes longer than a request may wait
-        record = (await http.get(f"/v1/jobs/{record['id']}", headers=WAIT)).json()
+        await asyncio.sleep(0.2)
+        record = (await http.get(f"/v1/jobs/{record['id']}")).json()
     assert record["state"] == "succeeded", record["error"]
     return record
 
