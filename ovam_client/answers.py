@@ -793,7 +793,7 @@ class ModelCard(Answer):
     ] = []
     """What may be asked of it, beside images of a prompt."""
     cannot: dict[str, str] = {}
-    """What is refused of it: why, for each."""
+    """What is refused of it, named as in `can`: why, for each."""
     adapters: list[AdapterCard] = []
     """What a request may name to change the model for its images."""
     other_adapters: dict[str, str] = {}

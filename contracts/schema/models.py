@@ -91,8 +91,8 @@ class ModelCard(Schema):
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     can: list[Ability] = Field([])
     """What may be asked of it, beside images of a prompt."""
-    cannot: dict[Ability, str] = Field({})
-    """What is refused of it: why, for each."""
+    cannot: dict[str, str] = Field({})
+    """What is refused of it, named as in `can`: why, for each."""
     adapters: list[AdapterCard] = Field([])
     """What a request may name to change the model for its images."""
     other_adapters: dict[str, str] = Field({})

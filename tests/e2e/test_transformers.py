@@ -148,7 +148,7 @@ IMAGE = encoded(picture())
         ("sana", {"height": 48}, "size-not-divisible", "height", "32"),
         ("sd3.5", {"adapters": [{"name": "style"}]}, "adapter-unfit", "adapters.0.name", "UNets alone"),
         ("pixart", {"scheduler": "FlowMatchEulerDiscreteScheduler"}, "unknown-scheduler", "scheduler", "DPMSolver"),
-        ("flux", {"prompt": "cat " * 600}, "prompt-too-long", "prompt", "512"),
+        ("flux", {"prompt": "a " * 600}, "prompt-too-long", "prompt", "512"),
     ],
 )
 async def test_what_a_family_cannot_draw_is_refused(
