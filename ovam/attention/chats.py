@@ -57,18 +57,18 @@ class Chat:
 def chat_of(pipeline: Pipeline) -> Chat:
     """Return how a pipeline of FLUX.2 puts prompts into a chat."""
     tokenizer = getattr(pipeline.tokenizer, "tokenizer", pipeline.tokenizer)  # a processor has one
-    system = getattr(pipeline, "system_message", None)
-    if system is None:  # Klein's
-        how = {"add_generation_prompt": True, "enable_thinking": False}
-        plain: Callable[[str], Any] = lambda prompt: [{"role": "user", "content": prompt}]  # noqa: E731 - one line of two
-        return Chat(tokenizer, lambda prompt: pipeline.tokenizer.apply_chat_template(plain(prompt), tokenize=False, **how), True)
+    system = getattr(pipeline, "system_message", None)  # Klein has none
+    apply = pipeline.tokenizer.apply_chat_template
 
     def written(prompt: str) -> str:
-        roles = {"system": system, "user": prompt.replace("[IMG]", "")}
-        messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in roles.items()]
-        return pipeline.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+        if system is None:
+            chat: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
+            return apply(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        parts = {"system": system, "user": prompt.replace("[IMG]", "")}  # as the pipeline does
+        chat = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in parts.items()]
+        return apply(chat, tokenize=False, add_generation_prompt=False)
 
-    return Chat(tokenizer, written, False)
+    return Chat(tokenizer, written, marks=system is None)
 
 
 def _within(span: Characters, start: int, stop: int) -> Characters | None:
