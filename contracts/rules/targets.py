@@ -78,8 +78,7 @@ def check_method(request: Question, number: int, method: Method, images: Traced,
         return setting_field(request, number, name) or f"settings.{name}"
 
     check_selections(images, blocks=method.blocks, evaluations=method.evaluations, heads=method.heads, field=field)
-    stream = {"attention": method.attention, "blocks": method.blocks, "heads": method.heads}
-    check_stream(model, images.blocks, **stream, field=field)
+    check_stream(model, images.blocks, attention=method.attention, blocks=method.blocks, heads=method.heads, field=field)
 
 
 def check_network(request: Question, number: int, method: Method, images: Traced, model: ModelCard) -> None:
