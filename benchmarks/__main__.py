@@ -14,6 +14,7 @@ from benchmarks.exports import exports
 from benchmarks.full_size import full_size
 from benchmarks.gateway import gateway_import
 from benchmarks.growth import growth
+from benchmarks.joint import joint
 from benchmarks.library import capture, optimisation, self_attention
 from benchmarks.over_http import attribute, targets, worker_memory
 from benchmarks.report import summarise, write
@@ -44,6 +45,7 @@ MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "worker_memory": worker_memory,
     "gateway_import": gateway_import,
     "exports": exports,
+    "joint": joint,
 }
 LONG: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {"full_size": full_size}
 """What is measured only where it is named: on a CPU SDXL takes 14 GB of memory, and many minutes."""

@@ -69,11 +69,25 @@ def looking_transformer(pipeline: Pipeline, prompt: str, size: tuple[int, int]) 
         if not family.packed:
             found = unet(sample, timestep=timestep, **conditions, return_dict=False)[0]
             return found[:, : latent.shape[1]].to(latent.dtype)  # PixArt predicts a variance, too
-        packed = pipeline._pack_latents(sample, *sample.shape)  # noqa: SLF001 - the pipeline's own order of pixels
-        found = unet(packed, timestep=timestep.to(unet.dtype), **conditions, return_dict=False)[0]
-        return pipeline._unpack_latents(found, *size, pipeline.vae_scale_factor).to(latent.dtype)  # noqa: SLF001 - the same
+        found = unet(_row_of(pipeline, sample), timestep=timestep.to(unet.dtype), **conditions, return_dict=False)[0]
+        return _laid_out(pipeline, found, size).to(latent.dtype)
 
     return look
+
+
+def _row_of(pipeline: Pipeline, latent: Tensor) -> Tensor:
+    """Put a latent's patches of 2 by 2 in a row."""
+    if hasattr(pipeline, "_patchify_latents"):  # FLUX.2's
+        return pipeline._pack_latents(pipeline._patchify_latents(latent))  # noqa: SLF001 - the pipeline's own order of pixels
+    return pipeline._pack_latents(latent, *latent.shape)  # noqa: SLF001 - the pipeline's own order of pixels
+
+
+def _laid_out(pipeline: Pipeline, row: Tensor, size: tuple[int, int]) -> Tensor:
+    """Lay a row of patches out as the latent of an image of `size`."""
+    if not hasattr(pipeline, "_unpatchify_latents"):
+        return pipeline._unpack_latents(row, *size, pipeline.vae_scale_factor)  # noqa: SLF001 - the pipeline's own order of pixels
+    grid = [side // pipeline.vae_scale_factor // 2 for side in size]
+    return pipeline._unpatchify_latents(row.transpose(1, 2).unflatten(-1, grid))  # noqa: SLF001 - the pipeline's own order of pixels
 
 
 def _transformer_conditions(pipeline: Pipeline, prompt: str, size: tuple[int, int]) -> dict[str, Any]:
@@ -89,6 +103,12 @@ def _transformer_conditions(pipeline: Pipeline, prompt: str, size: tuple[int, in
             height, width = (side // pipeline.vae_scale_factor // 2 for side in size)
             pixels = pipeline._prepare_latent_image_ids(1, height, width, rows.device, rows.dtype)  # noqa: SLF001 - the same
             given = {"encoder_hidden_states": rows, "pooled_projections": pooled, "txt_ids": places, "img_ids": pixels}
+            return given | ({"guidance": torch.full([1], NO_GUIDANCE, device=rows.device)} if unet.config.guidance_embeds else {})
+        case "flux2":
+            rows, places = pipeline.encode_prompt(prompt)
+            grid = torch.empty(1, 1, *(side // pipeline.vae_scale_factor // 2 for side in size))
+            pixels = pipeline._prepare_latent_ids(grid).to(rows.device)  # noqa: SLF001 - the same
+            given = {"encoder_hidden_states": rows, "txt_ids": places, "img_ids": pixels}
             return given | ({"guidance": torch.full([1], NO_GUIDANCE, device=rows.device)} if unet.config.guidance_embeds else {})
         case "sana":
             rows, mask = pipeline.encode_prompt(prompt, **unguided)[:2]

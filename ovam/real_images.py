@@ -211,6 +211,11 @@ def _encoded(pipeline: Pipeline, image: UInt8[np.ndarray, "height width 3"]) -> 
             latent = encoded.latent_dist.mean.float()
         else:  # of a codebook, or of Sana's autoencoder
             latent = (encoded.latents if hasattr(encoded, "latents") else encoded.latent).float()
+    if hasattr(pipeline, "_patchify_latents"):  # FLUX.2's, whose patches are normalised
+        norm = pipeline.vae.bn
+        patches = pipeline._patchify_latents(latent)  # noqa: SLF001 - the pipeline's own order of channels
+        mean, variance = (each.float().view(1, -1, 1, 1) for each in (norm.running_mean, norm.running_var))
+        return pipeline._unpatchify_latents((patches - mean) / (variance + config.batch_norm_eps).sqrt())  # noqa: SLF001 - the same
     mean, deviation = (config.get(name) for name in ("latents_mean", "latents_std"))
     if mean is not None and deviation is not None:
         mean, deviation = (torch.tensor(values, device=latent.device).view(1, -1, 1, 1) for values in (mean, deviation))

@@ -599,6 +599,8 @@ class TokenListing(Answer):
     """The same for ever, whatever the token is called."""
     model: str
     width: int
+    family: str | None = None
+    """The family of models that it fits, by how their attention is read: `unet`, `sd3`, ...; null where that is not known."""
     classes: list[str]
     """What its rows stand for; a row of their own for the background comes before them."""
     origin: Literal["optimize", "import"] | str
@@ -633,6 +635,8 @@ class TokenCard(Answer):
     """The same for ever, whatever the token is called."""
     model: str
     width: int
+    family: str | None = None
+    """The family of models that it fits, by how their attention is read: `unet`, `sd3`, ...; null where that is not known."""
     classes: list[str]
     """What its rows stand for; a row of their own for the background comes before them."""
     origin: Literal["optimize", "import"] | str
@@ -706,7 +710,7 @@ class ModelSizes(Answer):
     latent_factor: int
     """Pixels of an image's side for one of its latent."""
     unet_channels: int
-    """Of the UNet on its largest grid."""
+    """Of the UNet on its largest grid; of a transformer its width, divided among the pixels of a patch."""
     vae_channels: int
     """Of the decoder at the image's size."""
     channels: dict[str, int]
@@ -717,6 +721,10 @@ class ModelSizes(Answer):
     """How often the latent is halved on that grid."""
     scheduler_evaluations: dict[str, tuple[int, int]] = {}
     """Of schedulers that do not evaluate the UNet once a step: how often a step, and how often besides."""
+    latent_channels: int = 4
+    """Numbers of a pixel of a latent."""
+    text_rows: int | None = None
+    """Rows of a text, as the model is given it; null: the model's `max_tokens`."""
     number_bytes: int = 4
     """Of a number on the workers' devices."""
     batch_images: int = 1
@@ -733,7 +741,7 @@ class ModelCard(Answer):
     name: str
     source: str
     """Hub id or path."""
-    family: Literal["sd1", "sd2", "sdxl"] | str
+    family: Literal["sd1", "sd2", "sdxl", "pixart", "sana", "sd3", "flux", "flux2"] | str
     text_width: int
     """Width of a token's embedding."""
     max_tokens: int
@@ -768,11 +776,24 @@ class ModelCard(Answer):
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     can: list[
         Literal[
-            "image", "mask", "negative_prompt", "emphasis", "clip_skip", "lora", "textual-inversion", "controlnet", "ip-adapter"
+            "image",
+            "mask",
+            "negative_prompt",
+            "emphasis",
+            "clip_skip",
+            "queries",
+            "confidence",
+            "causal",
+            "lora",
+            "textual-inversion",
+            "controlnet",
+            "ip-adapter",
         ]
         | str
     ] = []
     """What may be asked of it, beside images of a prompt."""
+    cannot: dict[str, str] = {}
+    """What is refused of it, named as in `can`: why, for each."""
     adapters: list[AdapterCard] = []
     """What a request may name to change the model for its images."""
     other_adapters: dict[str, str] = {}

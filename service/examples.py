@@ -418,7 +418,8 @@ MODEL: Json = {
             "crf": None,
         },
     },
-    "can": ["image", "mask", "negative_prompt", "emphasis", "clip_skip", "lora"],
+    "can": ["image", "mask", "negative_prompt", "emphasis", "queries", "confidence", "causal", "clip_skip", "lora"],
+    "cannot": {},
     "adapters": [
         {"name": "watercolour", "kind": "lora", "weights": "3f0c2a9be41d7758", "size": 3227464, "token": None, "vectors": None}
     ],
@@ -432,6 +433,7 @@ TOKEN: Json = {
     "version": 1,
     "model": "world",
     "width": 192,
+    "family": "unet",
     "classes": ["car"],
     "origin": "optimize",
     "examples": [{"job_id": GENERATION, "image": 0}],

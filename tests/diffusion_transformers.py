@@ -8,9 +8,13 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     PixArtSigmaPipeline,
@@ -20,6 +24,9 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     CLIPTextModel,
@@ -27,6 +34,12 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -209,6 +222,75 @@ def _sana(**options: Any) -> SanaPipeline:
     )
 
 
+def tiny_chat_tokenizer(template: str) -> PreTrainedTokenizerFast:
+    """Build a tokenizer of single letters and a few words, with a chat's template, and no start token (as Qwen's has none)."""
+    marks = ["<pad>", "<unk>", "<|user|>", "<|end|>"]
+    letters = [chr(code) for code in range(32, 127)]
+    vocabulary = {
+        piece: number for number, piece in enumerate([*marks, "\n", *letters, *(word for word in WORDS if len(word) > 1)])
+    }
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    words = "|".join(sorted((word for word in WORDS if len(word) > 1), key=len, reverse=True))
+    backend.pre_tokenizer = Split(Regex(rf"\b(?:{words})\b|[\s\S]"), behavior="isolated")
+    backend.add_special_tokens(marks)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>", eos_token="<|end|>", model_max_length=512
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def _flux2_parts(**options: Any) -> dict[str, Any]:
+    config = {
+        "in_channels": 16,
+        "num_layers": 4,
+        "num_single_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 48,
+        "timestep_guidance_channels": 32,
+        "axes_dims_rope": (4, 4, 4, 4),
+    }
+    vae = AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    vae.bn.running_mean.uniform_(-0.5, 0.5)
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    transformer = Flux2Transformer2DModel(**(config | options))
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    return {"transformer": transformer, "scheduler": scheduler, "vae": vae.eval()}
+
+
+_TEXT = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+
+
+def _flux2(**options: Any) -> Flux2Pipeline:
+    text = MistralConfig(**_TEXT, num_hidden_layers=30, vocab_size=256).to_dict()
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "head_dim": 8}
+    config = Mistral3Config(text_config=text, vision_config={"model_type": "pixtral", **vision})
+    template = "{% for m in messages %}<|user|>{{ m.content[0].text }}{% endfor %}<|end|>"
+    pipeline = Flux2Pipeline(
+        **_flux2_parts(**options),
+        text_encoder=Mistral3ForConditionalGeneration(config).eval(),
+        tokenizer=tiny_chat_tokenizer(template),
+    )
+    pipeline.system_message = "draw a"
+    return pipeline
+
+
+def _klein(**options: Any) -> Flux2KleinPipeline:
+    text = Qwen3Config(**_TEXT, num_hidden_layers=27, vocab_size=256)
+    template = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}a{% endif %}"
+    encoder = Qwen3ForCausalLM(text).eval()
+    return Flux2KleinPipeline(**_flux2_parts(**options), text_encoder=encoder, tokenizer=tiny_chat_tokenizer(template))
+
+
 @dataclass(frozen=True)
 class Kind:
     """How a family's pipeline is built, and what it is called with."""
@@ -233,6 +315,8 @@ KINDS: dict[str, Kind] = {
         {"guidance_embeds": False},
         call={"true_cfg_scale": 4.0, "negative_prompt": "a dog", "max_sequence_length": 24},
     ),
+    "flux2": Kind(_flux2, call={"guidance_scale": 3.5, "max_sequence_length": 40}),
+    "flux2-klein": Kind(_klein, {"guidance_embeds": False}, call={"guidance_scale": 4.0, "max_sequence_length": 40}),
     "pixart": Kind(_pixart, call={"guidance_scale": 4.0, "use_resolution_binning": False, "clean_caption": False}, joint=False),
     "sana": Kind(
         _sana,
@@ -272,4 +356,4 @@ def draw(pipeline: Any, name: str, prompt: Any = "a cat", *, size: tuple[int, in
     }
     if isinstance(prompt, list) and "negative_prompt" in settings:
         settings["negative_prompt"] = [settings["negative_prompt"]] * len(prompt)
-    return pipeline(prompt, **(settings | options)).images
+    return pipeline(prompt=prompt, **(settings | options)).images

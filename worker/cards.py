@@ -3,7 +3,7 @@
 import json
 from math import lcm
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -17,14 +17,12 @@ from contracts.schema.models import Family, ModelCard
 from ovam.tracing.families import family_of as attention_family
 from ovam.tracing.model import cross_attentions
 from ovam.trained.networks import networks_in
-from worker import schedulers
+from worker import schedulers, transformer_cards
+from worker.kinds import KINDS, PIXEL_MULTIPLE, Kind
 from worker.sizes import level_of, sizes_of, text_parameters
 from worker.sources import index_of
 
-TEXT_TO_IMAGE: Final = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-GUIDANCE_SCALE: Final[dict[Family, float]] = {"sd1": 7.5, "sd2": 7.5, "sdxl": 5.0}  # diffusers' own defaults
 CARD_FILE = "ovam.json"  # beside model_index.json: what a model's own files cannot say
-PIXEL_MULTIPLE = 8  # the pipelines take no other sizes
 
 Json = dict[str, Any]
 
@@ -32,35 +30,41 @@ Json = dict[str, Any]
 def read_card(name: str, source: str, *, default: bool) -> ModelCard:
     """Describe a model. OSError where there is none; ServiceError (model-failed-to-load) for one that is not text to image."""
     index = read_index(source)
-    require_text_to_image(name, source, index["_class_name"])
+    kind = kind_of(name, source, index["_class_name"])
+    scheduler = schedulers.read_scheduler(source, index["scheduler"][1])
+    own = transformer_cards.described(source, index, kind) if kind.transformer else unet_described(name, source, index)
+    described = own | {
+        "name": name,
+        "source": source,
+        "default_guidance_scale": kind.guidance_scale,
+        "default_scheduler": type(scheduler).__name__,
+        "schedulers": schedulers.names(scheduler),
+        "networks": networks_in(source),
+        "default": default,
+    }
+    return ModelCard.model_validate(described | extras(source))
+
+
+def unet_described(name: str, source: str, index: Json) -> Json:
+    """Return what a card says of a UNet. ServiceError (model-failed-to-load) for one that takes more than latents."""
     unet, vae = without_weights(UNet2DConditionModel, source, "unet"), without_weights(AutoencoderKL, source, "vae")
     require_latents_alone(name, source, unet.config.in_channels, vae.config.latent_channels)
-    family = family_of(index["_class_name"], unet)
     factor, levels = 2 ** (len(vae.config.block_out_channels) - 1), len(unet.config.block_out_channels)
     size = unet.config.sample_size
     latent = (size, size) if isinstance(size, int) else (size[0], size[1])
-    scheduler = schedulers.read_scheduler(source, index["scheduler"][1])
-    described = {
-        "name": name,
-        "source": source,
-        "family": family,
+    return {
+        "family": family_of(index["_class_name"], unet),
         "text_width": unet.config.cross_attention_dim,
         "max_tokens": max_tokens(source, index),
         "max_clip_skip": max_clip_skip(source, index),
         "default_height": latent[0] * factor,
         "default_width": latent[1] * factor,
         "size_multiple": lcm(PIXEL_MULTIPLE, factor * 2 ** (levels - 1)),
-        "default_guidance_scale": GUIDANCE_SCALE[family],
         "guidance_embedded": unet.config.time_cond_proj_dim is not None,
-        "default_scheduler": type(scheduler).__name__,
-        "schedulers": schedulers.names(scheduler),
         "attentions": list(attention_family(unet).attentions),
         "blocks": blocks_of(unet, latent),
         "sizes": sizes_of(unet, vae, text_parameters(source, index)),
-        "networks": networks_in(source),
-        "default": default,
     }
-    return ModelCard.model_validate(described | extras(source))
 
 
 def read_index(source: str) -> Json:
@@ -68,11 +72,12 @@ def read_index(source: str) -> Json:
     return json.loads(index_of(source).read_text())
 
 
-def require_text_to_image(name: str, source: str, kind: str) -> None:
-    """Refuse a pipeline that needs more than a prompt."""
-    if kind not in TEXT_TO_IMAGE:
-        detail = f"model {name!r} ({source}) is a {kind}; allowed: {', '.join(TEXT_TO_IMAGE)}"
+def kind_of(name: str, source: str, pipeline: str) -> Kind:
+    """Return how a pipeline is served. ServiceError (model-failed-to-load) for one that needs more than a prompt."""
+    if pipeline not in KINDS:
+        detail = f"model {name!r} ({source}) is a {pipeline}; allowed: {', '.join(KINDS)}"
         raise ServiceError(Code.MODEL_FAILED_TO_LOAD, detail, field="model", value=name)
+    return KINDS[pipeline]
 
 
 def require_latents_alone(name: str, source: str, channels: int, latents: int) -> None:
@@ -136,7 +141,11 @@ def read_vocabulary(source: str) -> str:
     SDXL's two tokenizers share a vocabulary; its second takes every "!" for a token of its own, and so never makes
     fewer tokens of a text than its first.
     """
-    tokenizer = read_tokenizers(source, read_index(source))[-1].backend_tokenizer
+    index = read_index(source)
+    kind = KINDS[index["_class_name"]]
+    if kind.transformer:
+        return transformer_cards.vocabulary_of(source, index, kind)
+    tokenizer = read_tokenizers(source, index)[-1].backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer.to_str()

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +21,13 @@ from ovam.tracing.model import Pipeline
 from ovam.tracing.recorder import Choice
 from ovam.tracing.trace import Trace
 from worker.batches import Member, breathe
+from worker.calling import called, steps_of
 from worker.emphasis import prompts_of
 from worker.keeping import Taken, in_either_form, needs_self_attention, queries_bytes
 from worker.models import Model, lent
 from worker.questions import heats_of
 from worker.scenes import Scene
+from worker.schedulers import set_steps
 from worker.segments import Heat
 from worker.starting import Start
 from worker.watching import NonePasses, Planned, Watcher
@@ -141,17 +142,18 @@ def run_pipeline(
     members, (number, calls) = [*dict.fromkeys(member for member, _ in rows)], call
     job, watcher = members[0].job, members[0].watcher
 
-    def step_ended(running: Pipeline, step: int, _timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
-        steps = running.num_timesteps
+    def step_ended(running: Pipeline, step: int) -> None:
+        steps = steps_of(running)
         progress = Progress(done=number * steps + step + 1, total=calls * steps, unit="step")
         for member in members:
             member.attempt.report(progress)
         if watcher is not None and live is not None:
             watcher.look(live, [planned for _, planned in rows], progress)
         breathe(members)
-        return tensors
 
-    return pipeline(
+    return called(
+        pipeline,
+        step_ended=step_ended,
         **prompts_of(pipeline, job, [member.job.prompt for member, _ in rows]),
         # Without a negative prompt SDXL is guided away from zeros, not from an empty text.
         negative_prompt=[member.job.negative_prompt for member, _ in rows] if job.negative_prompt else None,
@@ -160,8 +162,6 @@ def run_pipeline(
         num_inference_steps=job.num_inference_steps,
         guidance_scale=job.guidance_scale,
         generator=[torch.Generator().manual_seed(seed) for _, (_, seed) in rows],
-        callback_on_step_end=step_ended,
-        callback_on_step_end_tensor_inputs=[],
     ).images
 
 
@@ -172,7 +172,7 @@ def kept_evaluations(pipeline: Pipeline, job: GenerateJob) -> tuple[int, ...]:
     """
     steps = job.num_inference_steps
     try:
-        pipeline.scheduler.set_timesteps(steps)
+        set_steps(pipeline.scheduler, steps)
     except ValueError as error:
         detail = f"{job.scheduler} does not take {steps} steps: {error}"
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="num_inference_steps", value=steps) from error

@@ -84,6 +84,8 @@ def needs_self_attention(card: ModelCard) -> bool:
 def queries_bytes(pipeline: Pipeline, capture: FilledCapture, card: ModelCard, size: tuple[int, int], evaluations: int) -> int:
     """Return how large the queries of one image are, with the self-attention that words are looked for with; about."""
     unet: Any = plain_unet(pipeline)
+    if card.joint:  # it is as large as its replay
+        return 0
     widths = {name: attention.inner_dim for name, attention in cross_attentions(unet).items()}
     values = sum(prod(block.grid) * widths[block.name] for block in kept_blocks(capture, card, size))
     return evaluations * values * unet.dtype.itemsize * (2 if needs_self_attention(card) else 1)

@@ -13,13 +13,12 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from contracts.schema.adapters import UsedAdapter
 from contracts.schema.errors import Code, ServiceError
-from contracts.schema.models import Family, ModelCard
+from contracts.schema.models import ModelCard
 from ovam.attention.heatmaps import heatmaps
 from ovam.attention.text import encode
 from ovam.errors import NotReplayableError
@@ -29,20 +28,14 @@ from ovam.tracing.model import Pipeline, plain_unet
 from worker import schedulers
 from worker.adapted import Used, adapted, load_controlnet, of_kind
 from worker.adapters import AdapterFile, UnusableAdapterError, read_adapter
-from worker.cards import read_card
+from worker.calling import called
+from worker.cards import read_card, read_index
 from worker.device import DeviceGate, Priority
+from worker.kinds import KINDS
 from worker.pipelines import Start, pipeline_of
 from worker.timing import phase
 
-UNCHECKED: Final = {"safety_checker": None, "requires_safety_checker": False}
 NO_ADAPTERS: Final[Mapping[str, str]] = MappingProxyType({})
-UNMARKED: Final = {"add_watermarker": False}
-KINDS: Final[dict[Family, tuple[Any, dict[str, Any]]]] = {
-    "sd1": (StableDiffusionPipeline, UNCHECKED),
-    "sd2": (StableDiffusionPipeline, UNCHECKED),
-    "sdxl": (StableDiffusionXLPipeline, UNMARKED),
-}
-"""The pipeline of each family, and how it is loaded: images come as they are drawn."""
 
 log = logging.getLogger(__name__)
 
@@ -212,8 +205,8 @@ def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
 def load_model(name: str, source: str, *, device: torch.device, dtype: torch.dtype, default: bool) -> Model:
     """Load a text to image pipeline from a hub id or a folder."""
     card = read_card(name, source, default=default)
-    kind, options = KINDS[card.family]
-    pipeline = kind.from_pretrained(source, dtype=dtype, **options)
+    kind = KINDS[read_index(source)["_class_name"]]
+    pipeline = kind.pipeline.from_pretrained(source, dtype=kind.dtype(dtype), **kind.loading)
     pipeline.set_progress_bar_config(disable=True)
     pipeline, weights = pipeline.to(device), ""
     with suppress(NotReplayableError):
@@ -240,8 +233,9 @@ def warm(model: Model) -> None:
     """Generate and attribute once, so that the first job does not pay for what happens only once."""
     card = model.card
     with lent(model) as pipeline, capture(pipeline) as traces:
-        pipeline(
-            "a photograph",
+        called(
+            pipeline,
+            prompt="a photograph",
             height=card.default_height,
             width=card.default_width,
             num_inference_steps=2,

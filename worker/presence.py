@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from contracts.schema.adapters import AdapterKind
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Keep
-from contracts.schema.models import Ability, ModelCard
+from contracts.schema.models import UNETS, Ability, ModelCard
 from contracts.schema.workers import Heartbeat
 from contracts.settings import BadSettingsError
 from contracts.state import keys
@@ -23,7 +23,7 @@ from worker.cards import read_card, read_vocabulary, text_widths, without_weight
 
 BEAT_SECONDS = 2.0
 NO_ADAPTERS: Mapping[str, str] = MappingProxyType({})
-ALWAYS: tuple[Ability, ...] = ("image", "mask", "negative_prompt", "emphasis")
+ALWAYS: tuple[Ability, ...] = ("image", "mask", "negative_prompt", "emphasis", "queries", "confidence", "causal")
 LIFE_SECONDS = 10  # a worker that is silent for longer is gone
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,10 @@ def read_offers(
     offers = []
     for name, source in sources.items():
         try:
-            card = read_card(name, source, default=name == default).model_copy(update={"default_keep": keep, "clip": clip})
-            offers.append(Offer(card.model_copy(update=offered(adapters, source, card.max_clip_skip)), read_vocabulary(source)))
+            card = read_card(name, source, default=name == default)
+            kept: Keep = "replay" if "queries" in card.cannot else keep
+            more = offered(adapters, card) | {"default_keep": kept, "clip": clip}
+            offers.append(Offer(card.model_copy(update=more), read_vocabulary(source)))
         except Exception as error:  # whatever is wrong with one model, the others are offered
             reason = str(error) if isinstance(error, ServiceError) else f"model {name!r}: {error}"
             if name == default:
@@ -61,15 +63,20 @@ def read_offers(
     return offers
 
 
-def offered(adapters: Mapping[str, str], model: str, layers: int) -> dict[str, Any]:
-    """Say what a model can do, with which adapters, and of the others why not; `layers` can be left out of its encoder."""
+def offered(adapters: Mapping[str, str], card: ModelCard) -> dict[str, Any]:
+    """Say what a model can do, with which adapters, and of the others why not."""
+    model, has_unet = card.source, card.family in UNETS
     fitting: list[AdapterFile] = []
     others: dict[str, str] = {}
-    unet, widths = (without_weights(UNet2DConditionModel, model, "unet"), text_widths(model)) if adapters else (None, [])
+    unet, widths = None, list[int]()
+    if adapters and has_unet:
+        unet, widths = without_weights(UNet2DConditionModel, model, "unet"), text_widths(model)
     for name, source in adapters.items():
         try:
             adapter = read_adapter(name, source)
-            reason = misfit(adapter, unet, widths)
+            reason = (
+                misfit(adapter, unet, widths) if has_unet else f"{card.cannot[adapter.kind]}, and the model has a transformer"
+            )
         except UnusableAdapterError as error:
             adapter, reason = None, str(error)
         if adapter is None or reason is not None:
@@ -78,7 +85,8 @@ def offered(adapters: Mapping[str, str], model: str, layers: int) -> dict[str, A
         else:
             fitting.append(adapter)
     kinds = {each.kind for each in fitting}
-    can = [*ALWAYS, *(["clip_skip"] if layers else []), *(each for each in get_args(AdapterKind) if each in kinds)]
+    always = [each for each in ALWAYS if each not in card.cannot]
+    can = [*always, *(["clip_skip"] if card.max_clip_skip else []), *(each for each in get_args(AdapterKind) if each in kinds)]
     return {"can": can, "adapters": [each.card() for each in fitting], "other_adapters": others}
 
 

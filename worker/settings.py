@@ -34,7 +34,8 @@ class WorkerSettings(CommonSettings):
     dtype: str = Field(
         "auto",
         pattern=r"^(auto|float32|float16|bfloat16)$",
-        description="of the weights: auto is float16 on a GPU and float32 on a CPU; or float32, float16, bfloat16",
+        description="of the weights: auto is float16 on a GPU and float32 on a CPU; or float32, float16, bfloat16; "
+        "half precision of transformers is bfloat16",
     )
     preload: bool = Field(default=True, description="load and warm the default model before the first job is taken")
     max_loaded_models: int = Field(2, ge=1, le=64, description="models kept in memory; the least recently used goes first")

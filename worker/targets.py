@@ -37,6 +37,6 @@ def library_target(target: Target, learned: Learned, *, field: str) -> Words | R
             return Words(prompt or "", word, occurrence)  # a job has the prompt filled in
         case TokenTarget(token=token, class_name=class_name):
             card, rows = learned[token]
-            return Rows(rows, (card.row(class_name, field=f"{field}.class_name"),))
+            return Rows(rows, (card.row(class_name, field=f"{field}.class_name"),), card.family)
         case EmbeddingTarget(embedding=embedding, rows=rows):
             return Rows(torch.tensor(embedding), None if rows is None else tuple(rows))

@@ -63,7 +63,9 @@ class Part:
 
     @classmethod
     def of(cls, trace: Trace) -> "Part":
-        """Return the part of a trace that is in memory."""
+        """Return the part of a trace that is in memory: all, where any attention is computed from what is there."""
+        if trace.joint is not None:
+            return cls(frozenset(trace.joint.grids), frozenset(range(len(trace.evaluations))), self_attention=True)
         positions = trace.blocks[0].positions
         found = range(len(trace.evaluations)) if positions is None else positions
         names = frozenset(block.name for block in trace.blocks)
@@ -116,7 +118,7 @@ class Traces:
     async def _hot(self, key: tuple[str, int, int], scene: Scene) -> Scene:
         """Return a scene on the device, where it stays as long as there is room."""
         device = self.resources.device
-        if scene.trace.blocks[0].queries.device.type == device.type:
+        if scene.trace.device.type == device.type:
             return scene
         scene = await self.attempt.on_device(self.priority, lambda: scene.on(device))
         await self.resources.scenes.keep(key, self.model.card.name, scene)
@@ -154,6 +156,8 @@ class Traces:
         replay = await asyncio.to_thread(Replay.from_bytes, await self._file(record, keys.replay(image), field))
 
         def compute() -> Trace:
+            if self.model.card.joint:  # nothing is computed before it is asked for
+                return replay.trace(self.model.pipeline)
             return replay.trace(
                 self.model.pipeline,
                 blocks=sorted(part.blocks),
@@ -213,3 +217,8 @@ def block_infos(trace: Trace | Replay) -> list[BlockInfo]:
     """Describe the blocks that a trace holds."""
     layers = trace.blocks if isinstance(trace, Trace) else [layer for layer in trace.layers if layer.to_text]
     return [BlockInfo(name=layer.name, grid=layer.grid, heads=layer.heads) for layer in layers]
+
+
+def timesteps_of(kept: Trace | Replay) -> list[float]:
+    """Return the diffusion timestep of every evaluation that is kept."""
+    return [*(kept.timesteps if isinstance(kept, Trace) else kept.moments)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from contracts.rules.abilities import check_able, check_capture
 from contracts.rules.adapters import filled_steering, used
 from contracts.rules.selections import selected_blocks, selected_positions
 from contracts.schema.attribute import Question
@@ -39,6 +40,7 @@ def generate_job(
 
     `pictures` says by field where the images of the request are, `size` is what follows from them.
     """
+    check_able(request, card)
     height, width = size or (card.default_height, card.default_width)
     defaults = {
         "seed": secrets.randbits(SEED_BITS),
@@ -79,8 +81,9 @@ def image_job(options: ImageOptions, upload: Upload, size: Size, card: ModelCard
 def filled_capture(options: CaptureOptions, card: ModelCard) -> FilledCapture:
     """What is kept, with the model's and the deployment's defaults.
 
-    Raises settings-contradict for a precision of queries that are not kept.
+    Raises settings-contradict for a precision of queries that are not kept, and what the model cannot keep.
     """
+    check_capture(options, card)
     keep = options.keep or card.default_keep
     if keep == "replay" and options.precision is not None:
         detail = (

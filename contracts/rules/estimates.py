@@ -25,7 +25,6 @@ from ovam.core.selection import select_positions
 from ovam.errors import SelectionError
 
 STORED = {"float16": 2, "bfloat16": 2, "int8": 1}  # bytes of a number of stored queries
-LATENT_CHANNELS = 4  # of what the UNet is given, and of what it predicts
 REPLAY_HEAD = 5_000  # bytes of a replay's header: layers and checksums
 FLOAT = 4  # bytes of a number in a heatmap, and in an optimisation
 PNG_PIXEL = 2  # bytes of a coloured pixel, about: three before compression
@@ -36,6 +35,7 @@ SURELY = 1.15  # times the work of an attribution whose confidence is not asked
 MAPS = 7  # of a target whose confidence is asked: the whole and its halves
 GRAPH = 3  # an optimisation keeps each score, its softmax and their gradients
 CURVE_BYTES, EPOCH_BYTES = 20_000, 60
+PASS = 2 << 30  # bytes that a pass may take in which attention is computed again, see `ovam.tracing.replay`
 MEGA = 1e6
 
 Size = tuple[int, int]
@@ -55,7 +55,8 @@ def estimate(job: AnyJob, card: ModelCard, sources: Sequence[ImagesResult] = ())
             found = of_attribution(job, card, sizes, sources)
         case ProbeJob():
             trace = trace_bytes(sources[0], job.image, sizes)
-            found = Estimate(memory_bytes=weights(sizes) + 2 * trace, kept_bytes=0, work=trace / MEGA)
+            memory = weights(sizes) + in_question(trace, sources[0], sizes)
+            found = Estimate(memory_bytes=memory, kept_bytes=0, work=trace / MEGA)
         case OptimizeJob():
             found = of_optimization(job, card, sizes, sources)
         case ImportJob():
@@ -83,7 +84,8 @@ def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estim
     image = stored(capture, numbers, card, sizes, size, evaluations, branches) + prod(size) * PNG_PIXEL
     if job.targets:
         more, files = of_targets(job, Expected.of(job, card))
-        memory, image = memory + numbers * sizes.number_bytes + more, image + files
+        asked = numbers * sizes.number_bytes or min(PASS, evaluations * of_evaluation(size, sizes))
+        memory, image = memory + asked + more, image + files
     tries = 1 if job.gate is None or job.gate.on_fail == "stop" else 1 + job.gate.at * (job.gate.seeds - 1)
     work = job.num_images * evaluations * branches * prod(size) / MEGA * tries
     work *= 1 if job.control is None else 1 + CONTROL
@@ -110,9 +112,9 @@ def of_attribution(job: AttributeJob, card: ModelCard, sizes: ModelSizes, source
     pixels, trace, targets = images.height * images.width, trace_bytes(images, job.image, sizes), len(job.targets)
     memory, kept = of_targets(job, images)
     work = (trace / MEGA * (1 + targets / 16) + targets * pixels / MEGA) * (SURELY if job.confidence else 1)
-    trace += sum(trace_bytes(each, job.against_image, sizes) for each in others)
+    traces = [trace, *(trace_bytes(each, job.against_image, sizes) for each in others)]
     memory, kept, work = memory * len(sources), kept + len(others) * targets * pixels * (FLOAT + PNG_PIXEL), work * len(sources)
-    memory += weights(sizes) + 2 * trace
+    memory += weights(sizes) + sum(in_question(each, its, sizes) for each, its in zip(traces, sources, strict=True))
     if job.causal:
         branches = 1 if card.guidance_embedded or images.guidance_scale <= NO_GUIDANCE else 2
         memory += drawing(card, sizes, (images.height, images.width), 1, branches)
@@ -137,6 +139,8 @@ def of_optimization(job: OptimizeJob, card: ModelCard, sizes: ModelSizes, source
     rows, width = 1 + len(job.classes), max(1, min_head_width(card, sizes))
     numbers = sum(traces) // STORED["float16"]
     memory = weights(sizes) + numbers * FLOAT + GRAPH * numbers * rows * FLOAT // width
+    if card.joint:  # each example's evaluations one after the other
+        memory = weights(sizes) + 2 * sum(in_question(one, its, sizes) for one, its in zip(traces, sources, strict=True))
     kept = CURVE_BYTES + EPOCH_BYTES * job.epochs + 3 * rows * card.text_width * FLOAT
     return Estimate(memory_bytes=memory, kept_bytes=kept, work=job.epochs * sum(traces) / MEGA)
 
@@ -148,9 +152,21 @@ def weights(sizes: ModelSizes) -> int:
 
 def drawing(card: ModelCard, sizes: ModelSizes, size: Size, images: int, rows: int) -> int:
     """Bytes that evaluations of the UNet (on so many rows), or then the decoder, take at the worst moment."""
-    unet = rows * (prod(size) // sizes.latent_factor**2) * sizes.unet_channels * UNET_TENSORS * sizes.number_bytes
+    unet = rows * of_evaluation(size, sizes)
     decoder_bytes = FLOAT if card.family == "sdxl" else sizes.number_bytes  # SDXL decodes in single precision
     return max(unet, images * prod(size) * sizes.vae_channels * VAE_TENSORS * decoder_bytes)
+
+
+def of_evaluation(size: Size, sizes: ModelSizes) -> int:
+    """Bytes that an evaluation takes besides weights."""
+    return prod(size) // sizes.latent_factor**2 * sizes.unet_channels * UNET_TENSORS * sizes.number_bytes
+
+
+def in_question(trace: int, images: ImagesResult, sizes: ModelSizes) -> int:
+    """Bytes of memory that a trace of so many takes in a question; one that is computed when asked for, of a pass at a time."""
+    if sizes.channels:
+        return 2 * trace
+    return min(trace, max(PASS, of_evaluation((images.height, images.width), sizes)))
 
 
 def trace_numbers(capture: FilledCapture, card: ModelCard, sizes: ModelSizes, size: Size, evaluations: int) -> int:
@@ -172,8 +188,8 @@ def stored(  # all that its size depends on
     if capture.keep == "queries":
         return numbers * STORED[capture.precision or "float16"]
     latent = prod(size) // sizes.latent_factor**2 + size[1] // sizes.latent_factor  # the input, and a line of the prediction
-    each = latent * LATENT_CHANNELS * sizes.number_bytes
-    texts = halves * card.max_tokens * card.text_width * sizes.number_bytes
+    each = latent * sizes.latent_channels * sizes.number_bytes
+    texts = (1 if card.joint else halves) * (sizes.text_rows or card.max_tokens) * card.text_width * sizes.number_bytes
     return each * positions(capture.evaluations, evaluations) + texts + REPLAY_HEAD
 
 
@@ -191,9 +207,11 @@ def positions(selection: Positions, count: int) -> int:
 
 
 def trace_bytes(images: ImagesResult, image: int, sizes: ModelSizes) -> int:
-    """Size of the trace of an image: as it is stored, or as its replay computes it."""
+    """Size of the trace of an image: as it is stored, or as its replay computes it; of some models, of their evaluations."""
     if images.keep == "queries":
         return images.images[image].trace_bytes
+    if not sizes.channels:
+        return images.evaluations * of_evaluation((images.height, images.width), sizes)
     numbers = sum(prod(block.grid) * sizes.channels.get(block.name, 0) for block in images.blocks)
     return numbers * images.evaluations * sizes.number_bytes
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from contracts.rules.attentions import check_stream
 from contracts.rules.selections import Traced, check_selections
 from contracts.schema.attribute import AttributeRequest, Question
 from contracts.schema.errors import Code, ServiceError
@@ -38,9 +39,6 @@ def method_of(request: Question, number: int, model: ModelCard, *, self_attentio
         field = setting_field(request, number, "attention") or "settings.attention"
         detail = f"`{field}` is {method.attention!r}; allowed for model {model.name!r}: {', '.join(model.attentions)}"
         raise ServiceError(Code.ATTENTION_UNAVAILABLE, detail, field=field, value=method.attention)
-    if request.confidence and "cross" not in model.attentions:
-        detail = f"`confidence` is true; allowed for model {model.name!r}, whose pixels and text attend together: false"
-        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="confidence", value=True)
     if method.needs_self_attention and not self_attention:
         field = requesting_field(request, number)
         if field is not None:
@@ -73,13 +71,14 @@ def changes_of(settings: PartialSettings | None) -> dict[str, Any]:
     return {} if settings is None else settings.changes()
 
 
-def check_method(request: Question, number: int, method: Method, images: Traced) -> None:
-    """Raise selection-invalid for a method of target `number` that selects what the images' traces do not hold."""
+def check_method(request: Question, number: int, method: Method, images: Traced, model: ModelCard) -> None:
+    """Raise selection-invalid for a method of target `number` that selects what the images' traces, or its attention, lack."""
 
     def field(name: str) -> str:
         return setting_field(request, number, name) or f"settings.{name}"
 
     check_selections(images, blocks=method.blocks, evaluations=method.evaluations, heads=method.heads, field=field)
+    check_stream(model, images.blocks, attention=method.attention, blocks=method.blocks, heads=method.heads, field=field)
 
 
 def check_network(request: Question, number: int, method: Method, images: Traced, model: ModelCard) -> None:

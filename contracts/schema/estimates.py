@@ -26,7 +26,7 @@ class ModelSizes(Schema):
     latent_factor: int
     """Pixels of an image's side for one of its latent."""
     unet_channels: int
-    """Of the UNet on its largest grid."""
+    """Of the UNet on its largest grid; of a transformer its width, divided among the pixels of a patch."""
     vae_channels: int
     """Of the decoder at the image's size."""
     channels: dict[str, int]
@@ -37,6 +37,10 @@ class ModelSizes(Schema):
     """How often the latent is halved on that grid."""
     scheduler_evaluations: dict[str, tuple[int, int]] = Field({})
     """Of schedulers that do not evaluate the UNet once a step: how often a step, and how often besides."""
+    latent_channels: int = 4
+    """Numbers of a pixel of a latent."""
+    text_rows: int | None = None
+    """Rows of a text, as the model is given it; null: the model's `max_tokens`."""
     number_bytes: int = 4
     """Of a number on the workers' devices."""
     batch_images: int = 1

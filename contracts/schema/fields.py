@@ -29,7 +29,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 Base64 = Annotated[str, StringConstraints(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-MAX_WIDTH = 8192  # numbers in a row of an embedding
+MAX_WIDTH = 16384  # numbers in a row of an embedding; FLUX.2 has 15360
 Split = Literal["block", "evaluation", "head"]
 Branch = Literal["conditional", "unconditional"]
 Keep = Literal["replay", "queries"]

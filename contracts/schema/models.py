@@ -1,6 +1,6 @@
 """What the gateway knows of a model. Workers publish the cards; the gateway loads no model."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -12,13 +12,24 @@ from contracts.schema.methods import Settings
 from ovam.core.confidence import Calibration
 from ovam.core.methods import Attention, Method, MethodName, TargetKind
 
-Family = Literal["sd1", "sd2", "sdxl"]
-
+Family = Literal["sd1", "sd2", "sdxl", "pixart", "sana", "sd3", "flux", "flux2"]
+UNETS: Final[frozenset[Family]] = frozenset(("sd1", "sd2", "sdxl"))
 
 Ability = Literal[
-    "image", "mask", "negative_prompt", "emphasis", "clip_skip", "lora", "textual-inversion", "controlnet", "ip-adapter"
+    "image",
+    "mask",
+    "negative_prompt",
+    "emphasis",
+    "clip_skip",
+    "queries",
+    "confidence",
+    "causal",
+    "lora",
+    "textual-inversion",
+    "controlnet",
+    "ip-adapter",
 ]
-"""Fields of a generation, and kinds of adapters that are registered for the model."""
+"""Fields of a generation and of a question, what `keep` of a capture may be besides `replay`, and kinds of adapters."""
 
 
 class BestMethod(Schema):
@@ -80,6 +91,8 @@ class ModelCard(Schema):
     """The CLIP model (hub id or path) by which its workers compare images to texts; null: none."""
     can: list[Ability] = Field([])
     """What may be asked of it, beside images of a prompt."""
+    cannot: dict[str, str] = Field({})
+    """What is refused of it, named as in `can`: why, for each."""
     adapters: list[AdapterCard] = Field([])
     """What a request may name to change the model for its images."""
     other_adapters: dict[str, str] = Field({})
@@ -89,3 +102,13 @@ class ModelCard(Schema):
     sizes: ModelSizes | None = None
     """What the cost of a job is estimated from."""
     default: bool = False
+
+    @property
+    def joint(self) -> bool:
+        """Whether pixels and text attend together: its attention is computed when it is asked for."""
+        return "joint" in self.attentions
+
+    @property
+    def attention_family(self) -> str:
+        """Its family by how its attention is read: tokens of one family say nothing in another."""
+        return "unet" if self.family in UNETS else self.family

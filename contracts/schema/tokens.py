@@ -28,6 +28,8 @@ class TokenFacts(Schema):
     """The same for ever, whatever the token is called."""
     model: str
     width: int
+    family: str | None = None
+    """The family of models that it fits, by how their attention is read: `unet`, `sd3`, ...; null where that is not known."""
     classes: list[str]
     """What its rows stand for; a row of their own for the background comes before them."""
     origin: Literal["optimize", "import"]
@@ -55,7 +57,16 @@ class TokenCard(TokenFacts):
         return f"{self.name}@{self.version}"
 
     def on(self, model: ModelCard, *, field: str) -> Self:
-        """The token, if it was learned on a model, and on this build of it. ServiceError: token-of-other-model."""
+        """The token, if it was learned on a model, and on this build of it.
+
+        ServiceError: token-of-other-model, token-of-other-family.
+        """
+        if self.family not in (None, model.attention_family):
+            detail = (
+                f"token {self.reference!r} was learned with a model of family {self.family!r}; "
+                f"the image's model, {model.name!r}, is of {model.attention_family!r}"
+            )
+            raise ServiceError(Code.TOKEN_OF_OTHER_FAMILY, detail, field=field, value=self.reference)
         if (self.model, self.width) != (model.name, model.text_width):
             detail = (
                 f"token {self.reference!r} belongs to model {self.model!r} and is {self.width} wide; "

@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ovam.attention.heatmaps import SplitHeatmaps
-from ovam.attention.scores import Selected
+from ovam.attention.scores import Selected, halves_of
 from ovam.attention.targets import Rows, split_target_heatmaps
 from ovam.core.methods import Method
 from ovam.tracing.trace import Trace
 
-T = TypeVar("T")
 WAYS = 3  # to halve: evaluations, heads, blocks
 
 
@@ -34,7 +32,7 @@ def halved_target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Seque
     Every attention map is computed once, in one of eight groups; a half is the mean of four, the whole that of all, which rounds
     differently from `target_heatmaps` in the last bits. Raises what that raises.
     """
-    parts = split_target_heatmaps(trace, targets, methods, grouped)
+    parts = split_target_heatmaps(trace, targets, methods, grouped if trace.joint is None else "halves")
     return [halved(one, method) for one, method in zip(parts, methods, strict=True)]
 
 
@@ -47,12 +45,6 @@ def grouped(selected: Sequence[Selected]) -> dict[str, list[Selected]]:
             if steps and heads:
                 found.setdefault(f"{late}{upper}{last}", []).append(replace(one, evaluations=steps, heads=heads))
     return found
-
-
-def halves_of(things: tuple[T, ...]) -> tuple[tuple[T, ...], tuple[T, ...]]:
-    """Return the first half and the second, which has one more of an odd number; a single thing has no second half."""
-    middle = max(1, len(things) // 2)
-    return things[:middle], things[middle:]
 
 
 def halved(parts: SplitHeatmaps, method: Method) -> Halved:

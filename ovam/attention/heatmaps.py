@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovam.attention.joint import JointSelected, encode_for, joint_sums, select_joint
+from ovam.attention.joint import JointSelected, JointSplit, encode_for, joint_sums, select_joint
 from ovam.attention.scores import Selected, Split, largest_grid, parted, resize, select, summed, terms_of
 from ovam.attention.sums import attention_sum
 from ovam.attention.text import word_tokens
@@ -139,7 +139,7 @@ def _joint_split(
 
 
 def joint_target_heatmaps(
-    trace: Trace, targets: Sequence[tuple[Tensor, tuple[int, ...]]], methods: Sequence[Method], by: Split | None = None
+    trace: Trace, targets: Sequence[tuple[Tensor, tuple[int, ...]]], methods: Sequence[Method], by: JointSplit | None = None
 ) -> list[SplitHeatmaps]:
     """Compute heatmaps of rows of embeddings, all with the selection of the first method, part by part; without `by` in one."""
     first = methods[0]

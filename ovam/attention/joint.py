@@ -1,8 +1,10 @@
 """Heatmaps of models whose pixels and text attend together: a concept stream beside the prompt, or the prompt's own words."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ovam.attention.prompts import parts_of, tokens_drawn_for
-from ovam.attention.scores import Split
+from ovam.attention.scores import Split, halves_of
 from ovam.attention.streams import concept_outputs, concept_scores
 from ovam.attention.text import encode_each
 from ovam.attention.tokens import Encoded
@@ -24,6 +26,8 @@ from ovam.tracing.sides import BlockSide, Need, Side
 from ovam.tracing.trace import Trace
 
 Rows = Float[Tensor, "_ text_width"]
+JointSplit = Split | Literal["halves"]
+"""By what maps are kept apart; `halves` of the evaluations, of the heads and of the blocks, all at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,20 +62,22 @@ class JointSelected:
                 need = frozenset({"words"})
         return dict.fromkeys(self.blocks, need)
 
-    def parts(self, by: Split | None) -> dict[str, int]:
+    def parts(self, by: JointSplit | None) -> dict[str, int]:
         """Name the parts of the selection, each with how many maps it has; without `by` one part."""
+        if by not in (None, *get_args(Split), "halves"):
+            raise InvalidArgumentError("by", by, "'block', 'evaluation' or 'head'")
+        return dict(Counter(self.part(by, *each) for each in product(self.blocks, self.evaluations, self.heads)))
+
+    def part(self, by: JointSplit | None, block: str, evaluation: int, head: int) -> str:
+        """Name the part that a map belongs to; halves as `ovam.attention.halves.grouped` names them."""
         match by:
             case None:
-                return {"": self.terms}
-            case "block":
-                names: Sequence[object] = self.blocks
-            case "evaluation":
-                names = self.evaluations
-            case "head":
-                names = self.heads
+                return ""
+            case "halves":
+                ways = ((self.evaluations, evaluation), (self.heads, head), (self.blocks, block))
+                return "".join(str(int(one in halves_of(every)[1])) for every, one in ways)
             case _:
-                raise InvalidArgumentError("by", by, "'block', 'evaluation' or 'head'")
-        return {str(name): self.terms // len(names) for name in names}
+                return {"block": block, "evaluation": str(evaluation), "head": str(head)}[by]
 
 
 def select_joint(
@@ -121,7 +127,7 @@ def encode_for(
 
 
 def joint_sums(
-    selected: JointSelected, texts: Sequence[Rows], by: Split | None = None
+    selected: JointSelected, texts: Sequence[Rows], by: JointSplit | None = None
 ) -> list[dict[str, Float[Tensor, "_ pixels"]]]:
     """Sum the attention maps of every text's rows, part by part; the pixels' side is computed once for all texts.
 
@@ -138,13 +144,13 @@ def joint_sums(
 
 
 def _summed(
-    selected: JointSelected, texts: Sequence[Rows], by: Split | None, sides: Iterator[tuple[int, Side]]
+    selected: JointSelected, texts: Sequence[Rows], by: JointSplit | None, sides: Iterator[tuple[int, Side]]
 ) -> list[dict[str, Tensor]]:
     sums: list[dict[str, Tensor]] = [{} for _ in texts]
     for evaluation, side in sides:
         for number, text in enumerate(texts):
             for block, head, maps in _maps(selected, side, text):
-                part = {"block": block, "evaluation": str(evaluation), "head": str(head)}[by] if by else ""
+                part = selected.part(by, block, evaluation, head)
                 known = sums[number].get(part)
                 sums[number][part] = maps if known is None else known + maps
     return sums

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ovam.attention.chats import Chat, chat_of
 from ovam.attention.tokens import Encoded, Token
 from ovam.core.methods import Padding
 from ovam.core.words import Characters, normalized
@@ -27,6 +28,8 @@ class Part:
     """What stands before every prompt, and of whose tokens all but the first are left out (Sana)."""
     strips: bool = False
     """Whether prompts are put in lower case, without white space around them."""
+    chat: Chat | None = None
+    """In which prompts are put (FLUX.2)."""
 
 
 def encode_by_pipeline(
@@ -62,6 +65,9 @@ def parts_of(pipeline: Pipeline, length: int | None) -> list[Part]:
             found = [Part(pipeline.tokenizer, pipeline.tokenizer_max_length), Part(pipeline.tokenizer_3, longest)]
         case "flux":
             found = [Part(pipeline.tokenizer_2, longest)]
+        case "flux2":
+            chat = chat_of(pipeline)
+            found = [Part(chat.tokenizer, longest, chat=chat)]
         case "sana":
             found = [Part(pipeline.tokenizer, longest, "\n".join(defaults["complex_human_instruction"] or ()), True)]
         case _:
@@ -80,7 +86,7 @@ def _embeddings(pipeline: Pipeline, texts: list[str], parts: list[Part], clip_sk
                 _require_alike(pipeline, texts)
                 options = {"prompt_2": None, "prompt_3": None, "clip_skip": clip_skip, **unguided}
                 return pipeline.encode_prompt(texts, max_sequence_length=length, **options)[0], None
-            case "flux":
+            case "flux" | "flux2":
                 return pipeline.encode_prompt(texts, max_sequence_length=length)[0], None
             case "sana":
                 instruction = signature(type(pipeline).__call__).parameters["complex_human_instruction"].default
@@ -101,7 +107,7 @@ def _require_alike(pipeline: Pipeline, texts: list[str]) -> None:
 def _encoded(text: str, rows: Tensor, parts: list[Part], *, whole: bool) -> Encoded:
     """Take the rows of a prompt, all or its own, the background's first."""
     kept = [token for token, own in _tokens(text, parts) if own or whole]
-    if parts[0].tokenizer is not None and parts[0].tokenizer.bos_token is None:
+    if parts[0].tokenizer is not None and parts[0].tokenizer.bos_token is None and parts[0].chat is None:
         first = next(token for token in kept if token.text == parts[0].tokenizer.eos_token)
         kept = [first, *(token for token in kept if token is not first)]
     tokens = tuple(Token(number, token.text, token.span) for number, token in enumerate(kept))
@@ -122,6 +128,8 @@ def _tokens(text: str, parts: list[Part]) -> list[tuple[Token, bool]]:
 
 def _of_part(text: str, part: Part) -> list[tuple[str, Characters | None, bool]]:
     """Return the name of each token, the characters that it covers, and whether it is no padding."""
+    if part.chat is not None:
+        return part.chat.tokens(text, part.length)
     if part.strips and len(text.lower()) != len(text):
         raise InvalidArgumentError("prompt", text, "letters whose lower case is as long as they are")
     shift = len(part.instruction) - (len(text) - len(text.lstrip()) if part.strips else 0)

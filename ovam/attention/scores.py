@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from ovam.tracing.blocks import Block
 from ovam.tracing.trace import Trace
 
 Split = Literal["block", "evaluation", "head"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,12 @@ def select(trace: Trace, blocks: Blocks, evaluations: Positions | slice, heads: 
         for block in trace.blocks
         if block.name in names
     ]
+
+
+def halves_of(things: tuple[T, ...]) -> tuple[tuple[T, ...], tuple[T, ...]]:
+    """Return the first half and the second, which has one more of an odd number; a single thing has no second half."""
+    middle = max(1, len(things) // 2)
+    return things[:middle], things[middle:]
 
 
 def parted(selected: Sequence[Selected], by: Split) -> dict[str, list[Selected]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ovam.tracing.joint import of_words, part_of
@@ -50,22 +50,21 @@ def _block(
     block: Any,  # noqa: ANN401 - a joint transformer block
     known: Any,  # noqa: ANN401 - a BlockSide with keys and values
     states: Float[Tensor, "1 tokens width"],
-    modulation: Float[Tensor, "1 width"],
+    modulation: Float[Tensor, "1 modulations"],
     rotation: Any,  # noqa: ANN401 - a Rotation
     *,
     text_first: bool,
     ends: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return what the rows attend to in a block, and the rows after it; where the stream `ends`, as they were."""
-    only = getattr(block, "context_pre_only", False)  # the last block of SD3 has no more use for its text
-    normed, *gates = (block.norm1_context(states, modulation),) if only else block.norm1_context(states, emb=modulation)
+    normed, *gates = _modulated(block, states, modulation)
     words = of_words(block.attn, normed, rotation)
     keys, values = (
         torch.cat((one, other) if text_first else (other, one), dim=2)
         for one, other in ((words.keys, known.keys), (words.values, known.values))
     )
     attended = scaled_dot_product_attention(words.queries, keys, values).transpose(1, 2).flatten(2)
-    if only or ends:
+    if not gates or ends:
         return attended, states
     gate, shift, scale, gate_after = gates
     states = states + gate[:, None] * block.attn.to_add_out(attended)
@@ -74,3 +73,16 @@ def _block(
     if states.dtype == torch.float16:
         states = states.clip(-LARGEST_HALF, LARGEST_HALF)
     return attended, states
+
+
+def _modulated(block: Any, states: Float[Tensor, "1 tokens width"], modulation: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
+    """Return the normed rows; then the gate of what they attend to, and of the feed-forward its shift, scale and gate.
+
+    The last block of SD3 has no more use for its text, and none of the latter.
+    """
+    if getattr(block, "context_pre_only", False):
+        return (block.norm1_context(states, modulation),)
+    if isinstance(block.norm1_context, nn.LayerNorm):  # of FLUX.2, whose blocks share their modulation
+        shift, scale, *gates = modulation.chunk(6, dim=-1)
+        return (1 + scale[:, None]) * block.norm1_context(states) + shift[:, None], *gates
+    return block.norm1_context(states, emb=modulation)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ovam.attention.backends import exact_type, fused_for
 from ovam.attention.heatmaps import SplitHeatmaps, joint_target_heatmaps, require_fitting
-from ovam.attention.joint import encode_for
-from ovam.attention.scores import Selected, Split, largest_grid, parted, select, summed, terms_of
+from ovam.attention.joint import JointSplit, encode_for
+from ovam.attention.scores import Selected, largest_grid, parted, select, summed, terms_of
 from ovam.attention.sums import target_sums, text_sums
 from ovam.attention.text import encode_each, word_tokens
 from ovam.attention.tokens import Encoded, Token
@@ -128,7 +128,7 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
 
 
 def split_target_heatmaps(
-    trace: Trace, targets: Sequence[Rows], methods: Sequence[Method], by: Split | Parting
+    trace: Trace, targets: Sequence[Rows], methods: Sequence[Method], by: JointSplit | Parting
 ) -> list[SplitHeatmaps]:
     """Compute the parts of each target's heatmap, see `split_heatmaps`: maps of (parts, 1, height, width)."""
     require_fitting(trace, *(target.embedding for target in targets))
@@ -139,9 +139,11 @@ def split_target_heatmaps(
     for numbers in _together(targets, methods):
         if trace.joint is not None:
             if callable(by):
-                raise InvalidArgumentError("confidence", True, "none where pixels and text attend together")
+                raise InvalidArgumentError("by", by, "a name where pixels and text attend together")
             found |= _joint_maps(trace, numbers, targets, methods, by)
             continue
+        if by == "halves":
+            raise InvalidArgumentError("by", by, "'block', 'evaluation', 'head', or what parts a selection")
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
         selected = select(trace, method.blocks, method.evaluations, method.heads)
         parts = by(selected) if callable(by) else parted(selected, by)
@@ -164,7 +166,7 @@ def require_family(trace: Trace, targets: Sequence[Rows], methods: Sequence[Meth
 
 
 def _joint_maps(
-    trace: Trace, numbers: Sequence[int], targets: Sequence[Rows], methods: Sequence[Method], by: Split | None = None
+    trace: Trace, numbers: Sequence[int], targets: Sequence[Rows], methods: Sequence[Method], by: JointSplit | None = None
 ) -> dict[int, SplitHeatmaps]:
     """Compute heatmaps of targets of one selection where pixels and text attend together, part by part."""
     rows = [(targets[number].embedding, targets[number].chosen) for number in numbers]

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 from ovam.core.selection import Blocks, FeatureChoice, Positions
 from ovam.errors import CaptureError, InvalidArgumentError
+from ovam.tracing.families import family_of
 from ovam.tracing.joint import prompts_of
-from ovam.tracing.model import Pipeline
+from ovam.tracing.model import Pipeline, plain_unet
 from ovam.tracing.prediction import Latents
 from ovam.tracing.recorder import Choice, Evaluation, Recorder, Source, recording
 from ovam.tracing.replay import Replay
@@ -147,8 +148,8 @@ def _evaluation(half: Half, pipeline: Pipeline, given: Mapping[str, Any], call: 
         message = "the UNet was called, but not by a pipeline, from which guidance and timesteps would be known"
         raise CaptureError(message) from error
     rows, schedule = given["sample"].shape[0], pipeline.scheduler.timesteps
-    apart = "do_true_cfg" in call  # the halves are evaluated one after the other
-    guided = bool(call["do_true_cfg"] if apart else _guided(pipeline, call))
+    apart = family_of(plain_unet(pipeline)).packed  # the halves are evaluated one after the other
+    guided = _guided(pipeline, call)
     images = rows // 2 if guided and not apart else rows
     if half == "unconditional" and not guided:
         raise CaptureError("half='unconditional', but guidance is off: the batch has one half, the conditional one")
@@ -163,5 +164,5 @@ def _evaluation(half: Half, pipeline: Pipeline, given: Mapping[str, Any], call: 
 
 def _guided(pipeline: Pipeline, call: Mapping[str, Any]) -> bool:
     """Whether a batch has two halves."""
-    known = call.get("do_classifier_free_guidance")
-    return bool(pipeline.do_classifier_free_guidance if known is None else known)
+    known = call.get("do_true_cfg", call.get("do_classifier_free_guidance"))
+    return bool(getattr(pipeline, "do_classifier_free_guidance", False) if known is None else known)

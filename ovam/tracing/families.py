@@ -61,6 +61,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
     "SanaTransformer2DModel": Family("sana"),
     "SD3Transformer2DModel": Family("sd3", _JOINT, depths=_DEPTHS, refine=9 / 24),
     "FluxTransformer2DModel": Family("flux", _JOINT, text_first=True, packed=True, depths=_DEPTHS, refine=15 / 19),
+    "Flux2Transformer2DModel": Family("flux2", _JOINT, text_first=True, packed=True, depths=_DEPTHS, refine=15 / 19),
 })  # fmt: skip
 """By the class of the model that predicts noise."""
 

@@ -69,9 +69,13 @@ class Projections:
 
 def of_pixels(attention: Any, states: Float[Tensor, "rows length width"], rotation: Rotation) -> Projections:  # noqa: ANN401
     """Project pixels; in a block of one stream, pixels and text."""
+    if hasattr(attention, "to_qkv_mlp_proj"):  # of FLUX.2, with the feed-forward's rows behind them
+        projected = attention.to_qkv_mlp_proj(states)[..., : 3 * attention.inner_dim].chunk(3, dim=-1)
+    else:
+        projected = attention.to_q(states), attention.to_k(states), attention.to_v(states)
     return _projections(
         attention,
-        (attention.to_q(states), attention.to_k(states), attention.to_v(states)),
+        projected,
         (attention.norm_q, attention.norm_k),
         rotation,
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ovam.core.methods import Attention
 from ovam.core.selection import Blocks, Grid, select_blocks
+from ovam.errors import SelectionError
 from ovam.tracing.binding import Binding, require_bound
 from ovam.tracing.blocks import Layer
 from ovam.tracing.families import Family, family_of
@@ -94,7 +95,10 @@ class Joint:
             return select_blocks(selection, {name: self.grids[name] for name in own})
         double = [name for name in joint_attentions(self.unet) if of_two_streams(name)]
         usual = self.family.default_blocks(attention, double)
-        return tuple(name for name in own if name in usual) or tuple(own)
+        found = tuple(name for name in own if name in usual) or tuple(own)
+        if not found:
+            raise SelectionError("blocks", [*self.grids], "with blocks of two streams, through which a concept stream runs")
+        return found
 
     def require_same(self) -> None:
         """Raise `TraceMismatchError` unless the transformer computes by what it did at capture."""

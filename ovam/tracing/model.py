@@ -33,6 +33,8 @@ KNOWN = (
     "SanaPipeline",
     "StableDiffusion3Pipeline",
     "FluxPipeline",
+    "Flux2Pipeline",
+    "Flux2KleinPipeline",
 )
 """The pipelines whose batch is known to be `[unconditional * n, conditional * n]`; other guidance may have
 three parts (InstructPix2Pix, perturbed attention), which a count of rows cannot distinguish."""
@@ -101,6 +103,8 @@ def require_plain_call(pipeline: Pipeline, options: Mapping[str, Any], call: Map
             "padding_mask_crop generates a crop of the image, in whose coordinates the trace would be; "
             "allowed: crop image and mask before the call, and paste the result"
         )
+    if call.get("image_latents") is not None:  # of FLUX.2
+        raise CaptureError("reference images are among the pixels, where a trace knows no others; allowed: a prompt alone")
     asked = (call.get("orig_height"), call.get("orig_width"))
     if call.get("use_resolution_binning") and asked != (call.get("height"), call.get("width")):
         raise CaptureError(

@@ -25,6 +25,7 @@ from ovam.tracing.trace_files import parse, sealed, size_of
 FORMAT: Final = "ovam-replay/2"
 FORMATS: Final = ("ovam-replay/1", FORMAT)
 """The formats that are read; the first has no inputs of the other half, from which features are computed."""
+TIMESTEPS: Final = 1000
 MEMORY: Final = 2 << 30  # bytes that a pass may take besides the queries, about
 
 
@@ -70,6 +71,11 @@ class Replay:
     def nbytes(self) -> int:
         """Memory that it takes in bytes."""
         return sum(tensor.nbytes for tensor in self._tensors().values())
+
+    @property
+    def moments(self) -> tuple[float, ...]:
+        """The diffusion timestep of every evaluation, of 1000: a model whose pixels lie in a row is given fractions (FLUX)."""
+        return tuple(float(step) * (1 if self.latents is None else TIMESTEPS) for step in self.timesteps)
 
     def trace(
         self,
@@ -180,9 +186,7 @@ class Replay:
         kept = replace(self, layers=tuple(layer for layer in self.layers if layer.name in names))
         joint = Joint(kept, unet, memory, between)
         family, blank = family_of(unet), self._trace([], {}, {}, None)
-        steps = tuple(step * 1000 for step in blank.timesteps) if family.packed else blank.timesteps  # FLUX is given fractions
-        pixels = (PixelAttention(joint),)
-        return replace(blank, timesteps=steps, joint=joint, self_attention=pixels, prompt=self.prompt, family=family.name)
+        return replace(blank, joint=joint, self_attention=(PixelAttention(joint),), prompt=self.prompt, family=family.name)
 
     def given(self, positions: tuple[int, ...], place: torch.device, *, of_other: bool = False) -> Evaluated:
         """Return the inputs of some evaluations on a device, those of the kept half or of the other one."""
@@ -249,7 +253,7 @@ class Replay:
         return Trace(
             blocks=tuple(blocks),
             evaluations=self.evaluations,
-            timesteps=tuple(float(step) for step in self.timesteps),
+            timesteps=self.moments,
             latent_size=self.latents or (self.samples.shape[2], self.samples.shape[-1]),
             image_size=self.image_size,
             half=self.half,

@@ -49,8 +49,8 @@ class Side:
     """What the pixels leave in all blocks that were asked for, at some evaluations."""
 
     blocks: Mapping[str, BlockSide]
-    modulation: Float[Tensor, "rows width"]
-    """The embedding of timestep, guidance and pooled prompt, by which blocks are modulated."""
+    modulation: Float[Tensor, "rows modulations"]
+    """The embedding of timestep, guidance and pooled prompt, by which blocks are modulated; of FLUX.2 the modulation itself."""
     rotation: Rotation
     """Of the text's positions."""
 
@@ -140,7 +140,8 @@ class _Seen:
     def begin(self, _block: nn.Module, _args: tuple[Any, ...], options: dict[str, Any]) -> None:
         if get_ident() == self.thread:
             self.words = options["encoder_hidden_states"].shape[1]
-            self.modulation, self.rotation = options["temb"], options.get("image_rotary_emb")
+            self.modulation = options["temb"] if "temb" in options else options["temb_mod_txt"]
+            self.rotation = options.get("image_rotary_emb")
 
     def output(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:

@@ -85,10 +85,11 @@ class Trace:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
         """Return a trace with its tensors on another device or in another floating type.
 
-        What is computed when it is asked for is computed where the model is, in its type.
+        What is computed when it is asked for is computed where the model is, in its type, and not yet.
         """
         if self.joint is not None:
-            return self
+            joint = replace(self.joint, _kept={})
+            return replace(self, joint=joint, self_attention=(PixelAttention(joint),))
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype)

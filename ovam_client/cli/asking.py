@@ -23,6 +23,9 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
         str | None,
         typer.Option(help="ovam, daam, attn2mask, grounded-diffusion or datasetdm; the model's best settings without it."),
     ] = None,
+    attention: Annotated[
+        str | None, typer.Option(help="Whose: of a model whose pixels and text attend together concept, joint or text.")
+    ] = None,
     tau: Annotated[float | None, typer.Option(help="Inside is what reaches this share of the hottest pixel.")] = None,
     settings: Annotated[str | None, typer.Option(help="Further settings, as JSON.")] = None,
     against: Annotated[list[str] | None, typer.Option(help="A word that competes and gets no mask.")] = None,
@@ -42,7 +45,7 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
     wanted = [target(each, prompt) for each in targets or ()] + [{"token": name} for name in token or ()]
     if not wanted:
         raise typer.BadParameter("name a word, or a --token", param_hint="TARGETS")
-    changes = changed(settings, tau)
+    changes = changed(settings, {"tau": tau, "attention": attention})
     options = given(
         method=method,
         settings=changes or None,
@@ -72,14 +75,16 @@ def whole(number: float | None) -> float | int | None:
     return int(number) if number is not None and number >= 1 and number == int(number) else number
 
 
-def changed(settings: str | None, tau: float | None) -> dict[str, Any]:
-    """The settings that are changed."""
+def changed(settings: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are changed, as JSON and by options of their own."""
     try:
         found = json.loads(settings) if settings else {}
     except ValueError as error:
         raise typer.BadParameter(f"it is no JSON: {error}", param_hint="--settings") from error
     if not isinstance(found, dict):
         raise typer.BadParameter('it is no object; allowed: {"crf": null}, for example', param_hint="--settings")
-    if tau is not None and "threshold" in found:
-        raise typer.BadParameter("--settings has a threshold, too", param_hint="--tau")
-    return found | ({} if tau is None else {"threshold": {"kind": "share", "tau": tau}})
+    for option, setting in (("tau", "threshold"), ("attention", "attention")):
+        if options[option] is not None and setting in found:
+            raise typer.BadParameter(f"--settings has a value of {setting}, too", param_hint=f"--{option}")
+    tau = None if options["tau"] is None else {"kind": "share", "tau": options["tau"]}
+    return found | given(threshold=tau, attention=options["attention"])

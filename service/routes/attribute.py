@@ -33,6 +33,7 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.UNKNOWN_TOKEN,
             Code.UNKNOWN_CLASS,
             Code.TOKEN_OF_OTHER_MODEL,
+            Code.TOKEN_OF_OTHER_FAMILY,
             Code.ATTENTION_UNAVAILABLE,
             Code.EMBEDDING_OF_OTHER_WIDTH,
             Code.EMBEDDING_NOT_FINITE,

@@ -34,6 +34,7 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.SIZE_TOO_LARGE,
             Code.TOO_MANY_STEPS,
             Code.SELECTION_INVALID,
+            Code.SETTINGS_CONTRADICT,
             Code.IMAGE_UNREADABLE,
             Code.IMAGE_TOO_LARGE,
             Code.IMAGE_UNSUPPORTED,

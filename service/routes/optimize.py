@@ -38,6 +38,7 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.PROMPT_TOO_LONG,
             Code.UNKNOWN_TOKEN,
             Code.TOKEN_OF_OTHER_MODEL,
+            Code.TOKEN_OF_OTHER_FAMILY,
             Code.UNKNOWN_CLASS,
             Code.EMBEDDING_OF_OTHER_WIDTH,
             Code.EMBEDDING_NOT_FINITE,

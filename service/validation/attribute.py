@@ -5,10 +5,20 @@ from typing import Literal, assert_never
 
 from tokenizers import Tokenizer
 
+from contracts.rules.abilities import check_ability
 from contracts.rules.adapters import check_there
+from contracts.rules.attentions import check_own_words, reads_own_words, with_own_prompt
 from contracts.rules.selections import Traced
 from contracts.rules.sources import check_image
-from contracts.rules.targets import calibration_of, check_crf, check_embedding, check_method, check_network, method_of
+from contracts.rules.targets import (
+    calibration_of,
+    check_crf,
+    check_embedding,
+    check_method,
+    check_network,
+    method_of,
+    setting_field,
+)
 from contracts.schema.attribute import AttributeJob, AttributeRequest, FilledQuestion, Question, TargetJob
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import ImagesResult
@@ -33,11 +43,14 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     both = (
         images if other is None else images.model_copy(update={"self_attention": images.self_attention and other.self_attention})
     )
-    question = await filled_question(request, both, card, lookups, source=images.kind)
+    question = await filled_question(
+        request, both, card, lookups, source=images.kind, prompt=await lookups.prompt_of(request.job_id, field="job_id")
+    )
     for number, target in enumerate(question.targets if other else ()):
-        check_method(request, number, target.settings, other or images)
+        check_method(request, number, target.settings, other or images, card)
+    await check_same_words(request, question, lookups)
     check_clip(request, card)
-    check_causal(request, images)
+    check_causal(request, images, card)
     return AttributeJob(
         model=card.name,
         **{name: getattr(request, name) for name in OWN},
@@ -63,10 +76,24 @@ async def compared(request: AttributeRequest, images: ImagesResult, lookups: Loo
     return other
 
 
-def check_causal(request: AttributeRequest, images: ImagesResult) -> None:
+async def check_same_words(request: AttributeRequest, question: FilledQuestion, lookups: Lookups) -> None:
+    """Raise settings-contradict for words of the image's own prompt where it is compared with an image of another one."""
+    if request.against is None or not any(reads_own_words(target.settings) for target in question.targets):
+        return
+    here, there = [await lookups.prompt_of(each, field="against") for each in (request.job_id, request.against)]
+    if here != there:
+        detail = (
+            f"job {request.against} drew its image for {shown(there)}, in which the words of {shown(here)} have no rows; "
+            "allowed for `against`: an image of the same prompt, or `attention` 'concept'"
+        )
+        raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="against", value=request.against)
+
+
+def check_causal(request: AttributeRequest, images: ImagesResult, card: ModelCard) -> None:
     """Raise settings-contradict for images that no prompt drew, and for targets that are no words to leave out of one."""
     if request.causal is None:
         return
+    check_ability("causal", card, field="causal", value=None)
     if images.kind != "generate":
         detail = f"job {request.job_id} has a real image, which no prompt drew; allowed with `causal`: a generate job's"
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="causal", value=request.job_id)
@@ -77,22 +104,33 @@ def check_causal(request: AttributeRequest, images: ImagesResult) -> None:
 
 
 async def filled_question(
-    request: Question, images: Traced, card: ModelCard, lookups: Lookups, *, source: Literal["generate", "image"] = "generate"
+    request: Question,
+    images: Traced,
+    card: ModelCard,
+    lookups: Lookups,
+    *,
+    source: Literal["generate", "image"] = "generate",
+    prompt: str | None = None,
 ) -> FilledQuestion:
-    """The question, if every target can be looked for in such images; `source` is the kind of job that they are of."""
+    """The question, if every target can be looked for in such images.
+
+    `source` is the kind of job that they are of, `prompt` their own, where it is known.
+    """
     check_softmax(request)
     tokenizer = await lookups.catalog.tokenizer(card)
     targets = []
     for number, target in enumerate(request.targets):
-        label, whole = await filled_target(target, card, tokenizer, lookups, field=f"targets.{number}")
         name, method = method_of(request, number, card, self_attention=images.self_attention)
-        check_method(request, number, method, images)
+        asked = with_own_prompt(target, method, prompt, field=f"targets.{number}")
+        label, whole = await filled_target(asked, card, tokenizer, lookups, field=f"targets.{number}")
+        check_method(request, number, method, images, card)
         check_network(request, number, method, images, card)
         targets.append(TargetJob(label=label, target=whole, method=name, settings=method))
     distractors = []
     for number, target in enumerate(request.distractors):
         label, whole = await filled_target(target, card, tokenizer, lookups, field=f"distractors.{number}")
         distractors.append(whole.model_copy(update={"label": label}))
+    check_own_words(request, [each.settings for each in targets], lambda number: attention_field(request, number))
     if request.softmax == "together":
         check_competitors([each.target for each in targets], distractors)
     check_crf(request, [each.settings for each in targets], images)
@@ -148,6 +186,11 @@ def check_clip(request: AttributeRequest, card: ModelCard) -> None:
     if request.appraisal and request.appraisal.clip and card.clip is None:
         detail = f"`appraisal.clip` needs a CLIP model, and the workers of model {card.name!r} have none (OVAM_CLIP)"
         raise ServiceError(Code.NO_CLIP, detail, field="appraisal.clip", value=request.appraisal.clip[0])
+
+
+def attention_field(request: Question, number: int) -> str:
+    """The field that says whose attention a target's heat is."""
+    return setting_field(request, number, "attention") or "settings.attention"
 
 
 def check_softmax(request: Question) -> None:

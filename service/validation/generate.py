@@ -36,7 +36,7 @@ async def filled(request: GenerateRequest, lookups: Lookups, *, files: Mapping[s
     fitting(tokenizer, job.negative_prompt, card.max_tokens, field="negative_prompt", concepts=known)
     if not request.targets:
         return job
-    question = await filled_question(request, Expected.of(job, card), card, lookups)
+    question = await filled_question(request, Expected.of(job, card), card, lookups, prompt=job.prompt)
     check_gate(job.gate, question)
     return job.model_copy(update=dict(question))
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from contracts.rules.adapters import asked_again, check_there
+from contracts.rules.attentions import check_stream
 from contracts.rules.selections import check_selections
 from contracts.rules.sources import check_image
 from contracts.schema.errors import Code, ServiceError
@@ -34,6 +35,8 @@ async def filled(request: OptimizeRequest, lookups: Lookups) -> OptimizeJob:
     await lookups.decoders.check(request, [(source.height, source.width) for source in sources])
     card = await lookups.catalog.model(models[0], field="examples.0.job_id")
     check_adapters(sources, card)
+    for source in sources:
+        check_stream(card, source.blocks, attention=None, blocks=request.blocks, heads="all")
     given = request.initial or [None] * len(request.classes)
     initial = [await filled_initial(each, place, request, card, lookups) for place, each in enumerate(given)]
     rate = LEARNING_RATES[request.optimizer] if request.learning_rate is None else request.learning_rate

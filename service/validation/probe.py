@@ -1,6 +1,7 @@
 """From the question what is at a place to the job: the place as a box, the words, and the attribution prompt."""
 
 from contracts.rules.adapters import check_there
+from contracts.rules.attentions import check_stream
 from contracts.rules.selections import check_selections
 from contracts.rules.sources import check_image
 from contracts.schema.errors import Code, ServiceError
@@ -17,6 +18,7 @@ async def filled(request: ProbeRequest, lookups: Lookups, *, job_id: str) -> Pro
     box = box_of(request, images.height, images.width)
     check_selections(images, blocks=request.blocks, evaluations=request.evaluations, heads=request.heads)
     card = await lookups.catalog.model(images.model, field="job_id")
+    check_stream(card, images.blocks, attention=None, blocks=request.blocks, heads=request.heads)
     check_there(images, card, field="job_id")
     field = "words" if request.prompt is None else "prompt"
     text = request.prompt or sentence_of(*(request.words or ()))

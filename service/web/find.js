@@ -10,7 +10,7 @@ import { things } from "./submitting.js";
 /**
  * What looks for targets, and shows what is found.
  * @typedef {object} Search
- * @property {(wanted: any[], more?: Record<string, string>) => Promise<void>} targets look for them, with `more` in the request
+ * @property {(wanted: any[], more?: Record<string, any>) => Promise<void>} targets look for them, with `more` in the request
  * @property {(job: any, numbers: number[]) => Promise<void>} load show segments of a job when it has ended
  * @property {(numbers: number[]) => Promise<void>} loadOwn show segments that were found while the image was drawn
  * @property {any[]} own those segments
@@ -25,6 +25,7 @@ export function finder(desk, list) {
   const input = h("input", { autocomplete: "off", placeholder: "a word, or several with commas", enterkeyhint: "search" });
   const method = select("method", [["", "the model's best"], "ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm"]);
   const together = h("input", { type: "checkbox", id: "together" });
+  const attention = h("div", {}); // filled where the model has several
   const chips = h("div", { class: "chips", role: "group", "aria-label": "Suggestions" });
   const pending = h("ul", { class: "pending" });
   const form = h(
@@ -36,7 +37,7 @@ export function finder(desk, list) {
       "details",
       {},
       h("summary", {}, "Options"),
-      h("div", { class: "grid" }, field("method", "Method", method)),
+      h("div", { class: "grid" }, field("method", "Method", method), attention),
       h(
         "div",
         { class: "check", "data-field": "softmax" },
@@ -48,7 +49,14 @@ export function finder(desk, list) {
     alertPlace(),
     pending,
   );
-  const options = () => ({ ...(method.value && { method: method.value }), ...(together.checked && { softmax: "together" }) });
+  const options = () => {
+    const chosen = attention.querySelector("select")?.value;
+    return {
+      ...(method.value && { method: method.value }),
+      ...(chosen && { settings: { attention: chosen } }),
+      ...(together.checked && { softmax: "together" }),
+    };
+  };
   const search = searching(desk, list, { form, pending, options });
   const words = async (/** @type {string[]} */ wanted) => {
     await search.targets(wanted.map((word) => ({ word })));
@@ -64,6 +72,7 @@ export function finder(desk, list) {
   });
   const recall = async () => {
     suggest(chips, desk, prompt, search).catch(() => {});
+    attentions(attention, desk).catch(() => {});
     const sought = place.query.get("find") ?? "";
     place.keep({ find: "" });
     await recalled(desk, list, search, sought).catch((problem) => blame(form, problem));
@@ -73,7 +82,7 @@ export function finder(desk, list) {
 
 /**
  * @param {Desk} desk @param {LayerList} list
- * @param {{form: HTMLElement, pending: HTMLElement, options: () => Record<string, string>}} parts @returns {Search}
+ * @param {{form: HTMLElement, pending: HTMLElement, options: () => Record<string, any>}} parts @returns {Search}
  */
 function searching(desk, list, { form, pending, options }) {
   const { record, image, signal } = desk;
@@ -100,7 +109,7 @@ function searching(desk, list, { form, pending, options }) {
       item.remove();
     }
   };
-  /** @param {any[]} wanted @param {Record<string, string>} [more] */
+  /** @param {any[]} wanted @param {Record<string, any>} [more] */
   const targets = async (wanted, more = {}) => {
     forgive(form);
     const chosen = { ...options(), ...more };
@@ -125,6 +134,14 @@ function searching(desk, list, { form, pending, options }) {
 /** Whether a target is a word, and nothing else is said of it. @param {any} target */
 function isWord(target) {
   return "word" in target && Object.keys(target).length === 1;
+}
+
+/** Offer the attentions of a model that has several. @param {HTMLElement} place @param {Desk} desk */
+async function attentions(place, { record, signal }) {
+  const { models } = await get("v1/models", { signal });
+  const card = models.find((/** @type {any} */ each) => each.name === record.result.model);
+  const [first, ...others] = card?.attentions ?? [];
+  if (others.length) fill(place, field("settings.attention", "Attention", select("attention", [["", first], ...others])));
 }
 
 /**

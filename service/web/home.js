@@ -131,7 +131,9 @@ function settings(models, again) {
       field("width", "Width", number("width", card.default_width)),
       field("height", "Height", number("height", card.default_height)),
       field("scheduler", "Scheduler", select("scheduler", [["", "the model's own"], ...card.schedulers], again.scheduler)),
-      field("negative_prompt", "Not in the image", h("input", { name: "negative_prompt", value: again.negative_prompt ?? "" })),
+      ...("negative_prompt" in (card.cannot ?? {})
+        ? []
+        : [field("negative_prompt", "Not in the image", h("input", { name: "negative_prompt", value: again.negative_prompt ?? "" }))]),
       ...steering(card, again, number),
     );
     summary.textContent = names.length > 1 ? `Settings · ${card.name}` : "Settings";

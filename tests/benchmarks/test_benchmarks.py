@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ovam
-from benchmarks import crf, growth, kernels, library, plain, speed, stored, stored_jobs, variants
+from benchmarks import crf, growth, joint, kernels, library, plain, speed, stored, stored_jobs, variants
 from benchmarks.__main__ import MEASURES, options
 from benchmarks.exports import exports
 from benchmarks.gateway import gateway_import
@@ -21,6 +21,7 @@ from benchmarks.result import Result, Setup, circumstances, percentile
 from benchmarks.shapes import SD15, SDXL, Shapes, disc, random_rows, random_trace
 from benchmarks.timing import in_turn, peak_bytes
 from ovam.core.export import FORMS
+from tests.diffusion_transformers import tiny_transformer
 from tests.pipelines import tiny_pipeline
 
 TINY = Shapes("tiny", ((8, 2, 8, 2), (4, 2, 8, 1)), 16, 64)
@@ -55,6 +56,13 @@ def test_the_shapes_have_as_many_numbers_as_the_models_they_are_named_for() -> N
     assert SD15.values() == pytest.approx(11.5e6, rel=0.01)
     assert 2 * SDXL.values() == pytest.approx(210e6, rel=0.01)
     assert sum(block.queries[0].numel() for block in random_trace(TINY, 1).blocks) == TINY.values()
+
+
+def test_a_transformer_s_drawing_and_its_questions_are_measured(setup: Setup) -> None:
+    tiny = joint.Wide("tiny", lambda _: tiny_transformer("sd3"), rows=12, pooled=64, width=64, side=64)
+    found = [*joint.joint(setup, (tiny,))]
+    assert [result.name.rpartition(", ")[2] for result in found] == ["drawing", "concept", "joint", "text"]
+    assert found[0].details["step_mb"] == pytest.approx(8 * 8 * 4 * 4 / 1e6)
 
 
 def test_rows_are_measured_beside_the_plain_reference(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,8 +117,8 @@ FIELDS: list[tuple[type[Schema], str, list[Any], list[Any]]] = [
     (
         AttributeRequest,
         "targets",
-        [[embedding(77)], [embedding(2, 8192)]],
-        [[embedding(78)], [embedding(2, 8193)], [embedding(1)]],
+        [[embedding(77)], [embedding(2, 16384)]],
+        [[embedding(78)], [embedding(2, 16385)], [embedding(1)]],
     ),
     (
         AttributeRequest,
@@ -144,7 +144,7 @@ FIELDS: list[tuple[type[Schema], str, list[Any], list[Any]]] = [
     (OptimizeRequest, "examples", [[EXAMPLE] * 64], [[], [EXAMPLE] * 65, [EXAMPLE | {"labels": "QUJD"}], [{"job_id": JOB}]]),
     (OptimizeRequest, "examples", [[EXAMPLE | {"image": 0}]], [[EXAMPLE | {"image": -1}]]),
     (OptimizeRequest, "examples", [[{"job_id": JOB, "masks": {"car": "QUJD"}}]], [[{"job_id": JOB, "masks": {}}]]),
-    (OptimizeRequest, "initial", [[None], [{"embedding": [0.0] * 8192}]], [[None] * 2, [{"embedding": [0.0] * 8193}], [{}]]),
+    (OptimizeRequest, "initial", [[None], [{"embedding": [0.0] * 16384}]], [[None] * 2, [{"embedding": [0.0] * 16385}], [{}]]),
     (OptimizeRequest, "noise", [0, 100], [-0.01, 100.01, NONE_AT_ALL]),
     (OptimizeRequest, "seed", [0, 2**63 - 1], [-1, 2**63]),
     (OptimizeRequest, "epochs", [1, 5000], [0, 5001]),

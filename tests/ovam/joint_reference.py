@@ -52,6 +52,15 @@ def linear(layer: Any, states: Tensor) -> Tensor:
     return found if layer.bias is None else found + layer.bias.double()
 
 
+def projected(attention: Any, name: str, states: Tensor) -> Tensor:
+    """Project pixels; FLUX.2's later blocks have queries, keys, values and more in one matrix."""
+    if not hasattr(attention, "to_qkv_mlp_proj"):
+        return linear(getattr(attention, name), states)
+    start = ("to_q", "to_k", "to_v").index(name) * attention.inner_dim
+    weight = attention.to_qkv_mlp_proj.weight[start : start + attention.inner_dim]
+    return states.double() @ weight.double().T
+
+
 def normed(norm: Any, states: Tensor) -> Tensor:
     """Root mean square over a head's channels."""
     if norm is None:
@@ -85,7 +94,7 @@ def joint_probabilities(attention: Any, called: dict[str, Any], row: int, texts:
         ("to_k", "add_k_proj", "norm_k", "norm_added_k"),
         ("to_v", "add_v_proj", None, None),
     ):
-        here = normed(getattr(attention, norm) if norm else None, heads(attention, linear(getattr(attention, own), pixels)))
+        here = normed(getattr(attention, norm) if norm else None, heads(attention, projected(attention, own, pixels)))
         if words is not None:
             there = heads(attention, linear(getattr(attention, added), words))
             here = torch.cat([normed(getattr(attention, added_norm) if added_norm else None, there), here], dim=1)

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import ovam
+from ovam.attention.halves import halved_target_heatmaps
 from ovam.attention.joint import joint_sums, select_joint
+from ovam.attention.targets import rows_of
 from ovam.core.methods import Method
 from ovam.errors import (
     AttentionError,
@@ -58,7 +60,7 @@ def watched(name: str, scheduler: str | None) -> tuple[Any, Watched, list[ovam.T
 def rows_of_image(name: str, seen: Watched, image: int) -> dict[int, int]:
     """Which evaluations of the generation, and which rows of their batches, are an image's conditional half."""
     count = len(seen.modulations)
-    if name == "flux-cfg":
+    if name in ("flux-cfg", "flux2-klein"):  # whose halves are evaluated one after the other
         return dict.fromkeys(range(0, count, 2), image)
     return dict.fromkeys(range(count), image + (2 if name.startswith("sd3") else 0))
 
@@ -172,6 +174,24 @@ def test_words_compete_and_are_refined_and_are_found_in_the_prompt(name: str) ->
 
 
 @one_of_each
+def test_halves_of_evaluations_and_of_blocks_say_how_sure_a_mask_is(name: str) -> None:
+    pipeline, traces, _ = drawn(name)
+    method = Method(blocks="transformer_blocks")
+    (target,) = rows_of(pipeline, [ovam.Words("a dog", "dog")], [method], trace=traces[0])
+    (found,) = halved_target_heatmaps(traces[0], [target], [method])
+    options = {"blocks": "transformer_blocks"}
+    whole = ovam.heatmaps(traces[0], target.embedding, **options)[list(target.chosen)].mean(dim=0)
+    assert torch.allclose(found.whole, whole, atol=1e-6)
+    first = ovam.heatmaps(traces[0], target.embedding, evaluations=0, **options)[list(target.chosen)].mean(dim=0)
+    assert len(found.halves) == 4  # the heads of a stream are side by side in one
+    assert torch.allclose(found.halves[0], first, atol=1e-6)
+    assert torch.allclose((found.halves[2] + found.halves[3]) / 2, whole, atol=1e-6)
+    sure = ovam.segment(traces[0], pipeline, "dog", method, confidence=True).confidence
+    assert sure is not None
+    assert 0 <= sure.agreement <= 1
+
+
+@one_of_each
 def test_pixels_attend_to_each_other_as_in_the_generation(name: str) -> None:
     pipeline, seen, traces = watched(name, None)
     (layer,) = traces[0].self_attention
@@ -228,7 +248,7 @@ def test_the_memory_of_a_pass_changes_nothing_but_rounding() -> None:
 
 
 @pytest.mark.parametrize("inversion", ["none", "ddim"])
-@pytest.mark.parametrize("name", ["sd3", "flux", "sana"])
+@pytest.mark.parametrize("name", ["sd3", "flux", "flux2", "sana"])
 def test_a_real_image_is_shown_with_the_noise_of_its_timesteps(name: str, inversion: Any) -> None:
     pipeline = untouched(name)
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
@@ -246,14 +266,35 @@ def test_a_real_image_is_shown_with_the_noise_of_its_timesteps(name: str, invers
     with torch.no_grad():
         encoded = pipeline.vae.encode(pixels)
     config, dist = pipeline.vae.config, getattr(encoded, "latent_dist", None)
-    latent = ((encoded.latent if dist is None else dist.mean) - (config.get("shift_factor") or 0)) * config.scaling_factor
+    latent = encoded.latent if dist is None else dist.mean
+    if name == "flux2":
+        latent = normalised_patches(pipeline.vae, latent)
+    else:
+        latent = (latent - (config.get("shift_factor") or 0)) * config.scaling_factor
     random = torch.Generator().manual_seed(0)
     expected = [latent]
     if inversion == "none":
         expected = [(1 - share) * latent + share * torch.randn(latent.shape, generator=random) for share in (0.6, 0.2)]
     for found, wanted in zip(seen, expected, strict=False):
-        plain = pipeline._unpack_latents(found, 64, 96, 8) if name == "flux" else found
+        plain = found
+        if name.startswith("flux"):  # a row of patches, whose channels are a latent's, each at four places
+            plain = (
+                found.transpose(1, 2).unflatten(-1, (4, 6)).unflatten(1, (4, 2, 2)).permute(0, 1, 4, 2, 5, 3).reshape(1, 4, 8, 12)
+            )
         assert torch.allclose(plain, wanted, atol=1e-5)
+
+
+def normalised_patches(vae: Any, latent: torch.Tensor) -> torch.Tensor:
+    """Normalise each channel at each of the four places of a patch by itself."""
+    found = latent.clone()
+    for channel in range(latent.shape[1]):
+        for down in range(2):
+            for right in range(2):
+                number = channel * 4 + down * 2 + right
+                mean, variance = vae.bn.running_mean[number], vae.bn.running_var[number]
+                part = latent[:, channel, down::2, right::2]
+                found[:, channel, down::2, right::2] = (part - mean) / (variance + vae.config.batch_norm_eps).sqrt()
+    return found
 
 
 def test_the_unconditional_half_attends_to_the_negative_prompt() -> None:

@@ -21,7 +21,7 @@ from worker.questions import drafts_of
 from worker.rendering import png
 from worker.resources import Resources
 from worker.starting import start_of
-from worker.traces import block_infos
+from worker.traces import block_infos, timesteps_of
 from worker.watching import Watcher
 
 
@@ -104,7 +104,7 @@ def result_of(
         guidance_scale=job.guidance_scale,
         scheduler=job.scheduler,
         evaluations=len(kept.evaluations),
-        timesteps=[float(step) for step in kept.timesteps],
+        timesteps=timesteps_of(kept),
         blocks=block_infos(kept),
         keep=drawn.taken.keep,
         self_attention=job.capture.self_attention if drawn.taken.replay is None else True,

@@ -25,7 +25,7 @@ from worker.outcomes import Outcome
 from worker.pictures import read_picture
 from worker.rendering import png
 from worker.resources import Resources
-from worker.traces import block_infos
+from worker.traces import block_infos, timesteps_of
 
 NO_GUIDANCE = 1.0
 
@@ -92,7 +92,7 @@ def result_of(job: ImageJob, model: Model, taken: Taken, artifacts: Mapping[str,
         guidance_scale=NO_GUIDANCE,
         scheduler=model.card.default_scheduler,
         evaluations=len(kept.evaluations),
-        timesteps=[float(step) for step in kept.timesteps],
+        timesteps=timesteps_of(kept),
         blocks=block_infos(kept),
         keep=taken.keep,
         self_attention=job.capture.self_attention if taken.replay is None else True,

@@ -81,6 +81,10 @@ def facts_of(attempt: Attempt, number: int, name: str, learned: LearnedTokens, c
     if model != card.name:
         detail = f"token {name!r} was learned on model {str(model)[:100]!r}, not on {card.name!r}; name it in `model`"
         raise ServiceError(Code.TOKEN_OF_OTHER_MODEL, detail, field="file", value=str(model))
+    if learned.family not in (None, card.attention_family):
+        own = card.attention_family
+        detail = f"token {name!r} was learned with a model of family {learned.family!r}; model {card.name!r} is of {own!r}"
+        raise ServiceError(Code.TOKEN_OF_OTHER_FAMILY, detail, field="file", value=learned.family)
     try:
         classes = LABELS.validate_python(learned.names)
     except ValidationError as error:
@@ -91,6 +95,7 @@ def facts_of(attempt: Attempt, number: int, name: str, learned: LearnedTokens, c
         id=keys.token_id(attempt.job_id, attempt.number, number),
         model=card.name,
         width=learned.width,
+        family=card.attention_family,
         classes=classes,
         origin="import",
         job_id=attempt.job_id,

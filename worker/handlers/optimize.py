@@ -164,6 +164,7 @@ def facts_of(attempt: Attempt, job: OptimizeJob, fit: TokenFit, iou: float) -> T
         id=keys.token_id(attempt.job_id, attempt.number),
         model=job.model,
         width=fit.embedding.shape[1],
+        family=fit.family,
         classes=[*job.classes],
         origin="optimize",
         examples=[TokenExample(job_id=example.job_id, image=example.image) for example in job.examples],
