@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count as count_from
 from typing import Any
 
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
-from hypothesis.errors import Unsatisfiable
+from hypothesis.errors import FlakyStrategyDefinition, Unsatisfiable
 from hypothesis.strategies import DrawFn, SearchStrategy, composite
 from schemathesis.core.errors import InvalidSchema
 from schemathesis.core.failures import Failure, FailureGroup
@@ -142,8 +143,15 @@ def in_sequences(schema: Any, sender: Sender, count: int, number: int) -> None: 
                 reasons = failure.exceptions if isinstance(failure, FailureGroup) else [failure]
                 sender.asked.wrong(sender.source, label, "; ".join(str(reason) for reason in reasons))
 
-    seed(number)(Sequences)
-    Sequences.run(settings=limits(max(1, count // STEPS), stateful_step_count=STEPS))
+    sent = sender.asked.requests
+    seeds, sent = count_from(number), sender.asked.requests
+    while (left := count - sent[sender.source]) > 0:
+        before = sent[sender.source]
+        seed(next(seeds))(Sequences)
+        with suppress(FlakyStrategyDefinition):  # hypothesis gives up where the same requests have other answers, as ours may
+            Sequences.run(settings=limits(max(1, left // STEPS), stateful_step_count=STEPS))
+        if sent[sender.source] == before:
+            break
 
 
 def description(url: str) -> Any:  # noqa: ANN401
