@@ -1,7 +1,6 @@
 """What each stored form of an image's attention takes, and how far its answers are from exact ones."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -83,10 +82,9 @@ def compared(
 
 
 def heats(trace: ovam.Trace, pipeline: StableDiffusionPipeline) -> list[ovam.Segment]:
-    """Heatmaps and masks of words, by the published method without its dCRF, which would draw all to the same edges."""
-    method = replace(ovam.METHODS["ovam"].words, crf=None)
+    """Heatmaps and masks of words, by a published method without refinement, which would hide differences."""
     with torch.inference_mode():
-        return list(ovam.segment(trace, pipeline, WORDS, method))
+        return list(ovam.segment(trace, pipeline, WORDS, "daam"))
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
