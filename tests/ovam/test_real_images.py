@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 import ovam
 from ovam.errors import CompiledModelError, InvalidArgumentError, PromptTooLongError, SelectionError, UnsupportedModelError
+from ovam.looking import Flow
 from ovam.real_images import TIMESTEPS, Diffusion
 from tests.families import FAMILIES, picture, tiny_family
 from tests.ovam.reference import Recorded, aggregate, record_attention
@@ -278,3 +279,10 @@ def test_a_model_that_cannot_look_at_a_plain_latent_is_refused() -> None:
     compiled.unet.compile(backend="eager")
     with pytest.raises(CompiledModelError):
         ovam.trace_image(compiled, IMAGE)
+
+
+def test_flow_leads_straight_from_the_image_to_noise_and_back() -> None:
+    latent, noise = torch.full((1, 1), 4.0), torch.full((1, 1), 8.0)
+    assert [Flow().noised(latent, noise, step).item() for step in (0, 250, 1000)] == [4.0, 5.0, 8.0]
+    assert Flow().moved(noise, noise - latent, 1000, 0).item() == 4.0
+    assert Flow().moved(latent, noise - latent, 0, 500).item() == 6.0

@@ -247,3 +247,20 @@ def test_the_published_sizes_are_the_published_modules() -> None:
         perceiving = DatasetDM(DatasetDMSizes((18536, 19720, 12680, 8200), 768, 256, 8, 10, 2048, 20))
     assert sum(each.numel() for each in grounded.parameters()) == pytest.approx(18.8e6, rel=0.03)
     assert sum(each.numel() for each in perceiving.parameters()) == pytest.approx(37e6, rel=0.1)
+
+
+def test_the_mask_is_that_of_the_query_that_is_surest_of_class_and_mask() -> None:
+    module = DatasetDM(DatasetDMSizes((2, 2, 2), text_width=4, width=8, heads=2, layers=1, feed_forward=8, queries=4))
+    half = torch.tensor([[4.0, 4.0], [-4.0, -4.0]])
+    masks = torch.stack([torch.full((2, 2), 4.0), half, torch.full((2, 2), 0.1), torch.full((2, 2), -4.0)])
+    labels = torch.tensor([[1.0, 1.5, -9.0], [-9.0, 3.0, 0.0], [-9.0, 5.0, -9.0], [-9.0, 5.0, -9.0]])  # background, class, none
+    module.forward = lambda *_: (labels[None], masks[None])
+    assert torch.equal(module.probability([], torch.zeros(4), (2, 2)), half.sigmoid())
+
+
+def test_features_are_those_of_the_evaluation_that_is_asked_for() -> None:
+    maps = torch.tensor([1.0, 2.0])[:, None, None, None, None].expand(2, 2, 1, 1, 1)
+    features = Features((Feature("conv_in", maps),), (3, 7), torch.zeros(1, 4))
+    assert [features.at(evaluation, "conv_in").unique().tolist() for evaluation in (3, 7)] == [[1.0], [2.0]]
+    with pytest.raises(errors.FeaturesNotKeptError, match=r"of evaluation 4 were not kept; there are those of \(3, 7\)"):
+        features.at(4, "conv_in")

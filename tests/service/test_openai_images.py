@@ -20,6 +20,7 @@ from contracts.schema.jobs import State
 from contracts.state import keys
 from service.forms import MOST_PARTS, boundary_of, fields_of
 from service.integrations import openai_images
+from service.integrations.openai_edits import ImageEditRequest
 from tests.service.in_test_worker import IMAGE, InTestWorker
 from tests.service.serving import Json, Traces, assert_problem
 
@@ -215,3 +216,8 @@ def test_a_form_that_is_torn_or_ambiguous_is_refused() -> None:
             fields_of(body, b"b")
     assert boundary_of('multipart/form-data; boundary="b"') == b"b"
     assert boundary_of('multipart/mixed; boundary="b"') is None
+
+
+def test_an_edit_is_a_generation_from_its_image_as_strong_as_asked() -> None:
+    asked = ImageEditRequest(prompt="a car", image="QUJD", strength=0.7).edit("REVG")
+    assert (asked.prompt, asked.image, asked.mask, asked.strength) == ("a car", "QUJD", "REVG", 0.7)

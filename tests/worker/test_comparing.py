@@ -15,6 +15,7 @@ from contracts.schema.jobs import JobRecord, State
 from contracts.schema.methods import Settings
 from contracts.schema.targets import Target, WordsTarget
 from ovam.core.confidence import Calibration, Confidence
+from ovam.core.crf import CrfParameters
 from ovam.core.differences import diverging
 from ovam.core.thresholds import Share
 from tests.worker.client import Client
@@ -56,7 +57,8 @@ async def test_a_difference_has_the_other_sign_the_other_way_round_and_is_nothin
         assert here.difference.inside == pytest.approx(-again.difference.inside)
         assert here.difference.total == pytest.approx(np.abs(heat).mean())
         assert here.difference.iou == again.difference.iou < 1
-    _, itself = await asked(client, one, CAT, against=one.id)  # with a dense CRF, on both images
+    fitted = {"method": "daam", "settings": Settings(threshold=Share(0.5, "minmax"), crf=CrfParameters())}
+    _, itself = await asked(client, one, CAT, against=one.id, **fitted)
     found = itself.segments[0].difference
     assert (found.inside, found.outside, found.total, found.iou) == (0, 0, 0, 1)
     several = await client.generated(num_images=2)
