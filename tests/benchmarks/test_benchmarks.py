@@ -204,7 +204,7 @@ def test_the_goals_are_those_of_the_service() -> None:
     assert set(MEASURES) == {
         "attribution", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets", "optimisation",
         "variants", "stored", "batches", "tiers", "crf_over_http", "busy", "submitting", "worker_memory", "gateway_import",
-        "exports",
+        "exports", "joint",
     }  # fmt: skip
 
 
