@@ -60,7 +60,7 @@ def scenes(pipeline: Any, workshop: Workshop) -> Cached:  # noqa: ANN401 - a pip
     return cached(pipeline, inputs, draw, EXAMPLES, teacher.VOC, workshop.work / "scenes")
 
 
-def _grounded(pipeline: Any, workshop: Workshop, network: Network) -> Mapping[str, Network]:  # noqa: ANN401 - a pipeline
+def _grounded(pipeline: Any, workshop: Workshop, network: Network) -> dict[str, Network]:  # noqa: ANN401 - a pipeline
     """Grounded Diffusion, taught by words, and in half of the steps by tokens of the classes that it has seen."""
     seen, examples = teacher.seen_of(SPLIT), grounded_examples(pipeline, workshop)
     words, learned = rows_of(network, pipeline), read_learned(workshop.tokens)
@@ -79,7 +79,7 @@ def _grounded(pipeline: Any, workshop: Workshop, network: Network) -> Mapping[st
     }
 
 
-def _perceiving(pipeline: Any, workshop: Workshop, network: Network) -> Mapping[str, Network]:  # noqa: ANN401 - a pipeline
+def _perceiving(pipeline: Any, workshop: Workshop, network: Network) -> dict[str, Network]:  # noqa: ANN401 - a pipeline
     """DatasetDM, taught on scenes whose prompt names one thing, and on those where one of two is asked for."""
     found = scenes(pipeline, workshop)
     rows, several = rows_of(network, pipeline), found.classes[:, 1] >= 0

@@ -84,7 +84,7 @@ def networks(results: All) -> Iterator[Row]:
         yield "Tables 1, 2: trained methods", "tokens raise Grounded Diffusion most", "not measured", "", ""
         return
     link = f"[the trained methods]({page})"
-    why = f"[why]({page}#why-tokens-do-not-help-here)" if "explained" in results else link
+    why = f"[why]({page}#why-tokens-do-not-help-here-and-why-datasetdm-ignores-its-text)" if "explained" in results else link
     gains = of_table(found, "2", trained=True)
     for name, by in ((GROUNDED, "more than 20 points"), (PERCEIVING, "a little")):
         mine = [one for one in gains if one["better"].startswith(f"{name} |")]
