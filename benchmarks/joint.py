@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import (
@@ -18,7 +18,9 @@ from diffusers import (
 import ovam
 from benchmarks.result import Result, Setup
 from benchmarks.timing import peak_bytes, seconds
-from ovam.core.methods import Attention
+
+if TYPE_CHECKING:
+    from ovam.core.methods import Attention
 
 SIDE = 512  # pixels
 STEPS = 2
