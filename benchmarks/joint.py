@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import (
@@ -17,6 +18,9 @@ from diffusers import (
 import ovam
 from benchmarks.result import Result, Setup
 from benchmarks.timing import peak_bytes, seconds
+
+if TYPE_CHECKING:
+    from ovam.core.methods import Attention
 
 SIDE = 512  # pixels
 STEPS = 2
@@ -128,8 +132,10 @@ def taken(wide: Wide, layers: int) -> Iterator[Result]:
         details=details | {"peak_mb": peak / MEGA},
     )
     concepts = torch.randn(CONCEPTS, wide.width, generator=torch.Generator().manual_seed(1))
-    for attention, rows in (("concept", concepts), ("joint", trace.joint.embedding), ("text", trace.joint.embedding)):
-        time, peak = measured(lambda rows=rows, attention=attention: ovam.heatmaps(trace, rows, attention=attention))
+    own = trace.joint.embedding
+    asked: list[tuple[Attention, torch.Tensor]] = [("concept", concepts), ("joint", own), ("text", own)]
+    for attention, rows in asked:
+        time, peak = measured(partial(ovam.heatmaps, trace, rows, attention=attention))
         yield Result(
             f"joint, {wide.name}, {attention}",
             f"{what}: seconds an evaluation of a question about {len(rows)} rows",

@@ -74,9 +74,7 @@ def offered(adapters: Mapping[str, str], card: ModelCard) -> dict[str, Any]:
     for name, source in adapters.items():
         try:
             adapter = read_adapter(name, source)
-            reason = (
-                misfit(adapter, unet, widths) if has_unet else f"{card.cannot[adapter.kind]}, and the model has a transformer"
-            )
+            reason = misfit(adapter, unet, widths) if has_unet else card.cannot[adapter.kind]
         except UnusableAdapterError as error:
             adapter, reason = None, str(error)
         if adapter is None or reason is not None:

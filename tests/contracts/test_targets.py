@@ -103,9 +103,9 @@ def test_each_target_is_asked_about_its_own_settings() -> None:
         method_of(request, 1, BUNDLED, self_attention=False)
     assert error.value.field == "targets.1.settings.refine"
     with pytest.raises(ServiceError) as error:
-        check_method(request, 1, method_of(request, 1, BUNDLED, self_attention=True)[1], IMAGES)
+        check_method(request, 1, method_of(request, 1, BUNDLED, self_attention=True)[1], IMAGES, BUNDLED)
     assert error.value.field == "targets.1.settings.heads"
-    check_method(request, 0, method_of(request, 0, BUNDLED, self_attention=True)[1], IMAGES)
+    check_method(request, 0, method_of(request, 0, BUNDLED, self_attention=True)[1], IMAGES, BUNDLED)
 
 
 def test_a_refinement_that_nobody_asked_for_is_left_out_where_no_self_attention_was_kept() -> None:
@@ -125,13 +125,13 @@ def test_a_selection_of_what_is_not_there_is_refused_where_it_was_made(name: str
         (asked(settings={name: wrong}), f"settings.{name}"),
     ):
         with pytest.raises(ServiceError, match=rf"^{field} is ") as error:
-            check_method(request, 0, method_of(request, 0, MODEL, self_attention=True)[1], IMAGES)
+            check_method(request, 0, method_of(request, 0, MODEL, self_attention=True)[1], IMAGES, MODEL)
         assert (error.value.code, error.value.field) == (Code.SELECTION_INVALID, field)
     best = MODEL.model_copy(update={"word_defaults": BestMethod(settings={name: wrong})})
     with pytest.raises(ServiceError) as error:
-        check_method(asked(), 0, method_of(asked(), 0, best, self_attention=True)[1], IMAGES)
+        check_method(asked(), 0, method_of(asked(), 0, best, self_attention=True)[1], IMAGES, best)
     assert error.value.field == f"settings.{name}"
-    check_method(asked(), 0, method_of(asked(), 0, MODEL, self_attention=True)[1], IMAGES)
+    check_method(asked(), 0, method_of(asked(), 0, MODEL, self_attention=True)[1], IMAGES, MODEL)
 
 
 OPTIONS = {

@@ -29,6 +29,7 @@ pytestmark = [
 Service = tuple[httpx2.AsyncClient, Resources]
 SERVED = ("pixart", "sana", "sd3.5", "flux", "flux2-klein")
 PROMPT = "a cat and a dog"
+NO_CRF: Json = {"settings": {"crf": None}}  # whose processes take seconds to start
 SMALL: Json = {"prompt": PROMPT, "num_inference_steps": 2, "height": 64, "width": 96}
 
 
@@ -60,7 +61,7 @@ async def heat_of(http: httpx2.AsyncClient, body: Json) -> np.ndarray:
 async def test_a_transformer_draws_as_diffusers_does_and_is_asked_and_learns(service: Service, name: str) -> None:
     http, worker = service
     card = await card_of(http, name)
-    record = await done(http, SMALL | {"model": name, "num_images": 2, "targets": [{"word": "cat"}], "every": 1})
+    record = await done(http, SMALL | {"model": name, "num_images": 2, "targets": [{"word": "cat"}], "every": 1, **NO_CRF})
     result = record["result"]
     assert (result["keep"], result["self_attention"], result["evaluations"], len(result["images"])) == ("replay", True, 2, 2)
     assert 0 < min(result["timesteps"]) < max(result["timesteps"]) <= 1000
@@ -80,7 +81,7 @@ async def test_a_transformer_draws_as_diffusers_does_and_is_asked_and_learns(ser
         images = draw(pipeline, name, [PROMPT] * 2, **options)
     assert np.abs(await pixels(http, record, 1) - np.asarray(images[1]).astype(int)).max() <= 1
 
-    question = {"job_id": record["id"], "image": 1, "targets": [{"word": "tree"}], "confidence": True}
+    question = {"job_id": record["id"], "image": 1, "targets": [{"word": "tree"}], "confidence": True, **NO_CRF}
     warm = await heat_of(http, question)
     assert np.allclose(warm, ovam.segment(traces[1], pipeline, "tree", "ovam", images[1]).heatmap, atol=1e-4)
     worker.scenes.forget_model(name)  # as a restart does: the stored replay has to do
@@ -93,9 +94,9 @@ async def test_a_transformer_draws_as_diffusers_does_and_is_asked_and_learns(ser
     await done(http, learning | {"examples": [{"job_id": record["id"], "mask": mask}]}, "/v1/optimize")
     token = (await http.get(f"/v1/tokens/dog-{card.family}")).json()
     assert (token["family"], token["width"]) == (card.family, card.text_width)
-    assert (await heat_of(http, {"job_id": record["id"], "targets": [{"token": token["name"]}]})).shape == (64, 96)
+    assert (await heat_of(http, {"job_id": record["id"], "targets": [{"token": token["name"]}], **NO_CRF})).shape == (64, 96)
     real = await done(http, {"model": name, "image": encoded(picture(64, 64)), "timesteps": [500]}, "/v1/images")
-    assert (await heat_of(http, {"job_id": real["id"], "targets": [{"word": "cat"}]})).shape == (64, 64)
+    assert (await heat_of(http, {"job_id": real["id"], "targets": [{"word": "cat"}], **NO_CRF})).shape == (64, 64)
 
 
 async def test_the_attention_of_a_question_is_chosen_and_its_words_are_the_images_own(service: Service) -> None:
