@@ -5,6 +5,7 @@ their weights with the model: other jobs, and those that are let in between two 
 everything is gone that was loaded.
 """
 
+import warnings
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from typing import Any
@@ -72,7 +73,9 @@ def load_loras(pipeline: Pipeline, uses: Sequence[Used]) -> None:
     names = [adapter.name.replace(".", "_") for adapter, _ in uses]  # a module's name has no dots
     for name, (adapter, _) in zip(names, uses, strict=True):
         tensors, alphas = lora_in(adapter.path, pipeline.unet)
-        pipeline.load_lora_weights(cast(tensors, pipeline.unet.dtype) | (alphas or {}), adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant to be there
+            pipeline.load_lora_weights(cast(tensors, pipeline.unet.dtype) | (alphas or {}), adapter_name=name)
     if uses:
         pipeline.set_adapters(names, [scale for _, scale in uses])
 

@@ -103,7 +103,7 @@ def require_plain_call(pipeline: Pipeline, options: Mapping[str, Any], call: Map
             "padding_mask_crop generates a crop of the image, in whose coordinates the trace would be; "
             "allowed: crop image and mask before the call, and paste the result"
         )
-    if call.get("image_latents") is not None:  # of FLUX.2
+    if call.get("image_latents") is not None and type(pipeline).__name__.startswith("Flux2"):  # elsewhere, what is drawn over
         raise CaptureError("reference images are among the pixels, where a trace knows no others; allowed: a prompt alone")
     asked = (call.get("orig_height"), call.get("orig_width"))
     if call.get("use_resolution_binning") and asked != (call.get("height"), call.get("width")):

@@ -15,7 +15,7 @@ from ovam import errors
 from ovam.core.methods import ByAffinity, Method
 from ovam.core.selection import FeatureChoice
 from ovam.core.thresholds import Absolute
-from ovam.tracing.features import feature_blocks
+from ovam.tracing.features import Feature, Features, feature_blocks
 from ovam.tracing.model import cross_attentions
 from ovam.trained.datasetdm import DatasetDM, DatasetDMSizes
 from ovam.trained.grounded_diffusion import GroundedDiffusion, GroundedDiffusionSizes
