@@ -67,21 +67,28 @@ class Events:
         self.stopped = False
 
     async def follow(self, job_id: str, after: str = START, records: Ledger | Datasets | None = None) -> AsyncGenerator[Event]:
-        """Events after `after`, until the job (or data set, by its `records`) is final or gone, or the gateway stops."""
+        """Events after `after`, until the job (or data set, by its `records`) is final or gone, or the gateway stops.
+
+        While Redis is away, the follower waits.
+        """
         over = False
         while not over and not self.stopped:
-            record = await (records or Ledger(self.redis)).find(job_id)
-            over = record is None or record.state.final  # looked up first: its last event is there then
-            for event in await self.read(job_id, after):
-                yield event
-                after = event.id
-                over = over or event.final
-            if over:
-                return
-            async with aclosing(self.live(job_id, after)) as events:
-                async for event in events:
+            try:
+                record = await (records or Ledger(self.redis)).find(job_id)
+                over = record is None or record.state.final  # looked up first: its last event is there then
+                for event in await self.read(job_id, after):
                     yield event
-                    after, over = event.id, event.final
+                    after = event.id
+                    over = over or event.final
+                if over:
+                    return
+                async with aclosing(self.live(job_id, after)) as events:
+                    async for event in events:
+                        yield event
+                        after, over = event.id, event.final
+            except RedisError:  # `run` says so, once for everybody
+                over = False
+                await asyncio.sleep(RETRY)
 
     async def finished(self, job_id: str, seconds: float) -> None:
         """Return when the job is final or gone, the seconds are over, or the gateway stops."""

@@ -1,12 +1,17 @@
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any
 
 import httpx2
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from contracts.schema.jobs import JobRecord
 from contracts.state.ledger import Ledger
+from service import events
 from service.events import Events
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import assert_problem
@@ -78,6 +83,38 @@ async def test_the_last_event_is_not_lost_when_the_job_ends_between_two_looks(
     monkeypatch.setattr(Ledger, "find", late)
     seen = [json.loads(event.data)["state"] async for event in Events(redis, redis).follow(job_id)]
     assert (seen[0], seen[-1]) == ("queued", "succeeded")
+
+
+@pytest.mark.parametrize("away", [0, 1, 2])
+async def test_a_follower_waits_whenever_redis_does_not_answer(
+    redis: Redis, worker: InTestWorker, job_id: str, monkeypatch: pytest.MonkeyPatch, away: int
+) -> None:
+    monkeypatch.setattr(events, "RETRY", 0.01)
+    answers = {name: getattr(owner, name) for owner, name in ((Ledger, "find"), (Events, "read"))}
+    asked = count()
+
+    def seldom(name: str) -> Callable[..., Awaitable[Any]]:
+        async def answer(*arguments: Any) -> Any:
+            if next(asked) == away:  # the record, what is there, what came before anybody listened
+                raise RedisTimeoutError
+            return await answers[name](*arguments)
+
+        return answer
+
+    monkeypatch.setattr(Ledger, "find", seldom("find"))
+    monkeypatch.setattr(Events, "read", seldom("read"))
+    own = Events(redis, redis)
+    reading = asyncio.create_task(own.run())
+    seen = asyncio.create_task(told(own, job_id))
+    await asyncio.sleep(0.1)
+    await worker.end(job_id)
+    assert await asyncio.wait_for(seen, 10) == ["queued", "running", "succeeded"]
+    reading.cancel()
+
+
+async def told(own: Events, job_id: str) -> list[str]:
+    """The states that a follower is told."""
+    return [json.loads(event.data)["state"] async for event in own.follow(job_id)]
 
 
 async def test_the_stream_of_a_job_that_is_deleted_ends(
