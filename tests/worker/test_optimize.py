@@ -279,9 +279,9 @@ async def test_a_job_that_is_canceled_keeps_its_best_token_so_far(client: Client
 @pytest.mark.usefixtures("worker")
 async def test_a_job_that_is_canceled_before_its_first_epoch_has_nothing_to_keep(client: Client) -> None:
     source = await client.generated()
-    running_jobs = [await client.submit(asked(client, source, **ENDLESS)) for _ in range(2)]
-    first = await client.when(running_jobs[0], lambda record: record.progress is not None)
-    waiting = await client.when(running_jobs[1], lambda record: record.claimed)
+    running = await client.submit(asked(client, source, **ENDLESS))
+    first = await client.when(running, lambda record: record.progress is not None)
+    waiting = await client.when(await client.submit(asked(client, source, **ENDLESS)), lambda record: record.claimed)
     queued = await client.record(asked(client, source))
     assert (await client.cancel(queued.id)).state is State.CANCELED
     await client.cancel(waiting.id)
