@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -56,8 +57,11 @@ class Once:
 
     @staticmethod
     def of(key: str, request: Schema, waits: int, *, about: str = "") -> "Once":
-        """The key of a request as the client sent it; `about` is what its path says."""
-        content = f"{type(request).__name__} {about} {request.model_dump_json()}"
+        """The key of a request as the client sent it; `about` is what its path says.
+
+        What it was used for is written the same way in every process: another gateway may get the request the next time.
+        """
+        content = f"{type(request).__name__} {about} {json.dumps(request.model_dump(mode='json'), sort_keys=True)}"
         return Once(key, hashlib.sha256(content.encode()).hexdigest(), waits)
 
 

@@ -82,7 +82,7 @@ class Filters(FilledFilters):
 
     def filled(self) -> FilledFilters:
         """Return the preset's filters with the fields that are given in their place."""
-        given = {name: getattr(self, name) for name in self.model_fields_set if name != "preset"}
+        given = {name: getattr(self, name) for name in FilledFilters.model_fields if name in self.model_fields_set}
         return FilledFilters.model_validate({**PRESETS.get(self.preset or "", {}), **given})
 
 

@@ -37,7 +37,8 @@ class PartialSettings(Schema):
 
     def changes(self) -> dict[str, Any]:
         """Return the settings that are given. `crf` may be given as null: no CRF."""
-        return {name: getattr(self, name) for name in self.model_fields_set if name == "crf" or getattr(self, name) is not None}
+        given = [name for name in type(self).model_fields if name in self.model_fields_set]  # in an order that every process has
+        return {name: getattr(self, name) for name in given if name == "crf" or getattr(self, name) is not None}
 
     @model_serializer(mode="wrap")
     def only_changes(self, serialize: SerializerFunctionWrapHandler):  # noqa: ANN201 - a return type would replace the schema

@@ -262,19 +262,26 @@ class Ledger:
     ) -> JobRecord:
         """Replace a record by `change` of it, again if somebody else was faster; LostJob if it is gone.
 
-        Tokens are entered in the registry in the same transaction, and named in the record's result.
+        Tokens are entered in the registry in the same transaction, and named in the record's result. Where the connection was
+        lost before Redis answered, the end of a job may have been written all the same; then it is not changed again, which
+        would find that the job is no longer the attempt's.
         """
+        ended = b""
         async with self.redis.pipeline(transaction=True) as pipe:
             while True:
                 try:
                     await pipe.watch(keys.job(job_id))
-                    before = JobRecord.stored(await pipe.get(keys.job(job_id)))
+                    stored = await pipe.get(keys.job(job_id))
+                    before = JobRecord.stored(stored)
                     if before is None or not self.sees(before):
                         raise LostJob(job_id)
+                    if ended and stored == ended:
+                        return before
                     if tokens:
                         await pipe.watch(keys.of(before.tenant, keys.TOKENS))
                     cards = await numbered(pipe, tokens, before.tenant)
                     record = naming_tokens(change(before), [card.reference for card in cards])
+                    ended = record.model_dump_json().encode() if record.state.final else b""
                     pipe.multi()
                     write(pipe, record, announced=event_of(record) != event_of(before), ends=not before.state.final)
                     enter(pipe, cards, before.tenant)

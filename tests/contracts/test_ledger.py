@@ -2,9 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
@@ -395,3 +397,64 @@ async def test_a_forgotten_job_leaves_nothing(ledger: Ledger) -> None:
     assert await ledger.redis.keys("*") == []
     with pytest.raises(LostJob):
         await ledger.claim(job, max_attempts=3)
+
+
+@asynccontextmanager
+async def losing_an_answer(redis_url: str) -> AsyncIterator[Ledger]:
+    """A ledger whose connection breaks once: after Valkey has done a transaction, before it has said so."""
+    valkey, lost, writers = urlsplit(redis_url), list[bytes](), list[asyncio.StreamWriter]()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(valkey.hostname, valkey.port)
+        writers.extend((writer, far_writer))
+        while data := await reader.read(1 << 16):
+            far_writer.write(data)
+            answer = await far_reader.read(1 << 16)
+            if b"EXEC" in data and not lost:
+                lost.append(answer)
+                break
+            writer.write(answer)
+        writer.close()
+        far_writer.close()
+
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as server:
+        async with Redis.from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as redis:
+            yield Ledger(redis)
+        for writer in writers:
+            writer.transport.abort()
+    assert lost
+
+
+@pytest.mark.parametrize(
+    ("end", "state"), [(Ledger.succeed, State.SUCCEEDED), (Ledger.canceled, State.CANCELED)], ids=["succeeded", "canceled"]
+)
+async def test_an_end_whose_confirmation_is_lost_is_written_once(
+    ledger: Ledger, redis_url: str, end: Callable[..., Any], state: State
+) -> None:
+    job = await begun(ledger)
+    async with losing_an_answer(redis_url) as cut_off:
+        record = await end(cut_off, job, 1, RESULT, tokens=[new("cat", job)])
+    assert record == await ledger.get(job)
+    assert (record.state, record.result) == (state, RESULT.named(["cat@1"]))
+    assert [card.version for card in await Registry(ledger.redis).versions("cat")] == [1]
+    events = [json.loads(event[b"data"])["state"] for _, event in await ledger.redis.xrange(keys.events(job))]
+    assert events.count(state) == 1
+
+
+async def test_a_failure_whose_confirmation_is_lost_is_written_once(ledger: Ledger, redis_url: str) -> None:
+    job = await begun(ledger)
+    async with losing_an_answer(redis_url) as cut_off:
+        record = await cut_off.fail(job, 1, Failure(code=Code.STORE_UNAVAILABLE, detail="no"))
+    assert record == await ledger.get(job)
+    assert record.state is State.FAILED
+
+
+async def test_an_end_that_somebody_else_wrote_meanwhile_is_not_taken_for_ones_own(ledger: Ledger) -> None:
+    job = await begun(ledger)
+    await ledger.forget(job)
+    with pytest.raises(LostJob):
+        await ledger.succeed(job, 1, RESULT)
+    job = await begun(ledger)
+    await ledger.succeed(job, 1, RESULT)
+    with pytest.raises(LostJob):
+        await ledger.succeed(job, 1, RESULT)

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -16,7 +19,7 @@ from contracts.state import keys
 from contracts.state.ledger import REMEMBERED
 from service import examples
 from service.app import create_app
-from service.queue import REPLAYED_FOR, Queue
+from service.queue import REPLAYED_FOR, Once, Queue
 from service.resources import docket
 from service.routes.submission import asked_wait
 from service.settings import GatewaySettings
@@ -329,3 +332,43 @@ async def test_a_key_whose_first_request_broke_off_is_not_in_flight_any_more(
 async def test_a_preference_that_makes_no_sense_is_ignored(client: httpx2.AsyncClient, prefer: str) -> None:
     answer = await client.post("/v1/generate", json=CAR, headers={"Prefer": prefer})
     assert answer.status_code == 202
+
+
+FINGERPRINTS = """
+from contracts.schema.attribute import AttributeRequest
+from contracts.schema.datasets import DatasetRequest
+from contracts.schema.images import GenerateRequest
+from service import examples
+from service.queue import Once
+
+settings = {"threshold": {"kind": "otsu"}, "blocks": ["up"], "crf": None, "reduction": "sum"}
+question = examples.ATTRIBUTE | {"settings": settings}
+filters = {"preset": "paper", "duplicates": "exact", "single_colour": True}
+for kind, request in (
+    (GenerateRequest, examples.GENERATE),
+    (AttributeRequest, question),
+    (DatasetRequest, examples.DATASET_REQUEST | {"filters": filters}),
+):
+    print(Once.of("key", kind.model_validate(request), 0).fingerprint)
+"""
+
+
+def test_every_gateway_knows_a_request_again() -> None:
+    """Gateways are processes of their own, in each of which a set has another order."""
+
+    def fingerprints(seed: int) -> str:
+        environment = os.environ | {"PYTHONHASHSEED": str(seed)}
+        return subprocess.run(
+            [sys.executable, "-c", FINGERPRINTS], env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    first = fingerprints(0)
+    assert len(set(first.split())) == 3
+    assert all(fingerprints(seed) == first for seed in (1, 2))
+
+
+def test_the_order_of_names_makes_no_other_request() -> None:
+    request = {"prompt": "a car", "seed": 1, "num_inference_steps": 4}
+    turned = dict(reversed(request.items()))
+    first, second = (Once.of("key", GenerateRequest.model_validate(each), 0) for each in (request, turned))
+    assert first == second
