@@ -6,9 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Protocol
 
 from experiments.evaluation.tasks import Progress, Task, work_through
+from worker.crf import end_with_parent
 
 LOOKS = 2.0  # seconds
 SECONDS_BETWEEN_LINES = 30  # in a log
@@ -37,11 +39,17 @@ def everything(plan: Plan) -> None:
         work_through(stage())
 
 
+def one_of_several(plan: Plan) -> None:
+    """Do so in a process that ends with the one that started it, however that ends."""
+    Thread(target=end_with_parent, daemon=True).start()
+    everything(plan)
+
+
 def run(plan: Plan, processes: int) -> None:
     """Go through all stages in some processes of one thread each, showing progress."""
     os.environ |= {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
     context = multiprocessing.get_context("spawn")
-    workers: list[BaseProcess] = [context.Process(target=everything, args=(plan,), daemon=True) for _ in range(processes)]
+    workers: list[BaseProcess] = [context.Process(target=one_of_several, args=(plan,), daemon=True) for _ in range(processes)]
     for worker in workers:
         worker.start()
     try:

@@ -88,8 +88,8 @@ def described(page: Page) -> dict[str, Any]:
 
 def draw(page: Page, service: Client) -> Images:
     """A prompt becomes an image, seen on the way."""
-    generate(page, CAR, Seed=SEED, Steps="12")
-    page.get_by_text(re.compile(r"Step \d+ of 12")).wait_for()
+    generate(page, CAR, Seed=SEED, Steps="30")  # slowly enough to be watched on a busy machine
+    page.get_by_text(re.compile(r"Step \d+ of 30")).wait_for()
     if "targets" in described(page)["components"]["schemas"]["GenerateRequest"]["properties"]:  # its words are found meanwhile
         expect(page.get_by_role("list", name="Found so far").get_by_role("listitem")).to_have_count(3)
         expect(layers_of(page)).to_have_count(3)

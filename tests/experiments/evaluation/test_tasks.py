@@ -2,9 +2,14 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pytest
+
+from experiments.evaluation.run import run
 from experiments.evaluation.tasks import Progress, Task, attempt, claimed, work_through
 
 
@@ -65,6 +70,41 @@ def test_a_task_whose_process_was_killed_is_taken_up_again_and_leaves_no_half_fi
     assert not again.done
     assert attempt(again)
     assert again.path.read_text() == "0"
+
+
+@dataclass
+class Endless:
+    """A plan that never ends."""
+
+    folder: Path
+
+    @property
+    def stages(self) -> dict[str, Callable[[], list[Task]]]:
+        return {"endless": lambda: [Task(self.folder / "out" / "0.txt", 1, self.stuck)]}
+
+    def stuck(self) -> str:
+        (self.folder / f"begun-{os.getpid()}").touch()
+        time.sleep(60)
+        return "late"
+
+    def cost(self) -> float:
+        return 1
+
+
+def test_a_run_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    leader = multiprocessing.get_context("fork").Process(target=run, args=(Endless(tmp_path), 1))
+    leader.start()
+    while not (begun := [*tmp_path.glob("begun-*")]):
+        time.sleep(0.05)
+    os.kill(leader.pid or 0, signal.SIGKILL)
+    leader.join()
+    worker = int(begun[0].name.removeprefix("begun-"))
+    for _ in range(200):
+        if not Path(f"/proc/{worker}/cmdline").exists() or not Path(f"/proc/{worker}/cmdline").read_bytes():
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("it goes on")
 
 
 def test_a_claim_is_held_by_one_alone(tmp_path: Path) -> None:
