@@ -15,6 +15,7 @@ from service.datasets.driver import drive_forever
 from service.guard import Guard
 from service.integrations import openai_edits, openai_images, x_anylabeling
 from service.integrations.label_studio import routes as label_studio
+from service.memory import trim_forever
 from service.middleware import HeadAsGet, Observed, RootPath
 from service.observability import Metrics
 from service.resources import Resources, beside, opened
@@ -77,7 +78,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        async with opened(settings) as resources, beside(drive_forever(resources)):
+        async with opened(settings) as resources, beside(drive_forever(resources)), beside(trim_forever()):
             yield {"resources": resources, "metrics": metrics}
 
     app = FastAPI(

@@ -1,7 +1,6 @@
 """The server under the app: uvicorn, with time limits for connections, and an end that leaves nobody without an answer."""
 
 import asyncio
-import ctypes
 import sys
 from contextlib import suppress
 from socket import socket
@@ -13,12 +12,12 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.app import create_app
+from service.memory import return_large_blocks
 from service.settings import GatewaySettings
 
 HEAD_WITHIN = 10.0  # seconds for the whole head of a request, from the opening of a connection or the first byte of the next
 READ_WITHIN = 60.0  # seconds without a client reading anything of an answer
 GRACE = 3  # seconds that open connections have when the gateway stops
-MMAP_THRESHOLD, LARGE = -3, 2**17  # mallopt's number for it, and bytes
 
 
 class PatientServer(uvicorn.Server):
@@ -90,12 +89,6 @@ def server_of(app: FastAPI, settings: GatewaySettings) -> PatientServer:
             timeout_graceful_shutdown=GRACE,
         )
     )
-
-
-def return_large_blocks() -> None:
-    """Give large blocks back to the system when they are freed. Left alone, glibc keeps larger ones with every large body."""
-    with suppress(AttributeError, TypeError):  # another C library
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE)
 
 
 def run(settings: GatewaySettings) -> None:
