@@ -25,10 +25,11 @@ async def beside_a_crf(service: Stage, url: str, key: str, models: str) -> tuple
                 await asyncio.sleep(LOOK_EVERY)
         path, body = generate(1, steps=1)
         source = (await finished(client, (path, body | {"height": SIDE, "width": SIDE})))["id"]
-        watching = asyncio.create_task(longest_silence(redis))
+        over = asyncio.Event()
+        watching = asyncio.create_task(longest_silence(redis, over))
         record = await finished(client, question(source))
         await asyncio.sleep(1)
-        watching.cancel()
+        over.set()
         return await watching, record["attempt"]
 
 
@@ -38,12 +39,10 @@ def question(source: str) -> Request:
     return "/v1/attribute", {"job_id": source, "targets": targets, "settings": {"crf": CRF}}
 
 
-async def longest_silence(redis: Redis) -> float:
-    """Watch the worker's heartbeat until it is canceled; the longest time without one (s)."""
+async def longest_silence(redis: Redis, over: asyncio.Event) -> float:
+    """Watch the worker's heartbeat until it is over; the longest time without one (s)."""
     longest = 0.0
-    try:
-        while True:
-            longest = max(longest, LIFE_SECONDS - await redis.pttl(keys.worker(NAME)) / 1000)
-            await asyncio.sleep(LOOK_EVERY)
-    except asyncio.CancelledError:
-        return longest
+    while not over.is_set():
+        longest = max(longest, LIFE_SECONDS - await redis.pttl(keys.worker(NAME)) / 1000)
+        await asyncio.sleep(LOOK_EVERY)
+    return longest
