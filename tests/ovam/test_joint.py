@@ -23,15 +23,12 @@ from ovam.errors import (
     TraceMismatchError,
     WordNotInPromptError,
 )
-from tests.diffusion_transformers import FLOW_SCHEDULERS, KINDS, draw, tiny_transformer
-from tests.ovam.joint_reference import Watched, concept_maps, joint_maps, joint_probabilities, text_maps, watch
+from tests.diffusion_transformers import draw, tiny_transformer
+from tests.ovam.joint_reference import Watched, joint_probabilities, watch
 
-JOINT = [name for name, kind in KINDS.items() if kind.joint]
-every_joint = pytest.mark.parametrize("name", JOINT)
 one_of_each = pytest.mark.parametrize("name", ["sd3.5", "flux-cfg"])
 PROMPTS = ["a cat and a dog", "a tree"]
 LENGTH = 24
-UNSUITED = [("flux-cfg", "flow-heun")]  # FLUX sets noise levels of its own, which it does not take
 
 
 @cache
@@ -40,80 +37,12 @@ def untouched(name: str) -> Any:
 
 
 @cache
-def drawn(name: str) -> tuple[Any, list[ovam.Trace], torch.Tensor]:
-    """A pipeline, the traces of two images, and their latents."""
+def drawn(name: str) -> tuple[Any, list[ovam.Trace], Watched]:
+    """A pipeline, the traces of two images, and what the tests themselves have seen of their generation."""
     pipeline = untouched(name)
-    with ovam.capture(pipeline) as traces:
-        latents = draw(pipeline, name, PROMPTS)
-    return pipeline, traces, latents
-
-
-@cache
-def watched(name: str, scheduler: str | None) -> tuple[Any, Watched, list[ovam.Trace]]:
-    """A generation of two images that the tests themselves have looked at."""
-    pipeline = tiny_transformer(name, scheduler)
-    with watch(pipeline) as seen, ovam.capture(pipeline, blocks=["transformer_blocks"]) as traces:
+    with watch(pipeline) as seen, ovam.capture(pipeline) as traces:
         draw(pipeline, name, PROMPTS)
-    return pipeline, seen, traces
-
-
-def rows_of_image(name: str, seen: Watched, image: int) -> dict[int, int]:
-    """Which evaluations of the generation, and which rows of their batches, are an image's conditional half."""
-    count = len(seen.modulations)
-    if name in ("flux-cfg", "flux2-klein"):  # whose halves are evaluated one after the other
-        return dict.fromkeys(range(0, count, 2), image)
-    return dict.fromkeys(range(count), image + (2 if name.startswith("sd3") else 0))
-
-
-@every_joint
-def test_an_image_is_bitwise_the_same_with_capture_and_without(name: str) -> None:
-    pipeline, traces, latents = drawn(name)
-    with ovam.capture_replay(pipeline) as replays:
-        assert torch.equal(draw(pipeline, name, PROMPTS), latents)
-    assert torch.equal(draw(pipeline, name, PROMPTS), latents)
-    assert len(traces) == len(replays) == 2
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipeline.transformer.modules())
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")  # it meets a newer NumPy
-@pytest.mark.parametrize(("name", "scheduler"), [
-    *((name, None) for name in JOINT),
-    *((name, scheduler) for name in ("sd3", "flux-cfg") for scheduler in FLOW_SCHEDULERS if (name, scheduler) not in UNSUITED),
-])  # fmt: skip
-def test_maps_of_the_prompts_words_are_the_attention_of_the_generation(name: str, scheduler: str | None) -> None:
-    pipeline, seen, traces = watched(name, scheduler)
-    blocks = [*traces[1].joint.grids]
-    rows = rows_of_image(name, seen, 1)
-    assert len(rows) == len(traces[1].evaluations)
-    for block in (blocks[0], blocks[-1]):
-        for attention, expected in REFERENCES.items():
-            if attention == "concept" and block.startswith("single"):
-                continue
-            found = ovam.heatmaps(traces[1], traces[1].joint.embedding, reduction="sum", blocks=block, attention=attention)
-            exact = expected(pipeline, seen, rows, block).unflatten(-1, found.shape[1:])
-            assert float(((found.double() - exact).abs() / exact).max()) < 1e-4, (block, attention)
-
-
-REFERENCES = {"joint": joint_maps, "text": text_maps, "concept": concept_maps}
-
-
-@every_joint
-def test_a_question_afterwards_is_the_question_during_the_generation(name: str) -> None:
-    pipeline, traces, _ = drawn(name)
-    embedding = torch.randn(5, traces[0].width, generator=torch.Generator().manual_seed(0))
-    during: list[torch.Tensor] = []
-    with ovam.tracing.capture.capture_live(pipeline, ovam.tracing.recorder.Choice()) as live:
-
-        def ask(*_: Any) -> dict[str, Any]:
-            during.append(ovam.heatmaps(live.so_far()[0], embedding, reduction="sum"))
-            return {}
-
-        draw(pipeline, name, PROMPTS, callback_on_step_end=ask)
-    parts = [ovam.heatmaps(traces[0], embedding, reduction="sum", evaluations=number) for number in range(2)]
-    assert torch.equal(during[0], parts[0])  # one evaluation is in either batch
-    whole = ovam.heatmaps(traces[0], embedding, reduction="sum")
-    assert torch.equal(during[1], whole)
-    assert torch.allclose(sum(parts), whole, rtol=1e-5)
+    return pipeline, traces, seen
 
 
 @one_of_each
@@ -193,11 +122,11 @@ def test_halves_of_evaluations_and_of_blocks_say_how_sure_a_mask_is(name: str) -
 
 @one_of_each
 def test_pixels_attend_to_each_other_as_in_the_generation(name: str) -> None:
-    pipeline, seen, traces = watched(name, None)
+    pipeline, traces, seen = drawn(name)
     (layer,) = traces[0].self_attention
-    rows = rows_of_image(name, seen, 0)
+    rows = {"sd3.5": [(0, 2), (1, 2)], "flux-cfg": [(0, 0), (2, 0)]}[name]  # evaluations, and rows of the prompted half
     attention = pipeline.transformer.get_submodule(layer.name)
-    for place, (number, row) in enumerate(rows.items()):
+    for place, (number, row) in enumerate(rows):
         count = seen.texts[number]
         _, scores, _ = joint_probabilities(attention, seen.called[layer.name][number], row, count)
         found = layer.scale * layer.queries[place].double() @ layer.keys[place].double().transpose(-1, -2)
