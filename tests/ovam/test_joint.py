@@ -23,6 +23,7 @@ from ovam.errors import (
     TraceMismatchError,
     WordNotInPromptError,
 )
+from ovam.tracing.passes import VECTORS_AT_ONCE
 from tests.diffusion_transformers import draw, tiny_transformer
 from tests.ovam.joint_reference import Watched, joint_probabilities, watch
 
@@ -174,6 +175,15 @@ def test_the_memory_of_a_pass_changes_nothing_but_rounding() -> None:
     for trace, one in zip((small, traces[0]), rows, strict=True):
         ovam.heatmaps(trace, one)[0].pow(2).sum().backward()
     assert torch.allclose(rows[0].grad, rows[1].grad, rtol=1e-3, atol=1e-7)
+
+
+def test_a_pass_is_expected_to_take_vectors_of_pixels_and_of_words_and_what_is_kept() -> None:
+    _, traces, _ = drawn("flux")
+    one = 32 * 4  # bytes of a vector in single precision
+    pixels, words = 4 * 6, len(traces[0].joint.embedding)
+    for attention, kept in {"text": 1, "joint": 2, "concept": 2 * 4 + 1}.items():  # of four blocks the last one is read
+        needs = select_joint(traces[0], attention, "all", "all", "all").needs
+        assert traces[0].joint.bytes_of_one(needs) == (VECTORS_AT_ONCE * (pixels + words) + kept * pixels) * one
 
 
 @pytest.mark.parametrize("inversion", ["none", "ddim"])

@@ -71,7 +71,7 @@ COURSES = [
     Course("sana", "dpm++", OFF, **TALL),
     Course("sana", "heun", halves="together", each=2),
 ]
-every_course = pytest.mark.parametrize("course", COURSES, ids=str)
+every_course = pytest.mark.parametrize("course", COURSES, ids=str, scope="module")  # one course after the other
 
 
 @dataclass(frozen=True, eq=False)
