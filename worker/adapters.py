@@ -55,9 +55,15 @@ class AdapterFile:
         """The folder of an IP-Adapter's image encoder."""
         return self.path.parent / IMAGE_ENCODER
 
+    @property
+    def size(self) -> int:
+        """Bytes of its weights, and of an IP-Adapter's image encoder."""
+        beside = self.image_encoder.glob(f"*{WEIGHTS}") if self.kind == "ip-adapter" else ()
+        return sum(each.stat().st_size for each in (self.path, *beside))
+
     def card(self) -> AdapterCard:
         """Describe it."""
-        card = AdapterCard(name=self.name, kind=self.kind, weights=self.weights, size=self.path.stat().st_size)
+        card = AdapterCard(name=self.name, kind=self.kind, weights=self.weights, size=self.size)
         if self.kind != "textual-inversion":
             return card
         return card.model_copy(update={"token": token_of(self.name), "vectors": len(embeddings_in(self.path)[0])})

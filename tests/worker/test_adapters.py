@@ -122,6 +122,8 @@ def test_an_image_prompt_fits_attentions_of_its_sizes_alone(tmp_path: Path) -> N
     (tmp_path / "image_encoder").mkdir()
     (tmp_path / "image_encoder" / "config.json").touch()
     assert why(sizes) is None
+    saved(tmp_path / "image_encoder" / "model.safetensors", x=(1000, 2))
+    assert found(path).card().size == sum(each.stat().st_size for each in tmp_path.rglob("*.safetensors")) > 8000
     assert why(sizes[::-1]) is None, "in any order"
     for shapes in (sizes[:-1], [(each, width + 1) for each, width in sizes]):
         assert (why(shapes) or "").startswith(f"it is for {len(shapes)} attentions of sizes")
