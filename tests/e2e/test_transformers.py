@@ -99,6 +99,34 @@ async def test_a_transformer_draws_as_diffusers_does_and_is_asked_and_learns(ser
     assert (await heat_of(http, {"job_id": real["id"], "targets": [{"word": "cat"}], **NO_CRF})).shape == (64, 64)
 
 
+NEGATIVE: Json = {"negative_prompt": "a tree"}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("sd1", {"emphasis": [{"word": "cat", "weight": 1.5}]}), ("pixart", {}), ("sana", {}), ("sd3.5", {"clip_skip": 1})],
+)
+async def test_images_are_guided_away_from_a_negative_prompt_as_diffusers_does(service: Service, name: str, more: Json) -> None:
+    http, worker = service
+    card = await card_of(http, name)
+    plain, record = [await done(http, SMALL | {"model": name} | more | given) for given in ({}, NEGATIVE)]
+    assert record["request"] | {"negative_prompt": ""} == plain["request"]
+    shown, away = [await pixels(http, each) for each in (plain, record)]
+    assert np.abs(shown - away).max() > 1
+    pipeline = (await worker.models.get(name)).pipeline
+    options: Json = NEGATIVE | {"guidance_scale": card.default_guidance_scale, "generator": torch.Generator().manual_seed(3)}
+    if name == "sd1":
+        (embedding, tokens), (empty, _) = [ovam.encode(pipeline, text, padding="max_length") for text in (PROMPT, "")]
+        rows = [token.index for token in ovam.word_tokens(tokens, PROMPT, "cat")]
+        embedding[rows] = empty[rows] + 1.5 * (embedding[rows] - empty[rows])
+        size = {key: SMALL[key] for key in ("num_inference_steps", "height", "width")}
+        image = pipeline(prompt_embeds=embedding[None], **options, **size).images[0]
+    else:
+        options |= {"max_sequence_length": 256 if card.family == "sd3" else 300, "output_type": "pil"} | more
+        image = draw(pipeline, name, PROMPT, **options)[0]
+    assert np.abs(away - np.asarray(image).astype(int)).max() <= 1
+
+
 async def test_the_attention_of_a_question_is_chosen_and_its_words_are_the_images_own(service: Service) -> None:
     http, worker = service
     drawn = await done(http, SMALL | {"model": "sd3.5"})
