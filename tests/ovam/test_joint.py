@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig
 
 import ovam
 from ovam.attention.halves import halved_target_heatmaps
@@ -175,6 +176,25 @@ def test_the_memory_of_a_pass_changes_nothing_but_rounding() -> None:
     for trace, one in zip((small, traces[0]), rows, strict=True):
         ovam.heatmaps(trace, one)[0].pow(2).sum().backward()
     assert torch.allclose(rows[0].grad, rows[1].grad, rtol=1e-3, atol=1e-7)
+
+
+@one_of_each
+def test_a_lora_counts_as_if_it_were_merged_and_a_question_without_it_is_refused(name: str) -> None:
+    pipeline = tiny_transformer(name)
+    torch.manual_seed(0)
+    layers = ["to_q", "to_k", "to_v", "add_q_proj", "add_k_proj"]
+    pipeline.transformer.add_adapter(LoraConfig(r=2, target_modules=layers, init_lora_weights=False), adapter_name="style")
+    with ovam.capture(pipeline) as styled:
+        draw(pipeline, name)
+    text = torch.randn(3, styled[0].width, generator=torch.Generator().manual_seed(0))
+    found = ovam.heatmaps(styled[0], text)
+    pipeline.transformer.fuse_lora()
+    pipeline.transformer.unload_lora()
+    with ovam.capture(pipeline) as merged:
+        draw(pipeline, name)
+    assert torch.allclose(found, ovam.heatmaps(merged[0], text), rtol=1e-4)
+    with pytest.raises(TraceMismatchError, match="style"):
+        ovam.heatmaps(styled[0], text)
 
 
 def test_a_pass_is_expected_to_take_vectors_of_pixels_and_of_words_and_what_is_kept() -> None:
