@@ -103,6 +103,13 @@ def test_what_does_not_fit_a_model_is_said(tmp_path: Path) -> None:
     )
     assert "which the model has not" in (misfit(found(path), unet, [32]) or "")
 
+    encoder = "text_encoder.encoder.layers.0.self_attn.q_proj.lora_linear_layer.{}.weight"
+    text = {encoder.format("down"): (2, 32), encoder.format("up"): (32, 2)}
+    assert misfit(found(saved(path, **text)), unet, [32]) is None
+    other = {"transformer.transformer_blocks.0.attn.to_q.lora_A.weight": (2, 32)}
+    other |= {"transformer.transformer_blocks.0.attn.to_q.lora_B.weight": (32, 2)}
+    assert misfit(found(saved(path, **text, **other)), unet, [32]) == "it is for a model with a transformer; the model has a unet"
+
     saved(path, clip_l=(1, 32), clip_g=(1, 48))
     assert misfit(found(path), unet, [32, 48]) is None
     for widths in ([32], [32, 32]):
