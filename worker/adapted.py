@@ -71,12 +71,13 @@ def load_textual_inversion(pipeline: Pipeline, adapter: AdapterFile) -> None:
 
 def load_loras(pipeline: Pipeline, uses: Sequence[Used]) -> None:
     """Load LoRAs, and make all of them active with their scales."""
+    unet: Any = plain_unet(pipeline)
     names = [adapter.name.replace(".", "_") for adapter, _ in uses]  # a module's name has no dots
     for name, (adapter, _) in zip(names, uses, strict=True):
-        tensors, alphas = lora_in(adapter.path, plain_unet(pipeline))
+        tensors, alphas = lora_in(adapter.path, unet)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant to be there
-            pipeline.load_lora_weights(cast(tensors, plain_unet(pipeline).dtype) | (alphas or {}), adapter_name=name)
+            pipeline.load_lora_weights(cast(tensors, unet.dtype) | (alphas or {}), adapter_name=name)
     if uses:
         pipeline.set_adapters(names, [scale for _, scale in uses])
 
