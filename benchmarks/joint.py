@@ -18,6 +18,7 @@ from diffusers import (
 import ovam
 from benchmarks.result import Result, Setup
 from benchmarks.timing import peak_bytes, seconds
+from ovam.attention.joint import select_joint
 
 if TYPE_CHECKING:
     from ovam.core.methods import Attention
@@ -134,15 +135,26 @@ def taken(wide: Wide, layers: int) -> Iterator[Result]:
     concepts = torch.randn(CONCEPTS, wide.width, generator=torch.Generator().manual_seed(1))
     own = trace.joint.embedding
     asked: list[tuple[Attention, torch.Tensor]] = [("concept", concepts), ("joint", own), ("text", own)]
+    shares = []
     for attention, rows in asked:
+        bound = STEPS * trace.joint.bytes_of_one(select_joint(trace, attention, "all", "all", "all").needs)
         time, peak = measured(partial(ovam.heatmaps, trace, rows, attention=attention))
+        shares.append(peak / bound)
         yield Result(
             f"joint, {wide.name}, {attention}",
             f"{what}: seconds an evaluation of a question about {len(rows)} rows",
             time / STEPS,
             "s",
-            details={"peak_mb": peak / MEGA},
+            details={"peak_mb": peak / MEGA, "bound_mb": bound / MEGA},
         )
+    yield Result(
+        f"joint, {wide.name}, memory",
+        f"{what}: memory of a question, over what a pass of {STEPS} evaluations is expected to take",
+        max(shares),
+        "x",
+        goal=1.0,
+        samples=shares,
+    )
 
 
 def measured(work: Callable[[], object]) -> tuple[float, int]:

@@ -695,7 +695,7 @@ class AdapterCard(Answer):
     weights: str
     """Hash of its file, 16 hexadecimal digits."""
     size: int
-    """Bytes of its file."""
+    """Bytes of its weights; an IP-Adapter's image encoder is among them."""
     token: str | None = None
     """Of a textual inversion: what stands for it in a prompt."""
     vectors: int | None = None

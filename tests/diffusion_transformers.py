@@ -12,17 +12,20 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    FlowMatchLCMScheduler,
     Flux2KleinPipeline,
     Flux2Pipeline,
     Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
+    HeunDiscreteScheduler,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     SanaPipeline,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    UniPCMultistepScheduler,
 )
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
@@ -47,13 +50,16 @@ from transformers import (
 
 from tests.pipelines import WORDS, tiny_text_encoder, tiny_tokenizer, tiny_vae
 
+_FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+_SHIFTED = {"use_dynamic_shifting": True, "time_shift_type": "exponential"}
 FLOW_SCHEDULERS: dict[str, Callable[[], Any]] = {
-    "flow-euler": lambda: FlowMatchEulerDiscreteScheduler(shift=3.0),
-    "flow-heun": lambda: FlowMatchHeunDiscreteScheduler(shift=3.0),
-    "dpm++": lambda: DPMSolverMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, use_dynamic_shifting=True, time_shift_type="exponential"
-    ),
+    "heun": lambda: FlowMatchHeunDiscreteScheduler(shift=3.0),
+    "lcm": lambda: FlowMatchLCMScheduler(shift=3.0),
+    "dpm++": lambda: DPMSolverMultistepScheduler(**_FLOW, **_SHIFTED),
+    "unipc": lambda: UniPCMultistepScheduler(**_FLOW, flow_shift=3.0),
 }
+NOISE_SCHEDULERS: dict[str, Callable[[], Any]] = {"heun": HeunDiscreteScheduler, "unipc": UniPCMultistepScheduler}
+"""Of PixArt, which predicts noise."""
 
 
 def tiny_t5_tokenizer() -> T5Tokenizer:
@@ -300,6 +306,8 @@ class Kind:
     """Of the transformer."""
     call: dict[str, Any] = field(default_factory=dict)
     joint: bool = True
+    schedulers: dict[str, Callable[[], Any]] = field(default_factory=lambda: FLOW_SCHEDULERS)
+    """Others that it can be drawn with."""
 
 
 KINDS: dict[str, Kind] = {
@@ -317,7 +325,12 @@ KINDS: dict[str, Kind] = {
     ),
     "flux2": Kind(_flux2, call={"guidance_scale": 3.5, "max_sequence_length": 40}),
     "flux2-klein": Kind(_klein, {"guidance_embeds": False}, call={"guidance_scale": 4.0, "max_sequence_length": 40}),
-    "pixart": Kind(_pixart, call={"guidance_scale": 4.0, "use_resolution_binning": False, "clean_caption": False}, joint=False),
+    "pixart": Kind(
+        _pixart,
+        call={"guidance_scale": 4.0, "use_resolution_binning": False, "clean_caption": False},
+        joint=False,
+        schedulers=NOISE_SCHEDULERS,
+    ),
     "sana": Kind(
         _sana,
         {"qk_norm": "rms_norm_across_heads"},
@@ -339,7 +352,7 @@ def tiny_transformer(name: str, scheduler: str | None = None, seed: int = 0, **o
                 if path.endswith((".to_q", ".to_k", ".add_k_proj", ".add_q_proj")):
                     module.weight *= 4
     if scheduler is not None:
-        pipeline.scheduler = FLOW_SCHEDULERS[scheduler]()
+        pipeline.scheduler = kind.schedulers[scheduler]()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -354,6 +367,7 @@ def draw(pipeline: Any, name: str, prompt: Any = "a cat", *, size: tuple[int, in
         "output_type": "latent",
         **KINDS[name].call,
     }
-    if isinstance(prompt, list) and "negative_prompt" in settings:
+    settings |= options
+    if isinstance(prompt, list) and isinstance(settings.get("negative_prompt"), str):
         settings["negative_prompt"] = [settings["negative_prompt"]] * len(prompt)
-    return pipeline(prompt=prompt, **(settings | options)).images
+    return pipeline(prompt=prompt, **settings).images

@@ -18,7 +18,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from contracts.schema.adapters import AdapterKind
 from ovam.tracing.binding import same_weights
-from ovam.tracing.model import Pipeline
+from ovam.tracing.model import Pipeline, plain_unet
 from worker.adapters import AdapterFile, embeddings_in, lora_in, token_of
 
 Used = tuple[AdapterFile, float]
@@ -29,10 +29,11 @@ ENCODERS = ("", "_2")
 def adapted(pipeline: Pipeline, uses: Sequence[Used]) -> Pipeline:
     """Return a pipeline with adapters, the model's own being left as it is; a ControlNet is loaded by itself."""
     found = copy(pipeline)
-    found.unet = twin(pipeline.unet)
-    same_weights(pipeline.unet, found.unet)
+    part = "unet" if hasattr(pipeline, "unet") else "transformer"
+    setattr(found, part, twin(getattr(pipeline, part)))
+    same_weights(getattr(pipeline, part), getattr(found, part))
     for end in ENCODERS:
-        if getattr(pipeline, f"text_encoder{end}", None) is not None:
+        if type(getattr(pipeline, f"text_encoder{end}", None)).__name__.startswith("CLIP"):  # no adapter is for others
             setattr(found, f"text_encoder{end}", twin(getattr(pipeline, f"text_encoder{end}")))
             setattr(found, f"tokenizer{end}", deepcopy(getattr(pipeline, f"tokenizer{end}")))
     for adapter, _ in of_kind(uses, "textual-inversion"):
@@ -70,12 +71,13 @@ def load_textual_inversion(pipeline: Pipeline, adapter: AdapterFile) -> None:
 
 def load_loras(pipeline: Pipeline, uses: Sequence[Used]) -> None:
     """Load LoRAs, and make all of them active with their scales."""
+    unet: Any = plain_unet(pipeline)
     names = [adapter.name.replace(".", "_") for adapter, _ in uses]  # a module's name has no dots
     for name, (adapter, _) in zip(names, uses, strict=True):
-        tensors, alphas = lora_in(adapter.path, pipeline.unet)
+        tensors, alphas = lora_in(adapter.path, unet)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant to be there
-            pipeline.load_lora_weights(cast(tensors, pipeline.unet.dtype) | (alphas or {}), adapter_name=name)
+            pipeline.load_lora_weights(cast(tensors, unet.dtype) | (alphas or {}), adapter_name=name)
     if uses:
         pipeline.set_adapters(names, [scale for _, scale in uses])
 

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
-from diffusers import StableDiffusionXLPipeline
+from diffusers import Flux2Pipeline, FluxPipeline, SanaPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError, safe_open
@@ -28,6 +29,13 @@ IMAGE_ENCODER: Final = "image_encoder"
 SHOWN: Final = 16  # digits of a hash
 MOST_VECTORS: Final = 75  # what a prompt has room for
 DOWN: Final = re.compile(r"\.lora_A\.weight$|\.lora\.down\.weight$|\.lora_linear_layer\.down\.weight$")
+READERS: Final[Mapping[str, Any]] = MappingProxyType({
+    "SD3Transformer2DModel": StableDiffusion3Pipeline,
+    "FluxTransformer2DModel": FluxPipeline,
+    "Flux2Transformer2DModel": Flux2Pipeline,
+    "SanaTransformer2DModel": SanaPipeline,
+})  # fmt: skip
+"""What reads a LoRA for a transformer."""
 
 
 class UnusableAdapterError(Exception):
@@ -55,9 +63,15 @@ class AdapterFile:
         """The folder of an IP-Adapter's image encoder."""
         return self.path.parent / IMAGE_ENCODER
 
+    @property
+    def size(self) -> int:
+        """Bytes of its weights, and of an IP-Adapter's image encoder."""
+        beside = self.image_encoder.glob(f"*{WEIGHTS}") if self.kind == "ip-adapter" else ()
+        return sum(each.stat().st_size for each in (self.path, *beside))
+
     def card(self) -> AdapterCard:
         """Describe it."""
-        card = AdapterCard(name=self.name, kind=self.kind, weights=self.weights, size=self.path.stat().st_size)
+        card = AdapterCard(name=self.name, kind=self.kind, weights=self.weights, size=self.size)
         if self.kind != "textual-inversion":
             return card
         return card.model_copy(update={"token": token_of(self.name), "vectors": len(embeddings_in(self.path)[0])})
@@ -168,8 +182,14 @@ def embeddings_in(path: Path) -> list[Tensor]:
 
 
 def lora_in(path: Path, unet: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Return a LoRA's weights under diffusers' names, whoever trained it, and its factors."""
-    return StableDiffusionXLPipeline.lora_state_dict(load_file(path), unet_config=getattr(unet, "config", None))
+    """Return a LoRA's weights under diffusers' names, whoever trained it, and its factors. UnusableAdapterError."""
+    tensors, reader = load_file(path), READERS.get(type(unet).__name__)
+    try:
+        if reader is not None:
+            return reader.lora_state_dict(tensors), None
+        return StableDiffusionXLPipeline.lora_state_dict(tensors, unet_config=getattr(unet, "config", None))
+    except Exception as error:  # whatever diffusers finds in a file that it does not know
+        raise UnusableAdapterError(f"diffusers cannot read {path.name} for such a model ({type(error).__name__})") from error
 
 
 def misfit(adapter: AdapterFile, unet: Any, text_widths: list[int]) -> str | None:  # noqa: ANN401  # a UNet, without weights
@@ -203,12 +223,15 @@ def lora_misfits(adapter: AdapterFile, unet: nn.Module) -> Iterator[str]:
     """Say which of a LoRA's layers the UNet has not, or has in another width."""
     tensors, _ = lora_in(adapter.path, unet)
     known: Mapping[str, Any] = dict(unet.named_modules())
-    if not any(key.startswith(("unet.", "text_encoder")) for key in tensors):
-        yield "none of its keys begins with `unet.` or `text_encoder.`, nor is it in the form of Kohya's trainer"
+    part, other = ("transformer.", "unet.") if type(unet).__name__ in READERS else ("unet.", "transformer.")
+    if any(key.startswith(other) for key in tensors):
+        yield f"it is for a model with a {other.removesuffix('.')}; the model has a {part.removesuffix('.')}"
+    if not any(key.startswith((part, "text_encoder")) for key in tensors):
+        yield f"none of its keys begins with `{part}` or `text_encoder.`, nor is it in the form of Kohya's trainer"
     for key, tensor in tensors.items():
-        if not key.startswith("unet.") or not DOWN.search(key):
+        if not key.startswith(part) or not DOWN.search(key):
             continue
-        layer = DOWN.sub("", key).removeprefix("unet.")
+        layer = DOWN.sub("", key).removeprefix(part)
         width = getattr(known.get(layer), "in_features", None) or getattr(known.get(layer), "in_channels", None)
         if width is None:
             yield f"it changes {layer!r}, which the model has not"

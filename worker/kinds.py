@@ -18,17 +18,17 @@ UNCHECKED: Final = {"safety_checker": None, "requires_safety_checker": False}
 UNMARKED: Final = {"add_watermarker": False}
 
 FROM_NOISE: Final = "images of its family are drawn from noise and a prompt alone"
-BESIDE: Final = "adapters are loaded into UNets alone, and the model has a transformer"
+BESIDE: Final = "it is loaded into UNets alone, and the model has a transformer"
 TRANSFORMERS: Final[Reasons] = MappingProxyType({
     "image": FROM_NOISE,
     "mask": FROM_NOISE,
     "emphasis": "words are emphasised in the rows of CLIP alone, and its text has others",
     "causal": "a word is left out of what a UNet is given alone",
-    "lora": BESIDE,
     "textual-inversion": BESIDE,
     "controlnet": BESIDE,
     "ip-adapter": BESIDE,
 })  # fmt: skip
+NO_LORA: Final[Reasons] = MappingProxyType({"lora": "diffusers loads none into its transformer"})
 NO_CLIP: Final[Reasons] = MappingProxyType({"clip_skip": "the text that it attends to is not CLIP's"})
 JOINT: Final[Reasons] = MappingProxyType({
     "queries": "its pixels and text attend together, and any attention is computed from a replay",
@@ -84,8 +84,8 @@ class Kind:
 _SERVED: Final = (
     Kind("StableDiffusionPipeline", loading=UNCHECKED),
     Kind("StableDiffusionXLPipeline", "sdxl", UNMARKED),
-    Kind("PixArtAlphaPipeline", "pixart", cannot={**TRANSFORMERS, **NO_CLIP}),
-    Kind("PixArtSigmaPipeline", "pixart", cannot={**TRANSFORMERS, **NO_CLIP}),
+    Kind("PixArtAlphaPipeline", "pixart", cannot={**TRANSFORMERS, **NO_CLIP, **NO_LORA}),
+    Kind("PixArtSigmaPipeline", "pixart", cannot={**TRANSFORMERS, **NO_CLIP, **NO_LORA}),
     Kind("SanaPipeline", "sana", cannot={**TRANSFORMERS, **NO_CLIP}),
     Kind("StableDiffusion3Pipeline", "sd3", cannot={**TRANSFORMERS, **JOINT}),
     Kind("FluxPipeline", "flux", tokenizer="tokenizer_2", cannot={**TRANSFORMERS, **NO_CLIP, **JOINT, **BY_INPUT}, guided=False),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, get_args
 
+import diffusers
 from diffusers import UNet2DConditionModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -19,7 +20,8 @@ from contracts.schema.workers import Heartbeat
 from contracts.settings import BadSettingsError
 from contracts.state import keys
 from worker.adapters import AdapterFile, UnusableAdapterError, misfit, read_adapter
-from worker.cards import read_card, read_vocabulary, text_widths, without_weights
+from worker.cards import read_card, read_index, read_vocabulary, text_widths, without_weights
+from worker.transformer_cards import part_of
 
 BEAT_SECONDS = 2.0
 NO_ADAPTERS: Mapping[str, str] = MappingProxyType({})
@@ -65,16 +67,18 @@ def read_offers(
 
 def offered(adapters: Mapping[str, str], card: ModelCard) -> dict[str, Any]:
     """Say what a model can do, with which adapters, and of the others why not."""
-    model, has_unet = card.source, card.family in UNETS
+    model, refused = card.source, {*card.cannot}
     fitting: list[AdapterFile] = []
     others: dict[str, str] = {}
     unet, widths = None, list[int]()
-    if adapters and has_unet:
+    if adapters and card.family in UNETS:
         unet, widths = without_weights(UNet2DConditionModel, model, "unet"), text_widths(model)
+    elif adapters and "lora" not in refused:
+        unet = part_of(model, read_index(model), "transformer", diffusers)
     for name, source in adapters.items():
         try:
             adapter = read_adapter(name, source)
-            reason = misfit(adapter, unet, widths) if has_unet else card.cannot[adapter.kind]
+            reason = card.cannot[adapter.kind] if adapter.kind in refused else misfit(adapter, unet, widths)
         except UnusableAdapterError as error:
             adapter, reason = None, str(error)
         if adapter is None or reason is not None:

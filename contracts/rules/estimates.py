@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import assert_never
 
+from contracts.rules.adapters import asked_again
 from contracts.rules.capabilities import NO_GUIDANCE, Expected, evaluations_of, generated_evaluations, kept_blocks
 from contracts.rules.selections import Traced, selected_positions
 from contracts.schema.attribute import AttributeJob, FilledQuestion
@@ -64,7 +65,7 @@ def estimate(job: AnyJob, card: ModelCard, sources: Sequence[ImagesResult] = ())
             found = Estimate(memory_bytes=weights(sizes), kept_bytes=len(job.file) + 3 * file, work=file / MEGA)
         case _ as never:
             assert_never(never)
-    return found
+    return found.model_copy(update={"memory_bytes": found.memory_bytes + loaded(job, card, sources)})
 
 
 def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estimate:
@@ -77,8 +78,7 @@ def of_generation(job: GenerateJob, card: ModelCard, sizes: ModelSizes) -> Estim
     capture = job.capture if job.control is None else job.capture.model_copy(update={"keep": "queries"})  # no replay has it
     numbers = trace_numbers(capture, card, sizes, size, evaluations)
     branches = 1 if card.guidance_embedded or job.guidance_scale <= NO_GUIDANCE else 2
-    loaded = sum(each.size for each in card.adapters if each.name in {use.name for use in adapters_of(job)})
-    memory = weights(sizes) + loaded + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
+    memory = weights(sizes) + drawing(card, sizes, size, batch, batch * branches) + batch * numbers * sizes.number_bytes
     if sizes.on_cpu:
         memory += job.num_images * numbers * in_memory(capture, sizes)
     image = stored(capture, numbers, card, sizes, size, evaluations, branches) + prod(size) * PNG_PIXEL
@@ -148,6 +148,15 @@ def of_optimization(job: OptimizeJob, card: ModelCard, sizes: ModelSizes, source
 def weights(sizes: ModelSizes) -> int:
     """Bytes of a model on the device."""
     return sizes.parameters * sizes.number_bytes
+
+
+def loaded(job: AnyJob, card: ModelCard, sources: Sequence[ImagesResult]) -> int:
+    """Bytes of adapters, which are beside the model while it draws with them, and while its attention is computed again."""
+    again = isinstance(job, AttributeJob) and job.causal is not None
+    uses = adapters_of(job) if isinstance(job, GenerateJob) else []
+    uses += [use for each in sources for use in (each.adapters if again else asked_again(each))]
+    names = {use.name for use in uses}
+    return sum(each.size for each in card.adapters if each.name in names)
 
 
 def drawing(card: ModelCard, sizes: ModelSizes, size: Size, images: int, rows: int) -> int:

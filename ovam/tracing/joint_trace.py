@@ -111,10 +111,14 @@ class Joint:
             for number, side in sides(self.unet, given, needs, self.memory, self.between):
                 yield positions[number], side
 
+    def bytes_of_one(self, needs: Mapping[str, frozenset[Need]]) -> int:
+        """Return about how much memory a pass takes for each of its evaluations."""
+        return bytes_of_one(self.unet, self.replay.samples, self.replay.conditions["encoder_hidden_states"], needs)
+
     def sides_kept(self, needs: Mapping[str, frozenset[Need]], positions: tuple[int, ...]) -> Iterator[tuple[int, Side]]:
         """Do as `sides` does, and keep what it yields for the next call, if all of it fits in the memory of a pass."""
         key = (*needs.items(), positions)
-        if len(positions) * bytes_of_one(self.unet, self.replay.samples, needs) > self.memory:
+        if len(positions) * self.bytes_of_one(needs) > self.memory:
             yield from self.sides(needs, positions)
             return
         if key not in self._kept:

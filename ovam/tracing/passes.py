@@ -18,7 +18,7 @@ from ovam.tracing.model import Projection, module_of
 
 HOST_OUT_OF_MEMORY: Final = "can't allocate memory"  # PyTorch's words; the exception is a plain RuntimeError
 MAPS_AT_ONCE: Final = 48  # feature maps of the first block's size that an evaluation has at a time, about
-VECTORS_AT_ONCE: Final = 24  # of its width that a transformer has for each pixel at a time, about
+VECTORS_AT_ONCE: Final = 24  # of its width that a transformer has for each row (pixels, joint text) at a time, about
 AWAY: Final = {torch.float16: 0.05, torch.bfloat16: 0.1}
 """Relative difference between predictions that batches of other sizes make in half precision; measured far below."""
 AWAY_IN_SINGLE: Final = 5e-3  # convolutions of a GPU are in TF32
@@ -148,11 +148,11 @@ def at_a_time(unet: Any, samples: Tensor, memory: int) -> int:  # noqa: ANN401 -
     return max(1, memory // of_one)
 
 
-def transformer_bytes(unet: Any, samples: Tensor) -> int:  # noqa: ANN401 - a transformer
-    """Return about how much memory one evaluation of a transformer takes besides its weights."""
+def transformer_bytes(unet: Any, samples: Tensor, rows: int = 0) -> int:  # noqa: ANN401 - a transformer
+    """Return about how much memory one evaluation takes besides weights; `rows` of a text run beside the pixels."""
     pixels = samples.shape[1] if samples.ndim == 3 else samples.shape[-2] * samples.shape[-1] // unet.config.patch_size**2
     width = unet.config.num_attention_heads * unet.config.attention_head_dim
-    return pixels * width * samples.element_size() * VECTORS_AT_ONCE
+    return (pixels + rows) * width * samples.element_size() * VECTORS_AT_ONCE
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -81,7 +81,7 @@ def sides(
     """
     attentions = joint_attentions(unet)
     count, done = len(given.samples), 0
-    rows = max(1, memory // bytes_of_one(unet, given.samples, needs))
+    rows = max(1, memory // bytes_of_one(unet, given.samples, given.conditions["encoder_hidden_states"], needs))
     while done < count:
         some = slice(done, min(done + rows, count))
         try:
@@ -97,12 +97,11 @@ def sides(
         between()
 
 
-def bytes_of_one(unet: Any, samples: Tensor, needs: Mapping[str, frozenset[Need]]) -> int:  # noqa: ANN401 - a transformer
+def bytes_of_one(unet: Any, samples: Tensor, text: Tensor, needs: Mapping[str, frozenset[Need]]) -> int:  # noqa: ANN401
     """Return about how much memory a pass takes for each evaluation: what it computes at a time, and what it keeps."""
     vectors = {"values": 2, "output": 1, "words": 1, "mass": 1, "pixels": 2}
     kept = sum(vectors[each] for need in needs.values() for each in need)
-    one = transformer_bytes(unet, samples)
-    return one + kept * one // VECTORS_AT_ONCE
+    return transformer_bytes(unet, samples, text.shape[1]) + kept * transformer_bytes(unet, samples) // VECTORS_AT_ONCE
 
 
 class _EnoughError(Exception):

@@ -61,7 +61,7 @@ def test_the_shapes_have_as_many_numbers_as_the_models_they_are_named_for() -> N
 def test_a_transformer_s_drawing_and_its_questions_are_measured(setup: Setup) -> None:
     tiny = joint.Wide("tiny", lambda _: tiny_transformer("sd3"), rows=12, pooled=64, width=64, side=64)
     found = [*joint.joint(setup, (tiny,))]
-    assert [result.name.rpartition(", ")[2] for result in found] == ["drawing", "concept", "joint", "text"]
+    assert [result.name.rpartition(", ")[2] for result in found] == ["drawing", "concept", "joint", "text", "memory"]
     assert found[0].details["step_mb"] == pytest.approx(8 * 8 * 4 * 4 / 1e6)
 
 

@@ -7,13 +7,17 @@ import pytest
 from pydantic import ValidationError
 
 from contracts.rules.adapters import adapter_of, asked_again, check_control, check_there, concepts, filled_steering, used
+from contracts.rules.estimates import estimate
 from contracts.schema.adapters import AdapterCard, AdapterUse, UsedAdapter
 from contracts.schema.conditions import Conditions, FilledConditions, JobImage, adapters_of, pictures_in, sources_in
 from contracts.schema.errors import Code, ServiceError
-from contracts.schema.images import GenerateRequest
+from contracts.schema.estimates import Estimate
+from contracts.schema.images import GenerateRequest, ImagesResult
+from contracts.schema.jobs import AnyJob
+from tests.contracts.test_capabilities import SIZES
 from tests.contracts.test_sources import RESULT
 from tests.contracts.test_targets import MODEL
-from tests.worker.jobs import generation
+from tests.worker.jobs import attribution, generation, probing
 
 WEIGHTS = {"style": "a" * 16, "toy": "b" * 16, "edges": "c" * 16, "looks": "d" * 16}
 KINDS: dict[str, Any] = {"style": "lora", "toy": "textual-inversion", "edges": "controlnet", "looks": "ip-adapter"}
@@ -111,6 +115,32 @@ def test_words_of_textual_inversions_that_are_used_take_as_many_tokens_as_vector
     toy = UsedAdapter(name="toy", kind="textual-inversion", weights=WEIGHTS["toy"])
     assert concepts(CARD, [toy, *STEERED.adapters]) == {"<toy>": 3}
     assert concepts(CARD, STEERED.adapters) == {}
+
+
+def test_adapters_cost_memory_while_they_are_loaded_and_a_controlnet_work() -> None:
+    sizes = {name: 10**number for number, name in enumerate(KINDS)}
+
+    def found(job: AnyJob, images: ImagesResult | None = None, times: int = 1) -> Estimate:
+        cards = [each.model_copy(update={"size": sizes[each.name] * times}) for each in CARD.adapters]
+        card = CARD.model_copy(update={"adapters": cards, "sizes": SIZES})
+        cost = estimate(job, card, [] if images is None else [images])
+        assert cost is not None
+        return cost
+
+    def adapters(job: AnyJob, images: ImagesResult | None = None) -> int:
+        return found(job, images).memory_bytes - found(job, images, times=0).memory_bytes
+
+    drawn = generation(CARD, num_inference_steps=4)
+    steered = drawn.model_copy(update=dict(STEERED))
+    assert (adapters(drawn), adapters(steered)) == (0, sizes["style"] + sizes["edges"] + sizes["looks"])
+    assert found(steered).work == pytest.approx(1.4 * found(steered.model_copy(update={"control": None})).work)
+    half = drawn.model_copy(update={"image": FIRST, "strength": 0.5})
+    assert found(half).work == pytest.approx(found(drawn).work / 2)
+    images = RESULT.model_copy(update={"adapters": adapters_of(STEERED)})
+    for job in (attribution(CARD, RESULT, "0" * 26), probing(CARD, "0" * 26, prompt="a cat", words=["cat"])):
+        assert adapters(job, images) == sizes["style"] + sizes["looks"]
+    causal = attribution(CARD, RESULT, "0" * 26, causal={"from_evaluation": 0})
+    assert adapters(causal, images) == adapters(steered)
 
 
 def test_images_are_known_by_their_fields() -> None:

@@ -21,6 +21,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from service.app import create_app
 from service.settings import GatewaySettings
+from tests.diffusion_transformers import tiny_transformer
 from tests.families import tiny_family
 from tests.pipelines import TEXT_WIDTH
 from tests.service.serving import Json, client_of
@@ -53,6 +54,16 @@ def saved_lora(family: str, folder: Path, seed: int = 0) -> Path:
             getattr(pipeline, part).add_adapter(config)
             layers[f"{part}_lora_layers"] = get_peft_model_state_dict(getattr(pipeline, part))
     type(pipeline).save_lora_weights(folder, **layers)
+    return folder
+
+
+def saved_transformer_lora(name: str, folder: Path) -> Path:
+    """A LoRA of a transformer, as diffusers writes it."""
+    pipeline = tiny_transformer(name)
+    torch.manual_seed(0)
+    layers = ["to_q", "to_k", "to_v", "add_q_proj", "add_k_proj"]
+    pipeline.transformer.add_adapter(LoraConfig(r=2, target_modules=layers, init_lora_weights=False))
+    type(pipeline).save_lora_weights(folder, transformer_lora_layers=get_peft_model_state_dict(pipeline.transformer))
     return folder
 
 

@@ -67,6 +67,7 @@ def adapters(folder: Path) -> dict[str, str]:
         "edges": saved_controlnet("sd1", folder / "edges"),
         "edges-xl": saved_controlnet("sdxl", folder / "edges-xl"),
         "looks": saved_ip_adapter("sd1", folder / "looks"),
+        "looks-xl": saved_ip_adapter("sdxl", folder / "looks-xl"),
         "pickled": folder / "pickled.bin",
         "torn": folder / "torn.safetensors",
         "elsewhere": folder / "elsewhere.safetensors",
@@ -95,33 +96,36 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # several are meant to be there
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 async def test_loras_and_a_textual_inversion_draw_as_diffusers_does_and_leave_the_model_as_it_was(
     service: Service, adapters: dict[str, str], family: str
 ) -> None:
     http, worker = service
     before = await state_of(worker, family)
-    names = {"sd1": ("style", "toy"), "sdxl": ("style-xl", "toy-xl")}[family]
-    prompt = f"a <{names[1]}> on a cat"
-    uses = [{"name": names[0], "scale": 0.6}, {"name": names[1]}]
+    loras = {"sd1": {"style": 0.6, "style.two": -0.5}, "sdxl": {"style-xl": 0.6}}[family]
+    word = {"sd1": "toy", "sdxl": "toy-xl"}[family]
+    prompt = f"a <{word}> on a cat"
+    uses = [*({"name": name, "scale": scale} for name, scale in loras.items()), {"name": word}]
     record = await done(http, SMALL | {"model": family, "prompt": prompt, "adapters": uses})
     assert [(use["name"], use["scale"], use["kind"]) for use in record["request"]["adapters"]] == [
-        (names[0], 0.6, "lora"),
-        (names[1], 1.0, "textual-inversion"),
+        *((name, scale, "lora") for name, scale in loras.items()),
+        (word, 1.0, "textual-inversion"),
     ]
     assert record["result"]["adapters"] == record["request"]["adapters"]
     assert record["result"]["keep"] == "replay"
     pipeline = tiny_family(family)
-    for end, rows in zip(("", "_2"), embeddings_in(Path(adapters[names[1]])), strict=False):
+    for end, rows in zip(("", "_2"), embeddings_in(Path(adapters[word])), strict=False):
         encoder, tokenizer = getattr(pipeline, f"text_encoder{end}"), getattr(pipeline, f"tokenizer{end}")
-        pipeline.load_textual_inversion(rows, token=f"<{names[1]}>", tokenizer=tokenizer, text_encoder=encoder)
-    pipeline.load_lora_weights(Path(adapters[names[0]]) / "pytorch_lora_weights.safetensors", adapter_name="it")
-    pipeline.set_adapters(["it"], [0.6])
+        pipeline.load_textual_inversion(rows, token=f"<{word}>", tokenizer=tokenizer, text_encoder=encoder)
+    for number, name in enumerate(loras):
+        pipeline.load_lora_weights(Path(adapters[name]) / "pytorch_lora_weights.safetensors", adapter_name=f"it{number}")
+    pipeline.set_adapters([f"it{number}" for number in range(len(loras))], [*loras.values()])
     image = pipeline(prompt, generator=torch.Generator().manual_seed(3), height=64, width=64, **SMALL).images[0]
     assert np.abs(await pixels(http, record) - np.asarray(image).astype(int)).max() <= 1
     worker.scenes.forget_model(family)  # so that questions replay, with the adapters again
-    word = {"prompt": prompt, "word": f"<{names[1]}>"}
-    asked = await done(http, {"job_id": record["id"], "targets": [word, {"word": "cat"}]}, "/v1/attribute")
+    toy = {"prompt": prompt, "word": f"<{word}>"}
+    asked = await done(http, {"job_id": record["id"], "targets": [toy, {"word": "cat"}]}, "/v1/attribute")
     assert len(asked["result"]["segments"]) == 2
     probed = await done(http, {"point": [3, 3], "words": ["cat", "dog"]}, f"/v1/jobs/{record['id']}/probe")
     assert probed["result"]["words"]
@@ -181,19 +185,21 @@ async def test_a_controlnet_is_followed_and_its_images_keep_their_queries(servic
     assert_same(before, await state_of(worker, family))
 
 
-async def test_an_image_prompt_is_drawn_and_replayed(service: Service) -> None:
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+async def test_an_image_prompt_is_drawn_and_replayed(service: Service, family: str) -> None:
     http, worker = service
-    before = await state_of(worker)
-    prompt = {"name": "looks", "image": encoded(picture())}
-    some, none = [await done(http, SMALL | {"image_prompt": prompt | {"scale": scale}}) for scale in (0.7, 0.0)]
+    before = await state_of(worker, family)
+    prompt = {"name": "looks" if family == "sd1" else "looks-xl", "image": encoded(picture())}
+    body = SMALL | {"model": family}
+    some, none = [await done(http, body | {"image_prompt": prompt | {"scale": scale}}) for scale in (0.7, 0.0)]
     assert np.abs(await pixels(http, some) - await pixels(http, none)).max() > 1
     assert [(use["kind"], use["scale"]) for use in some["result"]["adapters"]] == [("ip-adapter", 0.7)]
     assert some["result"]["keep"] == "replay"
     first = await done(http, {"job_id": some["id"], "targets": [{"word": "cat"}]}, "/v1/attribute")
-    worker.scenes.forget_model("sd1")
+    worker.scenes.forget_model(family)
     again = await done(http, {"job_id": some["id"], "targets": [{"word": "cat"}]}, "/v1/attribute")
     assert first["result"]["segments"][0]["score"] == pytest.approx(again["result"]["segments"][0]["score"], abs=1e-3)
-    assert_same(before, await state_of(worker))
+    assert_same(before, await state_of(worker, family))
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])

@@ -16,7 +16,7 @@ from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import JobRecord
 from contracts.schema.models import ModelCard
 from tests.diffusion_transformers import draw, tiny_transformer
-from tests.e2e.steering import done, encoded, picture, pixels, saved_lora, saved_models, steered
+from tests.e2e.steering import done, encoded, picture, pixels, saved_lora, saved_models, saved_transformer_lora, steered
 from tests.service.serving import Json, assert_problem
 from tests.worker.client import base64_mask, left_half
 from worker.resources import Resources
@@ -28,6 +28,7 @@ pytestmark = [
 ]
 Service = tuple[httpx2.AsyncClient, Resources]
 SERVED = ("pixart", "sana", "sd3.5", "flux", "flux2-klein")
+STYLED = ("sd3.5", "flux")
 PROMPT = "a cat and a dog"
 NO_CRF: Json = {"settings": {"crf": None}}  # whose processes take seconds to start
 SMALL: Json = {"prompt": PROMPT, "num_inference_steps": 2, "height": 64, "width": 96}
@@ -42,6 +43,7 @@ async def service(valkey: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         (folder / name / "ovam.json").write_text(json.dumps({"default_height": 64, "default_width": 64}))
     models = saved_models(folder, "sd1") | {name: str(folder / name) for name in SERVED}
     adapters = {"style": str(saved_lora("sd1", folder / "style"))}
+    adapters |= {f"style-{name}": str(saved_transformer_lora(name, folder / "loras" / name)) for name in STYLED}
     async with steered(valkey, folder, models=models, adapters=adapters, max_loaded_models=8) as found:
         yield found
 
@@ -99,6 +101,63 @@ async def test_a_transformer_draws_as_diffusers_does_and_is_asked_and_learns(ser
     assert (await heat_of(http, {"job_id": real["id"], "targets": [{"word": "cat"}], **NO_CRF})).shape == (64, 64)
 
 
+@pytest.mark.parametrize("name", STYLED)
+async def test_a_transformer_draws_with_a_lora_is_asked_with_it_and_is_as_it_was(service: Service, name: str) -> None:
+    http, worker = service
+    card, transformer = await card_of(http, name), (await worker.models.get(name)).pipeline.transformer
+    before = {key: tensor.clone() for key, tensor in transformer.state_dict().items()}
+    plain, styled = [
+        await done(http, SMALL | {"model": name} | more) for more in ({}, {"adapters": [{"name": f"style-{name}", "scale": 0.5}]})
+    ]
+    assert [(use["kind"], use["scale"]) for use in styled["result"]["adapters"]] == [("lora", 0.5)]
+    assert styled["result"]["keep"] == "replay"
+    pipeline = tiny_transformer(name)
+    (sample,) = [each for each in card.adapters if each.name == f"style-{name}"]
+    assert sample.kind == "lora"
+    pipeline.load_lora_weights(worker.models.adapters[sample.name], adapter_name="it")
+    pipeline.set_adapters(["it"], [0.5])
+    options: Json = {"guidance_scale": card.default_guidance_scale, "max_sequence_length": 256 if name == "sd3.5" else 512}
+    with ovam.capture(pipeline) as traces:
+        (image,) = draw(pipeline, name, PROMPT, generator=torch.Generator().manual_seed(3), output_type="pil", **options)
+    assert np.abs(await pixels(http, styled) - np.asarray(image).astype(int)).max() <= 1
+    question = {"job_id": styled["id"], "targets": [{"word": "tree"}], **NO_CRF}
+    warm = await heat_of(http, question)
+    assert np.allclose(warm, ovam.segment(traces[0], pipeline, "tree", "ovam", image).heatmap, atol=1e-4)
+    worker.scenes.forget_model(name)
+    assert np.allclose(warm, await heat_of(http, question), atol=1e-5)
+    compared = await done(http, question | {"against": plain["id"]}, "/v1/attribute")
+    assert compared["result"]["segments"][0]["difference"]["total"] > 0
+    assert all(torch.equal(tensor, before[key]) for key, tensor in transformer.state_dict().items())
+
+
+NEGATIVE: Json = {"negative_prompt": "a tree"}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("sd1", {"emphasis": [{"word": "cat", "weight": 1.5}]}), ("pixart", {}), ("sana", {}), ("sd3.5", {"clip_skip": 1})],
+)
+async def test_images_are_guided_away_from_a_negative_prompt_as_diffusers_does(service: Service, name: str, more: Json) -> None:
+    http, worker = service
+    card = await card_of(http, name)
+    plain, record = [await done(http, SMALL | {"model": name} | more | given) for given in ({}, NEGATIVE)]
+    assert record["request"] | {"negative_prompt": ""} == plain["request"]
+    shown, away = [await pixels(http, each) for each in (plain, record)]
+    assert np.abs(shown - away).max() > 1
+    pipeline = (await worker.models.get(name)).pipeline
+    options: Json = NEGATIVE | {"guidance_scale": card.default_guidance_scale, "generator": torch.Generator().manual_seed(3)}
+    if name == "sd1":
+        (embedding, tokens), (empty, _) = [ovam.encode(pipeline, text, padding="max_length") for text in (PROMPT, "")]
+        rows = [token.index for token in ovam.word_tokens(tokens, PROMPT, "cat")]
+        embedding[rows] = empty[rows] + 1.5 * (embedding[rows] - empty[rows])
+        size = {key: SMALL[key] for key in ("num_inference_steps", "height", "width")}
+        image = pipeline(prompt_embeds=embedding[None], **options, **size).images[0]
+    else:
+        options |= {"max_sequence_length": 256 if card.family == "sd3" else 300, "output_type": "pil"} | more
+        image = draw(pipeline, name, PROMPT, **options)[0]
+    assert np.abs(away - np.asarray(image).astype(int)).max() <= 1
+
+
 async def test_the_attention_of_a_question_is_chosen_and_its_words_are_the_images_own(service: Service) -> None:
     http, worker = service
     drawn = await done(http, SMALL | {"model": "sd3.5"})
@@ -124,12 +183,14 @@ async def test_a_card_says_what_a_model_can_and_why_it_cannot_do_the_rest(servic
     sd1, pixart, sd3, flux = [await card_of(http, name) for name in ("sd1", "pixart", "sd3.5", "flux")]
     assert (sd1.cannot, sd1.attentions) == ({}, ["cross"])
     assert {"image", "lora", "causal", "queries", "confidence"} <= {*sd1.can}
+    assert "lora" not in {*sd3.cannot, *flux.cannot}
     assert pixart.can == ["negative_prompt", "queries", "confidence"]
-    assert sd3.can == ["negative_prompt", "confidence", "clip_skip"]
-    assert flux.can == ["confidence"]
+    assert sd3.can == ["negative_prompt", "confidence", "clip_skip", "lora"]
+    assert flux.can == ["confidence", "lora"]
     assert all(not {*card.can} & {*card.cannot} for card in (pixart, sd3, flux))
     assert (sd3.attentions, sd3.default_keep, flux.max_tokens) == (["concept", "joint", "text"], "replay", 512)
-    assert (pixart.adapters, pixart.other_adapters) == ([], {"style": pixart.cannot["lora"]})
+    assert (pixart.adapters, {*pixart.other_adapters.values()}) == ([], {pixart.cannot["lora"]})
+    assert [each.name for each in sd3.adapters] == ["style-sd3.5"]
 
 
 DRAWING = "/v1/generate"
@@ -147,7 +208,9 @@ IMAGE = encoded(picture())
         ("sd3.5", {"capture": {"keep": "queries"}}, "settings-contradict", "capture.keep", "replay"),
         ("sd3.5", {"capture": {"heads": 0}}, "selection-invalid", "capture.heads", "'all'"),
         ("sana", {"height": 48}, "size-not-divisible", "height", "32"),
-        ("sd3.5", {"adapters": [{"name": "style"}]}, "adapter-unfit", "adapters.0.name", "UNets alone"),
+        ("sd3.5", {"adapters": [{"name": "style"}]}, "adapter-unfit", "adapters.0.name", "with a unet"),
+        ("flux", {"adapters": [{"name": "style-sd3.5"}]}, "adapter-unfit", "adapters.0.name", "takes 16 numbers"),
+        ("pixart", {"adapters": [{"name": "style"}]}, "adapter-unfit", "adapters.0.name", "diffusers loads none"),
         ("pixart", {"scheduler": "FlowMatchEulerDiscreteScheduler"}, "unknown-scheduler", "scheduler", "DPMSolver"),
         ("flux", {"prompt": "a " * 600}, "prompt-too-long", "prompt", "512"),
     ],

@@ -1,4 +1,4 @@
-"""Joint attention computed the long way round, in double precision, from what a generation's own blocks were given.
+"""Attention of transformers computed the long way round, in double precision, from what a generation's own blocks were given.
 
 It shares nothing with the library: weights are read, not called; norms, rotations and softmaxes are written out.
 """
@@ -14,11 +14,12 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class Watched:
-    """What every joint attention of a generation was called with, block by block, evaluation by evaluation."""
+    """What every attention of pixels to a text was called with, block by block, evaluation by evaluation."""
 
     called: dict[str, list[dict[str, Tensor]]] = field(default_factory=dict)
-    modulations: list[Tensor] = field(default_factory=list)
     texts: list[int] = field(default_factory=list)
+    """Rows of the text at each evaluation."""
+    awake: bool = True
 
 
 @contextmanager
@@ -26,14 +27,18 @@ def watch(pipeline: Any) -> Iterator[Watched]:
     """Record what reaches the attentions of a transformer while it generates inside the `with`."""
     watched = Watched()
 
-    def begin(_module: Any, _args: Any, options: dict[str, Any]) -> None:
-        watched.modulations.append(options["temb"] if "temb" in options else options["temb_mod_txt"])
-        watched.texts.append(options["encoder_hidden_states"].shape[1])
+    def begin(_module: Any, args: Any, options: dict[str, Any]) -> None:
+        if not watched.awake:
+            return
+        words = options["encoder_hidden_states"] if "encoder_hidden_states" in options else args[2]
+        watched.texts.append(words.shape[1])
 
     def attend(name: str) -> Any:
-        def hook(_module: Any, _args: Any, options: dict[str, Any], output: Any) -> None:
-            kept = {part: each for part, each in options.items() if part != "attention_mask"}
-            watched.called.setdefault(name, []).append(kept | {"output": output})
+        def hook(_module: Any, args: Any, options: dict[str, Any], _output: Any) -> None:
+            if not watched.awake:
+                return
+            kept = {part: each.clone() if isinstance(each, Tensor) else each for part, each in options.items()}
+            watched.called.setdefault(name, []).append(({"hidden_states": args[0].clone()} if args else {}) | kept)
 
         return hook
 
@@ -42,8 +47,9 @@ def watch(pipeline: Any) -> Iterator[Watched]:
         hooks.callback(first.register_forward_pre_hook(begin, with_kwargs=True).remove)
         for part in ("transformer_blocks", "single_transformer_blocks"):
             for number, block in enumerate(getattr(pipeline.transformer, part, ())):
-                hook = attend(f"{part}.{number}.attn")
-                hooks.callback(block.attn.register_forward_hook(hook, with_kwargs=True).remove)
+                name = "attn2" if hasattr(block, "attn2") and pipeline.transformer.config.get("cross_attention_dim") else "attn"
+                hook = attend(f"{part}.{number}.{name}")
+                hooks.callback(getattr(block, name).register_forward_hook(hook, with_kwargs=True).remove)
         yield watched
 
 
@@ -140,3 +146,24 @@ def concept_maps(pipeline: Any, watched: Watched, rows: dict[int, int], block: s
         outputs = (attended @ values).transpose(0, 1).flatten(1)
         total = total + (outputs[:count] @ outputs[count:].T).softmax(dim=0)
     return total
+
+
+def across(norm: Any, states: Tensor) -> Tensor:
+    """Root mean square over all channels."""
+    if norm is None:
+        return states
+    return states / (states.pow(2).mean(dim=-1, keepdim=True) + norm.eps).sqrt() * norm.weight.double()
+
+
+@torch.no_grad()
+def cross_maps(pipeline: Any, watched: Watched, rows: dict[int, int], block: str) -> Tensor:
+    """The same of pixels to the words of a caption in an attention of its own; masked words are left out."""
+    attention = pipeline.transformer.get_submodule(block)
+    total: Any = 0
+    for number, row in rows.items():
+        called = watched.called[block][number]
+        queries = heads(attention, across(attention.norm_q, linear(attention.to_q, called["hidden_states"][row])))
+        keys = heads(attention, across(attention.norm_k, linear(attention.to_k, called["encoder_hidden_states"][row])))
+        scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5 + called["attention_mask"][row].double()
+        total = total + scores.softmax(dim=-1).sum(dim=0).T
+    return total[total.sum(dim=1) > 0]

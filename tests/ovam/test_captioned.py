@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import ovam
 from ovam.attention.refinement import affinity, attention_received
 from ovam.core.methods import Method
 from ovam.errors import AttentionError, CaptureError, PromptTooLongError
 from tests.diffusion_transformers import KINDS, draw, tiny_transformer
-from tests.ovam.joint_reference import heads, linear
 
 # diffusers' multistep solver meets a newer NumPy
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
@@ -23,56 +21,18 @@ every_cross = pytest.mark.parametrize("name", CROSS)
 PROMPTS = ["a cat and a dog", "a tree"]
 
 
-def across(norm: Any, states: Tensor) -> Tensor:
-    """Root mean square over all channels."""
-    if norm is None:
-        return states
-    return states / (states.pow(2).mean(dim=-1, keepdim=True) + norm.eps).sqrt() * norm.weight.double()
-
-
 @cache
-def drawn(name: str) -> tuple[Any, list[ovam.Trace], list[ovam.Replay], dict[str, list[Tensor]], Tensor]:
-    """A pipeline, its traces and replays of two images, and the attention of the generation, in double precision."""
+def drawn(name: str) -> tuple[Any, list[ovam.Trace], list[ovam.Replay]]:
+    """A pipeline, and its traces and replays of two images."""
     pipeline = tiny_transformer(name)
-    seen: dict[str, list[Tensor]] = {}
-    hooks = []
-    for number, block in enumerate(pipeline.transformer.transformer_blocks):
-
-        def hook(attention: Any, args: Any, options: Any, _output: Any, path: str = f"transformer_blocks.{number}.attn2") -> None:
-            states, words, mask = args[0], options["encoder_hidden_states"], options["attention_mask"]
-            with torch.no_grad():
-                for row in range(2, 4):
-                    queries = heads(attention, across(attention.norm_q, linear(attention.to_q, states[row])))
-                    keys = heads(attention, across(attention.norm_k, linear(attention.to_k, words[row])))
-                    scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5 + mask[row].double()
-                    seen.setdefault(f"{path}/{row - 2}", []).append(scores.softmax(dim=-1))
-
-        hooks.append(block.attn2.register_forward_hook(hook, with_kwargs=True))
     with ovam.capture(pipeline, self_attention=True) as traces, ovam.capture_replay(pipeline) as replays:
-        latents = draw(pipeline, name, PROMPTS)
-    for one in hooks:
-        one.remove()
-    return pipeline, traces, replays, seen, latents
-
-
-@every_cross
-def test_maps_of_the_prompt_are_the_attention_of_the_generation(name: str) -> None:
-    pipeline, traces, _, seen, latents = drawn(name)
-    assert torch.equal(draw(pipeline, name, PROMPTS), latents)
-    embedding, tokens = ovam.encode(pipeline, PROMPTS[0], padding="max_length")
-    for block in traces[0].blocks:
-        found = ovam.heatmaps(traces[0], embedding, reduction="sum", blocks=block.name).flatten(1).double()
-        exact = sum(each.sum(dim=0) for each in seen[f"{block.name}/0"]).T
-        kept = exact[exact.sum(dim=1) > 0]  # the model masks padding
-        own = [*kept[len(tokens) - 1 :], *kept[: len(tokens) - 1]] if tokens[0].text == "</s>" else [*kept]
-        expected = torch.stack(own)
-        assert float(((found - expected).abs() / expected).max()) < 1e-4
-    assert traces[0].image_size == (64, 96)
+        draw(pipeline, name, PROMPTS)
+    return pipeline, traces, replays
 
 
 @every_cross
 def test_words_are_found_and_tokens_are_learned(name: str) -> None:
-    pipeline, traces, replays, _, _ = drawn(name)
+    pipeline, traces, replays = drawn(name)
     image = np.zeros((64, 96, 3), np.uint8)
     found = ovam.segment(traces[0], pipeline, ["Dog", ovam.Words("  A Monkey on a tree", "monkey")], "ovam", image)
     assert all(one.heatmap.shape == (64, 96) and 0 < one.score <= 1 for one in found)
@@ -86,7 +46,7 @@ def test_words_are_found_and_tokens_are_learned(name: str) -> None:
 
 
 def test_linear_attention_is_that_of_its_matrix() -> None:
-    _, traces, _, _, _ = drawn("sana")
+    _, traces, _ = drawn("sana")
     (layer,) = traces[0].self_attention
     assert layer.linear
     products = layer.queries.double().relu() @ layer.keys.double().relu().transpose(-1, -2)
@@ -101,7 +61,7 @@ def test_linear_attention_is_that_of_its_matrix() -> None:
 
 @every_cross
 def test_what_it_cannot_do_is_refused_with_the_reason(name: str) -> None:
-    pipeline, traces, _, _, _ = drawn(name)
+    pipeline, traces, _ = drawn(name)
     with pytest.raises(AttentionError, match=f"for {name}: cross"):
         ovam.segment(traces[0], pipeline, "cat", Method(attention="concept"))
     with pytest.raises(PromptTooLongError):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig
 
 import ovam
 from ovam.attention.halves import halved_target_heatmaps
@@ -23,15 +24,13 @@ from ovam.errors import (
     TraceMismatchError,
     WordNotInPromptError,
 )
-from tests.diffusion_transformers import FLOW_SCHEDULERS, KINDS, draw, tiny_transformer
-from tests.ovam.joint_reference import Watched, concept_maps, joint_maps, joint_probabilities, text_maps, watch
+from ovam.tracing.passes import VECTORS_AT_ONCE
+from tests.diffusion_transformers import draw, tiny_transformer
+from tests.ovam.joint_reference import Watched, joint_probabilities, watch
 
-JOINT = [name for name, kind in KINDS.items() if kind.joint]
-every_joint = pytest.mark.parametrize("name", JOINT)
 one_of_each = pytest.mark.parametrize("name", ["sd3.5", "flux-cfg"])
 PROMPTS = ["a cat and a dog", "a tree"]
 LENGTH = 24
-UNSUITED = [("flux-cfg", "flow-heun")]  # FLUX sets noise levels of its own, which it does not take
 
 
 @cache
@@ -40,80 +39,12 @@ def untouched(name: str) -> Any:
 
 
 @cache
-def drawn(name: str) -> tuple[Any, list[ovam.Trace], torch.Tensor]:
-    """A pipeline, the traces of two images, and their latents."""
+def drawn(name: str) -> tuple[Any, list[ovam.Trace], Watched]:
+    """A pipeline, the traces of two images, and what the tests themselves have seen of their generation."""
     pipeline = untouched(name)
-    with ovam.capture(pipeline) as traces:
-        latents = draw(pipeline, name, PROMPTS)
-    return pipeline, traces, latents
-
-
-@cache
-def watched(name: str, scheduler: str | None) -> tuple[Any, Watched, list[ovam.Trace]]:
-    """A generation of two images that the tests themselves have looked at."""
-    pipeline = tiny_transformer(name, scheduler)
-    with watch(pipeline) as seen, ovam.capture(pipeline, blocks=["transformer_blocks"]) as traces:
+    with watch(pipeline) as seen, ovam.capture(pipeline) as traces:
         draw(pipeline, name, PROMPTS)
-    return pipeline, seen, traces
-
-
-def rows_of_image(name: str, seen: Watched, image: int) -> dict[int, int]:
-    """Which evaluations of the generation, and which rows of their batches, are an image's conditional half."""
-    count = len(seen.modulations)
-    if name in ("flux-cfg", "flux2-klein"):  # whose halves are evaluated one after the other
-        return dict.fromkeys(range(0, count, 2), image)
-    return dict.fromkeys(range(count), image + (2 if name.startswith("sd3") else 0))
-
-
-@every_joint
-def test_an_image_is_bitwise_the_same_with_capture_and_without(name: str) -> None:
-    pipeline, traces, latents = drawn(name)
-    with ovam.capture_replay(pipeline) as replays:
-        assert torch.equal(draw(pipeline, name, PROMPTS), latents)
-    assert torch.equal(draw(pipeline, name, PROMPTS), latents)
-    assert len(traces) == len(replays) == 2
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipeline.transformer.modules())
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")  # it meets a newer NumPy
-@pytest.mark.parametrize(("name", "scheduler"), [
-    *((name, None) for name in JOINT),
-    *((name, scheduler) for name in ("sd3", "flux-cfg") for scheduler in FLOW_SCHEDULERS if (name, scheduler) not in UNSUITED),
-])  # fmt: skip
-def test_maps_of_the_prompts_words_are_the_attention_of_the_generation(name: str, scheduler: str | None) -> None:
-    pipeline, seen, traces = watched(name, scheduler)
-    blocks = [*traces[1].joint.grids]
-    rows = rows_of_image(name, seen, 1)
-    assert len(rows) == len(traces[1].evaluations)
-    for block in (blocks[0], blocks[-1]):
-        for attention, expected in REFERENCES.items():
-            if attention == "concept" and block.startswith("single"):
-                continue
-            found = ovam.heatmaps(traces[1], traces[1].joint.embedding, reduction="sum", blocks=block, attention=attention)
-            exact = expected(pipeline, seen, rows, block).unflatten(-1, found.shape[1:])
-            assert float(((found.double() - exact).abs() / exact).max()) < 1e-4, (block, attention)
-
-
-REFERENCES = {"joint": joint_maps, "text": text_maps, "concept": concept_maps}
-
-
-@every_joint
-def test_a_question_afterwards_is_the_question_during_the_generation(name: str) -> None:
-    pipeline, traces, _ = drawn(name)
-    embedding = torch.randn(5, traces[0].width, generator=torch.Generator().manual_seed(0))
-    during: list[torch.Tensor] = []
-    with ovam.tracing.capture.capture_live(pipeline, ovam.tracing.recorder.Choice()) as live:
-
-        def ask(*_: Any) -> dict[str, Any]:
-            during.append(ovam.heatmaps(live.so_far()[0], embedding, reduction="sum"))
-            return {}
-
-        draw(pipeline, name, PROMPTS, callback_on_step_end=ask)
-    parts = [ovam.heatmaps(traces[0], embedding, reduction="sum", evaluations=number) for number in range(2)]
-    assert torch.equal(during[0], parts[0])  # one evaluation is in either batch
-    whole = ovam.heatmaps(traces[0], embedding, reduction="sum")
-    assert torch.equal(during[1], whole)
-    assert torch.allclose(sum(parts), whole, rtol=1e-5)
+    return pipeline, traces, seen
 
 
 @one_of_each
@@ -193,11 +124,11 @@ def test_halves_of_evaluations_and_of_blocks_say_how_sure_a_mask_is(name: str) -
 
 @one_of_each
 def test_pixels_attend_to_each_other_as_in_the_generation(name: str) -> None:
-    pipeline, seen, traces = watched(name, None)
+    pipeline, traces, seen = drawn(name)
     (layer,) = traces[0].self_attention
-    rows = rows_of_image(name, seen, 0)
+    rows = {"sd3.5": [(0, 2), (1, 2)], "flux-cfg": [(0, 0), (2, 0)]}[name]  # evaluations, and rows of the prompted half
     attention = pipeline.transformer.get_submodule(layer.name)
-    for place, (number, row) in enumerate(rows.items()):
+    for place, (number, row) in enumerate(rows):
         count = seen.texts[number]
         _, scores, _ = joint_probabilities(attention, seen.called[layer.name][number], row, count)
         found = layer.scale * layer.queries[place].double() @ layer.keys[place].double().transpose(-1, -2)
@@ -245,6 +176,34 @@ def test_the_memory_of_a_pass_changes_nothing_but_rounding() -> None:
     for trace, one in zip((small, traces[0]), rows, strict=True):
         ovam.heatmaps(trace, one)[0].pow(2).sum().backward()
     assert torch.allclose(rows[0].grad, rows[1].grad, rtol=1e-3, atol=1e-7)
+
+
+@one_of_each
+def test_a_lora_counts_as_if_it_were_merged_and_a_question_without_it_is_refused(name: str) -> None:
+    pipeline = tiny_transformer(name)
+    torch.manual_seed(0)
+    layers = ["to_q", "to_k", "to_v", "add_q_proj", "add_k_proj"]
+    pipeline.transformer.add_adapter(LoraConfig(r=2, target_modules=layers, init_lora_weights=False), adapter_name="style")
+    with ovam.capture(pipeline) as styled:
+        draw(pipeline, name)
+    text = torch.randn(3, styled[0].width, generator=torch.Generator().manual_seed(0))
+    found = ovam.heatmaps(styled[0], text)
+    pipeline.transformer.fuse_lora()
+    pipeline.transformer.unload_lora()
+    with ovam.capture(pipeline) as merged:
+        draw(pipeline, name)
+    assert torch.allclose(found, ovam.heatmaps(merged[0], text), rtol=1e-4)
+    with pytest.raises(TraceMismatchError, match="style"):
+        ovam.heatmaps(styled[0], text)
+
+
+def test_a_pass_is_expected_to_take_vectors_of_pixels_and_of_words_and_what_is_kept() -> None:
+    _, traces, _ = drawn("flux")
+    one = 32 * 4  # bytes of a vector in single precision
+    pixels, words = 4 * 6, len(traces[0].joint.embedding)
+    for attention, kept in {"text": 1, "joint": 2, "concept": 2 * 4 + 1}.items():  # of four blocks the last one is read
+        needs = select_joint(traces[0], attention, "all", "all", "all").needs
+        assert traces[0].joint.bytes_of_one(needs) == (VECTORS_AT_ONCE * (pixels + words) + kept * pixels) * one
 
 
 @pytest.mark.parametrize("inversion", ["none", "ddim"])

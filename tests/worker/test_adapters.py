@@ -103,6 +103,13 @@ def test_what_does_not_fit_a_model_is_said(tmp_path: Path) -> None:
     )
     assert "which the model has not" in (misfit(found(path), unet, [32]) or "")
 
+    encoder = "text_encoder.encoder.layers.0.self_attn.q_proj.lora_linear_layer.{}.weight"
+    text = {encoder.format("down"): (2, 32), encoder.format("up"): (32, 2)}
+    assert misfit(found(saved(path, **text)), unet, [32]) is None
+    other = {"transformer.transformer_blocks.0.attn.to_q.lora_A.weight": (2, 32)}
+    other |= {"transformer.transformer_blocks.0.attn.to_q.lora_B.weight": (32, 2)}
+    assert misfit(found(saved(path, **text, **other)), unet, [32]) == "it is for a model with a transformer; the model has a unet"
+
     saved(path, clip_l=(1, 32), clip_g=(1, 48))
     assert misfit(found(path), unet, [32, 48]) is None
     for widths in ([32], [32, 32]):
@@ -122,6 +129,8 @@ def test_an_image_prompt_fits_attentions_of_its_sizes_alone(tmp_path: Path) -> N
     (tmp_path / "image_encoder").mkdir()
     (tmp_path / "image_encoder" / "config.json").touch()
     assert why(sizes) is None
+    saved(tmp_path / "image_encoder" / "model.safetensors", x=(1000, 2))
+    assert found(path).card().size == sum(each.stat().st_size for each in tmp_path.rglob("*.safetensors")) > 8000
     assert why(sizes[::-1]) is None, "in any order"
     for shapes in (sizes[:-1], [(each, width + 1) for each, width in sizes]):
         assert (why(shapes) or "").startswith(f"it is for {len(shapes)} attentions of sizes")

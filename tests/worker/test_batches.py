@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from contracts.schema.attribute import TargetJob
+from contracts.schema.conditions import FilledConditions
 from contracts.schema.errors import Code, Failure
 from contracts.schema.images import GenerateJob
 from contracts.schema.jobs import State
 from contracts.state import keys
 from ovam.core.methods import METHODS
+from tests.contracts.test_adapters import STEERED
 from tests.worker.client import Client
 from tests.worker.jobs import CAT
 from tests.worker.test_generate import pixels_of, trace_of
@@ -126,6 +128,11 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
+CONDITIONS = FilledConditions.model_validate(
+    dict(STEERED) | {"mask": [[0, 0, 4, 0, 4, 4]], "strength": 0.5, "clip_skip": 1, "emphasis": [{"word": "cat", "weight": 1.5}]}
+)
+
+
 def member(job: GenerateJob, *, number: int = 1, priority: str = "normal") -> Member:
     return Member(SimpleNamespace(number=number, record=SimpleNamespace(priority=priority)), job)
 
@@ -135,6 +142,11 @@ async def test_jobs_that_differ_in_more_than_prompts_and_seeds_do_not_suit(clien
     assert plain.suits(member(client.generation(prompt="a dog", seed=9, num_images=3)))
     others = [member(client.generation(**change)) for change in CHANGES]
     assert not any(plain.suits(other) or other.suits(plain) for other in others)
+    steered = [member(plain.job.model_copy(update={name: each})) for name, each in dict(CONDITIONS).items()]
+    assert len(steered) == 8
+    assert not any(plain.suits(other) or other.suits(plain) for other in steered)
+    same = [member(client.generation(prompt=text).model_copy(update=dict(CONDITIONS))) for text in ("a cat", "a cat on a mat")]
+    assert same[0].suits(same[1])
     both = [member(client.generation(negative_prompt=text)) for text in ("a dog", "a cat")]
     assert both[0].suits(both[1])
     target = TargetJob(label="cat", target=CAT, method="daam", settings=METHODS["daam"].words)
