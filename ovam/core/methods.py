@@ -17,6 +17,7 @@ Padding = Literal["none", "max_length"]
 Reduction = Literal["mean", "sum"]
 Sign = Literal[1, -1]
 Softmax = Literal["each", "together"]
+Aggregation = Literal["equal", "automatic"]
 TargetKind = Literal["words", "tokens"]
 MethodName = Literal["ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm", "datasetdm-published"]
 Attention = Literal["cross", "concept", "joint", "text"]
@@ -95,6 +96,9 @@ class Method(Checked):
     """Softmax over the prompt's own tokens (`none`), or over the encoder's full length, as during generation (`max_length`)."""
     reduction: Reduction = "mean"
     """Of blocks, evaluations and heads (Eq. 5): with `mean` heat lies in [0, 1]."""
+    aggregation: Aggregation = "equal"
+    """How much each block and head weighs: `equal`, as published; or `automatic`, by its part in what the image's own
+    generation wrote, as GoCA proposes. The latter needs a replay, and a model with cross-attention."""
     refine: Refinement = field(default_factory=NoRefinement)
     """What self-attention does to the heat before the threshold."""
     threshold: Threshold = field(default_factory=Share)
