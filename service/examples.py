@@ -187,6 +187,7 @@ METHOD: Json = {
     "attention": None,
     "padding": "none",
     "reduction": "mean",
+    "aggregation": "equal",
     "refine": {"steps": 1, "kind": "affinity"},
     "threshold": {"tau": 0.36, "normalize": "minmax", "kind": "share"},
     "crf": None,

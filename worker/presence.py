@@ -23,7 +23,7 @@ from worker.cards import read_card, read_vocabulary, text_widths, without_weight
 
 BEAT_SECONDS = 2.0
 NO_ADAPTERS: Mapping[str, str] = MappingProxyType({})
-ALWAYS: tuple[Ability, ...] = ("image", "mask", "negative_prompt", "emphasis", "queries", "confidence", "causal")
+ALWAYS: tuple[Ability, ...] = ("image", "mask", "negative_prompt", "emphasis", "queries", "confidence", "causal", "aggregation")
 LIFE_SECONDS = 10  # a worker that is silent for longer is gone
 
 log = logging.getLogger(__name__)

@@ -154,7 +154,7 @@ def _joint_split(
     terms = selected.parts(by)
     (sums,) = joint_sums(selected, [embedding], by)
     maps = [sums[name] if reduction == "sum" else sums[name] / count for name, count in terms.items()]
-    return SplitHeatmaps(tuple(terms), tuple(terms.values()), torch.stack(maps).unflatten(-1, selected.grid))
+    return SplitHeatmaps(tuple(terms), tuple(map(float, terms.values())), torch.stack(maps).unflatten(-1, selected.grid))
 
 
 def joint_target_heatmaps(
@@ -170,7 +170,7 @@ def joint_target_heatmaps(
         own = sums[id(embedding)]
         parts = [own[name][list(rows)].mean(dim=0) / (1 if method.reduction == "sum" else count) for name, count in terms.items()]
         maps = torch.stack(parts)[:, None].unflatten(-1, selected.grid)
-        found.append(SplitHeatmaps(tuple(terms), tuple(terms.values()), maps))
+        found.append(SplitHeatmaps(tuple(terms), tuple(map(float, terms.values())), maps))
     return found
 
 

@@ -33,7 +33,7 @@ class Selected:
     @property
     def terms(self) -> float:
         """How many attention maps it sums up, or how much they weigh together."""
-        return len(self.evaluations) * len(self.heads) if self.weights is None else float(self.weights.sum())
+        return float(len(self.evaluations) * len(self.heads) if self.weights is None else self.weights.sum())
 
     def part(self, evaluations: tuple[int, ...], heads: tuple[int, ...]) -> "Selected":
         """Return some of the selected evaluations and heads, whose maps count as they do here."""

@@ -120,6 +120,8 @@ class Method(Checked):
         super().__post_init__()
         if self.network is not None and not isinstance(self.refine, NoRefinement):
             raise InvalidArgumentError("refine", self.refine.kind, "'none' with a network, whose heat is no attention")
+        if self.network is not None and self.aggregation != "equal":
+            raise InvalidArgumentError("aggregation", self.aggregation, "'equal' with a network, whose heat is no attention")
 
     @property
     def affinity_steps(self) -> int:
