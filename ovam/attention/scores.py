@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from ovam.attention.aggregation import contribution_of, map_weights, require_aggregation
 from ovam.core.methods import Aggregation
 from ovam.core.selection import Blocks, Positions, select_blocks, select_positions
-from ovam.errors import InvalidArgumentError, SelectionError
+from ovam.errors import InvalidArgumentError
 from ovam.tracing.blocks import Block
 from ovam.tracing.trace import Trace
 
@@ -42,21 +42,6 @@ class Selected:
             rows, columns = [self.evaluations.index(each) for each in evaluations], [self.heads.index(each) for each in heads]
             weights = weights[rows][:, columns]
         return replace(self, evaluations=evaluations, heads=heads, weights=weights)
-
-    def attended(self, embedding: Float[Tensor, "tokens text_width"], attend: "Attend") -> Float[Tensor, "maps pixels"]:
-        """Add up the attention maps that `attend` makes, each as often as it counts."""
-        queries, keys = self.queries(), self.keys(embedding)
-        if self.weights is None:
-            return attend(queries, keys)
-        found: Tensor | None = None
-        for step, weights in enumerate(self.weights.tolist()):
-            for head, weight in enumerate(weights):
-                if weight or found is None:
-                    own = weight * attend(queries[step : step + 1, head : head + 1], keys[head : head + 1])
-                    found = own if found is None else found + own
-        if found is None:
-            raise SelectionError("evaluations", self.evaluations, "one or more")
-        return found
 
     def queries(self) -> Float[Tensor, "evaluations heads pixels head_dim"]:
         """Return the queries of the selected evaluations and heads."""
@@ -133,21 +118,26 @@ def largest_grid(selected: Sequence[Selected]) -> tuple[int, int]:
 
 
 Attend = Callable[
-    [Float[Tensor, "evaluations heads pixels head_dim"], Float[Tensor, "heads tokens head_dim"]], Float[Tensor, "maps pixels"]
+    [
+        Float[Tensor, "evaluations heads pixels head_dim"],
+        Float[Tensor, "heads tokens head_dim"],
+        Float[Tensor, "evaluations heads"] | None,
+    ],
+    Float[Tensor, "maps pixels"],
 ]
 
 
 def summed(
     selected: Sequence[Selected], embedding: Float[Tensor, "tokens text_width"], size: tuple[int, int], attend: Attend
 ) -> Float[Tensor, "maps height width"]:
-    """Add up the attention maps that `attend` makes of queries and keys, resized to `size` (Eq. 5).
+    """Add up the attention maps that `attend` makes of queries, keys and their weights, resized to `size` (Eq. 5).
 
     Resizing is linear, so it is done last, once per grid.
     """
     by_grid: dict[tuple[int, int], Tensor] = {}
     for one in selected:
         grid = one.block.grid
-        maps = one.attended(embedding, attend).unflatten(-1, grid)
+        maps = attend(one.queries(), one.keys(embedding), one.weights).unflatten(-1, grid)
         by_grid[grid] = by_grid[grid] + maps if grid in by_grid else maps
     return _sum(resize(maps, size) for maps in by_grid.values())
 

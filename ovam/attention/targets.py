@@ -13,7 +13,7 @@ from ovam.attention.backends import exact_type, fused_for
 from ovam.attention.heatmaps import LEAST, SplitHeatmaps, joint_target_heatmaps, require_fitting
 from ovam.attention.joint import JointSplit, encode_for
 from ovam.attention.scores import Selected, largest_grid, parted, select, summed, terms_of
-from ovam.attention.sums import target_sums, text_sums
+from ovam.attention.sums import MapWeights, target_sums, text_sums
 from ovam.attention.text import encode_each, word_tokens
 from ovam.attention.tokens import Encoded, Token
 from ovam.core.methods import Attention, Method, Padding
@@ -217,8 +217,8 @@ def _mean_maps(
     weights = weights.to(queries_of_one.device, exact_type(queries_of_one))
     largest: list[Tensor] = []
 
-    def attend(queries: Tensor, keys: Tensor) -> Tensor:
-        sums, most = target_sums(queries, keys - keys[:, firsts], weights)
+    def attend(queries: Tensor, keys: Tensor, of_maps: MapWeights) -> Tensor:
+        sums, most = target_sums(queries, keys - keys[:, firsts], weights, of_maps)
         largest.append(most)
         return sums
 
@@ -245,8 +245,8 @@ def _own_maps(
         for row in target.chosen:
             mean[starts[id(target.embedding)] + row] += 1 / len(target.chosen)
 
-    def attend(queries: Tensor, keys: Tensor) -> Tensor:
-        return means.to(queries.device, exact_type(queries)) @ text_sums(queries, keys, [*map(len, texts)])
+    def attend(queries: Tensor, keys: Tensor, of_maps: MapWeights) -> Tensor:
+        return means.to(queries.device, exact_type(queries)) @ text_sums(queries, keys, [*map(len, texts)], of_maps)
 
     return summed(selected, torch.cat([plain_rows(text) for text in texts]), size, attend)
 

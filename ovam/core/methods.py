@@ -98,7 +98,7 @@ class Method(Checked):
     """Of blocks, evaluations and heads (Eq. 5): with `mean` heat lies in [0, 1]."""
     aggregation: Aggregation = "equal"
     """How much each block and head weighs: `equal`, as published; or `automatic`, by its part in what the image's own
-    generation wrote, as GoCA proposes. The latter needs a replay, and a model with cross-attention."""
+    generation wrote, after the idea of GoCA. The latter needs a replay, and a model with cross-attention."""
     refine: Refinement = field(default_factory=NoRefinement)
     """What self-attention does to the heat before the threshold."""
     threshold: Threshold = field(default_factory=Share)
