@@ -194,9 +194,6 @@ class Settings(TypedDict, total=False):
     """Softmax over the prompt's own tokens (`none`), or over the encoder's full length, as during generation (`max_length`)."""
     reduction: Literal["mean", "sum"] | None
     """Of blocks, evaluations and heads (Eq. 5): with `mean` heat lies in [0, 1]."""
-    aggregation: Literal["equal", "automatic"] | None
-    """How much each block and head weighs: `equal`, as published; or `automatic`, by its part in what the image's own
-    generation wrote, as GoCA proposes. The latter needs a replay, and a model with cross-attention."""
     refine: NoRefinement | ByAttention | ByAffinity | ByBoth | None
     """What self-attention does to the heat before the threshold."""
     threshold: Share | Absolute | Otsu | None
@@ -210,6 +207,9 @@ class Settings(TypedDict, total=False):
     network: str | None
     """The trained network that gives the heat, a probability, instead of attention; `null`: none. By its name among those of
     the model."""
+    aggregation: Literal["equal", "automatic"] | None
+    """How much each block and head weighs: `equal`, as published; or `automatic`, by its part in what the image's own
+    generation wrote, after the idea of GoCA. The latter needs a replay, and a model with cross-attention."""
 
 
 class EmbeddingTarget(TypedDict, total=False):

@@ -187,13 +187,13 @@ METHOD: Json = {
     "attention": None,
     "padding": "none",
     "reduction": "mean",
-    "aggregation": "equal",
     "refine": {"steps": 1, "kind": "affinity"},
     "threshold": {"tau": 0.36, "normalize": "minmax", "kind": "share"},
     "crf": None,
     "minimum_area": 0,
     "fill_holes": False,
     "network": None,
+    "aggregation": "equal",
 }
 CAR: Json = {"settings": None, "label": None, "prompt": "a photograph of a car", "word": "car", "occurrence": None}
 ATTRIBUTE_JOB: Json = {

@@ -96,9 +96,6 @@ class Method(Checked):
     """Softmax over the prompt's own tokens (`none`), or over the encoder's full length, as during generation (`max_length`)."""
     reduction: Reduction = "mean"
     """Of blocks, evaluations and heads (Eq. 5): with `mean` heat lies in [0, 1]."""
-    aggregation: Aggregation = "equal"
-    """How much each block and head weighs: `equal`, as published; or `automatic`, by its part in what the image's own
-    generation wrote, after the idea of GoCA. The latter needs a replay, and a model with cross-attention."""
     refine: Refinement = field(default_factory=NoRefinement)
     """What self-attention does to the heat before the threshold."""
     threshold: Threshold = field(default_factory=Share)
@@ -112,6 +109,9 @@ class Method(Checked):
     network: str | None = None
     """The trained network that gives the heat, a probability, instead of attention; `null`: none. By its name among those of
     the model."""
+    aggregation: Aggregation = "equal"
+    """How much each block and head weighs: `equal`, as published; or `automatic`, by its part in what the image's own
+    generation wrote, after the idea of GoCA. The latter needs a replay, and a model with cross-attention."""
 
     def __post_init__(self) -> None:
         """Write selections in their one form, then raise `InvalidArgumentError` for what is not allowed."""
