@@ -84,6 +84,12 @@ class FeaturesNotKeptError(OvamError):
     code = "no-features"
 
 
+class ContributionsNotKeptError(OvamError):
+    """The trace does not hold how much heads and layers contribute, which automatic aggregation goes by."""
+
+    code = "no-contributions"
+
+
 class NoNetworkError(OvamError):
     """A method asks for a trained network that this model does not have; the message says which it has."""
 

@@ -45,6 +45,7 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     mid_block: bool = False,
     self_attention: bool = False,
     features: FeatureChoice | None = None,
+    contributions: bool = False,
     on_evaluation: Callable[[int, int], None] | None = None,
 ) -> Trace:
     """Keep the queries with which a UNet looks at a real image (Eq. 1, for images that it did not generate).
@@ -68,6 +69,7 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
         mid_block: See `blocks`.
         self_attention: See `blocks`.
         features: See `blocks`.
+        contributions: See `blocks`.
         on_evaluation: Called with the number of finished evaluations, and of all.
 
     Under flow matching, noise is mixed in along straight paths, and "ddim" follows the predicted velocity.
@@ -81,7 +83,8 @@ def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     ((500.0, 100.0), (64, 96))
 
     """
-    choice = Choice("conditional", blocks, evaluations, heads, mid_block, self_attention, features=features)
+    kept = (blocks, evaluations, heads, mid_block, self_attention)
+    choice = Choice("conditional", *kept, features=features, contributions=contributions)
     course = Course(prompt, timesteps, inversion, num_inference_steps, seed, on_evaluation)
     (recorder,) = observed(pipeline, image, course, choice)
     return next(recorder.traces())

@@ -169,8 +169,8 @@ class SplitMaps(Answer):
     by: Literal["block", "evaluation", "head"] | str
     parts: list[str]
     """What the maps along the first axis are of: blocks by name, the others by position."""
-    terms: list[int]
-    """How many attention maps each sums up."""
+    terms: list[float]
+    """How many attention maps each sums up; with `automatic` aggregation, how much these weigh together."""
     file: Artifact
     """`.npy` of (parts, height, width), float32. Their mean weighted by `terms` (for reduction `sum`: their sum) is the heatmap
     before it is resized to the image."""
@@ -467,6 +467,7 @@ class Code(StrEnum):
     NO_SELF_ATTENTION = "no-self-attention"
     NO_CLIP = "no-clip"
     NO_FEATURES = "no-features"
+    NO_CONTRIBUTIONS = "no-contributions"
     NO_NETWORK = "no-network"
     NETWORK_OF_OTHER_MODEL = "network-of-other-model"
     NETWORK_FILE_UNREADABLE = "network-file-unreadable"
@@ -784,6 +785,7 @@ class ModelCard(Answer):
             "queries",
             "confidence",
             "causal",
+            "aggregation",
             "lora",
             "textual-inversion",
             "controlnet",

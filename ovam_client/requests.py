@@ -207,6 +207,9 @@ class Settings(TypedDict, total=False):
     network: str | None
     """The trained network that gives the heat, a probability, instead of attention; `null`: none. By its name among those of
     the model."""
+    aggregation: Literal["equal", "automatic"] | None
+    """How much each block and head weighs: `equal`, as published; or `automatic`, by its part in what the image's own
+    generation wrote, after the idea of GoCA. The latter needs a replay, and a model with cross-attention."""
 
 
 class EmbeddingTarget(TypedDict, total=False):

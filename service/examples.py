@@ -193,6 +193,7 @@ METHOD: Json = {
     "minimum_area": 0,
     "fill_holes": False,
     "network": None,
+    "aggregation": "equal",
 }
 CAR: Json = {"settings": None, "label": None, "prompt": "a photograph of a car", "word": "car", "occurrence": None}
 ATTRIBUTE_JOB: Json = {

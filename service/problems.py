@@ -98,6 +98,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.TOKEN_OF_OTHER_FAMILY: Answer(422, "The token was learned with another family of models"),
         Code.ATTENTION_UNAVAILABLE: Answer(422, "The model has no attention of this kind"),
         Code.NO_FEATURES: Answer(422, "The job kept no features for the method's network"),
+        Code.NO_CONTRIBUTIONS: Answer(422, "The job kept no contributions for automatic aggregation"),
         Code.NO_NETWORK: Answer(422, "The model has no such trained network"),
         Code.NETWORK_OF_OTHER_MODEL: Answer(500, "The trained network belongs to another model"),
         Code.NETWORK_FILE_UNREADABLE: Answer(500, "The trained network cannot be read"),

@@ -123,7 +123,8 @@ def captured(
     }
     with ExitStack() as stack:
         features = FeatureChoice() if any(target.settings.network for target in job.targets) else None
-        choice = Choice(**kept, self_attention=pixels, features=features)
+        automatic = any(target.settings.aggregation == "automatic" for target in job.targets)
+        choice = Choice(**kept, self_attention=pixels, features=features, contributions=automatic)
         traced = capture_live(pipeline, choice) if in_memory or not replay else None
         live = None if traced is None else stack.enter_context(traced)
         replays = stack.enter_context(capture_replay(pipeline, **kept)) if replay else None

@@ -32,6 +32,7 @@ NO_LORA: Final[Reasons] = MappingProxyType({"lora": "diffusers loads none into i
 NO_CLIP: Final[Reasons] = MappingProxyType({"clip_skip": "the text that it attends to is not CLIP's"})
 JOINT: Final[Reasons] = MappingProxyType({
     "queries": "its pixels and text attend together, and any attention is computed from a replay",
+    "aggregation": "its pixels and text attend together, and a head writes what it reads of both as one",
 })  # fmt: skip
 BY_INPUT: Final[Reasons] = MappingProxyType({
     "negative_prompt": "its guidance is an input of the model, without a second half that a prompt could fill",

@@ -25,7 +25,7 @@ from worker.transformer_cards import part_of
 
 BEAT_SECONDS = 2.0
 NO_ADAPTERS: Mapping[str, str] = MappingProxyType({})
-ALWAYS: tuple[Ability, ...] = ("image", "mask", "negative_prompt", "emphasis", "queries", "confidence", "causal")
+ALWAYS: tuple[Ability, ...] = ("image", "mask", "negative_prompt", "emphasis", "queries", "confidence", "causal", "aggregation")
 LIFE_SECONDS = 10  # a worker that is silent for longer is gone
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,9 @@ def wanted_by(methods: Sequence[Method]) -> Wanted:
     """Return what some methods take of a trace."""
     selections = [(method.blocks, method.evaluations) for method in methods]
     pixels = any(method.needs_self_attention for method in methods)
-    return Wanted(selections, self_attention=pixels, features=any(method.network is not None for method in methods))
+    features = any(method.network is not None for method in methods)
+    automatic = any(method.aggregation == "automatic" for method in methods)
+    return Wanted(selections, self_attention=pixels, features=features, contributions=automatic)
 
 
 def heats_of(model: Model, scene: Scene, job: FilledQuestion, wanted: Sequence[Words | Rows]) -> list[Heat]:

@@ -34,12 +34,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a question wants of a trace: some selections of blocks and evaluations, perhaps self-attention or features."""
+    """What a question wants of a trace: some selections of blocks and evaluations, perhaps more than their queries."""
 
     selections: Sequence[tuple[Blocks, Positions]]
     self_attention: bool = False
     features: bool = False
     """Of the UNet's blocks at the last evaluation."""
+    contributions: bool = False
 
     def part(self, images: ImagesResult) -> "Part":
         """Return what all selections take together of an image's trace."""
@@ -49,7 +50,7 @@ class Wanted:
         if self.self_attention:
             every.append(tuple(range(images.evaluations)))
         positions = frozenset(position for some in every for position in some)
-        return Part(frozenset(blocks), positions, self.self_attention, self.features)
+        return Part(frozenset(blocks), positions, self.self_attention, self.features, self.contributions)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Part:
     positions: frozenset[int]
     self_attention: bool
     features: bool = False
+    contributions: bool = False
 
     @classmethod
     def of(cls, trace: Trace) -> "Part":
@@ -69,18 +71,21 @@ class Part:
         positions = trace.blocks[0].positions
         found = range(len(trace.evaluations)) if positions is None else positions
         names = frozenset(block.name for block in trace.blocks)
-        return cls(names, frozenset(found), bool(trace.self_attention), trace.features is not None)
+        contributions = all(block.contribution is not None for block in trace.blocks)
+        return cls(names, frozenset(found), bool(trace.self_attention), trace.features is not None, contributions)
 
     def covers(self, other: "Part") -> bool:
         """Whether all of another part is in this one."""
         pixels = self.self_attention or not other.self_attention
         features = self.features or not other.features
-        return pixels and features and self.blocks >= other.blocks and self.positions >= other.positions
+        contributions = self.contributions or not other.contributions
+        return pixels and features and contributions and self.blocks >= other.blocks and self.positions >= other.positions
 
     def with_(self, other: "Part") -> "Part":
         """Return both parts together."""
         pixels = self.self_attention or other.self_attention
-        return Part(self.blocks | other.blocks, self.positions | other.positions, pixels, self.features or other.features)
+        features, contributions = self.features or other.features, self.contributions or other.contributions
+        return Part(self.blocks | other.blocks, self.positions | other.positions, pixels, features, contributions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +141,7 @@ class Traces:
     async def _stored(self, record: JobRecord, image: int, part: Part, images: ImagesResult, field: str) -> Trace:
         """Read or compute a part of a trace from what is stored; what is damaged or does not fit gives way to the other form."""
         tiers: list[Callable[[JobRecord, int, Part, str], Awaitable[Trace]]] = [self._replayed, self._read]
-        if part.features:  # stored queries have none
+        if part.features or part.contributions:  # stored queries have none
             del tiers[1]
         elif images.keep == "queries":
             tiers.reverse()
@@ -164,6 +169,7 @@ class Traces:
                 evaluations=sorted(part.positions),
                 self_attention=part.self_attention,
                 features=FeatureChoice() if part.features else None,
+                contributions=part.contributions,
                 between=self.attempt.breathe,
             )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from contracts.rules.abilities import check_ability
 from contracts.rules.attentions import check_stream
 from contracts.rules.selections import Traced, check_selections
 from contracts.schema.attribute import AttributeRequest, Question
@@ -111,6 +112,23 @@ def check_network(request: Question, number: int, method: Method, images: Traced
                 f"`{name}` is {value!r}; allowed with the network {method.network!r}, whose heat is no attention: {allowed!r}"
             )
             raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field=name, value=value)
+
+
+def check_aggregation(request: Question, number: int, method: Method, images: Traced, model: ModelCard) -> None:
+    """Raise for automatic aggregation of target `number` by contributions that the model, or the image's trace, lacks.
+
+    settings-contradict where pixels and text attend together; no-contributions where queries are kept alone.
+    """
+    if method.aggregation == "equal":
+        return
+    field = setting_field(request, number, "aggregation") or "settings.aggregation"
+    check_ability("aggregation", model, field=field, value=method.aggregation, allowed="'equal'")
+    if images.keep == "queries":
+        detail = (
+            f"`{field}` is 'automatic', by what heads and blocks contribute, which stored queries lack; allowed: 'equal', or "
+            'an image that was made with `"capture": {"keep": "replay"}`'
+        )
+        raise ServiceError(Code.NO_CONTRIBUTIONS, detail, field=field, value=method.aggregation)
 
 
 def check_crf(request: Question, methods: Sequence[Method], images: Traced) -> None:

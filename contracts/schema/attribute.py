@@ -166,8 +166,8 @@ class SplitMaps(Schema):
     by: Split
     parts: list[str]
     """What the maps along the first axis are of: blocks by name, the others by position."""
-    terms: list[int]
-    """How many attention maps each sums up."""
+    terms: list[float]
+    """How many attention maps each sums up; with `automatic` aggregation, how much these weigh together."""
     file: Artifact
     """`.npy` of (parts, height, width), float32. Their mean weighted by `terms` (for reduction `sum`: their sum) is the heatmap
     before it is resized to the image."""

@@ -76,6 +76,7 @@ class Code(StrEnum):
     NO_SELF_ATTENTION = "no-self-attention"
     NO_CLIP = "no-clip"
     NO_FEATURES = "no-features"
+    NO_CONTRIBUTIONS = "no-contributions"
     NO_NETWORK = "no-network"
     NETWORK_OF_OTHER_MODEL = "network-of-other-model"
     NETWORK_FILE_UNREADABLE = "network-file-unreadable"

@@ -24,12 +24,14 @@ Ability = Literal[
     "queries",
     "confidence",
     "causal",
+    "aggregation",
     "lora",
     "textual-inversion",
     "controlnet",
     "ip-adapter",
 ]
-"""Fields of a generation and of a question, what `keep` of a capture may be besides `replay`, and kinds of adapters."""
+"""Fields of a generation and of a question, what `keep` of a capture may be besides `replay`, kinds of adapters, and
+`aggregation`: that `automatic` is allowed there."""
 
 
 class BestMethod(Schema):

@@ -1,7 +1,7 @@
 """Heatmaps of halves of the attention, for which the queries are read once: parts that may agree with the whole, or not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import torch
@@ -43,7 +43,7 @@ def grouped(selected: Sequence[Selected]) -> dict[str, list[Selected]]:
         for one, (late, upper) in product(blocks, product((0, 1), repeat=2)):
             steps, heads = halves_of(one.evaluations)[late], halves_of(one.heads)[upper]
             if steps and heads:
-                found.setdefault(f"{late}{upper}{last}", []).append(replace(one, evaluations=steps, heads=heads))
+                found.setdefault(f"{late}{upper}{last}", []).append(one.part(steps, heads))
     return found
 
 
@@ -52,7 +52,8 @@ def halved(parts: SplitHeatmaps, method: Method) -> Halved:
     maps, terms = parts.maps[:, 0], torch.tensor(parts.terms, device=parts.maps.device)[:, None, None]
     sums = maps * terms if method.reduction == "mean" else maps
     unit = 1 if method.reduction == "mean" else terms.sum()
-    sides = [[[name[way] == side for name in parts.names] for side in "01"] for way in range(WAYS)]
+    counted = [*zip(parts.names, parts.terms, strict=True)]  # what weighs nothing is no half
+    sides = [[[name[way] == side and weight > 0 for name, weight in counted] for side in "01"] for way in range(WAYS)]
     return Halved(
         sums.sum(dim=0) / terms.sum() * unit,
         [sums[half].sum(dim=0) / terms[half].sum() * unit for way in sides if all(map(any, way)) for half in way],

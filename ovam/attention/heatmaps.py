@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ovam.attention.aggregation import require_aggregation
 from ovam.attention.joint import JointSelected, JointSplit, encode_for, joint_sums, select_joint
 from ovam.attention.scores import Selected, Split, largest_grid, parted, resize, select, summed, terms_of
 from ovam.attention.sums import attention_sum
 from ovam.attention.text import word_tokens
-from ovam.core.methods import Attention, Method, Padding, Reduction
+from ovam.core.methods import Aggregation, Attention, Method, Padding, Reduction
 from ovam.core.selection import Blocks, Positions
 from ovam.errors import InvalidArgumentError
 from ovam.tracing.families import family_named
@@ -20,7 +21,7 @@ from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace, require_trace
 
 
-def heatmaps(
+def heatmaps(  # noqa: PLR0913 - every choice of the method is one keyword
     trace: Trace,
     embedding: Float[Tensor, "tokens text_width"],
     *,
@@ -30,6 +31,7 @@ def heatmaps(
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
     attention: Attention | None = None,
+    aggregation: Aggregation = "equal",
 ) -> Float[Tensor, "tokens height width"]:
     """Compute the attention of every pixel to every row of a text embedding (Eq. 5).
 
@@ -39,8 +41,11 @@ def heatmaps(
     to `embedding`; single precision (double for a trace in double precision), on the trace's device.
 
     `attention` is one of those that the model's family has, see `ovam.core.methods.Attention`; by default its first.
+    `aggregation="automatic"` weighs blocks and heads by their part in the image's own generation, if the trace holds it; their
+    weights are 1 on average.
 
-    Raises `SelectionError`, `AttentionError`, and `InvalidArgumentError` for an embedding of another width.
+    Raises `SelectionError`, `AttentionError`, `ContributionsNotKeptError`, and `InvalidArgumentError` for an embedding of another
+    width.
 
     >>> embedding, tokens = ovam.encode(pipeline, "a cat")
     >>> maps = ovam.heatmaps(trace, embedding, size=(64, 96))
@@ -48,12 +53,16 @@ def heatmaps(
     (torch.Size([4, 64, 96]), True)
     """
     require_fitting(trace, embedding)
+    require_aggregation(aggregation, trace)
     if trace.joint is not None:
         chosen = select_joint(trace, attention, blocks, evaluations, heads)
         return joint_reduced(chosen, embedding, reduction, size)
     family_named(trace.family).attention(attention)
-    selected = select(trace, blocks, evaluations, heads)
+    selected = select(trace, blocks, evaluations, heads, aggregation)
     return reduced(selected, embedding, reduction, size)
+
+
+LEAST = 1e-30  # what the sum of maps that weigh nothing is divided by
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +71,13 @@ class SplitHeatmaps:
 
     names: tuple[str, ...]
     """The parts: blocks by name, evaluations and heads by their position in the trace."""
-    terms: tuple[int, ...]
-    """How many attention maps each part sums up."""
+    terms: tuple[float, ...]
+    """How many attention maps each part sums up, each as often as it counts."""
     maps: Float[Tensor, "parts tokens height width"]
     """On the largest grid of all parts; the mean weighted by `terms`, for `reduction="sum"` the sum, is the heatmap."""
 
 
-def split_heatmaps(
+def split_heatmaps(  # noqa: PLR0913 - every choice of the method is one keyword
     trace: Trace,
     embedding: Float[Tensor, "tokens text_width"],
     by: Split,
@@ -78,16 +87,18 @@ def split_heatmaps(
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
     attention: Attention | None = None,
+    aggregation: Aggregation = "equal",
 ) -> SplitHeatmaps:
     """Compute `heatmaps` of every single block, evaluation or head that is selected.
 
     The n-th heads of all blocks form one part, to which a block with fewer heads adds nothing.
     """
     require_fitting(trace, embedding)
+    require_aggregation(aggregation, trace)
     if trace.joint is not None:
         return _joint_split(select_joint(trace, attention, blocks, evaluations, heads), embedding, by, reduction)
     family_named(trace.family).attention(attention)
-    selected = select(trace, blocks, evaluations, heads)
+    selected = select(trace, blocks, evaluations, heads, aggregation)
     parts = parted(selected, by)
     maps = torch.stack([reduced(part, embedding, reduction, grid=largest_grid(selected)) for part in parts.values()])
     return SplitHeatmaps(tuple(parts), tuple(terms_of(part) for part in parts.values()), maps)
@@ -107,6 +118,7 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
     attention: Attention | None = None,
+    aggregation: Aggregation = "equal",
 ) -> Float[Tensor, "height width"]:
     """Compute the heatmap of a word or phrase of an attribution prompt: the mean of its tokens' maps.
 
@@ -122,7 +134,14 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     embedding, tokens = encode_for(trace, pipeline, [prompt], padding, attention)[0]
     rows = [token.index for token in word_tokens(tokens, prompt, word, occurrence=occurrence)]
     maps = heatmaps(
-        trace, embedding, reduction=reduction, blocks=blocks, evaluations=evaluations, heads=heads, attention=attention
+        trace,
+        embedding,
+        reduction=reduction,
+        blocks=blocks,
+        evaluations=evaluations,
+        heads=heads,
+        attention=attention,
+        aggregation=aggregation,
     )
     mean = maps[rows].mean(dim=0, keepdim=True)
     return (mean if size is None else resize(mean, size))[0]
@@ -135,7 +154,7 @@ def _joint_split(
     terms = selected.parts(by)
     (sums,) = joint_sums(selected, [embedding], by)
     maps = [sums[name] if reduction == "sum" else sums[name] / count for name, count in terms.items()]
-    return SplitHeatmaps(tuple(terms), tuple(terms.values()), torch.stack(maps).unflatten(-1, selected.grid))
+    return SplitHeatmaps(tuple(terms), tuple(map(float, terms.values())), torch.stack(maps).unflatten(-1, selected.grid))
 
 
 def joint_target_heatmaps(
@@ -151,7 +170,7 @@ def joint_target_heatmaps(
         own = sums[id(embedding)]
         parts = [own[name][list(rows)].mean(dim=0) / (1 if method.reduction == "sum" else count) for name, count in terms.items()]
         maps = torch.stack(parts)[:, None].unflatten(-1, selected.grid)
-        found.append(SplitHeatmaps(tuple(terms), tuple(terms.values()), maps))
+        found.append(SplitHeatmaps(tuple(terms), tuple(map(float, terms.values())), maps))
     return found
 
 
@@ -184,7 +203,7 @@ def reduced(
         raise InvalidArgumentError("reduction", reduction, "'mean' or 'sum'")
     with torch.set_grad_enabled(torch.is_grad_enabled() and embedding.requires_grad):
         total = summed(selected, embedding, grid or largest_grid(selected), attention_sum)
-        maps = total if reduction == "sum" else total / terms_of(selected)
+        maps = total if reduction == "sum" else total / max(terms_of(selected), LEAST)
         return maps if size is None else resize(maps, size)
 
 

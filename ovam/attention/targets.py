@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ovam.attention.aggregation import require_aggregation
 from ovam.attention.backends import exact_type, fused_for
-from ovam.attention.heatmaps import SplitHeatmaps, joint_target_heatmaps, require_fitting
+from ovam.attention.heatmaps import LEAST, SplitHeatmaps, joint_target_heatmaps, require_fitting
 from ovam.attention.joint import JointSplit, encode_for
 from ovam.attention.scores import Selected, largest_grid, parted, select, summed, terms_of
-from ovam.attention.sums import target_sums, text_sums
+from ovam.attention.sums import MapWeights, target_sums, text_sums
 from ovam.attention.text import encode_each, word_tokens
 from ovam.attention.tokens import Encoded, Token
 from ovam.core.methods import Attention, Method, Padding
@@ -119,7 +120,7 @@ def target_heatmaps(trace: Trace, targets: Sequence[Rows], methods: Sequence[Met
         if trace.joint is not None:
             found |= {number: maps.maps[0, 0] for number, maps in _joint_maps(trace, numbers, targets, methods).items()}
             continue
-        selected = select(trace, method.blocks, method.evaluations, method.heads)
+        selected = select(trace, method.blocks, method.evaluations, method.heads, method.aggregation)
         some = [targets[number] for number in numbers]
         maps = _mean_maps(some, selected, largest_grid(selected), _weighted(some))
         for number, one in zip(numbers, maps, strict=True):
@@ -145,22 +146,27 @@ def split_target_heatmaps(
         if by == "halves":
             raise InvalidArgumentError("by", by, "'block', 'evaluation', 'head', or what parts a selection")
         method, some = methods[numbers[0]], [targets[number] for number in numbers]
-        selected = select(trace, method.blocks, method.evaluations, method.heads)
+        selected = select(trace, method.blocks, method.evaluations, method.heads, method.aggregation)
         parts = by(selected) if callable(by) else parted(selected, by)
         laid = _weighted(some)
         sums = torch.stack([_mean_maps(some, part, largest_grid(selected), laid) for part in parts.values()], dim=1)
-        terms = torch.tensor([terms_of(part) for part in parts.values()], device=sums.device)
+        counts = [terms_of(part) for part in parts.values()]
+        terms = torch.tensor(counts, device=sums.device)
         for number, maps in zip(numbers, sums, strict=True):
-            scaled = maps if methods[number].reduction == "sum" else maps / terms[:, None, None]
-            found[number] = SplitHeatmaps(tuple(parts), tuple(terms.tolist()), scaled[:, None])
+            scaled = maps if methods[number].reduction == "sum" else maps / terms[:, None, None].clamp_min(LEAST)
+            found[number] = SplitHeatmaps(tuple(parts), tuple(counts), scaled[:, None])
     return [found[number] for number in range(len(targets))]
 
 
 def require_family(trace: Trace, targets: Sequence[Rows], methods: Sequence[Method]) -> None:
-    """Raise `AttentionError` for an attention that the model lacks, `TokenFamilyError` for tokens of another family."""
+    """Raise `AttentionError` for an attention that the model lacks, `TokenFamilyError` for tokens of another family.
+
+    `InvalidArgumentError` for an aggregation that the model has not.
+    """
     family = family_named(trace.family)
     for target, method in zip(targets, methods, strict=True):
         family.attention(method.attention)
+        require_aggregation(method.aggregation, trace)
         if target.family is not None and target.family != family.name:
             raise TokenFamilyError(f"a token that was learned with {target.family} is looked for in an image of {family.name}")
 
@@ -182,7 +188,7 @@ def _together(targets: Sequence[Rows], methods: Sequence[Method]) -> list[list[i
     groups: list[list[int]] = []
     latest: dict[str, tuple[list[int], dict[int, int]]] = {}
     for number, (target, method) in enumerate(zip(targets, methods, strict=True)):
-        selection = str((method.attention, method.blocks, method.evaluations, method.heads))
+        selection = str((method.attention, method.blocks, method.evaluations, method.heads, method.aggregation))
         group, sizes = latest.get(selection, ([], {}))
         own, rows = id(target.embedding), len(target.embedding)
         if not group or (own not in sizes and sum(sizes.values()) + rows > _ROWS_AT_A_TIME):
@@ -211,8 +217,8 @@ def _mean_maps(
     weights = weights.to(queries_of_one.device, exact_type(queries_of_one))
     largest: list[Tensor] = []
 
-    def attend(queries: Tensor, keys: Tensor) -> Tensor:
-        sums, most = target_sums(queries, keys - keys[:, firsts], weights)
+    def attend(queries: Tensor, keys: Tensor, of_maps: MapWeights) -> Tensor:
+        sums, most = target_sums(queries, keys - keys[:, firsts], weights, of_maps)
         largest.append(most)
         return sums
 
@@ -239,8 +245,8 @@ def _own_maps(
         for row in target.chosen:
             mean[starts[id(target.embedding)] + row] += 1 / len(target.chosen)
 
-    def attend(queries: Tensor, keys: Tensor) -> Tensor:
-        return means.to(queries.device, exact_type(queries)) @ text_sums(queries, keys, [*map(len, texts)])
+    def attend(queries: Tensor, keys: Tensor, of_maps: MapWeights) -> Tensor:
+        return means.to(queries.device, exact_type(queries)) @ text_sums(queries, keys, [*map(len, texts)], of_maps)
 
     return summed(selected, torch.cat([plain_rows(text) for text in texts]), size, attend)
 

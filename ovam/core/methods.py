@@ -17,6 +17,7 @@ Padding = Literal["none", "max_length"]
 Reduction = Literal["mean", "sum"]
 Sign = Literal[1, -1]
 Softmax = Literal["each", "together"]
+Aggregation = Literal["equal", "automatic"]
 TargetKind = Literal["words", "tokens"]
 MethodName = Literal["ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm", "datasetdm-published"]
 Attention = Literal["cross", "concept", "joint", "text"]
@@ -108,6 +109,9 @@ class Method(Checked):
     network: str | None = None
     """The trained network that gives the heat, a probability, instead of attention; `null`: none. By its name among those of
     the model."""
+    aggregation: Aggregation = "equal"
+    """How much each block and head weighs: `equal`, as published; or `automatic`, by its part in what the image's own
+    generation wrote, after the idea of GoCA. The latter needs a replay, and a model with cross-attention."""
 
     def __post_init__(self) -> None:
         """Write selections in their one form, then raise `InvalidArgumentError` for what is not allowed."""
@@ -116,6 +120,8 @@ class Method(Checked):
         super().__post_init__()
         if self.network is not None and not isinstance(self.refine, NoRefinement):
             raise InvalidArgumentError("refine", self.refine.kind, "'none' with a network, whose heat is no attention")
+        if self.network is not None and self.aggregation != "equal":
+            raise InvalidArgumentError("aggregation", self.aggregation, "'equal' with a network, whose heat is no attention")
 
     @property
     def affinity_steps(self) -> int:

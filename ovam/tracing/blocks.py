@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ovam.core.selection import Grid
 from ovam.errors import SelectionError
+from ovam.tracing.contributions import Contribution
 from ovam.tracing.keys import projected
 
 
@@ -45,6 +46,8 @@ class Block:
     """Keys of one fixed row at capture; `None` for a block that was not captured."""
     positions: tuple[int, ...] | None = None
     """Which of the trace's evaluations `queries` holds; `None` for all."""
+    contribution: Contribution | None = None
+    """How much its heads and itself contribute, for automatic aggregation, if that was kept; no file holds it."""
 
     @property
     def heads(self) -> int:

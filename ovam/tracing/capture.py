@@ -16,7 +16,7 @@ from ovam.tracing.trace import Half, Trace
 
 
 @contextmanager
-def capture(
+def capture(  # noqa: PLR0913 - every choice is one keyword
     pipeline: Pipeline,
     *,
     half: Half = "conditional",
@@ -26,6 +26,7 @@ def capture(
     mid_block: bool = False,
     self_attention: bool = False,
     features: FeatureChoice | None = None,
+    contributions: bool = False,
 ) -> Iterator[list[Trace]]:
     """Keep the queries of every image that `pipeline` generates inside the `with`: one `Trace` per image (Eq. 1).
 
@@ -44,6 +45,7 @@ def capture(
         self_attention: Keep the self-attentions on the UNet's largest grid too, for methods that refine by them.
         features: Keep what some of the UNet's blocks give out, too, for methods with a trained network: `FeatureChoice()` is
             all blocks at the last evaluation.
+        contributions: Keep how much heads and blocks contribute, too, for methods with `aggregation="automatic"`.
 
     Raises `UnsupportedModelError`, `CompiledModelError`, `SelectionError`; and during the generation `CaptureError`, or
     `SelectionError` for a resolution that no block has.
@@ -54,7 +56,7 @@ def capture(
     (2, (64, 64))
 
     """
-    choice = Choice(half, blocks, evaluations, heads, mid_block, self_attention, features=features)
+    choice = Choice(half, blocks, evaluations, heads, mid_block, self_attention, features=features, contributions=contributions)
     with capture_live(pipeline, choice) as live:
         yield live.traces
 

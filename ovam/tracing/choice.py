@@ -1,5 +1,6 @@
 """What is kept of a generation, or of a real image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -7,6 +8,7 @@ from torch import nn
 
 from ovam.core.selection import Blocks, FeatureChoice, Positions, select_blocks, select_positions
 from ovam.errors import SelectionError
+from ovam.tracing.contributions import Contributing
 from ovam.tracing.families import UNET, family_of
 from ovam.tracing.model import Projection, cross_attentions, self_attentions
 from ovam.tracing.recording import Wanted
@@ -26,6 +28,7 @@ class Choice:
     keep: Literal["queries", "replay"] = "queries"
     """Keep what the attentions computed, or what the UNet was given, from which it computes that again."""
     features: FeatureChoice | None = None
+    contributions: bool = False
 
     def wanted(self, unet: nn.Module) -> list[Wanted]:
         """List the projections that may be kept; resolutions are known after the first evaluation only.
@@ -53,3 +56,13 @@ class Choice:
                 for projection in get_args(Projection)
             ]
         return wanted
+
+    def contributing(self, unet: nn.Module, wanted: Sequence[Wanted]) -> list[Contributing]:
+        """List the attentions whose contributions are measured; a replay's are computed again when they are asked for."""
+        if not self.contributions or self.keep == "replay":
+            return []
+        return [
+            Contributing.of(unet, each.name, each.attention, None if each.all_heads else each.heads)
+            for each in wanted
+            if each.to_text
+        ]

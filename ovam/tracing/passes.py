@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ovam.errors import TraceMismatchError
+from ovam.tracing.contributions import Contributing
 from ovam.tracing.features import output_of
 from ovam.tracing.given import middle_line
 from ovam.tracing.inputs import options_of
@@ -77,9 +78,14 @@ Wanted = TypeVar("Wanted", Projected, GivenOut)
 
 
 def evaluated(
-    unet: nn.Module, given: Evaluated, wanted: Sequence[Wanted], memory: int, between: Callable[[], None]
-) -> dict[Wanted, Tensor]:
-    """Evaluate the UNet on what it was given, and return what is wanted of it: a row for each evaluation.
+    unet: nn.Module,
+    given: Evaluated,
+    wanted: Sequence[Wanted],
+    memory: int,
+    between: Callable[[], None],
+    contributing: Sequence[Contributing] = (),
+) -> dict[Wanted | Contributing, Tensor]:
+    """Evaluate the UNet on what it was given, and return what is wanted of it, contributions too: a row for each evaluation.
 
     Raises `TraceMismatchError` when it predicts something else than it did.
     """
@@ -87,6 +93,9 @@ def evaluated(
     with ExitStack() as hooks:
         for each in wanted:
             hooks.callback(each.module.register_forward_hook(place.keeping(each)).remove)
+        for one in contributing:
+            for handle in one.watched(place.batch, place.keep):
+                hooks.callback(handle.remove)
         while done < place.count:
             some = slice(done, min(done + rows, place.count))
             try:
@@ -125,16 +134,22 @@ class _Place:
         finally:
             self._rows = None
 
+    def batch(self) -> slice | None:
+        """Return which rows of the running batch are wanted: all, or of other work none."""
+        return None if self._rows is None or get_ident() != self._thread else slice(None)
+
+    def keep(self, wanted: Projected | GivenOut | Contributing, found: Tensor) -> None:
+        """Write what was found in the running batch into one tensor for all evaluations."""
+        if wanted not in self.kept:
+            self.kept[wanted] = torch.empty((self.count, *found.shape[1:]), dtype=found.dtype, device=found.device)
+        self.kept[wanted][self._rows] = found
+
     def keeping(self, wanted: Projected | GivenOut) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        """Make a hook that writes the wanted channels into one tensor for all evaluations."""
+        """Make a hook that keeps the wanted channels."""
 
         def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tensor, or several
-            if self._rows is None or get_ident() != self._thread:
-                return
-            found = wanted.taken(output)
-            if wanted not in self.kept:
-                self.kept[wanted] = torch.empty((self.count, *found.shape[1:]), dtype=found.dtype, device=found.device)
-            self.kept[wanted][self._rows] = found
+            if self.batch() is not None:
+                self.keep(wanted, wanted.taken(output))
 
         return hook
 

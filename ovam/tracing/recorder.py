@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ovam.core.selection import select_positions
 from ovam.errors import CaptureError, NotReplayableError
 from ovam.tracing.choice import Choice
+from ovam.tracing.contributions import Contributing
 from ovam.tracing.families import family_of
 from ovam.tracing.features import feature_blocks, output_of
 from ovam.tracing.given import Given
@@ -101,7 +102,8 @@ class Recorder:
         self._wanted = wanted
         self._calls: list[Call] = []
         self._running: dict[int, Call] = {}  # by thread
-        self._hooked: dict[Wanted, tuple[nn.Module, Any]] = {}
+        self._hooked: dict[Wanted | Contributing, tuple[nn.Module, list[Any]]] = {}
+        self._contributing = choice.contributing(plain_unet(source.pipeline), wanted)
         self._lock = Lock()
         self._follow()
         self._features = [
@@ -176,11 +178,9 @@ class Recorder:
     def close(self) -> None:
         """Remove all hooks; one that a compiled UNet still calls does nothing."""
         self._running.clear()
-        for _, handle in self._hooked.values():
+        for handle in [*self._features, *(each for _, handles in self._hooked.values() for each in handles)]:
             handle.remove()
         self._hooked.clear()
-        for handle in self._features:
-            handle.remove()
 
     def traces(self) -> Iterator[Trace]:
         """Return a trace per image of every call whose evaluations are complete."""
@@ -203,11 +203,29 @@ class Recorder:
         """Hook the modules that compute the wanted projections now."""
         for wanted in self._wanted:
             module, part, parts = module_of(wanted.attention, wanted.projection)
-            hooked, handle = self._hooked.get(wanted, (None, None))
-            if hooked is not module:
-                if handle is not None:
-                    handle.remove()
-                self._hooked[wanted] = module, module.register_forward_hook(partial(self._keep, wanted, part, parts))
+            if self._is_new(wanted, module):
+                handle = module.register_forward_hook(partial(self._keep, wanted, part, parts))
+                self._hooked[wanted] = module, [handle]
+        for one in self._contributing:
+            if self._is_new(one, one.module):
+                self._hooked[one] = one.module, one.watched(self._rows, self._keep_contribution)
+
+    def _is_new(self, wanted: Wanted | Contributing, module: nn.Module) -> bool:
+        """Whether a module is not hooked for what is wanted; hooks on the module that it replaced are removed."""
+        hooked, handles = self._hooked.get(wanted, (None, []))
+        if hooked is not module:
+            for handle in handles:
+                handle.remove()
+        return hooked is not module
+
+    def _rows(self) -> slice | None:
+        """Return which rows of the running evaluation's batch are kept; `None` if it is not."""
+        call = self._running.get(get_ident())
+        return None if call is None else call.rows
+
+    def _keep_contribution(self, of: Contributing, rows: Tensor) -> None:
+        """Keep how much heads and a layer contributed to every image."""
+        self._running[get_ident()].contributions.setdefault(of.name, []).append(rows)
 
     @torch.compiler.disable  # once for all hooks: for each of them by itself it takes longer than some of what they keep
     def _keep(self, wanted: Wanted, part: int, parts: int, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:

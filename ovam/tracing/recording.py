@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ovam.core.selection import Blocks, select_blocks
 from ovam.errors import CaptureError
 from ovam.tracing.blocks import Block, SelfAttention
+from ovam.tracing.contributions import Contribution
 from ovam.tracing.families import family_of
 from ovam.tracing.features import Feature, Features, chosen_features
 from ovam.tracing.given import Given
@@ -73,6 +74,7 @@ class Call:
     prompts: tuple[str | None, ...] = ()
     halves: tuple[slice, ...] = ()  # rows of the running evaluation whose features are kept; none: they are not
     features: dict[str, list[Float[Tensor, "images halves channels height width"]]] = field(default_factory=dict)
+    contributions: dict[str, list[Float[Tensor, "images heads_and_layer"]]] = field(default_factory=dict)
     texts: Tensor | None = None  # the embeddings of the images' own prompts
     started: int = 0
     finished: int = 0
@@ -115,7 +117,8 @@ class Call:
                 if each.to_text:
                     heads = None if each.all_heads else each.heads
                     to_k, known = self.keys.get(each.name) or captured(each.attention), self.fingerprints[each.name]
-                    blocks.append(Block(each.name, grid, scale, images[image], to_k, heads, known))
+                    part = self._contribution_of(image, each.name)
+                    blocks.append(Block(each.name, grid, scale, images[image], to_k, heads, known, contribution=part))
                 elif each.projection == "queries":
                     linear = is_linear(each.attention)
                     pixels.append(SelfAttention(each.name, grid, scale, images[image], keys[each.name][image], linear))
@@ -131,6 +134,13 @@ class Call:
                 family=family_of(plain_unet(self.caller)).name,
                 features=self._features_of(image, features),
             )
+
+    def _contribution_of(self, image: int, name: str) -> Contribution | None:
+        """Return how much a block contributed to an image, outside of inference mode; `None` if it was not kept."""
+        if name not in self.contributions:
+            return None
+        with torch.inference_mode(mode=False):
+            return Contribution.of(torch.stack([rows[image] for rows in self.contributions[name]]))
 
     def _features_of(self, image: int, selection: Blocks) -> Features | None:
         """Return what the UNet's blocks gave out for an image, outside of inference mode; `None` if it was not kept."""

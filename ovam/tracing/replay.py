@@ -12,6 +12,7 @@ from ovam.core.selection import Blocks, FeatureChoice, Positions, select_blocks,
 from ovam.errors import FeaturesNotKeptError, TraceFormatError, TraceMismatchError
 from ovam.tracing.binding import Binding, require_bound
 from ovam.tracing.blocks import Block, Layer, SelfAttention
+from ovam.tracing.contributions import Contributing, Contribution
 from ovam.tracing.families import family_of
 from ovam.tracing.features import Feature, Features, chosen_features, feature_blocks
 from ovam.tracing.given import OTHER
@@ -85,6 +86,7 @@ class Replay:
         evaluations: Positions | slice = "all",
         self_attention: bool = False,
         features: FeatureChoice | None = None,
+        contributions: bool = False,
         memory: int = MEMORY,
         between: Callable[[], None] = lambda: None,
     ) -> Trace:
@@ -100,6 +102,7 @@ class Replay:
             evaluations: Positions among the kept ones; the trace knows of all, but only these can be asked for.
             self_attention: Compute the self-attentions on the largest grid, too.
             features: Compute what the UNet's blocks give out, too; its evaluations are positions among the kept ones.
+            contributions: Compute how much heads and blocks contribute, too, for `aggregation="automatic"`.
             memory: Bytes.
             between: Called between two passes.
 
@@ -122,7 +125,12 @@ class Replay:
         ]
         with torch.inference_mode(mode=False), torch.no_grad():
             given = self.given(positions, place_of(unet))
-            kept = evaluated(unet, given, wanted, memory, between)
+            parts = [
+                Contributing.of(unet, layer.name, found[layer.name], layer.head_indices)
+                for layer in chosen
+                if contributions and layer.to_text
+            ]
+            kept = evaluated(unet, given, wanted, memory, between, parts)
             trace = self._trace(chosen, found, kept, None if len(positions) == len(self.evaluations) else positions)
             trace = replace(trace, family=family_of(unet).name)
             return replace(trace, features=self._features(unet, features, memory, between)) if features else trace
@@ -234,10 +242,15 @@ class Replay:
         return Features(chosen_features(choice.blocks, found), evaluations, last["encoder_hidden_states"][0])
 
     def _trace(
-        self, layers: list[Layer], found: Mapping[str, Any], kept: Mapping[Projected, Tensor], positions: tuple[int, ...] | None
+        self,
+        layers: list[Layer],
+        found: Mapping[str, Any],
+        kept: Mapping[Projected | Contributing, Tensor],
+        positions: tuple[int, ...] | None,
     ) -> Trace:
         """Join the queries with the projections of the keys."""
-        parts = {(each.name, each.projection): tensor for each, tensor in kept.items()}
+        parts = {(each.name, each.projection): tensor for each, tensor in kept.items() if isinstance(each, Projected)}
+        shares = {each.name: Contribution.of(tensor) for each, tensor in kept.items() if isinstance(each, Contributing)}
         blocks, pixels = [], []
         for layer in layers:
             attention, queries = found[layer.name], parts[layer.name, "queries"]
@@ -245,7 +258,17 @@ class Replay:
             if layer.to_text:
                 to_k = captured(attention)
                 blocks.append(
-                    Block(layer.name, layer.grid, scale, queries, to_k, layer.head_indices, fingerprint(to_k), positions)
+                    Block(
+                        layer.name,
+                        layer.grid,
+                        scale,
+                        queries,
+                        to_k,
+                        layer.head_indices,
+                        fingerprint(to_k),
+                        positions,
+                        shares.get(layer.name),
+                    )
                 )
             else:
                 keys = parts[layer.name, "keys"]

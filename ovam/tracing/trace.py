@@ -80,7 +80,8 @@ class Trace:
         pixels = sum(block.queries.nbytes + block.keys.nbytes for block in self.self_attention)
         keys = sum(block.to_k.weight.nbytes for block in self.blocks if isinstance(block.to_k, CapturedKeys))
         features = 0 if self.features is None else self.features.nbytes
-        return pixels + keys + features + sum(block.queries.nbytes for block in self.blocks)
+        parts = sum(block.contribution.nbytes for block in self.blocks if block.contribution is not None)
+        return pixels + keys + features + parts + sum(block.queries.nbytes for block in self.blocks)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
         """Return a trace with its tensors on another device or in another floating type.
@@ -94,7 +95,10 @@ class Trace:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype)
 
-        blocks = tuple(replace(block, queries=move(block.queries)) for block in self.blocks)
+        blocks = tuple(
+            replace(block, queries=move(block.queries), contribution=block.contribution and block.contribution.to(device))
+            for block in self.blocks
+        )
         pixels = tuple(
             replace(block, queries=move(block.queries), keys=move(block.keys))
             for block in self.self_attention

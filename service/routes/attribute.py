@@ -41,6 +41,7 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             Code.SETTINGS_CONTRADICT,
             Code.NO_SELF_ATTENTION,
             Code.NO_FEATURES,
+            Code.NO_CONTRIBUTIONS,
             Code.NO_NETWORK,
             Code.NO_CLIP,
         ),

@@ -72,6 +72,7 @@ Record = Annotated[DatasetRecord, Depends(record_of)]
             Code.EMBEDDING_NOT_FINITE,
             Code.NO_SELF_ATTENTION,
             Code.NO_FEATURES,
+            Code.NO_CONTRIBUTIONS,
             Code.NO_NETWORK,
             Code.NO_CLIP,
             Code.STORE_UNAVAILABLE,

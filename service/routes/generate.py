@@ -47,6 +47,7 @@ router = APIRouter(tags=["jobs"], route_class=BodyRoute)
             *PICTURES,
             Code.STORE_UNAVAILABLE,
             Code.NO_FEATURES,
+            Code.NO_CONTRIBUTIONS,
             Code.NO_NETWORK,
         ),
     },

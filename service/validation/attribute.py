@@ -12,6 +12,7 @@ from contracts.rules.selections import Traced
 from contracts.rules.sources import check_image
 from contracts.rules.targets import (
     calibration_of,
+    check_aggregation,
     check_crf,
     check_embedding,
     check_method,
@@ -40,9 +41,7 @@ async def filled(request: AttributeRequest, lookups: Lookups) -> AttributeJob:
     card = await lookups.catalog.model(images.model, field="job_id")
     check_there(images, card, field="job_id")
     other = await compared(request, images, lookups)
-    both = (
-        images if other is None else images.model_copy(update={"self_attention": images.self_attention and other.self_attention})
-    )
+    both = images if other is None else in_both(images, other)
     question = await filled_question(
         request, both, card, lookups, source=images.kind, prompt=await lookups.prompt_of(request.job_id, field="job_id")
     )
@@ -74,6 +73,12 @@ async def compared(request: AttributeRequest, images: ImagesResult, lookups: Loo
             )
             raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="against", value=there)
     return other
+
+
+def in_both(images: ImagesResult, other: ImagesResult) -> ImagesResult:
+    """Images of which is kept what is kept of two jobs' images."""
+    keep = images.keep if images.keep == other.keep else "queries"
+    return images.model_copy(update={"self_attention": images.self_attention and other.self_attention, "keep": keep})
 
 
 async def check_same_words(request: AttributeRequest, question: FilledQuestion, lookups: Lookups) -> None:
@@ -125,6 +130,7 @@ async def filled_question(
         label, whole = await filled_target(asked, card, tokenizer, lookups, field=f"targets.{number}")
         check_method(request, number, method, images, card)
         check_network(request, number, method, images, card)
+        check_aggregation(request, number, method, images, card)
         targets.append(TargetJob(label=label, target=whole, method=name, settings=method))
     distractors = []
     for number, target in enumerate(request.distractors):

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts.rules.targets import MOST_CRF_UPDATES, check_crf, check_embedding, check_method, check_network, method_of
+from contracts.rules.targets import (
+    MOST_CRF_UPDATES,
+    check_aggregation,
+    check_crf,
+    check_embedding,
+    check_method,
+    check_network,
+    method_of,
+)
 from contracts.schema.attribute import AttributeRequest
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Keep
@@ -217,6 +225,20 @@ class Images:
     blocks: tuple[()] = ()
     evaluations: int = 1
     self_attention: bool = True
+
+
+def test_automatic_aggregation_is_refused_where_contributions_are_not_known() -> None:
+    request, method = asked(settings={"aggregation": "automatic"}), Method(aggregation="automatic")
+    check_aggregation(request, 0, method, Images(keep="replay"), MODEL)
+    check_aggregation(request, 0, Method(), Images(keep="queries"), MODEL)
+    joint = MODEL.model_copy(update={"cannot": {"aggregation": "its pixels and text attend together"}})
+    for images, model, code in (
+        (Images(keep="queries"), MODEL, Code.NO_CONTRIBUTIONS),
+        (Images(keep="replay"), joint, Code.SETTINGS_CONTRADICT),
+    ):
+        with pytest.raises(ServiceError, match="allowed: 'equal'") as error:
+            check_aggregation(request, 0, method, images, model)
+        assert (error.value.code, error.value.field, error.value.value) == (code, "settings.aggregation", "automatic")
 
 
 def test_a_network_is_refused_where_it_cannot_answer() -> None:

@@ -50,7 +50,7 @@ def test_tiles_cover_every_pixel_of_every_evaluation_once(width: int, evaluation
     counted = torch.zeros(3, width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sums._SCORES_AT_A_TIME, "cpu", at_a_time)
-        for pixels, part, scores in tiles(torch.ones(evaluations, 2, width, 4), torch.ones(2, 3, 4)):
+        for pixels, _, part, scores in tiles(torch.ones(evaluations, 2, width, 4), torch.ones(2, 3, 4)):
             assert scores.numel() <= max(at_a_time, 2 * 3 * 64)
             assert part.shape[:2].numel() == len(scores)
             counted[:, pixels] += scores.sum(dim=0)

@@ -374,3 +374,20 @@ async def test_targets_are_looked_for_by_the_settings_of_the_job_and_no_others(c
     assert (segment.label, segment.method, segment.settings) == ("another name", "daam", settings)
     same, _ = await asked(client, source, CAT, method="attn2mask")
     assert await client.artifact(record, "mask-0.png") == await client.artifact(same, "mask-0.png")
+
+
+async def test_blocks_and_heads_weigh_by_their_contributions_in_a_generation_and_from_its_replay(client: Client) -> None:
+    job, automatic = client.generation(), PLAIN | {"settings": Settings(aggregation="automatic")}
+    source = await client.run(job)
+    plain, _ = await asked(client, source.id, CAT, **PLAIN)  # whose trace, in memory, has no contributions
+    record, result = await asked(client, source.id, CAT, maps=["block"], **automatic)
+    assert result.segments[0].settings.aggregation == "automatic"
+    heat = await array(client, record, "heatmap-0.npy")
+    assert np.abs(heat - await array(client, plain, "heatmap-0.npy")).max() > 1e-4
+    parts, terms = await array(client, record, "maps-0-block.npy"), np.array(result.segments[0].maps[0].terms)
+    assert terms.sum() == pytest.approx(sum(block.heads for block in source.result.blocks) * source.result.evaluations, rel=1e-4)
+    targets = (await client.attribution(source.id, CAT, **automatic)).targets
+    drawn = await client.run(job.model_copy(update={"targets": targets}))
+    own = drawn.result.images[0].segments[0].heatmap_npy.name
+    np.testing.assert_allclose(await array(client, drawn, own), heat, atol=1e-5)
+    assert len(parts) == len(terms)

@@ -78,7 +78,9 @@ async def test_a_card_and_a_vocabulary_are_published_and_read_as_they_are(client
     async with beating(client, settings):
         await soon(there(client, keys.MODELS))
         card = await published_card(client.redis, "tiny")
-        can = {"can": ["image", "mask", "negative_prompt", "emphasis", "queries", "confidence", "causal", "clip_skip"]}
+        can = {
+            "can": ["image", "mask", "negative_prompt", "emphasis", "queries", "confidence", "causal", "aggregation", "clip_skip"]
+        }
         assert card == ModelCard.model_validate(client.card("tiny").model_dump() | can)
         vocabulary = Tokenizer.from_str((await client.redis.hget(keys.TOKENIZERS, "tiny")).decode())
     assert vocabulary.encode("cat " * 200).ids[1:-1] == [vocabulary.token_to_id("cat</w>")] * 200  # neither cut nor padded
