@@ -73,6 +73,8 @@ def test_a_config_says_which_image_and_which_labels() -> None:
     assert {name: label.wanted for name, label in found.labels.items()} == {"Car": "car", "A tree": "tree", "Hat": "hat"}
     alias = config.parsed(CONFIG.replace('value="Car" ovam', 'value="Car" alias="c" ovam'), field="x")
     assert "c" in alias.labels
+    boxes = config.parsed(CONFIG.replace("BrushLabels", "Nothing").replace("PolygonLabels", "Nothing"), field="x")
+    assert [each.kind for each in boxes.outputs] == ["rectanglelabels"]
 
 
 async def test_a_key_is_the_password_and_tenants_hold(settings: GatewaySettings, worker: InTestWorker, redis: Redis) -> None:

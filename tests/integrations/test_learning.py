@@ -111,6 +111,7 @@ async def test_a_label_teaches_the_token_that_it_names_unless_that_may_not_chang
 async def test_what_teaches_nothing_says_so(online: httpx2.AsyncClient, worker: InTestWorker, image: str) -> None:
     full = await told(online, happened("ANNOTATION_CREATED", image, brushed(np.ones(SIZE, np.bool_))))
     assert "mask-full" in full["Car"]["error"]
+    assert "mask-empty" not in str(await told(online, happened("ANNOTATION_UPDATED", image, brushed(np.zeros(SIZE, np.bool_)))))
     assert await told(online, happened("ANNOTATION_CREATED", image, brushed(LEFT), was_cancelled=True)) == {}
     unknown = await online.post(f"{PATH}/webhook", json=happened("TASKS_CREATED"))
     assert (unknown.status_code, unknown.json()) == (200, {"status": "Unknown event"})

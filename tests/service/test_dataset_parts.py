@@ -81,6 +81,8 @@ def test_what_is_wrong_with_a_line_repeats_it_and_the_first_twenty_things_are_en
     ]  # fmt: skip
     assert "names none of the classes" in caught.value.errors[1].detail
     assert "and more" not in caught.value.detail
+    with pytest.raises(InvalidLinesError, match="and more"):
+        lines(*["["] * 6)  # of which the sentence tells five
     with pytest.raises(InvalidLinesError) as caught:
         lines(*["["] * 30)
     assert len(caught.value.errors) == MOST_ERRORS

@@ -238,6 +238,7 @@ async def test_a_token_is_fixed_to_its_version_and_an_idempotency_key_gives_the_
     }
     again = await client.post("/v1/datasets", json=request, headers={"Idempotency-Key": "k"})
     assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first.json()["id"], "true")
+    assert {key.split("/")[1] async for key in worker.store.keys_below("datasets")} == {first.json()["id"]}
     other = await client.post("/v1/datasets", json=request | {"seed": 1}, headers={"Idempotency-Key": "k"})
     assert_problem(other, 422, "idempotency-key-reused", "Idempotency-Key")
     listed = (await client.get("/v1/datasets")).json()
