@@ -296,7 +296,7 @@ def test_lists_of_images_name_them_and_say_which_are_for_validation() -> None:
     written = paths(samples, "voc", split=Split(0.0))
     lists = {name: written[f"ImageSets/Segmentation/{name}.txt"] for name in ("train", "val", "trainval")}
     assert lists == {"train": b"a\nb\n", "val": b"", "trainval": b"a\nb\n"}
-    colours = ["background:0,0,0::", "car:128,128,128::", "grass:128,128,0::", "ignored:224,224,192::"]
+    colours = ["background:0,0,0::", "grass:128,128,0::", "car:128,128,128::", "ignored:224,224,192::"]
     assert written["labelmap.txt"].decode().splitlines()[1:] == colours
     for share, folder in ((0.0, "train"), (0.999, "val")):
         page = paths(samples, "yolo", split=Split(share))["data.yaml"].decode()
