@@ -162,6 +162,8 @@ async def test_an_image_whose_job_fails_is_counted_and_the_others_are_made(
     async with drawing(worker):
         record = await when(client, dataset_id, "succeeded")
     assert (record["counts"]["accepted"], record["counts"]["failed"]) == (1, 1)
+    assert (await client.delete(f"/v1/datasets/{dataset_id}")).status_code == 204  # which nobody drives any more
+    assert [key async for key in worker.store.keys_below("datasets")] == []
 
 
 @pytest.mark.usefixtures("worker")
