@@ -457,6 +457,11 @@ def test_a_transformer_that_predicts_something_else_is_refused_whatever_block_is
     with pytest.raises(TraceMismatchError, match="predicts something else"):
         list(traces[0].joint.sides(NEEDS, (0, 1)))
     hook.remove()
+    weight = pipeline.transformer.proj_out.weight.data
+    weight *= 2
+    with pytest.raises(TraceMismatchError, match="by this UNet would be others; weights"):
+        ovam.heatmaps(traces[0], traces[0].joint.embedding)
+    weight /= 2
 
 
 def test_half_precision_is_left_for_products_and_cut_where_it_ends() -> None:

@@ -240,11 +240,16 @@ async def test_a_token_is_fixed_to_its_version_and_an_idempotency_key_gives_the_
     }
     again = await client.post("/v1/datasets", json=request, headers={"Idempotency-Key": "k"})
     assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first.json()["id"], "true")
-    assert {key.split("/")[1] async for key in worker.store.keys_below("datasets")} == {first.json()["id"]}
+    both = await asyncio.gather(
+        *(client.post("/v1/datasets", json=request, headers={"Idempotency-Key": "at once"}) for _ in "12")
+    )
+    assert both[0].json()["id"] == both[1].json()["id"]
+    ids = {first.json()["id"], both[0].json()["id"]}
+    assert {key.split("/")[1] async for key in worker.store.keys_below("datasets")} == ids
     other = await client.post("/v1/datasets", json=request | {"seed": 1}, headers={"Idempotency-Key": "k"})
     assert_problem(other, 422, "idempotency-key-reused", "Idempotency-Key")
     listed = (await client.get("/v1/datasets")).json()
-    assert ([each["id"] for each in listed["datasets"]], listed["next"]) == ([first.json()["id"]], None)
+    assert ({each["id"] for each in listed["datasets"]}, len(listed["datasets"]), listed["next"]) == (ids, 2, None)
 
 
 async def test_a_data_set_is_followed_by_its_events(online: httpx2.AsyncClient, worker: DrawingWorker) -> None:
