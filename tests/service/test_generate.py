@@ -29,6 +29,18 @@ async def test_a_job_is_accepted_with_its_place_and_a_complete_request(client: h
     assert request.seed is not None
 
 
+async def test_an_answer_that_was_not_waited_for_or_came_too_late_is_202(
+    client: httpx2.AsyncClient, worker: InTestWorker
+) -> None:
+    asked = {"json": {"prompt": "a red car"}, "headers": {"Idempotency-Key": "mine"}}
+    await worker.end((await client.post("/v1/generate", **asked)).json()["id"])
+    again = await client.post("/v1/generate", **asked)
+    assert (again.status_code, again.json()["state"], again.headers["retry-after"]) == (202, "succeeded", "1")
+    assert "preference-applied" not in again.headers
+    late = await client.post("/v1/generate", json={"prompt": "a car"}, headers={"Prefer": "wait=1"})
+    assert (late.status_code, late.json()["state"], late.headers["preference-applied"]) == (202, "queued", "wait")
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_random_seed_is_drawn_anew_for_every_job(client: httpx2.AsyncClient) -> None:
     answers = [await client.post("/v1/generate", json={"prompt": "a car"}) for _ in range(2)]
@@ -320,7 +332,9 @@ async def test_an_image_to_start_from_is_stored_and_one_of_a_job_is_found(
     request = (await client.post("/v1/generate", json=named)).json()["request"]
     assert (request["height"], request["width"], request["image"]) == (64, 48, named["image"])
     absent = {"prompt": "a car", "image": {"job_id": generated, "image": 2}}
-    assert_problem(await client.post("/v1/generate", json=absent), 422, "image-index-out-of-range", "image.image")
+    problem = assert_problem(await client.post("/v1/generate", json=absent), 422, "image-index-out-of-range", "image.image")
+    assert problem["errors"][0]["value"] == 2
+    assert None not in problem.values()
     unmarked = named | {"mask": {"size": [64, 48], "counts": [64 * 48]}}
     assert_problem(await client.post("/v1/generate", json=unmarked), 422, "mask-empty", "mask")
 
