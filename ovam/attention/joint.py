@@ -159,7 +159,7 @@ def _summed(
 def _maps(selected: JointSelected, side: Side, text: Rows) -> Iterator[tuple[str, int, Float[Tensor, "tokens pixels"]]]:
     """Compute a text's attention maps at one evaluation: block, head, and the map of every row."""
     if selected.attention == "concept":
-        stream = concept_outputs(selected.joint.unet, side, text, selected.blocks, text_first=selected.joint.family.text_first)
+        stream = concept_outputs(selected.joint.unet, side, text, selected.blocks)
         for block, outputs in stream:
             yield block, 0, concept_scores(outputs, there(side.blocks[block].output)).softmax(dim=0)
         return

@@ -20,8 +20,6 @@ def concept_outputs(
     side: Side,
     rows: Float[Tensor, "tokens text_width"],
     blocks: Sequence[str],
-    *,
-    text_first: bool,
 ) -> Iterator[tuple[str, Float[Tensor, "tokens width"]]]:
     """Run rows of text through the text's weights beside one evaluation; yield what they attend to in each of some blocks.
 
@@ -33,7 +31,7 @@ def concept_outputs(
     last = list(side.blocks)[-1]
     for name, known in side.blocks.items():
         block = unet.get_submodule(name.removesuffix(".attn"))
-        attended, states = _block(block, known, states, side.modulation, rotation, text_first=text_first, ends=name == last)
+        attended, states = _block(block, known, states, side.modulation, rotation, ends=name == last)
         if name in blocks:
             yield name, attended[0]
 
@@ -53,15 +51,13 @@ def _block(
     modulation: Float[Tensor, "1 modulations"],
     rotation: Any,  # noqa: ANN401 - a Rotation
     *,
-    text_first: bool,
     ends: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return what the rows attend to in a block, and the rows after it; where the stream `ends`, as they were."""
     normed, *gates = _modulated(block, states, modulation)
     words = of_words(block.attn, normed, rotation)
-    keys, values = (
-        torch.cat((one, other) if text_first else (other, one), dim=2)
-        for one, other in ((words.keys, known.keys), (words.values, known.values))
+    keys, values = (  # in either order: a softmax knows none
+        torch.cat((one, other), dim=2) for one, other in ((words.keys, known.keys), (words.values, known.values))
     )
     attended = scaled_dot_product_attention(words.queries, keys, values).transpose(1, 2).flatten(2)
     if not gates or ends:

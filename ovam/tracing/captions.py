@@ -30,11 +30,15 @@ class CaptionKeys(nn.Module):
     @property
     def base_layer(self) -> "CaptionKeys":
         """The same without the adapters of the block's projection."""
-        return CaptionKeys(self.captions, getattr(self.to_k, "base_layer", self.to_k), self.norm_k)
+        return self.projecting(getattr(self.to_k, "base_layer", self.to_k))
 
     def captured(self) -> "CaptionKeys":
         """Return a copy that projects as this does now, whatever happens to the block's adapters later."""
-        return CaptionKeys(self.captions, captured_layer(self.to_k), self.norm_k)
+        return self.projecting(captured_layer(self.to_k))
+
+    def projecting(self, to_k: nn.Module) -> "CaptionKeys":
+        """Return the same with another projection of the block."""
+        return CaptionKeys(self.captions, to_k, self.norm_k)
 
     def forward(self, embedding: Float[Tensor, "tokens text_width"]) -> Float[Tensor, "tokens channels"]:
         """Project an embedding to keys."""

@@ -20,8 +20,6 @@ class Family:
     name: str
     attentions: tuple[Attention, ...] = ("cross",)
     """Those that it has; a method that names none gets the first."""
-    text_first: bool = False
-    """Whether text comes before pixels where both attend together."""
     packed: bool = False
     """Whether latents come as a row of patches of 2 by 2."""
     depths: Mapping[Attention, Depth] = field(default_factory=lambda: MappingProxyType({}))
@@ -60,8 +58,8 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
     "PixArtTransformer2DModel": Family("pixart"),
     "SanaTransformer2DModel": Family("sana"),
     "SD3Transformer2DModel": Family("sd3", _JOINT, depths=_DEPTHS, refine=9 / 24),
-    "FluxTransformer2DModel": Family("flux", _JOINT, text_first=True, packed=True, depths=_DEPTHS, refine=15 / 19),
-    "Flux2Transformer2DModel": Family("flux2", _JOINT, text_first=True, packed=True, depths=_DEPTHS, refine=15 / 19),
+    "FluxTransformer2DModel": Family("flux", _JOINT, packed=True, depths=_DEPTHS, refine=15 / 19),
+    "Flux2Transformer2DModel": Family("flux2", _JOINT, packed=True, depths=_DEPTHS, refine=15 / 19),
 })  # fmt: skip
 """By the class of the model that predicts noise."""
 

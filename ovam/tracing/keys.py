@@ -32,6 +32,7 @@ class FusedKeys(nn.Module):
         super().__init__()
         self.to_kv = to_kv
         self.in_features = text_width(to_kv)
+        self.out_features = int(getattr(to_kv, "out_features", 0)) // 2
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Project an embedding to keys."""

@@ -80,15 +80,17 @@ def bind(
 def written_keys(block: Block) -> dict[str, Tensor]:
     """Return what a file holds of a block's keys: their fingerprint, and their matrix where adapters had a part in it."""
     found = {} if block.fingerprint is None else {f"{block.name}.fingerprint": block.fingerprint}
-    if isinstance(block.to_k, CapturedKeys):
-        found[f"{block.name}.to_k.weight"] = block.to_k.weight.detach()
-        if block.to_k.bias is not None:
-            found[f"{block.name}.to_k.bias"] = block.to_k.bias.detach()
+    to_k = getattr(block.to_k, "to_k", block.to_k)  # behind the projection of captions, which has no adapters
+    if isinstance(to_k, CapturedKeys):
+        found[f"{block.name}.to_k.weight"] = to_k.weight.detach()
+        if to_k.bias is not None:
+            found[f"{block.name}.to_k.bias"] = to_k.bias.detach()
     return found
 
 
-def read_keys(name: str, tensors: Mapping[str, Tensor], like: Any) -> CapturedKeys | None:  # noqa: ANN401 - a projection
-    """Return the key projection that a file holds for a block, if it holds one; it has the shape of the model's."""
+def read_keys(name: str, tensors: Mapping[str, Tensor], present: Any) -> Any:  # noqa: ANN401 - projections
+    """Return the key projection that a file holds for a block, or `None`; it has the shape of the model's present one."""
+    like = getattr(present, "to_k", present)
     weight, bias = tensors.get(f"{name}.to_k.weight"), tensors.get(f"{name}.to_k.bias")
     if weight is None:
         return None
@@ -99,7 +101,8 @@ def read_keys(name: str, tensors: Mapping[str, Tensor], like: Any) -> CapturedKe
         keys.weight.copy_(weight)
         if bias is not None:
             keys.bias.copy_(bias)
-    return keys.requires_grad_(requires_grad=False)
+    keys.requires_grad_(requires_grad=False)
+    return keys if like is present else present.projecting(keys)
 
 
 def self_attention_of(entry: dict[str, Any], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> SelfAttention:

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from contracts.schema.access import KeyCard
 from contracts.schema.jobs import utc_now
 from contracts.state import keys
+from contracts.state.corrections import Corrections
 from contracts.state.keyring import Keyring
 from service.app import create_app
 from service.integrations.label_studio import config
@@ -48,11 +49,12 @@ async def test_what_cannot_be_predicted_is_refused_with_a_reason(
 
 async def test_labels_stand_for_words_tokens_and_versions_of_tokens(online: httpx2.AsyncClient, worker: InTestWorker) -> None:
     await worker.publish_token(token("wheel"), token("wheel"), token(token_name("7", "Door")))
-    labels = {"Wheel": "wheel", "First wheel": "wheel@1", "Door": "a door", "Seat": "seat"}
+    labels = {"Wheel": "wheel", "First wheel": "wheel@1", "Door": "a door", "Seat": "seat", "Tyre": "wheel"}
     tags = "".join(f'<Label value="{name}" ovam="{wanted}"/>' for name, wanted in labels.items())
     schema = f'<View><Image name="i" value="$i"/><BrushLabels name="b" toName="i">{tags}</BrushLabels></View>'
     ready = await online.post(f"{PATH}/setup", json={"project": 7, "schema": schema})
     assert ready.json() == {"model_version": "tiny wheel@2 wheel@1 label-studio-7-door@1"}
+    assert await Corrections(worker.redis, "").home("7") is None  # it did not say where it is
     pinned = schema.replace("wheel@1", "wheel@9")
     assert_problem(await online.post(f"{PATH}/setup", json={"schema": pinned}), 404, "unknown-token")
 
@@ -73,6 +75,8 @@ def test_a_config_says_which_image_and_which_labels() -> None:
     assert {name: label.wanted for name, label in found.labels.items()} == {"Car": "car", "A tree": "tree", "Hat": "hat"}
     alias = config.parsed(CONFIG.replace('value="Car" ovam', 'value="Car" alias="c" ovam'), field="x")
     assert "c" in alias.labels
+    boxes = config.parsed(CONFIG.replace("BrushLabels", "Nothing").replace("PolygonLabels", "Nothing"), field="x")
+    assert [each.kind for each in boxes.outputs] == ["rectanglelabels"]
 
 
 async def test_a_key_is_the_password_and_tenants_hold(settings: GatewaySettings, worker: InTestWorker, redis: Redis) -> None:

@@ -5,11 +5,13 @@ import asyncio
 import httpx2
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
+from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import JobRecord, State
 from contracts.schema.optimize import OptimizeJob
 from ovam.core.coco import decode_run_lengths
-from service.integrations.label_studio import brush, routes
+from service.integrations.label_studio import brush, learning, routes
 from tests.integrations.theirs import BOXES, CONFIG, PATH, Json, happened, painted
 from tests.service.in_test_worker import InTestWorker, token
 from tests.service.serving import assert_problem
@@ -106,11 +108,39 @@ async def test_a_label_teaches_the_token_that_it_names_unless_that_may_not_chang
     for kept in ("logo@1", "pair"):
         drawn = happened("ANNOTATION_CREATED", image, brushed(LEFT), config=CONFIG.replace('ovam="car"', f'ovam="{kept}"'))
         assert await told(online, drawn) == {}
+    afresh = happened("START_TRAINING")
+    afresh["project"]["label_config"] = CONFIG.replace('ovam="car"', 'ovam="logo"')
+    _, job, _ = await lesson(worker, (await told(online, afresh))["Car"])
+    assert job.initial[0].model_dump() == {"word": "Car"}  # no word is the name of a token
+
+
+async def test_the_newest_examples_are_enough_and_a_job_that_a_worker_has_is_left_to_it(
+    online: httpx2.AsyncClient, worker: InTestWorker, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "MOST_EXAMPLES", 1)
+    first = (await told(online, happened("ANNOTATION_CREATED", image, brushed(LEFT))))["Car"]
+    await worker.claim(first["job"])
+    second = (await told(online, happened("ANNOTATION_CREATED", image, brushed(RIGHT), annotation=2)))["Car"]
+    _, _, masks = await lesson(worker, second)
+    assert [mask.tolist() for mask in masks] == [RIGHT.tolist()]
+    assert (await worker.ledger.get(first["job"])).state is State.QUEUED
+
+
+async def test_why_nothing_is_learned_after_an_answer_is_logged() -> None:
+    async def failing() -> dict[str, learning.Outcome]:
+        raise ServiceError(Code.MASK_UNREADABLE, "torn")
+
+    with capture_logs() as logs:
+        await routes.finished(asyncio.create_task(failing()))
+    assert [(each["event"], each["code"], each["detail"]) for each in logs] == [
+        ("label-studio-not-learned", Code.MASK_UNREADABLE, "torn")
+    ]
 
 
 async def test_what_teaches_nothing_says_so(online: httpx2.AsyncClient, worker: InTestWorker, image: str) -> None:
     full = await told(online, happened("ANNOTATION_CREATED", image, brushed(np.ones(SIZE, np.bool_))))
     assert "mask-full" in full["Car"]["error"]
+    assert "mask-empty" not in str(await told(online, happened("ANNOTATION_UPDATED", image, brushed(np.zeros(SIZE, np.bool_)))))
     assert await told(online, happened("ANNOTATION_CREATED", image, brushed(LEFT), was_cancelled=True)) == {}
     unknown = await online.post(f"{PATH}/webhook", json=happened("TASKS_CREATED"))
     assert (unknown.status_code, unknown.json()) == (200, {"status": "Unknown event"})

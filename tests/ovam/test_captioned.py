@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
+from peft import LoraConfig
 
 import ovam
 from ovam.attention.refinement import affinity, attention_received
 from ovam.core.methods import Method
 from ovam.errors import AttentionError, CaptureError, PromptTooLongError
+from ovam.looking import looking
+from ovam.tracing.captions import across_heads
 from tests.diffusion_transformers import KINDS, draw, tiny_transformer
 
 # diffusers' multistep solver meets a newer NumPy
@@ -28,6 +32,63 @@ def drawn(name: str) -> tuple[Any, list[ovam.Trace], list[ovam.Replay]]:
     with ovam.capture(pipeline, self_attention=True) as traces, ovam.capture_replay(pipeline) as replays:
         draw(pipeline, name, PROMPTS)
     return pipeline, traces, replays
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "places"),
+    [
+        ("pixart", "</s>", [(2, 3), (4, 7), (7, 8), (9, 10), (11, 14)]),
+        ("sana", "<bos>", [(1, 3), (3, 7), (7, 8), (8, 10), (10, 14)]),
+    ],
+)
+def test_tokens_are_those_of_the_prompt_as_it_was_given(name: str, first: str, places: list[tuple[int, int]]) -> None:
+    _, tokens = ovam.encode(drawn(name)[0], "  A Cat, a dog ")  # which the model reads stripped, Sana behind an instruction
+    assert [token.text for token in tokens] == [first, "A", "Cat", ",", "a", "dog"]
+    assert [token.span for token in tokens] == [None, *places]
+
+
+def traced(pipeline: Any, name: str) -> ovam.Trace:
+    with ovam.capture(pipeline) as traces:
+        draw(pipeline, name)
+    return traces[0]
+
+
+def test_keys_are_those_of_the_adapters_at_capture() -> None:
+    pipeline = tiny_transformer("sana")
+    text = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    plain = traced(pipeline, "sana")
+    expected = ovam.heatmaps(plain, text)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pipeline.transformer.add_adapter(LoraConfig(r=2, target_modules=["attn2.to_k"], init_lora_weights=False), "style")
+    adapted = traced(pipeline, "sana")
+    found = ovam.heatmaps(adapted, text)
+    assert not torch.allclose(found, expected, rtol=0.01)
+    assert torch.equal(ovam.heatmaps(ovam.Trace.from_bytes(plain.to_bytes(), pipeline), text), expected)
+    pipeline.transformer.disable_adapters()
+    assert torch.equal(ovam.heatmaps(adapted, text), found)
+    assert torch.equal(ovam.heatmaps(ovam.Trace.from_bytes(adapted.to_bytes(), pipeline), text), found)
+
+
+def test_fused_projections_leave_the_same_trace() -> None:
+    pipeline = tiny_transformer("pixart")
+    text = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+    expected = ovam.heatmaps(traced(pipeline, "pixart"), text)
+    pipeline.transformer.fuse_qkv_projections()
+    again = ovam.Trace.from_bytes(traced(pipeline, "pixart").to_bytes(), pipeline)
+    assert torch.allclose(ovam.heatmaps(again, text), expected, atol=1e-5)
+    fused = pipeline.transformer.transformer_blocks[0].attn2
+    with torch.no_grad():
+        fused.to_kv.weight *= 2  # which the keys come from now
+        block = traced(pipeline, "pixart").blocks[0]
+        keys = fused.to_kv(pipeline.transformer.caption_projection(text))[:, :16]
+    assert torch.allclose(block.keys(text).transpose(0, 1).flatten(1), keys, atol=1e-6)
+
+
+def test_norms_of_single_heads_are_told_from_those_across_them() -> None:
+    options = {"query_dim": 16, "cross_attention_dim": 16, "heads": 2, "dim_head": 8, "kv_heads": 2}
+    norms = {"rms_norm": False, "rms_norm_across_heads": True, None: True}
+    assert {norm: across_heads(Attention(**options, qk_norm=norm)) for norm in norms} == norms
 
 
 @every_cross
@@ -57,6 +118,20 @@ def test_linear_attention_is_that_of_its_matrix() -> None:
     assert torch.allclose(affinity(heat, [layer]).double(), expected, rtol=1e-4)
     received = matrix.sum(dim=0).unflatten(0, layer.grid)
     assert torch.allclose(attention_received([layer]).double(), received, rtol=1e-4)
+
+
+def test_pixart_is_shown_a_latent_and_told_its_size_as_its_pipeline_does() -> None:
+    pipeline = tiny_transformer("pixart", attention_head_dim=12, cross_attention_dim=24, use_additional_conditions=True)
+    latent, told = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(0)), []
+    hook = pipeline.transformer.register_forward_hook(lambda *given: told.append(given[2:]), with_kwargs=True)
+    with torch.no_grad():
+        found = looking(pipeline, "a cat", (64, 96), both=False)(latent, 300)
+    hook.remove()
+    (given, (predicted,)) = told[0]
+    assert torch.equal(found, predicted[:, :4])  # and no variance
+    assert given["timestep"].tolist() == [300]
+    facts = given["added_cond_kwargs"]
+    assert (facts["resolution"].tolist(), facts["aspect_ratio"].tolist()) == ([[64, 96]], [[pytest.approx(64 / 96)]])
 
 
 @every_cross

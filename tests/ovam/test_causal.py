@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 import ovam
 from ovam.causal import Start, left_out, without
@@ -69,3 +70,16 @@ def test_what_cannot_be_left_out_is_refused() -> None:
         drawn(pipeline)
     assert not pipeline.unet._forward_pre_hooks
     assert without("猫 und Katze", "katze") == "猫 und"
+    assert without("a cat and a Cat on a mat", "cat", "monkey") == "a monkey and a monkey on a mat"
+
+
+def test_what_another_pipeline_draws_with_the_same_unet_is_left_alone() -> None:
+    pipeline = tiny_pipeline()
+    other = StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    before = drawn(other)
+    with left_out(pipeline, PROMPT, "dog", start=0):
+        assert (drawn(other) == before).all()
+        assert (drawn(pipeline) != before).any()
+    with left_out(pipeline, PROMPT, "tree"):
+        assert not pipeline.unet._forward_pre_hooks

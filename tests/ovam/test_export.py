@@ -22,6 +22,7 @@ from PIL import Image
 from ovam.core.export import (
     FORMS,
     Annotation,
+    Coco,
     Datasheet,
     HuggingFace,
     Labelme,
@@ -37,6 +38,7 @@ from ovam.core.export import (
     parquet,
 )
 from ovam.core.export.entries import Names, safe
+from ovam.core.export.forms import form_of
 from ovam.core.export.samples import encoded
 from ovam.core.label_maps import read_indexed_png
 from ovam.errors import InvalidArgumentError, MissingPackageError, OvamError
@@ -52,6 +54,12 @@ def paths(samples: Any, form: Any, **options: Any) -> dict[str, bytes]:
 def unpacked(archive: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return {member.name: tar.extractfile(member).read() for member in tar.getmembers()}  # type: ignore[union-attr]
+
+
+def test_a_form_keeps_its_settings() -> None:
+    polygons = Coco(outlines="polygons")
+    assert form_of(polygons) is polygons
+    assert form_of("coco") == Coco()
 
 
 @ANY_FORM
@@ -278,6 +286,21 @@ def test_rows_are_packed_in_groups_and_files_are_bounded(monkeypatch: pytest.Mon
         [4, 4],
         [2],
     ]
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 1)  # each row is more
+    (data,) = (data for path, data in paths(samples[:3], "huggingface", split=Split(0.0)).items() if path.endswith(".parquet"))
+    assert pq.ParquetFile(io.BytesIO(data)).num_row_groups == 3
+
+
+def test_lists_of_images_name_them_and_say_which_are_for_validation() -> None:
+    samples = [car_and_grass("a"), car_and_grass("b")]
+    written = paths(samples, "voc", split=Split(0.0))
+    lists = {name: written[f"ImageSets/Segmentation/{name}.txt"] for name in ("train", "val", "trainval")}
+    assert lists == {"train": b"a\nb\n", "val": b"", "trainval": b"a\nb\n"}
+    colours = ["background:0,0,0::", "grass:128,128,0::", "car:128,128,128::", "ignored:224,224,192::"]
+    assert written["labelmap.txt"].decode().splitlines()[1:] == colours
+    for share, folder in ((0.0, "train"), (0.999, "val")):
+        page = paths(samples, "yolo", split=Split(share))["data.yaml"].decode()
+        assert f"train: images/train\nval: images/{folder}\n" in page
 
 
 def test_labelme_s_shapes_are_the_masks_in_its_pixels() -> None:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.transformers.transformer_flux import FluxTransformerBlock
 from peft import LoraConfig
 
 import ovam
 from ovam.attention.halves import halved_target_heatmaps
 from ovam.attention.joint import joint_sums, select_joint
+from ovam.attention.streams import _block, concept_scores
 from ovam.attention.targets import rows_of
 from ovam.core.methods import Method
 from ovam.errors import (
@@ -24,7 +26,9 @@ from ovam.errors import (
     TraceMismatchError,
     WordNotInPromptError,
 )
+from ovam.tracing.joint import prompts_of
 from ovam.tracing.passes import VECTORS_AT_ONCE
+from ovam.tracing.sides import BlockSide
 from tests.diffusion_transformers import draw, tiny_transformer
 from tests.ovam.joint_reference import Watched, joint_probabilities, watch
 
@@ -213,11 +217,16 @@ def test_a_real_image_is_shown_with_the_noise_of_its_timesteps(name: str, invers
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     course = {"timesteps": [600, 200]} if inversion == "none" else {"inversion": "ddim", "num_inference_steps": 2}
     seen: list[torch.Tensor] = []
-    hook = pipeline.transformer.register_forward_pre_hook(
-        lambda _, args, options: seen.append((args[0] if args else options["hidden_states"]).clone()), with_kwargs=True
-    )
+    times: list[float] = []
+
+    def see(_: Any, args: Any, options: dict[str, Any]) -> None:
+        seen.append((args[0] if args else options["hidden_states"]).clone())
+        times.append(float(options["timestep"]))
+
+    hook = pipeline.transformer.register_forward_pre_hook(see, with_kwargs=True)
     trace = ovam.trace_image(pipeline, image, prompt="a cat", **course)
     hook.remove()
+    assert times == pytest.approx([time / (1000 if name.startswith("flux") else 1) for time in trace.timesteps])
     assert trace.image_size == (64, 96)
     assert trace.timesteps == pytest.approx((600, 200) if inversion == "none" else (0, 500))
     assert ovam.segment(trace, pipeline, "cat", "daam").heatmap.shape == (64, 96)
@@ -308,6 +317,126 @@ def test_what_a_capture_cannot_keep_is_refused() -> None:
         draw(pipeline, "sd3", None, **dict(zip(EMBEDDINGS, embedded, strict=True)))
     with pytest.raises(InvalidArgumentError, match="given embeddings"):
         ovam.segment(unknown[0], pipeline, ovam.Words("a cat", "cat"), Method(attention="joint"))
+
+
+def test_every_image_has_its_own_prompt() -> None:
+    assert prompts_of({"prompt": ["a", "b"]}, "conditional", 4) == ("a", "a", "b", "b")
+    assert prompts_of({"prompt": "a", "prompt_2": "b", "text_ids": None}, "conditional", 1) == ("b",)
+    assert prompts_of({"prompt": "a", "prompt_2": None, "text_ids": None}, "conditional", 1) == ("a",)
+    assert prompts_of({"prompt": "a", "prompt_2": "b"}, "conditional", 2) == (None, None)
+    assert prompts_of({"prompt": "a", "negative_prompt": "b"}, "unconditional", 1) == ("b",)
+
+
+def test_prompts_are_encoded_with_the_layers_that_sd3_leaves_out() -> None:
+    pipeline = tiny_transformer("sd3")
+    for skipped in (None, 1):
+        options = {"clip_skip": skipped, "max_sequence_length": LENGTH}
+        with torch.no_grad():
+            expected = pipeline.encode_prompt("a cat", None, None, do_classifier_free_guidance=False, **options)[0][0]
+        assert torch.equal(ovam.encode(pipeline, "a cat", padding="max_length", **options)[0], expected)
+    pipeline.tokenizer_2.add_tokens(["monkey"])
+    with pytest.raises(InvalidArgumentError, match=r"what both tokenizers cut alike, not into \[3, 7\]"):
+        ovam.encode(pipeline, "monkey")
+
+
+def test_a_concept_is_read_from_blocks_of_two_streams_alone() -> None:
+    pipeline = untouched("flux")
+    with (
+        ovam.capture(pipeline, blocks=["transformer_blocks.0"]) as early,
+        ovam.capture(pipeline, blocks=["single_transformer_blocks.1"]) as single,
+    ):
+        draw(pipeline, "flux")
+    assert early[0].joint.blocks("concept", "all") == ("transformer_blocks.0.attn",)  # the usual ones were not kept
+    assert single[0].joint.blocks("joint", "all") == ("single_transformer_blocks.1.attn",)
+    with pytest.raises(SelectionError, match="through which a concept stream runs"):
+        single[0].joint.blocks("concept", "all")
+    with pytest.raises(SelectionError):
+        drawn("flux")[1][0].joint.blocks("concept", "single_transformer_blocks")
+
+
+def test_rows_that_are_not_the_prompts_have_no_joint_attention() -> None:
+    _, traces, _ = drawn("sd3")
+    with pytest.raises(InvalidArgumentError, match="prompt's own rows"):
+        ovam.heatmaps(traces[0], traces[0].joint.embedding + 1, attention="joint")
+
+
+NEEDS = {"transformer_blocks.0.attn": frozenset({"values"})}
+
+
+def test_a_pass_is_made_once_while_its_result_fits_and_the_last_result_alone_is_kept() -> None:
+    pipeline, traces, _ = drawn("sd3")
+    first, last, between = [], [], []
+    hooks = [
+        pipeline.transformer.transformer_blocks[block].register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
+        for block, passes in ((0, first), (-1, last))
+    ]
+    counts = []
+    for memory in (1 << 30, 1):
+        trace = traces[0].joint.replay.trace(pipeline, memory=memory, between=lambda: between.append(1))
+        for positions in ((0, 1), (0, 1), (1,), (0, 1)):
+            for each in (first, last, between):
+                each.clear()
+            assert [number for number, _ in trace.joint.sides_kept(NEEDS, positions)] == [*positions]
+            counts.append((len(first), len(last), len(between)))
+    for hook in hooks:
+        hook.remove()
+    kept = [(1, 1, 1), (0, 0, 0), (1, 1, 1), (1, 1, 1)]
+    assert counts == [*kept, (2, 1, 2), (2, 1, 2), (1, 1, 1), (2, 1, 2)]  # a later pass ends after the block that is needed
+
+
+def test_fewer_evaluations_are_made_at_a_time_where_memory_ends_and_one_that_does_not_fit_is_an_error() -> None:
+    pipeline, traces, _ = drawn("sd3")
+    expected = [side.blocks for _, side in traces[0].joint.sides(NEEDS, (0, 1))]
+    for most in (1, 0):
+        tries: list[int] = []
+
+        def refuse(_block: Any, _args: Any, given: dict[str, Any], most: int = most, tries: list[int] = tries) -> None:
+            tries.append(len(given["hidden_states"]))
+            assert len(tries) < 9
+            if tries[-1] > most:
+                raise torch.OutOfMemoryError
+
+        hook = pipeline.transformer.transformer_blocks[0].register_forward_pre_hook(refuse, with_kwargs=True)
+        try:
+            if most:
+                found = [side.blocks for _, side in traces[0].joint.sides(NEEDS, (0, 1))]
+                for one, other in zip(found, expected, strict=True):
+                    torch.testing.assert_close(one["transformer_blocks.0.attn"].keys, other["transformer_blocks.0.attn"].keys)
+            else:
+                with pytest.raises(torch.OutOfMemoryError):
+                    list(traces[0].joint.sides(NEEDS, (0, 1)))
+        finally:
+            hook.remove()
+        assert tries == ([2, 1, 1] if most else [2, 1])
+
+
+def test_a_transformer_that_predicts_something_else_is_refused_whatever_block_is_read() -> None:
+    pipeline, traces, _ = drawn("sd3")
+    hook = pipeline.transformer.proj_out.register_forward_hook(lambda _module, _args, output: 2 * output)
+    with pytest.raises(TraceMismatchError, match="predicts something else"):
+        list(traces[0].joint.sides(NEEDS, (0, 1)))
+    hook.remove()
+    weight = pipeline.transformer.proj_out.weight.data
+    weight *= 2
+    with pytest.raises(TraceMismatchError, match="by this UNet would be others; weights"):
+        ovam.heatmaps(traces[0], traces[0].joint.embedding)
+    weight /= 2
+
+
+def test_half_precision_is_left_for_products_and_cut_where_it_ends() -> None:
+    random = torch.Generator().manual_seed(0)
+    outputs, pixels = (100 * torch.randn(shape, generator=random).half() for shape in ((3, 16), (1, 5, 16)))
+    torch.testing.assert_close(concept_scores(outputs, pixels), (outputs.double() @ pixels[0].double().T).float())
+    block = FluxTransformerBlock(32, 2, 16)
+    with torch.no_grad():
+        block.norm1_context.linear.weight.zero_()
+        block.norm1_context.linear.bias.fill_(1.0)  # shifts, scales and gates
+        block.ff_context.net[2].bias.fill_(60000.0)
+    none = torch.zeros(1, 2, 3, 16).half()
+    known, states = BlockSide(keys=none, values=none), torch.full((1, 2, 32), 60000.0).half()
+    with torch.no_grad():
+        _, after = _block(block.half(), known, states, torch.zeros(1, 32).half(), None, ends=False)
+    assert after.unique().tolist() == [65504.0]
 
 
 EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")

@@ -214,10 +214,21 @@ def test_guidance_that_is_embedded_is_told_to_be_none() -> None:
     assert all(torch.equal(each, none) for each in told)
 
 
-def test_sdxls_refiner_is_told_of_an_images_looks() -> None:
+def facts_told(pipeline: Any) -> list[list[float]]:
+    told: list[torch.Tensor] = []
+    hook = pipeline.unet.register_forward_pre_hook(
+        lambda _unet, _args, given: told.append(given["added_cond_kwargs"]["time_ids"]), with_kwargs=True
+    )
+    ovam.trace_image(pipeline, IMAGE, timesteps=STEPS[:1])
+    hook.remove()
+    return told[0].tolist()
+
+
+def test_sdxl_is_told_of_an_images_size_and_its_refiner_of_its_looks() -> None:
+    assert facts_told(untouched("sdxl")) == [[64, 96, 0, 0, 64, 96]]
     pipeline = tiny_family("sdxl-img2img", projection_class_embeddings_input_dim=72)
     pipeline.register_to_config(requires_aesthetics_score=True)
-    assert ovam.trace_image(pipeline, IMAGE, timesteps=STEPS).timesteps == tuple(map(float, STEPS))
+    assert facts_told(pipeline) == [[64, 96, 0, 0, 6]]
 
 
 def test_half_precision_is_left_as_it_was() -> None:

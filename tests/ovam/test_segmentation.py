@@ -1,5 +1,6 @@
 """One call from a trace to segments; and its parts, for many targets each by its own method."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ovam
+from ovam.attention.refinement import affinity
 from ovam.core.crf import CrfParameters
 from ovam.core.label_maps import labels_of
 from ovam.core.masks import score
-from ovam.core.methods import ByAffinity, ByAttention, ByBoth, Method
+from ovam.core.methods import ByAffinity, ByAttention, ByBoth, Method, NoRefinement
 from ovam.core.thresholds import Absolute, Otsu, Share
-from ovam.cutting import cut, margin, refined
+from ovam.cutting import cut, cuts, margin, refined
 from ovam.errors import InvalidArgumentError, NoSelfAttentionError, UnknownMethodError, WordNotInPromptError
 from ovam.segmentation import methods_of
 from tests.ovam.test_reference import LAYERS, noise
@@ -136,14 +138,32 @@ def test_heat_refined_together_is_what_it_is_alone() -> None:
         (alone,) = refined([heat], [method], SIZE, LAYERS)
         assert (found.shape, found.dtype) == (SIZE, np.float32)
         assert np.allclose(found, alone, rtol=1e-5)
+        if isinstance(method.refine, ByAffinity):
+            spread = affinity(heat[None], LAYERS, steps=method.refine.steps)[0]
+            (same,) = refined([spread], [replace(method, refine=NoRefinement())], SIZE)
+            assert np.allclose(found, same, rtol=1e-5)
 
 
 def test_only_methods_that_refine_need_self_attention() -> None:
     maps = heats(2)
     assert len(refined(maps, [METHODS[0], METHODS[1]], SIZE)) == 2
     for method in METHODS[2:5]:
-        with pytest.raises(NoSelfAttentionError):
+        with pytest.raises(NoSelfAttentionError, match="capture with self_attention=True"):
             refined(maps, [METHODS[0], method], SIZE)
+
+
+def test_every_mask_is_fitted_by_its_own_parameters() -> None:
+    methods = [Method(crf=CrfParameters(iterations=1)), Method(), Method(crf=CrfParameters(iterations=2))]
+    heats = [np.full(SIZE, heat, np.float32) for heat in (1, 2, 3)]
+    asked: list[Any] = []
+
+    def fit(_image: Any, masks: Any, parameters: Any) -> list[np.ndarray]:
+        asked.extend(parameters)
+        return [~mask for mask in masks]
+
+    masks = cuts(methods, heats, IMAGE, fit)
+    assert asked == [methods[0].crf, methods[2].crf]
+    assert [bool(mask.all()) for mask in masks] == [False, True, False]
 
 
 @given(st.sampled_from([method for method in METHODS if not method.minimum_area]), st.integers(0, 200), st.floats(0.01, 50))

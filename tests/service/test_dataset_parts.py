@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisAwayError
 from contracts.schema.access import Limits
 from contracts.schema.attribute import Appraisal, AttributeResult
 from contracts.schema.datasets import Counts, DatasetPrompt, DatasetRecord, DatasetRequest, DatasetState, Entry, Found, KeptMasks
-from contracts.schema.errors import Code, Failure, ServiceError
+from contracts.schema.errors import Code, Failure, FieldError, ServiceError
 from contracts.schema.estimates import ModelSizes
 from contracts.schema.fields import Rle
 from contracts.schema.filters import Filters
@@ -81,10 +81,18 @@ def test_what_is_wrong_with_a_line_repeats_it_and_the_first_twenty_things_are_en
     ]  # fmt: skip
     assert "names none of the classes" in caught.value.errors[1].detail
     assert "and more" not in caught.value.detail
+    with pytest.raises(InvalidLinesError, match="and more"):
+        lines(*["["] * 6)  # of which the sentence tells five
     with pytest.raises(InvalidLinesError) as caught:
         lines(*["["] * 30)
     assert len(caught.value.errors) == MOST_ERRORS
     assert caught.value.detail.endswith("and more")
+
+
+def test_lines_that_are_wrong_in_different_ways_are_an_invalid_request() -> None:
+    wrong = [(code, FieldError(field="jsonl.1", detail="no")) for code in (Code.UNKNOWN_TOKEN, Code.UNKNOWN_CLASS)]
+    assert InvalidLinesError(wrong, more=False).code is Code.INVALID_REQUEST
+    assert InvalidLinesError(wrong[:1] * 2, more=False).code is Code.UNKNOWN_TOKEN
 
 
 def test_an_image_of_the_data_set_has_as_many_evaluations_as_its_scheduler_makes() -> None:

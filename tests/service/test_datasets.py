@@ -16,6 +16,7 @@ from contracts.state import keys
 from contracts.state.keys import text
 from contracts.state.store import ArtifactStore
 from contracts.state.transitions import LostJob
+from ovam.core.export import Split
 from service.datasets import driver
 from tests.service.drawing_worker import WEIGHTS, DrawingWorker, side
 from tests.service.in_test_worker import card, token
@@ -76,8 +77,8 @@ async def when(client: httpx2.AsyncClient, dataset_id: str, state: str, done: in
             await asyncio.sleep(0.02)
 
 
-async def exported(client: httpx2.AsyncClient, dataset_id: str, form: str = "voc") -> dict[str, bytes]:
-    answer = await client.get(f"/v1/datasets/{dataset_id}/export", params={"format": form})
+async def exported(client: httpx2.AsyncClient, dataset_id: str, form: str = "voc", **params: float) -> dict[str, bytes]:
+    answer = await client.get(f"/v1/datasets/{dataset_id}/export", params={"format": form, **params})
     assert answer.status_code == 200, answer.text
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
         return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
@@ -162,6 +163,12 @@ async def test_an_image_whose_job_fails_is_counted_and_the_others_are_made(
     async with drawing(worker):
         record = await when(client, dataset_id, "succeeded")
     assert (record["counts"]["accepted"], record["counts"]["failed"]) == (1, 1)
+    for seed in range(6):
+        files = await exported(client, dataset_id, "yolo", split=0.5, split_seed=seed)
+        (name,) = (json.loads(line)["name"] for line in files["samples.jsonl"].splitlines())
+        assert [path.split("/")[1] for path in files if path.startswith("images/")] == [Split(0.5, seed).of(name)]
+    assert (await client.delete(f"/v1/datasets/{dataset_id}")).status_code == 204  # which nobody drives any more
+    assert [key async for key in worker.store.keys_below("datasets")] == []
 
 
 @pytest.mark.usefixtures("worker")
@@ -238,10 +245,16 @@ async def test_a_token_is_fixed_to_its_version_and_an_idempotency_key_gives_the_
     }
     again = await client.post("/v1/datasets", json=request, headers={"Idempotency-Key": "k"})
     assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first.json()["id"], "true")
+    both = await asyncio.gather(
+        *(client.post("/v1/datasets", json=request, headers={"Idempotency-Key": "at-once"}) for _ in "12")
+    )
+    assert both[0].json()["id"] == both[1].json()["id"]
+    ids = {first.json()["id"], both[0].json()["id"]}
+    assert {key.split("/")[1] async for key in worker.store.keys_below("datasets")} == ids
     other = await client.post("/v1/datasets", json=request | {"seed": 1}, headers={"Idempotency-Key": "k"})
     assert_problem(other, 422, "idempotency-key-reused", "Idempotency-Key")
     listed = (await client.get("/v1/datasets")).json()
-    assert ([each["id"] for each in listed["datasets"]], listed["next"]) == ([first.json()["id"]], None)
+    assert ({each["id"] for each in listed["datasets"]}, len(listed["datasets"]), listed["next"]) == (ids, 2, None)
 
 
 async def test_a_data_set_is_followed_by_its_events(online: httpx2.AsyncClient, worker: DrawingWorker) -> None:

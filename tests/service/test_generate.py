@@ -1,12 +1,16 @@
+import base64
+from io import BytesIO
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from tokenizers.processors import TemplateProcessing
 
 from contracts.schema.attribute import FilledQuestion
 from contracts.schema.images import GenerateJob, GenerateRequest
 from contracts.state import keys
+from service.validation.conditions import Pictures
 from tests.service.in_test_worker import END, START, InTestWorker, card, letters, token
 from tests.service.serving import Json, Traces, assert_problem
 
@@ -23,6 +27,18 @@ async def test_a_job_is_accepted_with_its_place_and_a_complete_request(client: h
     assert (request.model, request.height, request.width, request.guidance_scale) == ("tiny", 64, 48, 5.0)
     assert (request.scheduler, request.capture.self_attention) == ("DDIMScheduler", False)
     assert request.seed is not None
+
+
+async def test_an_answer_that_was_not_waited_for_or_came_too_late_is_202(
+    client: httpx2.AsyncClient, worker: InTestWorker
+) -> None:
+    asked = {"json": {"prompt": "a red car"}, "headers": {"Idempotency-Key": "mine"}}
+    await worker.end((await client.post("/v1/generate", **asked)).json()["id"])
+    again = await client.post("/v1/generate", **asked)
+    assert (again.status_code, again.json()["state"], again.headers["retry-after"]) == (202, "succeeded", "1")
+    assert "preference-applied" not in again.headers
+    late = await client.post("/v1/generate", json={"prompt": "a car"}, headers={"Prefer": "wait=1"})
+    assert (late.status_code, late.json()["state"], late.headers["preference-applied"]) == (202, "queued", "wait")
 
 
 @pytest.mark.usefixtures("worker")
@@ -299,6 +315,39 @@ async def test_targets_are_filled_in_as_an_attribute_job_has_them(client: httpx2
         name: there[name] for name in FilledQuestion.model_fields
     }
     assert (here["every"], here["gate"]) == (2, gate)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_image_to_start_from_is_stored_and_one_of_a_job_is_found(
+    client: httpx2.AsyncClient, worker: InTestWorker, generated: str
+) -> None:
+    buffer = BytesIO()
+    Image.new("RGB", (80, 32)).save(buffer, "PNG")
+    brought = base64.b64encode(buffer.getvalue()).decode()
+    answer = await client.post("/v1/generate", json={"prompt": "a car", "image": brought, "height": 32})
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["request"]["height"], answer.json()["request"]["width"]) == (32, 80)
+    assert await worker.store.get(keys.upload(answer.json()["id"])) == buffer.getvalue()
+    named = {"prompt": "a car", "image": {"job_id": generated, "image": 1}}
+    request = (await client.post("/v1/generate", json=named)).json()["request"]
+    assert (request["height"], request["width"], request["image"]) == (64, 48, named["image"])
+    absent = {"prompt": "a car", "image": {"job_id": generated, "image": 2}}
+    problem = assert_problem(await client.post("/v1/generate", json=absent), 422, "image-index-out-of-range", "image.image")
+    assert problem["errors"][0]["value"] == 2
+    assert None not in problem.values()
+    unmarked = named | {"mask": {"size": [64, 48], "counts": [64 * 48]}}
+    assert_problem(await client.post("/v1/generate", json=unmarked), 422, "mask-empty", "mask")
+
+
+def test_a_drawing_has_the_size_of_the_image_that_it_follows() -> None:
+    request, sizes = GenerateRequest(prompt="a car"), {"image": (64, 48), "control.image": (32, 80)}
+    for known, expected in (
+        (sizes, (32, 80)),
+        ({"image": (32, 80)}, (32, 64)),
+        ({"control.image": (32, 80)}, (32, 80)),
+        ({}, None),
+    ):
+        assert Pictures({}, known).size(request, card(), 1024) == expected
 
 
 WHEEL = {"targets": [{"word": "wheel"}]}

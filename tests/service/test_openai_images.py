@@ -109,14 +109,15 @@ async def test_a_job_that_fails_is_told_once_and_not_tried_again(
 
 
 async def test_a_client_that_leaves_takes_its_job_with_it(theirs: openai.AsyncOpenAI, worker: InTestWorker) -> None:
-    asking = asyncio.create_task(theirs.images.generate(prompt="a red car"))
-    job = await next_job(worker)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    async with asyncio.timeout(5):
-        while (await worker.ledger.get(job)).state is not State.CANCELED:
-            await asyncio.sleep(0.02)
+    for asked in (theirs.images.generate(prompt="a red car"), theirs.images.edit(prompt="a car", image=rgba(transparent=False))):
+        asking = asyncio.create_task(asked)
+        job = await next_job(worker)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(5):
+            while (await worker.ledger.get(job)).state is not State.CANCELED:
+                await asyncio.sleep(0.02)
 
 
 async def test_a_job_that_takes_too_long_goes_on(
@@ -165,6 +166,20 @@ async def test_an_image_is_edited_where_the_mask_is_transparent(theirs: openai.A
     assert not marks[:, 24:].any()
     await worker.end(job)
     assert [base64.b64decode(each.b64_json or "") for each in (await asking).data or []] == [IMAGE, IMAGE]
+
+
+async def test_an_edit_asked_for_again_with_its_key_is_answered_even_when_its_model_is_gone(
+    client: httpx2.AsyncClient, worker: InTestWorker, traces: Traces
+) -> None:
+    asked = {"files": {"image": ("a.png", rgba(transparent=False), "image/png")}, "data": {"prompt": "a car"}}
+    asking = asyncio.create_task(client.post("/v1/images/edits", **asked, headers={"Idempotency-Key": "mine"}))
+    await worker.end(await next_job(worker))
+    answer = await asking
+    assert (await client.get(answer.json()["data"][0]["url"])).content == IMAGE
+    await worker.redis.delete(keys.MODELS)
+    again = await client.post("/v1/images/edits", **asked, headers={"Idempotency-Key": "mine"})
+    assert (again.status_code, again.json()["data"]) == (200, answer.json()["data"])
+    assert (await traces())[0] == 1
 
 
 async def test_an_edit_that_cannot_be_made_is_refused_by_its_field(client: httpx2.AsyncClient, traces: Traces) -> None:

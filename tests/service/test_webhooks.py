@@ -353,6 +353,18 @@ async def test_states_that_do_not_exist_are_refused(client: httpx2.AsyncClient, 
     assert_problem(await client.post("/v1/generate", json=CAR, headers=headers), 422, "invalid-request")
 
 
+async def test_who_stops_sending_waits_for_no_receiver(redis: Redis) -> None:
+    own = Sender(Outbox(redis), private=True)
+    sending = asyncio.create_task(asyncio.sleep(60))
+    own._sending.add(sending)  # to a receiver that does not answer
+    running = asyncio.create_task(own.run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.wait([running], timeout=5)
+    assert running.done()
+    assert sending.cancelled()
+
+
 async def test_the_secret_is_got_and_replaced_over_http(client: httpx2.AsyncClient, redis: Redis) -> None:
     first = await client.get("/v1/webhooks/secret")
     assert (first.status_code, first.headers["cache-control"]) == (200, "no-store")
