@@ -108,6 +108,14 @@ async def test_a_job_that_fails_is_told_once_and_not_tried_again(
     assert (await traces())[0] == 1
 
 
+async def test_a_job_that_is_canceled_is_said_to_be_no_success(theirs: openai.AsyncOpenAI, worker: InTestWorker) -> None:
+    asking = asyncio.create_task(theirs.images.generate(prompt="a red car"))
+    await worker.ledger.cancel(await next_job(worker))
+    with pytest.raises(openai.APIStatusError) as canceled:
+        await asking
+    assert canceled.value.code == Code.JOB_NOT_SUCCESSFUL
+
+
 async def test_a_client_that_leaves_takes_its_job_with_it(theirs: openai.AsyncOpenAI, worker: InTestWorker) -> None:
     for asked in (theirs.images.generate(prompt="a red car"), theirs.images.edit(prompt="a car", image=rgba(transparent=False))):
         asking = asyncio.create_task(asked)
