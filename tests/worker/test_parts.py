@@ -12,10 +12,11 @@ from PIL import Image
 import ovam
 from contracts.rules.capabilities import kept_blocks
 from contracts.schema.errors import Code
-from contracts.schema.images import FilledCapture
+from contracts.schema.images import FilledCapture, ImagesResult
 from contracts.schema.previews import Gate
 from contracts.state import keys
 from ovam.errors import NotReplayableError
+from service import examples
 from tests.families import generate, tiny_family
 from tests.worker.jobs import CAT, attribution, generation
 from tests.worker.test_cards import saved
@@ -29,6 +30,7 @@ from worker.rendering import grey, png
 from worker.scenes import Tiers
 from worker.sizes import level_of, memory_of, sizes_of, text_parameters
 from worker.timing import Timing
+from worker.traces import Wanted
 from worker.watching import NonePasses, Watcher
 
 CPU = torch.device("cpu")
@@ -40,6 +42,13 @@ CPU = torch.device("cpu")
 )
 def test_a_block_s_latent_is_halved_on_the_way_down(name: str, level: int) -> None:
     assert level_of(f"{name}.attn1", 4) == level
+
+
+def test_self_attention_is_that_of_all_evaluations_whichever_a_question_selects() -> None:
+    images = ImagesResult.model_validate(examples.SUCCEEDED["result"])
+    selections = [(["up"], (0,)), (["up"], (3, 4))]
+    assert Wanted(selections).part(images).positions == {0, 3, 4}
+    assert Wanted(selections, self_attention=True).part(images).positions == {*range(images.evaluations)}
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
