@@ -184,7 +184,7 @@ async def test_a_card_says_what_a_model_can_and_why_it_cannot_do_the_rest(servic
     assert (sd1.cannot, sd1.attentions) == ({}, ["cross"])
     assert {"image", "lora", "causal", "queries", "confidence"} <= {*sd1.can}
     assert "lora" not in {*sd3.cannot, *flux.cannot}
-    assert pixart.can == ["negative_prompt", "queries", "confidence"]
+    assert pixart.can == ["negative_prompt", "queries", "confidence", "aggregation"]
     assert sd3.can == ["negative_prompt", "confidence", "clip_skip", "lora"]
     assert flux.can == ["confidence", "lora"]
     assert all(not {*card.can} & {*card.cannot} for card in (pixart, sd3, flux))

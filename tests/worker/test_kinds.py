@@ -36,7 +36,7 @@ TINY = {
     "Flux2KleinPipeline": "flux2-klein",
 }
 ALWAYS = {"sd3": {"negative_prompt", "clip_skip", "confidence"}, "flux": {"confidence"}, "flux2": {"confidence"}}
-CROSS = {"negative_prompt", "queries", "confidence"}
+CROSS = {"negative_prompt", "queries", "confidence", "aggregation"}
 
 
 def card_of(kind: Kind, folder: Path) -> ModelCard:
