@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
@@ -50,7 +50,7 @@ class Attempt:
         self._shown: dict[int, str] = {}  # and the event of the one before
         self._outcome: Future[Any] | None = None
         self._reason: Exception | None = None
-        self._ending = False
+        self._over = asyncio.Event()
         self.keeps = False
         """Whether a canceled job has something to keep: its handler then reads `canceled`, and `check` does not raise."""
 
@@ -143,7 +143,7 @@ class Attempt:
         try:
             yield
         finally:
-            self._ending = True
+            self._over.set()
             self._news.set()
             await following
         self.check()
@@ -153,7 +153,7 @@ class Attempt:
         last = False
         while not last:
             await self._news_or_time()
-            last = self._ending  # what is reported before the end is exchanged, even if the end comes during an exchange
+            last = self._over.is_set()  # what is reported before the end is exchanged, even if the end comes during an exchange
             try:
                 await self._exchange()
             except CancelRequested as request:
@@ -167,8 +167,10 @@ class Attempt:
 
     async def _news_or_time(self) -> None:
         """Wait for something to report, but not long."""
-        if not self._ending:
-            await asyncio.sleep(REPORT_SECONDS)
+        if not self._over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_SECONDS):
+                    await self._over.wait()  # a short job does not wait for its next report
             waiting = asyncio.create_task(self._news.wait())
             await asyncio.wait([waiting], timeout=LOOK_SECONDS)
             waiting.cancel()
@@ -183,7 +185,7 @@ class Attempt:
         elif self._started and not self._start_reported:
             await self._ledger.begin(self.job_id, self.number)
             self._start_reported = True
-        elif not self._ending:
+        elif not self._over.is_set():
             await self._look()
         while self._previews:
             image, shown = self._previews.popitem()
