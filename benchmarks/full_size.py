@@ -25,6 +25,7 @@ from benchmarks.result import ROOT, Result, Setup
 from benchmarks.tiers import moment
 
 POOL = 1 << 20  # random numbers, of which all weights are made
+CALM = 0.35  # of a text encoder's weights: texts of about the size of noise, else attention of random weights is chaotic
 STEPS, GUIDANCE = 2, 1.0
 SIZES = {"SD 1.5": 512, "SDXL": 512}
 MODELS = ROOT / ".cache" / "full-size"
@@ -127,7 +128,7 @@ def sd15() -> StableDiffusionPipeline:
     """Stable Diffusion 1.5 as it was published, but for its weights."""
     return StableDiffusionPipeline(
         vae=random(lambda: AutoencoderKL(**VAE)),
-        text_encoder=random(lambda: CLIPTextModel(text(SMALL_TEXT, hidden_act="quick_gelu"))),
+        text_encoder=random(lambda: CLIPTextModel(text(SMALL_TEXT, hidden_act="quick_gelu")), CALM),
         tokenizer=tokenizer(),
         unet=random(lambda: UNet2DConditionModel(sample_size=64, cross_attention_dim=768)),
         scheduler=scheduler(),
@@ -141,8 +142,10 @@ def sdxl() -> StableDiffusionXLPipeline:
     """SDXL as it was published, but for its weights."""
     return StableDiffusionXLPipeline(
         vae=random(lambda: AutoencoderKL(**VAE, scaling_factor=0.13025)),
-        text_encoder=random(lambda: CLIPTextModel(text(SMALL_TEXT, hidden_act="quick_gelu"))),
-        text_encoder_2=random(lambda: CLIPTextModelWithProjection(text(LARGE_TEXT, hidden_act="gelu", projection_dim=1280))),
+        text_encoder=random(lambda: CLIPTextModel(text(SMALL_TEXT, hidden_act="quick_gelu")), CALM),
+        text_encoder_2=random(
+            lambda: CLIPTextModelWithProjection(text(LARGE_TEXT, hidden_act="gelu", projection_dim=1280)), CALM
+        ),
         tokenizer=tokenizer(),
         tokenizer_2=tokenizer(),
         unet=random(lambda: UNet2DConditionModel(**XL_UNET)),
@@ -183,8 +186,8 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def random(make: Callable[[], nn.Module]) -> nn.Module:
-    """Build a model without initialising it; random weights in half precision keep the size of what passes them."""
+def random(make: Callable[[], nn.Module], size: float = 1.0) -> nn.Module:
+    """Build a model without initialising it; random weights in half precision keep the size of what passes them, times `size`."""
     with torch.device("meta"):
         model = make().to(dtype=torch.float16)
     pool = torch.randn(POOL, generator=torch.Generator().manual_seed(0))
@@ -194,7 +197,7 @@ def random(make: Callable[[], nn.Module]) -> nn.Module:
             if tensor.ndim == 1:
                 found = torch.ones(shape) if name == "weight" else torch.zeros(shape)
             else:
-                spread = math.prod(shape[1:]) ** -0.5
+                spread = size * math.prod(shape[1:]) ** -0.5
                 found = (pool * spread).half().repeat(-(-tensor.numel() // POOL))[: tensor.numel()].view(shape)
             setattr(module, name, nn.Parameter(found.half(), requires_grad=False))
         for name, tensor in module.named_buffers(recurse=False):
