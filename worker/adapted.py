@@ -18,6 +18,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from contracts.schema.adapters import AdapterKind
 from ovam.tracing.binding import same_weights
+from ovam.tracing.keys import place_of
 from ovam.tracing.model import Pipeline, plain_unet
 from worker.adapters import AdapterFile, embeddings_in, lora_in, token_of
 
@@ -29,6 +30,9 @@ ENCODERS = ("", "_2")
 def adapted(pipeline: Pipeline, uses: Sequence[Used]) -> Pipeline:
     """Return a pipeline with adapters, the model's own being left as it is; a ControlNet is loaded by itself."""
     found = copy(pipeline)
+    for name, module in pipeline.components.items():
+        if hasattr(module, "_hf_hook"):  # whoever loads adapters would offload it anew, to the first GPU
+            setattr(found, name, twin(module))
     part = "unet" if hasattr(pipeline, "unet") else "transformer"
     setattr(found, part, twin(getattr(pipeline, part)))
     same_weights(getattr(pipeline, part), getattr(found, part))
@@ -86,7 +90,7 @@ def load_ip_adapter(pipeline: Pipeline, adapter: AdapterFile, scale: float) -> N
     """Let cross-attentions attend to an image, too."""
     kind: Any = CLIPVisionModelWithProjection
     encoder = kind.from_pretrained(adapter.image_encoder, dtype=pipeline.unet.dtype, use_safetensors=True)
-    pipeline.image_encoder = encoder.to(pipeline.unet.device)
+    pipeline.image_encoder = encoder.to(place_of(pipeline.unet))
     pipeline.feature_extractor = CLIPImageProcessor(size=encoder.config.image_size, crop_size=encoder.config.image_size)
     tensors: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
     for key, tensor in load_file(adapter.path).items():
@@ -101,7 +105,7 @@ def load_controlnet(adapter: AdapterFile, like: Any) -> nn.Module:  # noqa: ANN4
     """Load a ControlNet in the type and to the place of a UNet."""
     found: Any = ControlNetModel.from_config(ControlNetModel.load_config(adapter.config.parent))
     found.load_state_dict(load_file(adapter.path))
-    return found.to(device=like.device, dtype=like.dtype).eval().requires_grad_(requires_grad=False)
+    return found.to(device=place_of(like), dtype=like.dtype).eval().requires_grad_(requires_grad=False)
 
 
 def cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -59,7 +59,8 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
         raise BadSettingsError(str(error)) from error
     hide_progress_bars()
     scenes = Tiers(device, hot=settings.device_cache_bytes, warm=settings.trace_cache_bytes)
-    load = loader(device, chosen_dtype(settings.dtype, device), settings.default)
+    offload = settings.offloads(on_cpu=device.type == "cpu")
+    load = loader(device, chosen_dtype(settings.dtype, device), settings.default, offload=offload)
     with DeviceGate.open() as gate, CrfProcesses.open(min(settings.short_jobs, os.cpu_count() or 1)) as processes:
         async with redis_at(settings.redis_url) as redis, aclosing(Occupant(redis)) as occupant:
             batches = Batches.of(settings, gate, occupant, on_cpu=device.type == "cpu")

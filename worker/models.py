@@ -52,6 +52,8 @@ class Model:
     """Hash of its UNet's weights; empty where they are not all there to be hashed."""
     controlnet: Any = None
     """What its pipeline has besides for jobs that follow an image."""
+    offloaded: bool = False
+    """Whether its weights wait in the host's memory, and a part is on the device while it computes."""
 
 
 @contextmanager
@@ -172,6 +174,8 @@ def with_adapters(model: Model, uses: Sequence[Used]) -> Model:
         inside = [each for each in uses if each[0].kind != "controlnet"]
         control = [load_controlnet(adapter, model.pipeline.unet) for adapter, _ in of_kind(uses, "controlnet")]
         pipeline = adapted(model.pipeline, inside) if inside else model.pipeline
+        if model.offloaded and inside:  # what was copied is as yet nowhere but in the host's memory
+            pipeline.enable_model_cpu_offload(device=model.device)
         return replace(model, pipeline=pipeline, controlnet=control[0] if control else None)
     except (torch.OutOfMemoryError, MemoryError):
         raise
@@ -202,16 +206,22 @@ def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
 
 
-def load_model(name: str, source: str, *, device: torch.device, dtype: torch.dtype, default: bool) -> Model:
+def load_model(
+    name: str, source: str, *, device: torch.device, dtype: torch.dtype, default: bool, offload: bool = False
+) -> Model:
     """Load a text to image pipeline from a hub id or a folder."""
     card = read_card(name, source, default=default)
     kind = KINDS[read_index(source)["_class_name"]]
     pipeline = kind.pipeline.from_pretrained(source, dtype=kind.dtype(dtype), **kind.loading)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline, weights = pipeline.to(device), ""
+    if offload:
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    weights = ""
     with suppress(NotReplayableError):
         weights = weights_hash(plain_unet(pipeline))  # takes seconds, which the first generation need not wait for
-    return Model(card, pipeline, device, weights)
+    return Model(card, pipeline, device, weights, offloaded=offload)
 
 
 def hide_progress_bars() -> None:
@@ -220,11 +230,11 @@ def hide_progress_bars() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def loader(device: torch.device, dtype: torch.dtype, default: str) -> Callable[[str, str], Model]:
+def loader(device: torch.device, dtype: torch.dtype, default: str, *, offload: bool = False) -> Callable[[str, str], Model]:
     """Return the function that loads this worker's models."""
 
     def load(name: str, source: str) -> Model:
-        return load_model(name, source, device=device, dtype=dtype, default=name == default)
+        return load_model(name, source, device=device, dtype=dtype, default=name == default, offload=offload)
 
     return load
 

@@ -37,6 +37,11 @@ class WorkerSettings(CommonSettings):
         description="of the weights: auto is float16 on a GPU and float32 on a CPU; or float32, float16, bfloat16; "
         "half precision of transformers is bfloat16",
     )
+    offload: bool = Field(
+        default=False,
+        description="keep weights in the host's memory, and on the GPU only the part of a pipeline that computes: "
+        "for models that do not fit; slower",
+    )
     preload: bool = Field(default=True, description="load and warm the default model before the first job is taken")
     max_loaded_models: int = Field(2, ge=1, le=64, description="models kept in memory; the least recently used goes first")
     keep: Literal["replay", "queries"] = Field(
@@ -91,6 +96,10 @@ class WorkerSettings(CommonSettings):
     def jobs_at_once(self, *, on_cpu: bool) -> int:
         """How many generate jobs are drawn together."""
         return self.batch_jobs or (1 if on_cpu else JOBS_ON_GPU)
+
+    def offloads(self, *, on_cpu: bool) -> bool:
+        """Whether weights wait in the host's memory; on a CPU they are there anyway."""
+        return self.offload and not on_cpu
 
     @property
     def default(self) -> str:

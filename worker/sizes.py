@@ -13,6 +13,8 @@ from ovam.tracing.model import cross_attentions, self_attentions
 from worker import schedulers
 from worker.settings import WorkerSettings
 
+HOST = torch.device("cpu")
+
 
 def sizes_of(unet: UNet2DConditionModel, vae: AutoencoderKL, text_parameters: int) -> ModelSizes:
     """Return what estimates are made from; `unet` and `vae` need no weights."""
@@ -59,11 +61,12 @@ def run_here(card: ModelCard, settings: WorkerSettings, device: torch.device, dt
     """Return a card that says how this worker runs the model."""
     if card.sizes is None:
         return card
+    on_cpu = device.type == "cpu"
     here = {
         "number_bytes": dtype.itemsize,
         "batch_images": settings.batch_images,
-        "on_cpu": device.type == "cpu",
-        "device_bytes": memory_of(device),
+        "on_cpu": on_cpu,
+        "device_bytes": memory_of(device) + (memory_of(HOST) if settings.offloads(on_cpu=on_cpu) else 0),
     }
     return card.model_copy(update={"sizes": card.sizes.model_copy(update=here)})
 
