@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from ovam.attention.refinement import matrix_bytes
+from ovam.tracing.blocks import SelfAttention
 from ovam.tracing.trace import Trace
 
 SceneKey = tuple[str, int, int]
@@ -24,8 +26,9 @@ class Scene:
 
     @property
     def nbytes(self) -> int:
-        """Memory it takes."""
-        return self.trace.nbytes + self.image.nbytes
+        """Memory it takes, once its heat was refined."""
+        pixels = [layer for layer in self.trace.self_attention if isinstance(layer, SelfAttention)]
+        return self.trace.nbytes + self.image.nbytes + sum(matrix_bytes(layer) for layer in pixels)
 
     def on(self, device: torch.device | str) -> "Scene":
         """Return the scene with its trace on a device."""

@@ -95,12 +95,15 @@ class Trace:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype)
 
+        def stays(*tensors: Tensor) -> bool:  # then the block stays, and what was computed from it
+            return all(move(each) is each for each in tensors)
+
         blocks = tuple(
             replace(block, queries=move(block.queries), contribution=block.contribution and block.contribution.to(device))
             for block in self.blocks
         )
         pixels = tuple(
-            replace(block, queries=move(block.queries), keys=move(block.keys))
+            block if stays(block.queries, block.keys) else replace(block, queries=move(block.queries), keys=move(block.keys))
             for block in self.self_attention
             if isinstance(block, SelfAttention)
         )

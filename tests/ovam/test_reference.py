@@ -1,7 +1,8 @@
 """The library agrees with plain loops in double precision, in every option."""
 
 import math
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import ovam
 from ovam.attention.heatmaps import split_heatmaps
-from ovam.attention.refinement import affinity, attention_received
+from ovam.attention.refinement import affinity, attention_received, matrix_bytes
 from ovam.attention.targets import target_heatmaps
 from ovam.core.label_maps import labels_of
 from ovam.core.masks import weighted
@@ -27,7 +28,7 @@ from tests.ovam import reference
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     grid: tuple[int, int]
     scale: float
@@ -148,10 +149,32 @@ def test_affinity_of_a_map_on_another_grid_agrees() -> None:
     assert np.allclose(affinity(heat, LAYERS).numpy(), expected, **TOLERANCE)
 
 
-def test_affinity_makes_no_matrix_of_pixels_by_pixels() -> None:
+FEW = tuple(Layer(one.grid, one.scale, one.queries[:1, :1, :, :2], one.keys[:1, :1, :, :2]) for one in LAYERS)
+"""Queries and keys that are smaller than a matrix of pixels by pixels."""
+
+
+def test_affinity_makes_no_large_matrix_of_pixels_by_pixels() -> None:
     """The kernel that is allowed alone here never holds the matrix; with another one this fails."""
+    assert [matrix_bytes(layer) for layer in FEW] == [0, 0]
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        affinity(HEAT, LAYERS)
+        found = affinity(HEAT, FEW)
+    assert np.allclose(found.numpy(), reference.slow_affinity(HEAT.double().numpy(), FEW, 1), **TOLERANCE)
+    assert np.allclose(attention_received(FEW).numpy(), reference.slow_received(FEW), **TOLERANCE)
+
+
+def test_a_small_matrix_of_pixels_by_pixels_is_computed_once_and_gone_with_its_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = tuple(replace(layer) for layer in LAYERS)
+    assert [matrix_bytes(layer) for layer in layers] == [
+        4 * (height * width) ** 2 for height, width in (one.grid for one in layers)
+    ]
+    with torch.inference_mode():
+        first = affinity(HEAT, layers, steps=2)
+    monkeypatch.setattr("ovam.attention.refinement._summed", None)  # no matrix is computed any more
+    assert torch.equal(affinity(HEAT, layers, steps=2), first)
+    assert np.allclose(attention_received(layers).numpy(), reference.slow_received(layers), **TOLERANCE)
+    kept = [weakref.ref(layer) for layer in layers]
+    del layers
+    assert [one() for one in kept] == [None, None]
 
 
 def test_affinity_keeps_what_is_constant_and_is_linear() -> None:

@@ -40,6 +40,14 @@ def test_a_trace_is_as_large_as_all_of_its_tensors(trace: ovam.Trace) -> None:
     assert more.nbytes == trace.nbytes + queries.nbytes * 1.5
 
 
+def test_self_attention_that_need_not_move_stays_the_same_object(trace: ovam.Trace) -> None:
+    """What heat was refined by is kept with it."""
+    more = dataclasses.replace(trace, self_attention=(SelfAttention("attn1", (8, 12), 1.0, *torch.zeros(2, 3, 2, 96, 8)),))
+    assert more.to("cpu").self_attention[0] is more.to(dtype=torch.float32).self_attention[0] is more.self_attention[0]
+    moved = more.to("meta").self_attention[0], more.to(dtype=torch.float16).self_attention[0]
+    assert [(one.queries.device.type, one.keys.dtype) for one in moved] == [("meta", torch.float32), ("cpu", torch.float16)]
+
+
 def test_only_floating_types_and_eight_bits_can_hold_queries(trace: ovam.Trace) -> None:
     for dtype in (torch.int16, torch.uint8, torch.bool):
         with pytest.raises(InvalidArgumentError, match="dtype"):
