@@ -164,13 +164,13 @@ class Attempt:
             except RedisError:
                 log.warning("job %s: progress cannot be reported", self.job_id, exc_info=True)
                 await asyncio.sleep(REDIS_PAUSE_SECONDS)
-
-    async def _news_or_time(self) -> None:
-        """Wait for something to report, but not long."""
-        if not self._over.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPORT_SECONDS):
                     await self._over.wait()  # a short job does not wait for its next report
+
+    async def _news_or_time(self) -> None:
+        """Wait for something to report, but not long. That a job has begun is told while the device works on it."""
+        if not self._over.is_set():
             waiting = asyncio.create_task(self._news.wait())
             await asyncio.wait([waiting], timeout=LOOK_SECONDS)
             waiting.cancel()

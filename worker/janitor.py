@@ -5,7 +5,7 @@ It is the product's only recovery sweep; every worker runs it.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from docket import Docket
 
@@ -20,6 +20,7 @@ LOST_SECONDS = 5.0  # a job that waits for longer than this is added to its dock
 TURN = "ovam:janitor"  # string with a short life: one worker at a time cleans the store
 ORPHANS_TURN = "ovam:janitor-orphans"  # the same for the search for orphans, which lists every folder
 ORPHANS_SECONDS = 3600
+AT_A_TIME = 1000  # lives that Redis is asked for
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,8 @@ async def leave_queues(resources: Resources, job_id: str) -> None:
 async def delete_expired(resources: Resources) -> int:
     """Delete the artifacts of jobs that have expired, or have no record; returns how many jobs had some."""
     deleted = 0
-    async for job_folder in resources.store.folders_in("jobs"):
-        job_id = job_folder.rpartition("/")[2]
+    stored = [folder.rpartition("/")[2] async for folder in resources.store.folders_in("jobs")]
+    for job_id in await old(resources, stored):
         if await is_over(resources, job_id):
             folder = keys.job_folder(job_id)
             if not await resources.store.delete_folder(folder):
@@ -83,6 +84,19 @@ async def delete_expired(resources: Resources) -> int:
     if deleted:
         log.info("the artifacts of %d expired jobs are deleted", deleted)
     return deleted
+
+
+async def old(resources: Resources, job_ids: Sequence[str]) -> list[str]:
+    """Leave out jobs whose records stay for longer than an expired one's: there may be many thousands, which nobody need read."""
+    found = list[str]()
+    for start in range(0, len(job_ids), AT_A_TIME):
+        some = job_ids[start : start + AT_A_TIME]
+        async with resources.redis.pipeline(transaction=False) as pipe:
+            for job_id in some:
+                pipe.pttl(keys.job(job_id))
+            lives = await pipe.execute()
+        found += [job_id for job_id, life in zip(some, lives, strict=True) if life <= REMEMBERED.total_seconds() * 1000]
+    return found
 
 
 async def is_over(resources: Resources, job_id: str) -> bool:

@@ -12,7 +12,7 @@ from contracts.state import keys
 from contracts.state.ledger import REMEMBERED
 from tests.worker.client import Client
 from worker.app import opened
-from worker.janitor import TURN, clean_forever, delete_expired, requeue
+from worker.janitor import TURN, clean_forever, delete_expired, old, requeue
 from worker.resources import Resources
 from worker.settings import WorkerSettings
 
@@ -97,6 +97,11 @@ async def test_artifacts_of_a_job_go_when_it_has_expired_and_not_while_it_waits_
     for record in (waiting, expired, done):
         await client.store.put(keys.upload(record.id), b"")
     await asyncio.sleep(1.1)  # an ended job lives for as long as it was to live
+    assert await old(resources, [waiting.id, expired.id, done.id, "unknown"]) == [
+        waiting.id,
+        expired.id,
+        "unknown",
+    ]  # done is not read
     assert await delete_expired(resources) == 1
     assert {key.split("/")[1] for key in await client.stored("jobs")} == {waiting.id, done.id}
 
