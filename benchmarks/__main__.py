@@ -19,7 +19,7 @@ from benchmarks.library import capture, optimisation, self_attention
 from benchmarks.over_http import attribute, targets, worker_memory
 from benchmarks.report import summarise, write
 from benchmarks.result import ROOT, Result, Setup, circumstances
-from benchmarks.speed import attribution, learning
+from benchmarks.speed import attribution, learning, refinement
 from benchmarks.stored import stored
 from benchmarks.submitting import submitting
 from benchmarks.tiers import busy, crf_over_http, tiers
@@ -28,6 +28,7 @@ from benchmarks.variants import variants
 MEASURES: dict[str, Callable[[Setup], Result | Iterator[Result]]] = {
     "attribution": attribution,
     "learning": learning,
+    "refinement": refinement,
     "crf": crf,
     "growth": growth,
     "capture": capture,

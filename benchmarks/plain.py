@@ -1,4 +1,4 @@
-"""Heatmaps and the learning of tokens as published code computes them: what the library's speed is compared with.
+"""Heatmaps, their refinement and the learning of tokens as published code computes them, to compare the library with.
 
 Every block and evaluation apart, all softmaxes kept, every map resized, in single precision.
 """
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, interpolate
 
-from ovam.tracing.blocks import Block
+from ovam.tracing.blocks import Block, SelfAttention
 
 
 def heatmaps(blocks: Sequence[Block], embedding: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens height width"]:
@@ -26,6 +26,16 @@ def heatmaps(blocks: Sequence[Block], embedding: Float[Tensor, "tokens width"]) 
     for maps in kept:
         total = total + interpolate(maps, size=size, mode="bilinear", align_corners=False).sum(dim=0)
     return total
+
+
+def spread(heat: Float[Tensor, " pixels"], layer: SelfAttention, steps: int) -> Float[Tensor, " pixels"]:
+    """Multiply heat by the mean self-attention, the attention of every evaluation anew in each step."""
+    for _ in range(steps):
+        seen = []
+        for query, key in zip(layer.queries, layer.keys, strict=True):
+            seen.append((query.float() @ key.float().transpose(-1, -2) * layer.scale).softmax(dim=-1) @ heat)
+        heat = torch.cat(seen).mean(dim=0)
+    return heat
 
 
 def epoch(

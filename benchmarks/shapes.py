@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ovam.tracing.blocks import Block
+from ovam.tracing.blocks import Block, SelfAttention
 
 if TYPE_CHECKING:
     from ovam.tracing.trace import Trace
@@ -38,6 +38,14 @@ class Shapes:
 BUNDLED = Shapes("bundled", ((16, 3, 32, 3), (8, 5, 32, 3)), 192, 128)
 SD15 = Shapes("SD 1.5", ((64, 8, 40, 5), (32, 8, 80, 5), (16, 8, 160, 5)), 768, 512)
 SDXL = Shapes("SDXL", ((64, 10, 64, 10), (32, 20, 64, 60)), 2048, 1024)
+
+
+def random_layer(shapes: Shapes, evaluations: int, device: torch.device | str = "cpu") -> SelfAttention:
+    """Return a self-attention on the largest grid with random queries and keys."""
+    torch.manual_seed(0)
+    side, heads, length, _ = shapes.grids[0]
+    queries, keys = torch.randn(2, evaluations, heads, side * side, length, device=device)
+    return SelfAttention("random", (side, side), 3 * length**-0.5, queries, keys)
 
 
 def random_blocks(

@@ -1,6 +1,7 @@
-"""How fast the library is beside a plain reference: heatmaps and the learning of tokens."""
+"""How fast the library is beside a plain reference: heatmaps, their refinement, the learning of tokens."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 import torch
@@ -9,12 +10,15 @@ from torch import Tensor
 import ovam
 from benchmarks import plain
 from benchmarks.result import Result, Setup, median
-from benchmarks.shapes import BUNDLED, SD15, SDXL, Shapes, disc, random_rows, random_trace
+from benchmarks.shapes import BUNDLED, SD15, SDXL, Shapes, disc, random_layer, random_rows, random_trace
 from benchmarks.timing import in_turn, peak_bytes
+from ovam.attention.refinement import affinity
 from ovam.attention.targets import target_heatmaps
+from ovam.tracing.blocks import SelfAttention
 
 TOKENS, EVALUATIONS, TARGETS = (8, 20, 77), (10, 30), (1, 20)
 EPOCHS = 4
+QUESTIONS, STEPS = 2, 4
 FEW = {"SDXL": (2,)}
 """Evaluations of shapes whose queries take 420 MB each in single precision."""
 GOALS = {("SD 1.5", 77): 3.0}
@@ -104,6 +108,36 @@ def learning(setup: Setup, shapes: Sequence[Shapes] = (BUNDLED, SD15, SDXL)) -> 
             peak_bytes_plain=plain_bytes,
             peak_bytes=our_bytes,
             bytes_read=2 * EPOCHS * trace.nbytes,
+        )
+
+
+def refinement(setup: Setup, shapes: Sequence[Shapes] = (BUNDLED, SD15)) -> Iterator[Result]:
+    """Questions to one trace, one after the other, each with affinity of some steps by one self-attention."""
+    for shape in shapes:
+        evaluations = EVALUATIONS[0]
+        name = f"refine/{shape.name}/{evaluations} evaluations"
+        if setup.rows not in name:
+            continue
+        layer = random_layer(shape, evaluations, setup.device)
+        heat = torch.rand(QUESTIONS, *layer.grid, device=setup.device)
+
+        def ours(layer: SelfAttention = layer, heat: Tensor = heat) -> Tensor:
+            fresh = replace(layer)  # nothing of the turn before is kept with it
+            return torch.cat([affinity(one[None], [fresh], steps=STEPS) for one in heat])
+
+        def reference(layer: SelfAttention = layer, heat: Tensor = heat) -> Tensor:
+            return torch.stack([plain.spread(one.flatten(), layer, STEPS).view(layer.grid) for one in heat])
+
+        with torch.inference_mode():
+            (plain_bytes, exact), (our_bytes, found) = peak_bytes(reference), peak_bytes(ours)
+            pairs = in_turn(reference, ours, setup.times(5), setup.seconds / 4, warm=False, clock=setup.clock)
+        yield compared(
+            name,
+            f"{QUESTIONS} questions of {STEPS} steps of affinity, one self-attention, {shape.name}, {evaluations} evaluations",
+            pairs,
+            relative_error=float((found - exact).abs().max() / exact.abs().max()),
+            peak_bytes_plain=plain_bytes,
+            peak_bytes=our_bytes,
         )
 
 

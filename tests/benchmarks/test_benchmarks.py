@@ -67,10 +67,10 @@ def test_a_transformer_s_drawing_and_its_questions_are_measured(setup: Setup) ->
 
 def test_rows_are_measured_beside_the_plain_reference(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "EVALUATIONS", (2,))
-    found = [*speed.attribution(setup, [TINY]), *speed.learning(setup, [TINY])]
-    assert len(found) == 7
+    found = [*speed.attribution(setup, [TINY]), *speed.refinement(setup, [TINY]), *speed.learning(setup, [TINY])]
+    assert len(found) == 8
     assert all(result.value > 0 for result in found)
-    assert all(result.details["relative_error"] < 1e-5 for result in found[:6])
+    assert all(result.details["relative_error"] < 1e-5 for result in found[:7])
 
 
 def test_only_the_rows_that_are_asked_for_are_measured(setup: Setup) -> None:
@@ -202,7 +202,7 @@ def test_a_result_is_written_with_its_circumstances_and_shown_on_the_page(setup:
 
 def test_the_goals_are_those_of_the_service() -> None:
     assert set(MEASURES) == {
-        "attribution", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets", "optimisation",
+        "attribution", "refinement", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets", "optimisation",
         "variants", "stored", "batches", "tiers", "crf_over_http", "busy", "submitting", "worker_memory", "gateway_import",
         "exports", "joint",
     }  # fmt: skip
