@@ -202,9 +202,9 @@ def test_a_result_is_written_with_its_circumstances_and_shown_on_the_page(setup:
 
 def test_the_goals_are_those_of_the_service() -> None:
     assert set(MEASURES) == {
-        "attribution", "refinement", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets", "optimisation",
+        "attribution", "refinement", "learning", "crf", "growth", "capture", "self_attention", "attribute", "targets",
         "variants", "stored", "batches", "tiers", "crf_over_http", "busy", "submitting", "worker_memory", "gateway_import",
-        "exports", "joint",
+        "exports", "joint", "optimisation",
     }  # fmt: skip
 
 
