@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -23,6 +25,7 @@ from worker.routing import (
     places_left,
     time_without_it,
 )
+from worker.scenes import Scene
 from worker.settings import WorkerSettings
 
 
@@ -134,6 +137,10 @@ async def test_a_question_waits_for_nobody_longer_than_reading_takes_nor_for_who
     assert not await waits(ready)  # a trace this small is read at once
     monkeypatch.setattr(routing, "READ_BYTES_PER_SECOND", source.result.images[0].trace_bytes / 10)  # it takes ten seconds
     assert await waits(ready)
+    here = source.id, source.attempt, 0
+    worker.scenes.warm.keep(here, "tiny", cast("Scene", SimpleNamespace(nbytes=1)))
+    assert not await waits(ready), "it is here, too"
+    worker.scenes.warm.forget(here)
     assert not await waits(ready, age=11)
     assert not await waits(ready.model_copy(update={"state": "paused"}))
     assert not await waits(ready.model_copy(update={"trace_cache_bytes": 0}))
