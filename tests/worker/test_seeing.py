@@ -76,9 +76,9 @@ async def test_the_inventory_counts_objects_and_their_bytes(client: Client, sett
 
 
 async def test_one_worker_at_a_time_counts_the_store_and_what_fails_is_tried_again(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failures: list[Exception] = [RedisError(), OSError()]
+    failures: list[Exception] = [OSError(), RedisError()]
     counts, pauses = 0, 0
 
     async def counting(_: Any) -> dict[str, int]:
@@ -101,6 +101,7 @@ async def test_one_worker_at_a_time_counts_the_store_and_what_fails_is_tried_aga
     worker: Any = SimpleNamespace(redis=client.redis, settings=SimpleNamespace(worker_name="tester"))
     with pytest.raises(asyncio.CancelledError):
         await inventory.count_forever(worker)
+    assert [each.levelname for each in caplog.records] == ["WARNING", "ERROR"]
     assert counts == 3, "the fourth turn is that of the worker that counted last"
     assert json.loads(await client.redis.get(keys.INVENTORY)) == {"objects": 3, "bytes": 5}
     assert await client.redis.ttl(keys.INVENTORY) > inventory.EVERY_SECONDS
