@@ -39,7 +39,7 @@ def test_the_answer_is_the_library_s_and_comes_from_another_process(
 
 
 def test_on_the_device_the_answer_is_the_same() -> None:
-    choices = [CrfParameters(), CrfParameters(iterations=1), CrfParameters(iterations=2)]
+    choices = [CrfParameters(), CrfParameters(iterations=1), CrfParameters(bilateral_weight=0.5)]
     expected = [dense_crf(IMAGE, mask, each) for mask, each in zip((ROUGH, ROUGH, ~ROUGH), choices, strict=True)]
     found = CrfOnDevice(torch.device("cpu")).fit(IMAGE, [ROUGH, ROUGH, ~ROUGH], choices)
     assert np.array_equal(found, expected)
