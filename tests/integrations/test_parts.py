@@ -225,6 +225,7 @@ def marked(*numbers: float) -> tuple[Any, dict[str, Any]]:
         (marked(1e6, -1e6), marked(1.1e6, 0)),
         (marked(1, 2, 3, 4), marked(1, 2, 3, 4, 5)),
         (marked(1, 2), marked(1)),
+        ((PredictRequest, X_BASE | {"image": "x"}), (PredictRequest, X_BASE | {"image": ""})),
         (params(epsilon_factor=0.0), params(epsilon_factor=-0.1)),
         (params(epsilon_factor=1.0), params(epsilon_factor=1.1)),
         (params(text_prompt="x" * 2000), params(text_prompt="x" * 2001)),
@@ -248,5 +249,6 @@ def test_what_tools_leave_out_has_a_meaning() -> None:
     assert Setup.model_validate({"hostname": "https://studio"}).hostname == "https://studio"
     with pytest.raises(ServiceError, match="is of 0 x 0 pixels"):
         mask_of(Region(type="brushlabels"))
-    assert PredictRequest.model_validate(X_BASE).params.epsilon_factor == 0.001
+    given = PredictRequest.model_validate(X_BASE).params
+    assert (given.conf_threshold, given.epsilon_factor) == (0.0, 0.001)
     assert not Shape(label="x", points=[], score=1).difficult
