@@ -161,7 +161,12 @@ class Address:
     @staticmethod
     def of(scope: Mapping[str, Any]) -> "Address":
         """The address of a request, as its client wrote it."""
-        return Address(scope["path"], scope.get("root_path", "").rstrip("/"))
+        return Address(scope["path"], root_of(scope).rstrip("/"))
+
+
+def root_of(scope: Mapping[str, Any]) -> str:
+    """The path below which the gateway is shown; where files are mounted, `root_path` is theirs."""
+    return scope.get("app_root_path", scope.get("root_path", ""))
 
 
 def problem(code: Code, detail: str, *, at: Address | None = None, errors: list[FieldError] | None = None) -> Problem:
@@ -261,10 +266,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 def methods_at(request: Request) -> list[str]:
     """The methods that an address has; HEAD goes with GET."""
-    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
     found = {"OPTIONS"}
     for method in METHODS:
-        scope = {**request.scope, "method": method}
+        scope = {**request.scope, "method": method, "root_path": root_of(request.scope)}
+        routes = [each for each in request.app.routes if method == "GET" or not isinstance(each, Mount)]  # mounted are files
         if any(route.matches(scope)[0] is Match.FULL for route in routes):
             found |= {"GET", "HEAD"} if method == "GET" else {method}
     return sorted(found)

@@ -55,7 +55,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
         torch.set_num_threads(settings.threads)
     try:
         device = chosen_device(settings.device)
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise BadSettingsError(str(error)) from error
     hide_progress_bars()
     scenes = Tiers(device, hot=settings.device_cache_bytes, warm=settings.trace_cache_bytes)

@@ -192,11 +192,11 @@ def chosen_device(name: str) -> torch.device:
     """Return the device of a setting; ValueError if this machine lacks it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    kind, _, number = name.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():  # torch itself takes 256 for 0
         there = f"cuda:0 to cuda:{torch.cuda.device_count() - 1}" if torch.cuda.device_count() else "none that torch can use"
         raise ValueError(f"OVAM_DEVICE={name}: there is no such GPU on this machine (GPUs: {there}); allowed: auto, cpu")
-    return device
+    return torch.device(kind, int(number)) if number else torch.device(kind)
 
 
 def chosen_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
+from contracts.schema.comparing import CausalChange, Difference
 from contracts.schema.datasets import DatasetClass, DatasetRequest, DatasetState
 from contracts.schema.estimates import ModelSizes
 from contracts.schema.filters import ClipContrast, ClipCosine, FilledFilters, Filters
@@ -12,12 +13,13 @@ from contracts.schema.models import BestMethod, ModelCard
 from contracts.schema.webhooks import Delivery
 from contracts.schema.workers import Heartbeat, HeldJob
 from contracts.state.datasets import ACTIVE
+from tests.contracts.test_sources import FILE
 
 
 def test_what_an_older_worker_leaves_out_is_as_it_was() -> None:
     sizes = ModelSizes(parameters=1, latent_factor=8, unet_channels=1, vae_channels=1, channels={}, self_attention={})
     assert (sizes.self_attention_level, sizes.scheduler_evaluations, sizes.number_bytes, sizes.batch_images) == (0, {}, 4, 1)
-    assert (sizes.on_cpu, sizes.device_bytes) == (True, None)
+    assert (sizes.on_cpu, sizes.device_bytes, sizes.latent_channels, sizes.text_rows) == (True, None, 4, None)
     card = ModelCard(
         name="a", source="a", family="sd1", text_width=1, max_tokens=77, default_height=8, default_width=8, size_multiple=8,
         default_guidance_scale=1,
@@ -40,6 +42,12 @@ def test_what_an_older_worker_leaves_out_is_as_it_was() -> None:
     assert not HeldJob(id="a", kind="probe", attempt=1, since=now).on_device
     delivery = Delivery(id="a", tenant="", job_id="a", url="a", body="", created_at=now)
     assert (delivery.tries, delivery.problem) == (0, "")
+
+
+def test_where_there_are_no_pixels_nothing_is_said_of_them() -> None:
+    change = CausalChange(prompt="a cat", inside=None, outside=None, image=FILE, change=FILE)
+    difference = Difference(inside=None, outside=None, total=0, iou=1, npy=FILE, picture=FILE)
+    assert change.inside is change.outside is difference.inside is difference.outside is None
 
 
 def test_filters_that_nobody_names_reject_nothing_and_have_the_papers_settings() -> None:

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts.schema.access import KeyCard, Limits
 from contracts.schema.attribute import AttributeRequest
+from contracts.schema.comparing import CausalOptions
 from contracts.schema.datasets import DatasetRequest, PromptLine
 from contracts.schema.fields import Schema
 from contracts.schema.filters import Filters
@@ -56,6 +57,15 @@ def example(**annotation: Any) -> dict[str, Any]:
     return {"examples": [{"job_id": JOB, **annotation}]}
 
 
+def masked(mask: Any) -> list[dict[str, Any]]:
+    return [{"job_id": JOB, "mask": mask}]
+
+
+def runs(counts: list[int]) -> dict[str, Any]:
+    return {"size": [1, 1], "counts": counts}
+
+
+OUTLINE = [[0.0] * 6]
 SIDE = ([8], [7, 8.5])
 IMAGE = ([0, 7], [-1])
 EITHER_SIDE = (GenerateRequest, ImageRequest)
@@ -136,6 +146,12 @@ FIELDS: list[tuple[type[Schema], str, list[Any], list[Any]]] = [
     (AttributeRequest, "semantic", [{"least_gap": 0}, {"least_gap": 1}], [{"least_gap": each} for each in (-0.01, 1.01)]),
     (AttributeRequest, "semantic", [{"labels": [1]}, {"labels": [254]}], [{"labels": each} for each in ([], [0], [255], [1, 2])]),
     (AttributeRequest, "instances", [{"minimum_area": 1}, {"minimum_area": 2**30}], [{"minimum_area": 0}, {"connectivity": 6}]),
+    (
+        AttributeRequest,
+        "causal",
+        [{"from_evaluation": each} for each in (0, 1000, 0.99)],
+        [{"from_evaluation": each} for each in (-1, 1001, -0.1, 1.5, NONE_AT_ALL)],
+    ),
     (ProbeRequest, "image", *IMAGE),
     (ProbeRequest, "point", [[0, 0]], [[-1, 0], [0, -1], [0], None]),
     (ProbeRequest, "words", [["x"], words(64)], [[], words(65), ["a", "A"], [""], None]),
@@ -144,6 +160,13 @@ FIELDS: list[tuple[type[Schema], str, list[Any], list[Any]]] = [
     (OptimizeRequest, "examples", [[EXAMPLE] * 64], [[], [EXAMPLE] * 65, [EXAMPLE | {"labels": "QUJD"}], [{"job_id": JOB}]]),
     (OptimizeRequest, "examples", [[EXAMPLE | {"image": 0}]], [[EXAMPLE | {"image": -1}]]),
     (OptimizeRequest, "examples", [[{"job_id": JOB, "masks": {"car": "QUJD"}}]], [[{"job_id": JOB, "masks": {}}]]),
+    (
+        OptimizeRequest,
+        "examples",
+        [masked(OUTLINE), masked([[0.0] * 20_000]), masked(OUTLINE * 1000)],
+        [masked(each) for each in ([], [[0.0] * 5], [[0.0] * 20_001], OUTLINE * 1001, None)],
+    ),
+    (OptimizeRequest, "examples", [masked(runs([0] * 2**20))], [masked(runs(each)) for each in ([0] * (2**20 + 1), [-1])]),
     (OptimizeRequest, "initial", [[None], [{"embedding": [0.0] * 16384}]], [[None] * 2, [{"embedding": [0.0] * 16385}], [{}]]),
     (OptimizeRequest, "noise", [0, 100], [-0.01, 100.01, NONE_AT_ALL]),
     (OptimizeRequest, "seed", [0, 2**63 - 1], [-1, 2**63]),
@@ -209,6 +232,11 @@ def test_a_field_takes_what_is_at_its_limit_and_nothing_beyond_it(
     for value in refused:
         with pytest.raises(ValidationError):
             reader.validate_python(BASES[request_type] | {field: value})
+
+
+def test_a_word_is_left_out_from_a_position_or_a_part_of_the_way_on() -> None:
+    found = [CausalOptions(from_evaluation=each).from_evaluation for each in (1, 1.0, 0.5)]
+    assert [(each, type(each)) for each in found] == [(1, int), (1, int), (0.5, float)]
 
 
 def test_a_gate_lets_some_images_through_and_not_all() -> None:

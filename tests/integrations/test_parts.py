@@ -20,7 +20,7 @@ from service.integrations.label_studio.config import Control, Label, parsed
 from service.integrations.label_studio.meaning import Meaning, meaning_of, token_name
 from service.integrations.label_studio.predicting import combined
 from service.integrations.label_studio.regions import drawn, label_of, mask_of, places_of
-from service.integrations.label_studio.shapes import MOST_TASKS, Context, Predict, Region, Setup
+from service.integrations.label_studio.shapes import Context, Predict, Region, Setup, Task
 from service.integrations.x_shapes import Mark, PredictRequest, Shape
 from tests.integrations.theirs import CONFIG, smart
 from tests.service.in_test_worker import InTestWorker, token
@@ -225,11 +225,12 @@ def marked(*numbers: float) -> tuple[Any, dict[str, Any]]:
         (marked(1e6, -1e6), marked(1.1e6, 0)),
         (marked(1, 2, 3, 4), marked(1, 2, 3, 4, 5)),
         (marked(1, 2), marked(1)),
+        ((PredictRequest, X_BASE | {"image": "x"}), (PredictRequest, X_BASE | {"image": ""})),
         (params(epsilon_factor=0.0), params(epsilon_factor=-0.1)),
         (params(epsilon_factor=1.0), params(epsilon_factor=1.1)),
         (params(text_prompt="x" * 2000), params(text_prompt="x" * 2001)),
         ((Context, {"result": [{"news": 1}] * 1000}), (Context, {"result": [{}] * 1001})),
-        ((Predict, {"tasks": [{"id": 3}] * MOST_TASKS}), (Predict, {"tasks": [{}] * (MOST_TASKS + 1)})),
+        ((Predict, {"tasks": [{"id": 3}] * 256}), (Predict, {"tasks": [{}] * 257})),
         ((Setup, {"hostname": "x" * 2000}), (Setup, {"hostname": "x" * 2001})),
         ((Setup, {"project": "p" * 40}), (Setup, {"project": "p" * 41})),
     ],
@@ -243,8 +244,11 @@ def test_what_tools_send_has_bounds(allowed: tuple[Any, Any], refused: tuple[Any
 def test_what_tools_leave_out_has_a_meaning() -> None:
     setup = Setup.model_validate({"project": 12.17, "hostname": None, "access_token": "t", "schema": None})
     assert (setup.project, setup.hostname, setup.access_token, setup.config) == ("12", "", "t", "")
+    assert Setup.model_validate({"schema": "<View/>"}).config == "<View/>"
+    assert [Task.model_validate({"id": number}).id for number in (3, 3.5, "x")] == ["3", "3.5", "x"]
     assert Setup.model_validate({"hostname": "https://studio"}).hostname == "https://studio"
     with pytest.raises(ServiceError, match="is of 0 x 0 pixels"):
         mask_of(Region(type="brushlabels"))
-    assert PredictRequest.model_validate(X_BASE).params.epsilon_factor == 0.001
+    given = PredictRequest.model_validate(X_BASE).params
+    assert (given.conf_threshold, given.epsilon_factor) == (0.0, 0.001)
     assert not Shape(label="x", points=[], score=1).difficult

@@ -34,6 +34,11 @@ def test_a_prompt_that_the_chat_cuts_or_changes_is_refused(name: str) -> None:
     pipeline = tiny_transformer(name)
     with pytest.raises(PromptTooLongError, match="with its chat; allowed: 40"):
         ovam.encode(pipeline, "cat " * 20, max_sequence_length=40)
+    chat = chat_of(pipeline)
+    needed = sum(own for _, _, own in chat.tokens(PROMPT, 40)) + len(chat.tokenizer(chat.before, add_special_tokens=False)[0]) - 1
+    assert len(chat.tokens(PROMPT, needed)) == needed
+    with pytest.raises(PromptTooLongError, match=f"has {needed} tokens"):
+        chat.tokens(PROMPT, needed - 1)
     if name == "flux2":
         with pytest.raises(InvalidArgumentError, match="template"):
             chat_of(pipeline).tokens("a [IMG] cat", 40)

@@ -5,6 +5,8 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from ovam.attention.aggregation import map_weights
 from ovam.attention.scores import select
 from ovam.attention.targets import rows_of, target_heatmaps
 from ovam.errors import ContributionsNotKeptError, InvalidArgumentError
+from ovam.tracing.contributions import Contributing, Contribution, written_by
 from ovam.tracing.model import cross_attentions, plain_unet
 from tests.diffusion_transformers import draw, tiny_transformer
 from tests.families import generate, tiny_family
@@ -152,6 +155,39 @@ def test_a_capture_of_some_heads_and_a_replay_of_some_evaluations_hold_these_con
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+def test_a_contribution_is_moved_and_measured_whole() -> None:
+    found = Contribution.of(torch.zeros(3, 5))
+    assert (found.heads.shape, found.layer.shape, found.nbytes) == ((3, 4), (3,), 3 * 5 * 4)
+    moved = found.to("meta")
+    assert (moved.heads.device.type, moved.layer.device.type) == ("meta", "meta")
+
+
+def test_a_layer_s_matrix_is_in_single_precision_at_least() -> None:
+    layer = torch.nn.Linear(4, 4)
+    for dtype, exact in ((torch.float16, torch.float32), (torch.float64, torch.float64)):
+        matrix, start = written_by(layer.to(dtype), torch.zeros(1, 4, dtype=dtype))
+        assert (matrix.dtype, start.dtype) == (exact, exact)
+
+
+def test_threads_that_share_a_model_are_kept_apart() -> None:
+    attention, following, found = SimpleNamespace(heads=2, to_out=[torch.nn.Linear(4, 4)]), torch.nn.Identity(), list[Tensor]()
+    layer = Contributing("it", attention, following)
+    layer.watched(lambda: slice(None), lambda _, rows: found.append(rows))
+    values, stream = torch.randn(2, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+
+    def evaluated(scale: float) -> None:
+        attention.to_out[0](scale * values)
+
+    evaluated(1.0)
+    following(stream)
+    evaluated(1.0)
+    other = Thread(target=evaluated, args=(-3.0,))  # at another thread's evaluation of the same layer
+    other.start()
+    other.join()
+    following(stream)
+    assert torch.equal(*found)
 
 
 def test_images_are_bitwise_the_same() -> None:

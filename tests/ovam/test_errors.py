@@ -17,6 +17,7 @@ def test_an_invalid_argument_names_field_value_and_what_is_allowed() -> None:
     error = errors.InvalidArgumentError("tau", 1.5, "0 to 1")
     assert str(error) == "tau is 1.5; allowed: 0 to 1"
     assert error.field == "tau"
+    assert isinstance(error, ValueError), "as what Python's own functions raise"
 
 
 def test_a_value_is_quoted_whole_up_to_200_characters_and_a_longer_one_is_cut() -> None:

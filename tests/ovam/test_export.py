@@ -59,7 +59,11 @@ def unpacked(archive: bytes) -> dict[str, bytes]:
 def test_a_form_keeps_its_settings() -> None:
     polygons = Coco(outlines="polygons")
     assert form_of(polygons) is polygons
-    assert form_of("coco") == Coco()
+    assert form_of("coco") == Coco() == Coco("rle", regions=True)
+    assert Labelme().shapes == "polygon"
+    assert WebDataset(shard_bytes=1 << 16).shard_bytes == 1 << 16
+    with pytest.raises(InvalidArgumentError, match="shard_bytes"):
+        WebDataset(shard_bytes=(1 << 16) - 1)
 
 
 @ANY_FORM

@@ -6,6 +6,8 @@ import httpx2
 import pytest
 
 from contracts.schema.probe import ProbeJob
+from service.prompts import Prompt
+from service.validation import probe
 from tests.service.in_test_worker import InTestWorker
 from tests.service.serving import Traces, assert_problem
 
@@ -35,6 +37,14 @@ async def test_the_words_are_those_given_or_all_of_the_prompt(
 ) -> None:
     job = (await client.post(f"/v1/jobs/{generated}/probe", json={"box": [1, 2, 3, 4]} | given)).json()["request"]
     assert (job["words"], job["prompt"], job["box"]) == (words, given["prompt"], [1, 2, 3, 4])
+
+
+async def test_a_word_of_the_prompt_that_the_tokenizer_drops_is_left_out(
+    client: httpx2.AsyncClient, generated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "fitting", lambda *_, **__: Prompt("a car", 3, ((0, 1),)))
+    job = (await client.post(f"/v1/jobs/{generated}/probe", json={"point": [0, 0], "prompt": "a car"})).json()["request"]
+    assert job["words"] == ["a"]
 
 
 GOOD: list[dict[str, Any]] = [

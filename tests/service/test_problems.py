@@ -38,6 +38,12 @@ async def test_a_path_that_leads_nowhere_is_a_problem(client: httpx2.AsyncClient
     assert_problem(await client.get("/v1/models/"), 404, "not-found")
 
 
+@pytest.mark.parametrize("path", ["/v2", "/web/nothing.js", "/docs/files/nothing.js"])
+async def test_a_problem_s_type_leads_to_what_it_means_wherever_it_happened(client: httpx2.AsyncClient, path: str) -> None:
+    answer = await client.get((await client.get(path)).json()["type"])
+    assert (answer.status_code, answer.json()["code"]) == (200, "not-found")
+
+
 async def test_a_method_that_is_not_possible_is_a_problem_that_says_which_are(client: httpx2.AsyncClient) -> None:
     answer = await client.put("/v1/generate")
     assert_problem(answer, 405, "method-not-allowed")
@@ -52,6 +58,8 @@ async def test_a_method_that_is_not_possible_is_a_problem_that_says_which_are(cl
         (f"/v1/jobs/{'0' * 26}", "DELETE, GET, HEAD, OPTIONS"),
         ("/v1/tokens/cat", "DELETE, GET, HEAD, OPTIONS, PATCH"),
         ("/openapi.json", "GET, HEAD, OPTIONS"),
+        ("/web/index.html", "GET, HEAD, OPTIONS"),
+        ("/web/v1/generate", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_options_says_which_methods_an_address_has(client: httpx2.AsyncClient, path: str, methods: str) -> None:

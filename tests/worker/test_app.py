@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -22,7 +23,7 @@ from contracts.state.store import ArtifactStore, File
 from contracts.state.transitions import LostJob
 from tests.worker.client import Client, soon
 from tests.worker.running import running
-from worker.app import ended, in_background, opened, serve
+from worker.app import beats_of, ended, in_background, opened, serve
 from worker.attempts import Attempt, HandedBack
 from worker.intake import Intake
 from worker.outcomes import Outcome
@@ -120,6 +121,18 @@ async def test_what_runs_in_the_background_ends_even_if_a_cancellation_is_swallo
         async with in_background(stubborn()):
             await asyncio.sleep(0)
     assert canceled == 2
+
+
+async def test_a_heartbeat_names_the_jobs_in_the_order_in_which_they_were_claimed(settings: WorkerSettings) -> None:
+    now = utc_now()
+    attempts: Any = [
+        SimpleNamespace(
+            job_id=name, record=SimpleNamespace(kind="probe"), number=1, since=now + timedelta(seconds=age), begun=False
+        )
+        for name, age in (("c", 3), ("a", 1), ("b", 2))
+    ]
+    async with opened(settings) as resources:
+        assert [job.id for job in beats_of(resources, [], Intake([]), attempts)().jobs] == ["a", "b", "c"]
 
 
 def test_long_and_short_jobs_have_lanes_of_their_own(settings: WorkerSettings) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import ovam
-from contracts.schema.attribute import AttributeJob, AttributeResult, Segment, TargetJob
+from contracts.schema.attribute import AttributeJob, AttributeResult, InstanceOptions, Segment, TargetJob
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.fields import Rle
 from contracts.schema.images import CaptureOptions
@@ -29,7 +29,7 @@ from worker.attempts import Attempt
 from worker.questions import drafts_of
 from worker.rendering import grey, npy
 from worker.resources import Resources
-from worker.segments import renumbered
+from worker.segments import Heat, draft_of, renumbered
 from worker.targets import library_target
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -285,6 +285,16 @@ async def test_instances_are_the_regions_of_the_mask(client: Client, source: str
     assert result.segments[0].instances == []
     _, result = await asked(client, source, CAT, **PLAIN)
     assert (result.segments[0].instances, result.segments[0].maps, result.semantic) == (None, [], None)
+
+
+def test_regions_touch_by_sides_alone_or_by_corners_as_the_request_says() -> None:
+    heat = np.eye(4, dtype=np.float32)
+    target = TargetJob(label="cat", target=CAT, method="daam", settings=METHODS["daam"].words)
+    image = np.zeros((4, 4, 3), np.uint8)
+    for connectivity, count in ((4, 4), (8, 1)):
+        options = InstanceOptions(connectivity=connectivity)
+        draft = draft_of(0, target, Heat(heat, heat, {}, None, None), heat > 0, image, options)
+        assert len(draft.instances or []) == count
 
 
 async def test_refining_by_what_was_not_kept_is_refused(client: Client, whole: str) -> None:

@@ -156,6 +156,30 @@ async def test_jobs_that_differ_in_more_than_prompts_and_seeds_do_not_suit(clien
     assert not watched.suits(member(watched.job))
 
 
+def test_who_has_left_stays_as_it_left() -> None:
+    one, first = member(GenerateJob.model_construct()), LookupError()
+    one.leave(first)
+    one.leave(ValueError())
+    assert one.outcome.exception() is first
+
+
+async def test_a_job_that_was_drawn_with_another_is_not_drawn_again_when_its_turn_comes(
+    client: Client, worker: Resources
+) -> None:
+    members, batches, draws = [member(client.generation(prompt=text)) for text in PROMPTS[:2]], worker.batches, list[Any]()
+    batches._waiting = [*members]
+
+    def drawn(some: Sequence[Member], _draw: Any) -> None:
+        draws.append([*some])
+        for each in some:
+            each.outcome.set_result(None)
+
+    batches._draw = drawn
+    for each in members:
+        batches._run(each, None)
+    assert draws == [members]
+
+
 async def test_a_batch_has_no_more_images_than_fit_and_a_job_all_of_its_own(
     client: Client, worker: Resources, calls: list[list[str]]
 ) -> None:

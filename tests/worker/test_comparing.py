@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,22 @@ from PIL import Image
 
 from contracts.schema.attribute import AttributeResult
 from contracts.schema.comparing import CausalOptions
+from contracts.schema.conditions import Emphasis
 from contracts.schema.errors import Code
 from contracts.schema.jobs import JobRecord, State
 from contracts.schema.methods import Settings
 from contracts.schema.targets import Target, WordsTarget
+from contracts.state.transitions import LostJob
 from ovam.core.confidence import Calibration, Confidence
 from ovam.core.crf import CrfParameters
 from ovam.core.differences import diverging
 from ovam.core.thresholds import Share
 from tests.worker.client import Client
 from tests.worker.jobs import CAT, DOG, TREE
+from worker import redrawing
+from worker.batches import Abandoned
 from worker.resources import Resources
+from worker.starting import Start
 
 HALF = {"method": "daam", "settings": Settings(threshold=Share(0.5, "minmax"))}
 pytestmark = pytest.mark.usefixtures("worker")
@@ -95,6 +101,27 @@ async def test_an_image_of_other_weights_is_not_drawn_again(client: Client, work
     worker.models._loaded["tiny"] = replace(model, weights="0" * 16)
     record = await client.attributed(source.id, CAT, method="daam", causal=CausalOptions())
     assert (record.state, record.error.code) == (State.FAILED, Code.TRACE_MISMATCH)
+
+
+async def test_an_image_with_emphasis_is_not_drawn_again(client: Client) -> None:
+    job = client.generation().model_copy(update={"emphasis": [Emphasis(word="cat", weight=1.5)]})
+    record = await client.attributed((await client.run(job)).id, CAT, method="daam", causal=CausalOptions())
+    assert (record.error.code, record.error.field) == (Code.SETTINGS_CONTRADICT, "causal")
+
+
+async def test_a_job_that_is_to_stop_while_an_image_is_drawn_again_says_why(
+    client: Client, worker: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left(*_: Any) -> Any:
+        raise Abandoned
+
+    def check() -> None:
+        raise LostJob
+
+    monkeypatch.setattr(redrawing, "run_pipeline", left)
+    drawing: Any = SimpleNamespace(job=client.generation(), start=Start(), attempt=SimpleNamespace(check=check))
+    with pytest.raises(LostJob):
+        redrawing.drawn_again(drawing, CausalOptions(), ["cat"], await worker.models.get("tiny"))
 
 
 async def test_a_segment_says_how_sure_it_is_by_its_calibration(client: Client) -> None:

@@ -14,7 +14,8 @@ import torch
 
 from contracts.schema.errors import Code, ServiceError
 from ovam.core.crf import CrfParameters, dense_crf
-from worker.crf import CrfOnDevice, CrfProcesses
+from ovam.errors import MissingPackageError
+from worker.crf import NICENESS, CrfOnDevice, CrfProcesses
 
 IMAGE = np.zeros((32, 32, 3), np.uint8)
 IMAGE[8:24, 8:24] = 255
@@ -38,7 +39,7 @@ def test_the_answer_is_the_library_s_and_comes_from_another_process(
 
 
 def test_on_the_device_the_answer_is_the_same() -> None:
-    choices = [CrfParameters(), CrfParameters(iterations=1), CrfParameters()]
+    choices = [CrfParameters(), CrfParameters(iterations=1), CrfParameters(bilateral_weight=0.5)]
     expected = [dense_crf(IMAGE, mask, each) for mask, each in zip((ROUGH, ROUGH, ~ROUGH), choices, strict=True)]
     found = CrfOnDevice(torch.device("cpu")).fit(IMAGE, [ROUGH, ROUGH, ~ROUGH], choices)
     assert np.array_equal(found, expected)
@@ -48,12 +49,24 @@ def test_the_death_of_a_process_fails_one_call_and_no_other(processes: CrfProces
     processes.fit(IMAGE, [ROUGH], [CrfParameters()])
     assert processes._pool is not None
     (process,) = processes._pool._processes.values()
+    assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
+    os.kill(process.pid, signal.SIGINT)  # Ctrl-C is the worker's to hear
+    assert processes.fit(IMAGE, [ROUGH], [CrfParameters()])[0].any()
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     with pytest.raises(ServiceError) as caught:
         processes.fit(IMAGE, [ROUGH], [CrfParameters()])
     assert caught.value.code is Code.OUT_OF_MEMORY
     assert processes.fit(IMAGE, [ROUGH], [CrfParameters()])[0].any()
+
+
+def test_a_package_that_is_missing_is_named_and_no_process_is_started(
+    processes: CrfProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "denseCRF", None)
+    with pytest.raises(MissingPackageError, match="simplecrf"):
+        processes.fit(IMAGE, [ROUGH], [CrfParameters()])
+    assert processes._pool is None
 
 
 PARENT = """

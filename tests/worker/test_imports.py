@@ -17,11 +17,11 @@ import ovam
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.jobs import JobRecord, State
 from contracts.schema.optimize import LabelsExample
-from contracts.schema.tokens import ImportJob
+from contracts.schema.tokens import MAX_CLASSES, ImportJob
 from contracts.state import keys, requests
 from contracts.state.registry import Registry
 from ovam.core.label_maps import indexed_png
-from ovam.learning.token_files import LearnedTokens, to_npy, to_safetensors, to_textual_inversion
+from ovam.learning.token_files import LearnedTokens, from_safetensors, to_npy, to_safetensors, to_textual_inversion
 from tests.worker.client import Client, soon
 from worker.handlers.imports import name_of
 from worker.resources import Resources
@@ -88,6 +88,8 @@ async def test_two_classes_are_learned_together_exported_in_every_form_and_give_
         assert card.classes == ["cat", "dog"]
         return [ovam.binarize(heat, 0.8) for heat in ovam.heatmaps(trace, rows, size=(64, 64))[1:]]
 
+    facts = from_safetensors(await file_of(client, "pets", "safetensors")).metadata
+    assert ("id" in facts, facts["model"]) == (False, "tiny"), "the service's own number is nobody else's"
     learned = await masks("pets")
     assert all(0 < mask.mean() < 1 for mask in learned)
     for form in ("safetensors", "textual-inversion", "npy"):
@@ -131,6 +133,9 @@ async def test_tokens_of_others_are_taken(client: Client) -> None:
     assert (await registry.get("cat@1")).classes == ["cat-toy"]
     await imported(client, npy(ROWS.double().numpy()), "npy")
     assert (await registry.get("cat@2")).classes == ["token"]
+    names = [f"class {number}" for number in range(MAX_CLASSES)]
+    await imported(client, npy(np.ones((MAX_CLASSES + 1, 32), np.float32)), "npy", "many", classes=names)
+    assert (await registry.get("many@1")).classes == names
 
 
 async def test_a_token_whose_file_is_gone_from_the_store_is_named(client: Client) -> None:
@@ -220,8 +225,9 @@ async def test_a_file_that_cannot_be_taken_says_why_and_changes_nothing(client: 
         record = await imported(client, data, form, **options)
         assert (record.state, record.result) == (State.FAILED, None), (name, form)
         assert (record.error.code, record.error.field) == (code, "file"), (name, form, record.error)
-    record = await client.run(ImportJob(file="!!", format="npy", name="cat", model="tiny"))
-    assert (record.error.code, record.error.field) == (Code.TOKEN_FILE_UNREADABLE, "file")
+    for text in ("!!", "é"):
+        record = await client.run(ImportJob(file=text, format="npy", name="cat", model="tiny"))
+        assert (record.error.code, record.error.field) == (Code.TOKEN_FILE_UNREADABLE, "file")
     assert await registry_and_store(client) == before
     assert list(folder.iterdir()) == []
 

@@ -78,6 +78,9 @@ def test_whatever_a_family_cannot_do_is_refused_with_its_reason(kind: Kind, adap
         assert (caught.value.code, caught.value.field) == (Code.SETTINGS_CONTRADICT, field)
     with pytest.raises(ServiceError, match=card.cannot["causal"]):
         check_ability("causal", card, field="causal", value=None)
+    if "clip_skip" in card.cannot:
+        with pytest.raises(ServiceError, match=card.cannot["clip_skip"]):
+            check_able(GenerateRequest(prompt="a cat", clip_skip=0), card)
     if "queries" in card.cannot:
         with pytest.raises(ServiceError, match=card.cannot["queries"]):
             check_capture(CaptureOptions(keep="queries"), card)

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import importlib
 import json
+import time
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -274,6 +276,25 @@ async def test_a_job_that_is_canceled_keeps_its_best_token_so_far(client: Client
     assert (card.best_loss, embedding.shape) == (result.best_loss, (2, 32))
     with pytest.raises(LostJob):
         await client.ledger.claim(job_id, max_attempts=9)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_job_that_is_canceled_after_its_last_epoch_is_canceled_and_keeps_its_token(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, loop = await client.generated(), asyncio.get_running_loop()
+
+    def canceled_then(attempt: Attempt, *rest: Any) -> Any:
+        found = learn(attempt, *rest)
+        asyncio.run_coroutine_threadsafe(client.cancel(attempt.job_id), loop).result(10)
+        while not attempt.canceled:
+            time.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(importlib.import_module("worker.handlers.optimize"), "learn", canceled_then)
+    record = await client.run(asked(client, source, epochs=2))
+    result = learned(record)
+    assert (record.state, result.ended, result.token, result.epochs) == (State.CANCELED, "canceled", "cat@1", 2)
 
 
 @pytest.mark.usefixtures("worker")

@@ -1,6 +1,7 @@
 """Parts of a worker, each by itself: sizes of models, pictures and masks as files, gates, metrics, what is kept of an image."""
 
 import base64
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from contracts.schema.errors import Code
 from contracts.schema.images import FilledCapture, ImagesResult
 from contracts.schema.previews import Gate
 from contracts.state import keys
+from ovam.core.methods import METHODS, NoRefinement
 from ovam.errors import NotReplayableError
 from service import examples
 from tests.families import generate, tiny_family
@@ -25,6 +27,7 @@ from worker.cards import read_card, read_index
 from worker.keeping import Taken, in_either_form, queries_bytes, stored_as
 from worker.metrics import Memory, Metrics, installed, resident
 from worker.previews import decoded, mask_url, picture_url, preview_size
+from worker.questions import wanted_by
 from worker.redrawing import Redrawn
 from worker.rendering import grey, png
 from worker.scenes import Tiers
@@ -48,6 +51,8 @@ def test_self_attention_is_that_of_all_evaluations_whichever_a_question_selects(
     images = ImagesResult.model_validate(examples.SUCCEEDED["result"])
     selections = [(["up"], (0,)), (["up"], (3, 4))]
     assert Wanted(selections).part(images).positions == {0, 3, 4}
+    plain, refined = replace(METHODS["daam"].words, refine=NoRefinement()), METHODS["ovam"].words
+    assert [wanted_by(each).self_attention for each in ([plain], [refined], [plain, refined])] == [False, True, True]
     assert Wanted(selections, self_attention=True).part(images).positions == {*range(images.evaluations)}
 
 

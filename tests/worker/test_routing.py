@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -112,6 +114,10 @@ async def test_half_of_the_places_are_kept_for_other_tenants(client: Client, wor
     assert places_left(worker, long, [long] * worker.settings.long_jobs) == AT_A_TIME, "there are none to keep"
 
 
+def any_scene() -> Any:
+    return SimpleNamespace(nbytes=1)
+
+
 async def told(client: Client, owner: Resources) -> bool:
     """Whether a worker's heartbeat has its traces."""
     data = await client.redis.get(keys.run(owner.occupant.holder))
@@ -134,6 +140,10 @@ async def test_a_question_waits_for_nobody_longer_than_reading_takes_nor_for_who
     assert not await waits(ready)  # a trace this small is read at once
     monkeypatch.setattr(routing, "READ_BYTES_PER_SECOND", source.result.images[0].trace_bytes / 10)  # it takes ten seconds
     assert await waits(ready)
+    here, scene = (source.id, source.attempt, 0), any_scene()
+    worker.scenes.warm.keep(here, "tiny", scene)
+    assert not await waits(ready), "it is here, too"
+    worker.scenes.warm.forget(here)
     assert not await waits(ready, age=11)
     assert not await waits(ready.model_copy(update={"state": "paused"}))
     assert not await waits(ready.model_copy(update={"trace_cache_bytes": 0}))

@@ -1,18 +1,22 @@
 """A worker at work, as an operator sees it: metrics, heartbeat, inventory, logs."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
+from redis.exceptions import RedisError
 
 from contracts.schema.jobs import JobRecord, State
 from contracts.state import keys
 from contracts.state.presence import heartbeats
 from tests.worker.client import Client, soon
-from worker import tasks
+from worker import inventory, tasks
 from worker.app import opened
 from worker.inventory import counted
 from worker.resources import Resources
@@ -64,10 +68,43 @@ async def test_a_heartbeat_has_numbers_and_the_store_is_counted(client: Client, 
 
 
 async def test_the_inventory_counts_objects_and_their_bytes(client: Client, settings: WorkerSettings) -> None:
-    for name, data in {"jobs/a/1/x": b"123", "jobs/a/1/y": b"", "tokens/b/z": b"12"}.items():
+    many = {f"jobs/b/1/{number}": b"1" for number in range(60)}  # a store lists 50 at a time
+    for name, data in ({"jobs/a/1/x": b"123", "jobs/a/1/y": b"", "tokens/b/z": b"12"} | many).items():
         await client.store.put(name, data)
     async with opened(settings) as resources:
-        assert await counted(resources) == {"objects": 3, "bytes": 5}
+        assert await counted(resources) == {"objects": 63, "bytes": 65}
+
+
+async def test_one_worker_at_a_time_counts_the_store_and_what_fails_is_tried_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[Exception] = [OSError(), RedisError()]
+    counts, pauses = 0, 0
+
+    async def counting(_: Any) -> dict[str, int]:
+        nonlocal counts
+        counts += 1
+        if failures:
+            raise failures.pop()
+        return {"objects": 3, "bytes": 5}
+
+    async def paused(_: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 4:
+            raise asyncio.CancelledError
+        if pauses < 3:  # the turn is over
+            await client.redis.delete(inventory.TURN)
+
+    monkeypatch.setattr(inventory, "counted", counting)
+    monkeypatch.setattr(inventory, "asyncio", SimpleNamespace(sleep=paused))
+    worker: Any = SimpleNamespace(redis=client.redis, settings=SimpleNamespace(worker_name="tester"))
+    with pytest.raises(asyncio.CancelledError):
+        await inventory.count_forever(worker)
+    assert [each.levelname for each in caplog.records] == ["WARNING", "ERROR"]
+    assert counts == 3, "the fourth turn is that of the worker that counted last"
+    assert json.loads(await client.redis.get(keys.INVENTORY)) == {"objects": 3, "bytes": 5}
+    assert await client.redis.ttl(keys.INVENTORY) > inventory.EVERY_SECONDS
 
 
 async def test_whatever_is_logged_for_a_job_names_it_and_its_request(

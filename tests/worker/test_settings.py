@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from contracts.settings import BadSettingsError, load
-from worker.settings import BUNDLED, WorkerSettings
+from worker.settings import BUNDLED, JOBS_ON_GPU, WorkerSettings
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,13 @@ def test_without_settings_the_bundled_model_is_served_under_the_names_of_host_an
     settings = WorkerSettings()
     assert settings.models == {"world": str(BUNDLED)}
     assert (BUNDLED / "model_index.json").is_file()
+    assert settings.preload
     assert settings.worker_name.startswith(f"{socket.gethostname()}-")
+
+
+def test_a_gpu_draws_several_jobs_together_unless_a_setting_says_how_many() -> None:
+    free, told = WorkerSettings(), WorkerSettings(batch_jobs=3)
+    assert [each.jobs_at_once(on_cpu=on_cpu) for each in (free, told) for on_cpu in (True, False)] == [1, JOBS_ON_GPU, 3, 3]
 
 
 GOOD = {"OVAM_DEVICE": "cuda:10", "OVAM_TRACE_CACHE_BYTES": "0", "OVAM_GRACE_SECONDS": "0", "OVAM_REDELIVERY_SECONDS": "0.5"}
@@ -54,6 +60,7 @@ BAD = {
     "OVAM_REDELIVERY_SECONDS": ["0.4"],
     "OVAM_GRACE_SECONDS": ["-1"],
     "OVAM_JANITOR_SECONDS": ["0"],
+    "OVAM_STORE_BYTES": ["-1"],
     "OVAM_THREADS": ["-1"],
     "OVAM_WORKER_NAME": [""],
 }

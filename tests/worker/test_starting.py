@@ -65,6 +65,7 @@ def test_a_pipeline_of_each_kind_keeps_the_models_parts_and_options() -> None:
         pipeline.register_to_config(force_zeros_for_empty_prompt=forced)
         made = pipeline_of(pipeline, "image")
         assert type(made) is KINDS[True, False, "image"]
+        assert made._progress_bar_config == {"disable": True}
         assert (made.unet, made.config.force_zeros_for_empty_prompt) == (pipeline.unet, forced)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from obstore.store import LocalStore
@@ -80,16 +81,36 @@ def test_a_worker_that_is_about_to_stop_takes_no_job_again_whatever_its_store_do
     def taken() -> list[int]:
         return [taker.concurrency for taker in takers]
 
-    assert taken() == [0, 0]
+    assert (taken(), each.state) == ([0, 0], "paused")
     each.resume()
-    assert taken() == [2, 4]
+    assert (taken(), each.state) == ([2, 4], "ready")
     each.pause()
-    assert taken() == [0, 0]
+    assert (taken(), each.state) == ([0, 0], "paused")
     each.resume()
     each.end()
-    assert taken() == [0, 0]
+    assert (taken(), each.state) == ([0, 0], "stopping")
     each.resume()
-    assert taken() == [0, 0]
+    assert (taken(), each.state) == ([0, 0], "stopping")
+
+
+async def test_that_a_store_takes_no_writes_is_logged_once_from_the_start(
+    fragile: Fragile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    each, states = intake.Intake([]), list[str]()
+    meanwhile = [lambda: None, fragile.mend, lambda: None, fragile.fail]
+
+    async def paused(_: float) -> None:
+        states.append(each.state)
+        if not meanwhile:
+            raise asyncio.CancelledError
+        meanwhile.pop(0)()
+
+    fragile.fail()
+    monkeypatch.setattr(intake, "asyncio", SimpleNamespace(sleep=paused))
+    with caplog.at_level("INFO", "worker.intake"), pytest.raises(asyncio.CancelledError):
+        await intake.watch_store(fragile.store, each)
+    assert states == ["paused", "paused", "ready", "ready", "paused"]
+    assert [record.levelname for record in caplog.records if record.name == "worker.intake"] == ["ERROR", "INFO", "ERROR"]
 
 
 async def test_a_worker_whose_store_takes_no_writes_takes_no_jobs(

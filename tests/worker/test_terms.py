@@ -1,16 +1,19 @@
 """Priorities and deadlines, with a real worker on a tiny model."""
 
+import asyncio
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from redis.exceptions import RedisError
 
 from contracts.schema import jobs
 from contracts.schema.jobs import JobRecord, utc_now
-from contracts.state import keys
+from contracts.state import keys, turns
 from tests.worker.client import Client, soon
 from tests.worker.jobs import CAT
 from tests.worker.running import running
+from worker import deadlines
 from worker.app import opened
 from worker.deadlines import cancel_late
 from worker.device import Priority, turn
@@ -80,17 +83,40 @@ async def test_a_job_that_waits_past_its_deadline_never_begins(client: Client) -
     await soon(forgotten)
 
 
-async def test_who_is_late_leaves_the_docket_whatever_became_of_others(client: Client, settings: WorkerSettings) -> None:
+async def test_who_is_late_leaves_the_docket_whatever_became_of_others(
+    client: Client, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await client.redis.zadd(keys.DEADLINES, {"0" * 26: 1})  # of a job that is gone
     late, early = [
         await filed(client, client.generation(), deadline=utc_now() + timedelta(seconds=seconds)) for seconds in (-1, 60)
     ]
-    docket = client.dockets[keys.DOCKET]
+    docket, passed = client.dockets[keys.DOCKET], list[tuple[object, ...]]()
+
+    async def pass_on(_: object, *what: object) -> None:
+        passed.append(what)
+
+    monkeypatch.setattr(turns, "pass_on", pass_on)
     async with opened(settings) as resources:
         await cancel_late(resources, client.dockets)
-    assert [(await client.ledger.get(record.id)).state for record in (late, early)] == ["canceled", "queued"]
+    canceled = await client.ledger.get(late.id)
+    assert (canceled.state, (await client.ledger.get(early.id)).state) == ("canceled", "queued")
+    assert passed == [(docket, canceled)], "its tenant has the turn"
     assert [each.decode() for each in await client.redis.zrange(keys.DEADLINES, 0, -1)] == [early.id]
     assert await client.redis.xlen(docket.stream_key) == 1
+
+
+async def test_deadlines_are_watched_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[BaseException] = [asyncio.CancelledError(), RedisError("away")]
+
+    async def failing(*_: object) -> None:
+        raise looks.pop()
+
+    monkeypatch.setattr(deadlines, "cancel_late", failing)
+    monkeypatch.setattr(deadlines, "LOOK_SECONDS", 0)
+    resources: Any = None
+    with pytest.raises(asyncio.CancelledError):
+        await deadlines.watch_deadlines(resources, {})
+    assert looks == []
 
 
 async def test_a_job_that_ended_in_time_keeps_its_result(client: Client, settings: WorkerSettings) -> None:

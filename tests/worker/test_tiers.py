@@ -80,7 +80,7 @@ async def test_refinement_that_nobody_foresaw_is_computed_from_the_replay(client
 
 @pytest.mark.parametrize("precision", keeping.PRECISIONS)
 async def test_stored_queries_of_every_precision_answer_after_a_restart(
-    client: Client, worker: Resources, precision: Any
+    client: Client, worker: Resources, precision: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     exact = await client.attributed(await client.generated())
     source = await client.generated(capture=QUERIES | {"precision": precision})
@@ -90,6 +90,7 @@ async def test_stored_queries_of_every_precision_answer_after_a_restart(
     expected = await heatmap(client, exact)
     assert np.abs(await heatmap(client, found) - expected).max() < {"bfloat16": 1e-2}.get(precision, 3e-3) * expected.max()
     kind = {"float16": "F16", "bfloat16": "BF16", "int8": "I8"}[precision]
+    assert [each for each in caplog.records if each.name == "worker.traces"] == [], "no replay was looked for"
     layout = layout_of(await client.artifact(source, keys.trace(0)))
     assert {place.dtype for name, place in layout.places.items() if name.endswith("attn2")} == {kind}
 

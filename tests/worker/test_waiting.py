@@ -169,6 +169,14 @@ async def test_the_beginning_is_reported_before_the_end_however_short_the_work_i
     assert found.started_at is not None
 
 
+async def test_a_look_finds_that_the_job_was_deleted(client: Client, worker: Resources) -> None:
+    record = await client.record(client.generation())
+    attempt = Attempt(record, worker.ledger, worker.gate, worker.occupant)
+    await client.redis.delete(keys.job(record.id))
+    with pytest.raises(LostJob):
+        await attempt._look()
+
+
 async def test_only_the_attempt_that_holds_a_job_begins_it(client: Client, worker: Resources) -> None:
     job_id = (await client.record(client.generation())).id
     old = Attempt(await client.ledger.claim(job_id, max_attempts=9), client.ledger, worker.gate, worker.occupant)
