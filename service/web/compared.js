@@ -27,7 +27,8 @@ export function sureness(segment) {
   const title = calibrated
     ? "The overlap (IoU) with the true mask to expect"
     : "How far halves of the attention agree; not compared with true masks";
-  return h("small", { class: low ? "unsure" : "sure", title }, `${low ? "⚠ unsure" : "sure"} ${Math.round(100 * value)} %${calibrated ? "" : " (not calibrated)"}`);
+  const word = calibrated ? "sure" : "agreement";
+  return h("small", { class: low ? "unsure" : "sure", title }, `${low ? "⚠ " : ""}${Math.round(100 * value)} % ${word}`);
 }
 
 /** Differences and causal checks of a layer. @param {Layer} layer @param {AbortSignal} signal @returns {HTMLElement[]} */
@@ -37,10 +38,10 @@ export function comparisons({ label, segment, causal: how }, signal) {
   if (difference)
     found.push(
       figure(
-        `${label}: heat compared`,
+        "Heat compared: red more, blue less",
         [[difference.picture, `Red where ${label} has more heat than in the other image, blue where less`]],
         [
-          ["more heat inside", signed(difference.inside)],
+          ["inside", signed(difference.inside)],
           ["outside", signed(difference.outside)],
           ["masks' IoU", difference.iou.toFixed(2)],
         ],

@@ -77,7 +77,7 @@ function said({ kind, input, value, pair }) {
 /** A picture: a file, or an image of a job. @param {string} label @param {any} given */
 function picture(label, given) {
   const job = given?.job_id && `${given.job_id}${given.image ? `:${given.image}` : ""}`;
-  const name = h("input", { placeholder: "a file, or a job's id", value: job ?? given?.name ?? (given && "the same as before") ?? "", autocomplete: "off" });
+  const name = h("input", { placeholder: "a file, or a job's id", value: job ?? given?.name ?? (given?.counts ? "the layer's mask" : given ? "the same as before" : ""), autocomplete: "off" });
   if (given) pictures.set(name, given);
   name.addEventListener("input", () => pictures.delete(name));
   const file = fileInput(`${label}: a file`, (chosen) => {

@@ -28,11 +28,11 @@ const steering = (card) => ({
   ],
   mask: [{ name: "mask", label: "Only where this is bright", kind: "picture", needs: "image" }],
   adapters: [
-    { name: "adapters", label: "Adapters", kind: "list", usual: names(card, LOADED)[0] + ":0.8", pair: ["name", "scale"], hint: known(card) },
+    { name: "adapters", label: "Adapters", kind: "list", usual: example(card), pair: ["name", "scale"], hint: known(card) },
   ],
   controlnet: [
     { name: "control.name", label: "ControlNet", kind: "select", usual: [["", "none"], ...names(card, ["controlnet"])] },
-    { name: "control.image", label: "It follows", kind: "picture", needs: "control.name", hint: "Of the image's size" },
+    { name: "control.image", label: "It follows", kind: "picture", needs: "control.name", hint: "Its size is the image's" },
     { name: "control.scale", label: "How much", kind: "number", usual: 1, needs: "control.name" },
     { name: "control.start", label: "From (share of steps)", kind: "number", usual: 0, needs: "control.name" },
     { name: "control.end", label: "To (share of steps)", kind: "number", usual: 1, needs: "control.name" },
@@ -49,6 +49,12 @@ const LOADED = ["lora", "textual-inversion"];
 /** Adapters of some kinds. @param {any} card @param {string[]} kinds @returns {string[]} */
 function names(card, kinds) {
   return (card.adapters ?? []).filter((/** @type {any} */ each) => kinds.includes(each.kind)).map((/** @type {any} */ each) => each.name);
+}
+
+/** How an adapter is written; a textual inversion has no scale. @param {any} card */
+function example(card) {
+  const [lora] = names(card, ["lora"]);
+  return lora ? `${lora}:0.8` : names(card, LOADED)[0];
 }
 
 /** Which adapters there are, and how those are written that stand for a word. @param {any} card */
