@@ -32,12 +32,7 @@ export function finder(desk, list) {
     { class: "find", novalidate: true },
     field("targets", "Find", h("div", { class: "joined" }, input, h("button", { class: "primary" }, "Find"))),
     chips,
-    h(
-      "details",
-      {},
-      h("summary", {}, "Options"),
-      h("div", { class: "grid" }, elements),
-    ),
+    h("details", {}, h("summary", {}, "Options"), h("div", { class: "grid" }, elements)),
     alertPlace(),
     pending,
   );
@@ -82,7 +77,11 @@ function options({ record: { kind, result }, card }) {
         name: "settings.aggregation",
         label: "Blocks and heads weigh",
         kind: "select",
-        usual: [["", "as the method says"], ["equal", "all the same"], ["automatic", "by what they contribute"]],
+        usual: [
+          ["", "as the method says"],
+          ["equal", "all the same"],
+          ["automatic", "by what they contribute"],
+        ],
       },
     { name: "against", label: "Compare with", kind: "text", usual: "a job's id" },
     { name: "softmax", label: "Let the words compete for each pixel", kind: "check", value: "together" },

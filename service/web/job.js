@@ -50,12 +50,7 @@ function unsuccessful(main, record) {
       { class: "notice" },
       h("h1", {}, record.request?.prompt || "No images"),
       h("p", { role: "alert" }, sentence(why)),
-      again &&
-        button(
-          "Change it and try again",
-          () => changed(record, { seed: record.request.seed }),
-          { class: "primary" },
-        ),
+      again && button("Change it and try again", () => changed(record, { seed: record.request.seed }), { class: "primary" }),
       h("p", { class: "hint" }, h("a", { href: address(`v1/jobs/${record.id}`) }, "The job's record")),
     ),
   );

@@ -78,7 +78,9 @@ function rowOf(layer, desk, { select, update }) {
   });
   let open = false;
   const score = h("small", {});
-  const name = button([h("span", {}, layer.label), sureness(layer.segment), score], () => select(open ? null : layer), { class: "layer-name" });
+  const name = button([h("span", {}, layer.label), sureness(layer.segment), score], () => select(open ? null : layer), {
+    class: "layer-name",
+  });
   const eye = iconButton("eye", "", () => {
     layer.visible = !layer.visible;
     update();
@@ -108,7 +110,8 @@ function rowOf(layer, desk, { select, update }) {
       { class: "row" },
       button([icon("brush"), "Edit mask"], () => desk.edit(layer)),
       button("Learn this", () => desk.learn(layer), { class: "accent" }),
-      desk.card.can?.includes("mask") && button("Redraw", () => redrawn(layer, desk), { title: "Paint the image anew inside this mask" }),
+      desk.card.can?.includes("mask") &&
+        button("Redraw", () => redrawn(layer, desk), { title: "Paint the image anew inside this mask" }),
       restore,
     ),
     ...comparisons(layer, desk.signal),

@@ -28,7 +28,12 @@ export function inputsOf(options, given = {}) {
     const control = controlOf(option, at);
     const element =
       option.kind === "check"
-        ? h("div", { class: "check field", "data-field": option.name }, h("label", {}, control, option.label), h("p", { class: "error" }))
+        ? h(
+            "div",
+            { class: "check field", "data-field": option.name },
+            h("label", {}, control, option.label),
+            h("p", { class: "error" }),
+          )
         : field(option.name, option.label, control, option.hint);
     return { ...option, element, input: /** @type {HTMLInputElement} */ (control.querySelector("input") ?? control) };
   });
@@ -77,7 +82,11 @@ function said({ kind, input, value, pair }) {
 /** A picture: a file, or an image of a job. @param {string} label @param {any} given */
 function picture(label, given) {
   const job = given?.job_id && `${given.job_id}${given.image ? `:${given.image}` : ""}`;
-  const name = h("input", { placeholder: "a file, or a job's id", value: job ?? given?.name ?? (given?.counts ? "the layer's mask" : given ? "the same as before" : ""), autocomplete: "off" });
+  const name = h("input", {
+    placeholder: "a file, or a job's id",
+    value: job ?? given?.name ?? (given?.counts ? "the layer's mask" : given ? "the same as before" : ""),
+    autocomplete: "off",
+  });
   if (given) pictures.set(name, given);
   name.addEventListener("input", () => pictures.delete(name));
   const file = fileInput(`${label}: a file`, (chosen) => {
@@ -85,7 +94,13 @@ function picture(label, given) {
     name.dispatchEvent(new Event("input", { bubbles: true })); // first: what is typed takes the place of a file
     pictures.set(name, chosen);
   });
-  return h("div", { class: "joined" }, name, button([icon("image")], () => file.click(), { "aria-label": `Choose a file: ${label}` }), file);
+  return h(
+    "div",
+    { class: "joined" },
+    name,
+    button([icon("image")], () => file.click(), { "aria-label": `Choose a file: ${label}` }),
+    file,
+  );
 }
 
 /** An unseen input, which a button opens. @param {string} label @param {(file: File) => unknown} take */

@@ -20,7 +20,14 @@ const basic = (card) => [
 const steering = (card) => ({
   negative_prompt: [{ name: "negative_prompt", label: "Not in the image", kind: "text" }],
   emphasis: [
-    { name: "emphasis", label: "Emphasis", kind: "list", usual: "cat:1.5, hat:0.7", pair: ["word", "weight"], hint: "1 changes nothing" },
+    {
+      name: "emphasis",
+      label: "Emphasis",
+      kind: "list",
+      usual: "cat:1.5, hat:0.7",
+      pair: ["word", "weight"],
+      hint: "1 changes nothing",
+    },
   ],
   image: [
     { name: "image", label: "Start from", kind: "picture" },
@@ -42,13 +49,17 @@ const steering = (card) => ({
     { name: "image_prompt.image", label: "The picture", kind: "picture", needs: "image_prompt.name" },
     { name: "image_prompt.scale", label: "How much of it", kind: "number", usual: 1, needs: "image_prompt.name" },
   ],
-  clip_skip: [{ name: "clip_skip", label: "Skip layers of CLIP", kind: "number", usual: 0, hint: `At most ${card.max_clip_skip}` }],
+  clip_skip: [
+    { name: "clip_skip", label: "Skip layers of CLIP", kind: "number", usual: 0, hint: `At most ${card.max_clip_skip}` },
+  ],
 });
 const LOADED = ["lora", "textual-inversion"];
 
 /** Adapters of some kinds. @param {any} card @param {string[]} kinds @returns {string[]} */
 function names(card, kinds) {
-  return (card.adapters ?? []).filter((/** @type {any} */ each) => kinds.includes(each.kind)).map((/** @type {any} */ each) => each.name);
+  return (card.adapters ?? [])
+    .filter((/** @type {any} */ each) => kinds.includes(each.kind))
+    .map((/** @type {any} */ each) => each.name);
 }
 
 /** How an adapter is written; a textual inversion has no scale. @param {any} card */
@@ -71,20 +82,31 @@ export function settings(models, again) {
   const cardOf = (/** @type {string} */ name) => models.find((model) => model.name === name);
   const first = cardOf(again.model) ?? models.find((model) => model.default) ?? models[0];
   if (!first)
-    return { element: h("p", { class: "hint" }, "No worker serves a model yet. One that starts takes up to a minute."), read: () => ({}) };
+    return {
+      element: h("p", { class: "hint" }, "No worker serves a model yet. One that starts takes up to a minute."),
+      read: () => ({}),
+    };
   const [plain, advanced] = [h("div", { class: "grid" }), h("div", {})];
   const summary = h("summary", {}, "Settings");
-  const model = select("model", models.map(({ name }) => name), first.name);
+  const model = select(
+    "model",
+    models.map(({ name }) => name),
+    first.name,
+  );
   /** @type {() => any} */
   let read = () => ({});
   const show = (/** @type {any} */ card, /** @type {any} */ given) => {
     const can = [...(card.can ?? []), names(card, LOADED).length && "adapters"];
-    const [usual, others] = [basic(card), Object.entries(steering(card)).flatMap(([each, options]) => (can.includes(each) ? options : []))];
+    const [usual, others] = [
+      basic(card),
+      Object.entries(steering(card)).flatMap(([each, options]) => (can.includes(each) ? options : [])),
+    ];
     const [one, other] = [inputsOf(usual, given), inputsOf(others, given)];
     fill(plain, field("model", "Model", model), one.elements);
     fill(
       advanced,
-      others.length > 0 && h("div", { class: "grid steering", role: "group", "aria-label": "What the image follows" }, other.elements),
+      others.length > 0 &&
+        h("div", { class: "grid steering", role: "group", "aria-label": "What the image follows" }, other.elements),
       unfit(card),
     );
     read = () => ({ model: model.value, ...one.read(), ...other.read() });
@@ -104,7 +126,11 @@ function unfit({ name, other_adapters: others = {} }) {
       "details",
       {},
       h("summary", {}, `Adapters that ${name} cannot take`),
-      h("ul", { class: "hint" }, reasons.map(([each, why]) => h("li", {}, `${each}: ${why}`))),
+      h(
+        "ul",
+        { class: "hint" },
+        reasons.map(([each, why]) => h("li", {}, `${each}: ${why}`)),
+      ),
     )
   );
 }

@@ -63,14 +63,20 @@ export function requestOf(record) {
 /** File the same again with another seed. @param {any} record */
 export async function drawnAnew(record) {
   const { request, lost } = requestOf(record);
-  if (lost) throw new Problem({ detail: "The picture that this came from is not here any more: choose it again, by “Change it”" });
+  if (lost)
+    throw new Problem({ detail: "The picture that this came from is not here any more: choose it again, by “Change it”" });
   return drawn({ ...request, seed: null, num_images: 1 });
 }
 
 /** Begin again with a job's request, changed. @param {any} record @param {Record<string, any>} [changes] */
 export function changed(record, changes) {
   const { prompt, model, ...others } = requestOf(record).request;
-  next.request = { prompt: prompt || "a photograph", model, ...(record.kind === "generate" && { ...others, seed: null }), ...changes };
+  next.request = {
+    prompt: prompt || "a photograph",
+    model,
+    ...(record.kind === "generate" && { ...others, seed: null }),
+    ...changes,
+  };
   location.hash = "#/";
 }
 

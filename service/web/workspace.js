@@ -113,12 +113,15 @@ function heading(main, { record, image, card }) {
       "div",
       { class: "row" },
       h("p", { class: "hint" }, facts),
-      record.kind === "generate" && asked && [
-        button("Another seed", again, { class: "link" }),
-        button("Change it", () => changed(record), { class: "link" }),
-      ],
+      record.kind === "generate" &&
+        asked && [
+          button("Another seed", again, { class: "link" }),
+          button("Change it", () => changed(record), { class: "link" }),
+        ],
       card.can?.includes("image") &&
-        button("Start from it", () => changed(record, { image: { job_id: record.id, image }, mask: null, strength: null }), { class: "link" }),
+        button("Start from it", () => changed(record, { image: { job_id: record.id, image }, mask: null, strength: null }), {
+          class: "link",
+        }),
     ),
     wrong,
   );
