@@ -22,6 +22,7 @@ from worker.kinds import KINDS, PIXEL_MULTIPLE, Kind
 from worker.sizes import level_of, sizes_of, text_parameters
 from worker.sources import index_of
 
+INPAINTED = 4  # channels of latents that diffusers paints anew inside a mask; it takes no others
 CARD_FILE = "ovam.json"  # beside model_index.json: what a model's own files cannot say
 
 Json = dict[str, Any]
@@ -64,6 +65,9 @@ def unet_described(name: str, source: str, index: Json) -> Json:
         "attentions": list(attention_family(unet).attentions),
         "blocks": blocks_of(unet, latent),
         "sizes": sizes_of(unet, vae, text_parameters(source, index)),
+        "cannot": {}
+        if unet.config.in_channels == INPAINTED
+        else {"mask": f"diffusers paints inside masks with latents of {INPAINTED} channels alone"},
     }
 
 

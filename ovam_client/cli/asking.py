@@ -26,6 +26,9 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
     attention: Annotated[
         str | None, typer.Option(help="Whose: of a model whose pixels and text attend together concept, joint or text.")
     ] = None,
+    aggregation: Annotated[
+        str | None, typer.Option(help="How much blocks and heads weigh: equal, or automatic, by what they contribute.")
+    ] = None,
     tau: Annotated[float | None, typer.Option(help="Inside is what reaches this share of the hottest pixel.")] = None,
     settings: Annotated[str | None, typer.Option(help="Further settings, as JSON.")] = None,
     against: Annotated[list[str] | None, typer.Option(help="A word that competes and gets no mask.")] = None,
@@ -45,7 +48,7 @@ def attribute(  # noqa: PLR0913, PLR0917  # each is an option of the command
     wanted = [target(each, prompt) for each in targets or ()] + [{"token": name} for name in token or ()]
     if not wanted:
         raise typer.BadParameter("name a word, or a --token", param_hint="TARGETS")
-    changes = changed(settings, {"tau": tau, "attention": attention})
+    changes = changed(settings, {"tau": tau, "attention": attention, "aggregation": aggregation})
     options = given(
         method=method,
         settings=changes or None,
@@ -83,8 +86,8 @@ def changed(settings: str | None, options: dict[str, Any]) -> dict[str, Any]:
         raise typer.BadParameter(f"it is no JSON: {error}", param_hint="--settings") from error
     if not isinstance(found, dict):
         raise typer.BadParameter('it is no object; allowed: {"crf": null}, for example', param_hint="--settings")
-    for option, setting in (("tau", "threshold"), ("attention", "attention")):
+    for option, setting in (("tau", "threshold"), ("attention", "attention"), ("aggregation", "aggregation")):
         if options[option] is not None and setting in found:
             raise typer.BadParameter(f"--settings has a value of {setting}, too", param_hint=f"--{option}")
     tau = None if options["tau"] is None else {"kind": "share", "tau": options["tau"]}
-    return found | given(threshold=tau, attention=options["attention"])
+    return found | given(threshold=tau, attention=options["attention"], aggregation=options["aggregation"])

@@ -11,6 +11,7 @@ from ovam_client.cli.segments import target as sought
 from ovam_client.cli.session import AsJson, Out, note, numbered, printed, service, waited, write
 from ovam_client.sync import Client, Job
 
+EMPHASIS = re.compile(r"(.+?)(?:#(\d{1,3}))?:(\d*\.?\d+)")
 JOB_IMAGE = re.compile(r"([0-9a-z]{26})(?::(\d{1,4}))?")
 Model = Annotated[str | None, typer.Option(help="A model's name; the service's default without it.")]
 Side = Annotated[int | None, typer.Option(help="Pixels; the model's own size without it.")]
@@ -42,7 +43,17 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
         list[str] | None, typer.Option("--adapter", "-a", help="A LoRA or a textual inversion, with its scale: watercolour:0.8.")
     ] = None,
     control: Annotated[str | None, typer.Option(help="A ControlNet and what it follows: depth=depth.png.")] = None,
+    control_scale: Annotated[float | None, typer.Option(help="How much that counts, 0 to 2; 1 without it.")] = None,
+    control_start: Annotated[float | None, typer.Option(help="After which share of the steps it begins to count.")] = None,
+    control_end: Annotated[float | None, typer.Option(help="After which share of the steps it does no more.")] = None,
     like: Annotated[str | None, typer.Option(help="An IP-Adapter and a picture to be like: looks=cat.png.")] = None,
+    like_scale: Annotated[float | None, typer.Option(help="How much that counts, 0 to 2; 1 without it.")] = None,
+    emphasis: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--emphasis", "-e", help="How much a word of the prompt counts, 0 to 2: car:1.5, or car#0:1.5 for its first."
+        ),
+    ] = None,
     clip_skip: Annotated[int | None, typer.Option(help="Leave out the text encoder's last layers.")] = None,
     target: Targets = None,
     masks: Annotated[Path | None, typer.Option(help="A folder for the files of the targets.")] = None,
@@ -73,8 +84,9 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
         width=width,
         strength=strength,
         adapters=[scaled(each) for each in adapter] if adapter else None,
-        control=followed(control, "--control"),
-        image_prompt=followed(like, "--like"),
+        control=followed(control, "--control", scale=control_scale, start=control_start, end=control_end),
+        image_prompt=followed(like, "--like", scale=like_scale),
+        emphasis=[emphasised(each) for each in emphasis] if emphasis else None,
         clip_skip=clip_skip,
         capture=captured(self_attention),
     )
@@ -119,14 +131,26 @@ def scaled(adapter: str) -> dict[str, Any]:
         raise typer.BadParameter(f"{adapter!r} is not NAME or NAME:SCALE", param_hint="--adapter") from error
 
 
-def followed(said: str | None, option: str) -> dict[str, Any] | None:
-    """An adapter and its image, from `name=image`."""
+def emphasised(said: str) -> dict[str, Any]:
+    """A word and how much it counts, from `word:weight` or `word#occurrence:weight`."""
+    found = EMPHASIS.fullmatch(said)
+    if found is None:
+        raise typer.BadParameter(f"{said!r} is not WORD:WEIGHT or WORD#OCCURRENCE:WEIGHT", param_hint="--emphasis")
+    word, occurrence, weight = found.groups()
+    return given(word=word, weight=float(weight), occurrence=None if occurrence is None else int(occurrence))
+
+
+def followed(said: str | None, option: str, **settings: float | None) -> dict[str, Any] | None:
+    """An adapter, its image, from `name=image`, and how much it counts."""
+    chosen = given(**settings)
     if said is None:
+        if chosen:
+            raise typer.BadParameter(f"it has no effect without {option}", param_hint=f"{option}-{next(iter(chosen))}")
         return None
     name, equals, image = said.partition("=")
     if not equals:
         raise typer.BadParameter(f"{said!r} is not NAME=IMAGE", param_hint=option)
-    return {"name": name, "image": started(image)}
+    return {"name": name, "image": started(image)} | chosen
 
 
 def tell(job: Job[Any], client: Client, folder: Path | None, *, as_json: bool) -> None:

@@ -90,19 +90,3 @@ export function select(name, options, value) {
   const pairs = options.map((each) => (typeof each === "string" ? [each, each] : each));
   return h("select", { name }, ...pairs.map(([key, label]) => h("option", { value: key, selected: key === value }, label)));
 }
-
-/**
- * What a form holds, without what was left empty; numbers as numbers.
- * @param {HTMLFormElement} form @returns {Record<string, string | number>}
- */
-export function values(form) {
-  /** @type {Record<string, string | number>} */
-  const found = {};
-  for (const control of form.querySelectorAll("input, select, textarea")) {
-    if (!(control instanceof HTMLInputElement || control instanceof HTMLSelectElement || control instanceof HTMLTextAreaElement))
-      continue;
-    if (!control.name || !control.value.trim()) continue;
-    found[control.name] = control.type === "number" ? Number(control.value) : control.value;
-  }
-  return found;
-}

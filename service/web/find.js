@@ -2,8 +2,9 @@
 import { get, post } from "./api.js";
 import { announce, button, fill, h, iconButton } from "./dom.js";
 import { finished } from "./events.js";
-import { alertPlace, blame, field, forgive, select } from "./fields.js";
+import { alertPlace, blame, field, forgive } from "./fields.js";
 import { Layer } from "./layers.js";
+import { imageOf, inputsOf } from "./options.js";
 import { decode } from "./rle.js";
 import { things } from "./submitting.js";
 
@@ -23,9 +24,7 @@ export function finder(desk, list) {
   const { record, place } = desk;
   const prompt = record.request?.prompt ?? "";
   const input = h("input", { autocomplete: "off", placeholder: "a word, or several with commas", enterkeyhint: "search" });
-  const method = select("method", [["", "the model's best"], "ovam", "daam", "attn2mask", "grounded-diffusion", "datasetdm"]);
-  const together = h("input", { type: "checkbox", id: "together" });
-  const attention = h("div", {}); // filled where the model has several
+  const { elements, read } = inputsOf(options(desk));
   const chips = h("div", { class: "chips", role: "group", "aria-label": "Suggestions" });
   const pending = h("ul", { class: "pending" });
   const form = h(
@@ -33,31 +32,16 @@ export function finder(desk, list) {
     { class: "find", novalidate: true },
     field("targets", "Find", h("div", { class: "joined" }, input, h("button", { class: "primary" }, "Find"))),
     chips,
-    h(
-      "details",
-      {},
-      h("summary", {}, "Options"),
-      h("div", { class: "grid" }, field("method", "Method", method), attention),
-      h(
-        "div",
-        { class: "check", "data-field": "softmax" },
-        together,
-        h("label", { for: "together" }, "Let the words compete for each pixel"),
-      ),
-      h("p", { class: "error", "data-field": "softmax" }),
-    ),
+    h("details", {}, h("summary", {}, "Options"), h("div", { class: "grid" }, elements)),
     alertPlace(),
     pending,
   );
-  const options = () => {
-    const chosen = attention.querySelector("select")?.value;
-    return {
-      ...(method.value && { method: method.value }),
-      ...(chosen && { settings: { attention: chosen } }),
-      ...(together.checked && { softmax: "together" }),
-    };
+  const chosen = () => {
+    const { against, ...others } = read();
+    const { job_id, image } = against ? imageOf(against) : {};
+    return { ...others, ...(job_id && { against: job_id, against_image: image }) };
   };
-  const search = searching(desk, list, { form, pending, options });
+  const search = searching(desk, list, { form, pending, chosen });
   const words = async (/** @type {string[]} */ wanted) => {
     await search.targets(wanted.map((word) => ({ word })));
     if (!form.querySelector("[aria-invalid]")) input.value = "";
@@ -72,7 +56,6 @@ export function finder(desk, list) {
   });
   const recall = async () => {
     suggest(chips, desk, prompt, search).catch(() => {});
-    attentions(attention, desk).catch(() => {});
     const sought = place.query.get("find") ?? "";
     place.keep({ find: "" });
     await recalled(desk, list, search, sought).catch((problem) => blame(form, problem));
@@ -80,11 +63,42 @@ export function finder(desk, list) {
   return { element: form, targets: search.targets, words, recall };
 }
 
+/** How to look, as far as the image's model and what is kept of it allow. @param {Desk} desk @returns {import("./options.js").Option[]} */
+function options({ record: { kind, result }, card }) {
+  const can = (/** @type {string} */ name) => card.can?.includes(name);
+  const [first, ...others] = card.attentions ?? [];
+  const own = card.networks?.length ? card.networks : [];
+  /** @type {(import("./options.js").Option | false)[]} */
+  const all = [
+    { name: "method", label: "Method", kind: "select", usual: [["", "the model's best"], "ovam", "daam", "attn2mask", ...own] },
+    others.length > 0 && { name: "settings.attention", label: "Attention", kind: "select", usual: [["", first], ...others] },
+    can("aggregation") &&
+      result.keep === "replay" && {
+        name: "settings.aggregation",
+        label: "Blocks and heads weigh",
+        kind: "select",
+        usual: [
+          ["", "as the method says"],
+          ["equal", "all the same"],
+          ["automatic", "by what they contribute"],
+        ],
+      },
+    { name: "against", label: "Compare with", kind: "text", usual: "a job's id" },
+    { name: "softmax", label: "Let the words compete for each pixel", kind: "check", value: "together" },
+    can("confidence") && { name: "confidence", label: "Say how sure each mask is", kind: "check" },
+    can("causal") &&
+      kind === "generate" && { name: "causal", label: "Draw it again without each word (slow)", kind: "check", value: {} },
+    { name: "causal.instead", label: "A word instead", kind: "text", usual: "none", needs: "causal" },
+    { name: "causal.from_evaluation", label: "From (share of the way)", kind: "number", usual: 0.5, needs: "causal" },
+  ];
+  return all.filter((each) => each !== false);
+}
+
 /**
  * @param {Desk} desk @param {LayerList} list
- * @param {{form: HTMLElement, pending: HTMLElement, options: () => Record<string, any>}} parts @returns {Search}
+ * @param {{form: HTMLElement, pending: HTMLElement, chosen: () => Record<string, any>}} parts @returns {Search}
  */
-function searching(desk, list, { form, pending, options }) {
+function searching(desk, list, { form, pending, chosen }) {
   const { record, image, signal } = desk;
   const own = record.result.images[image].segments ?? [];
   /** @param {any} segment @param {any} result @param {string} source */
@@ -112,14 +126,14 @@ function searching(desk, list, { form, pending, options }) {
   /** @param {any[]} wanted @param {Record<string, any>} [more] */
   const targets = async (wanted, more = {}) => {
     forgive(form);
-    const chosen = { ...options(), ...more };
-    const usual = Object.keys(chosen).length === 0;
+    const all = { ...chosen(), ...more };
+    const usual = Object.keys(all).length === 0;
     const known = wanted.map((each) =>
       usual && isWord(each) ? own.findIndex((/** @type {any} */ one) => one.target.word === each.word) : -1,
     );
     try {
       if (known.every((number) => number >= 0)) return await loadOwn(known);
-      const job = await post("v1/attribute", { job_id: record.id, image, targets: wanted, ...chosen }, { signal });
+      const job = await post("v1/attribute", { job_id: record.id, image, targets: wanted, ...all }, { signal });
       await load(
         job,
         wanted.map((_, number) => number),
@@ -134,14 +148,6 @@ function searching(desk, list, { form, pending, options }) {
 /** Whether a target is a word, and nothing else is said of it. @param {any} target */
 function isWord(target) {
   return "word" in target && Object.keys(target).length === 1;
-}
-
-/** Offer the attentions of a model that has several. @param {HTMLElement} place @param {Desk} desk */
-async function attentions(place, { record, signal }) {
-  const { models } = await get("v1/models", { signal });
-  const card = models.find((/** @type {any} */ each) => each.name === record.result.model);
-  const [first, ...others] = card?.attentions ?? [];
-  if (others.length) fill(place, field("settings.attention", "Attention", select("attention", [["", first], ...others])));
 }
 
 /**

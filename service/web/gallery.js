@@ -1,5 +1,6 @@
 /** Jobs as pictures. A card loads its record and its picture when it comes into view. */
-import { blob, get, post, request } from "./api.js";
+import { get, post, request } from "./api.js";
+import { pictureOf } from "./compared.js";
 import { ago, button, confirmed, fill, h, iconButton } from "./dom.js";
 import { Curve } from "./curve.js";
 import { isFinal } from "./events.js";
@@ -143,9 +144,7 @@ async function complete(job, parts, signal) {
     curve.set(result.losses);
     fill(parts.picture, curve.element);
   } else if (file) {
-    const url = URL.createObjectURL(await blob(file, signal));
-    signal.addEventListener("abort", () => URL.revokeObjectURL(url));
-    fill(parts.picture, h("img", { src: url, alt: "", loading: "lazy" }));
+    fill(parts.picture, pictureOf(file, "", signal));
   } else if (record.error) {
     fill(parts.picture, h("p", {}, record.error.detail));
   } else if (result?.words) {

@@ -4,6 +4,7 @@ import { button, fill, h } from "./dom.js";
 import { isFinal } from "./events.js";
 import { sentence } from "./fields.js";
 import { progress } from "./progress.js";
+import { changed } from "./submitting.js";
 import { workspace } from "./workspace.js";
 
 /** @type {Record<string, string>} Why a job without an error has no images. */
@@ -49,15 +50,7 @@ function unsuccessful(main, record) {
       { class: "notice" },
       h("h1", {}, record.request?.prompt || "No images"),
       h("p", { role: "alert" }, sentence(why)),
-      again &&
-        button(
-          "Change it and try again",
-          () => {
-            sessionStorage.setItem("ovam-again", JSON.stringify(record.request));
-            location.hash = "#/";
-          },
-          { class: "primary" },
-        ),
+      again && button("Change it and try again", () => changed(record, { seed: record.request.seed }), { class: "primary" }),
       h("p", { class: "hint" }, h("a", { href: address(`v1/jobs/${record.id}`) }, "The job's record")),
     ),
   );

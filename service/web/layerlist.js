@@ -1,6 +1,9 @@
 /** The list of layers: each with its colour, visibility, threshold and opacity, and what can be done with its mask. */
 import { button, fill, h, icon, iconButton } from "./dom.js";
+import { comparisons, sureness } from "./compared.js";
 import { colorOf } from "./layers.js";
+import { encode } from "./rle.js";
+import { changed } from "./submitting.js";
 
 /**
  * @typedef {import("./layers.js").Layer} Layer
@@ -75,7 +78,9 @@ function rowOf(layer, desk, { select, update }) {
   });
   let open = false;
   const score = h("small", {});
-  const name = button([h("span", {}, layer.label), score], () => select(open ? null : layer), { class: "layer-name" });
+  const name = button([h("span", {}, layer.label), sureness(layer.segment), score], () => select(open ? null : layer), {
+    class: "layer-name",
+  });
   const eye = iconButton("eye", "", () => {
     layer.visible = !layer.visible;
     update();
@@ -105,8 +110,11 @@ function rowOf(layer, desk, { select, update }) {
       { class: "row" },
       button([icon("brush"), "Edit mask"], () => desk.edit(layer)),
       button("Learn this", () => desk.learn(layer), { class: "accent" }),
+      desk.card.can?.includes("mask") &&
+        button("Redraw", () => redrawn(layer, desk), { title: "Paint the image anew inside this mask" }),
       restore,
     ),
+    ...comparisons(layer, desk.signal),
   );
   const element = h("li", { class: "layer" }, h("div", { class: "layer-row" }, color, name, eye, close), more);
   return {
@@ -127,6 +135,12 @@ function rowOf(layer, desk, { select, update }) {
       restore.hidden = origin === "given" || !segment;
     },
   };
+}
+
+/** Begin again with the image, painted anew inside a layer's mask. @param {Layer} layer @param {import("./workspace.js").Desk} desk */
+function redrawn(layer, { record, image }) {
+  const { mask, width, height } = layer.refresh();
+  changed(record, { image: { job_id: record.id, image }, mask: encode(mask, width, height), strength: null });
 }
 
 /** @param {string} label @param {number} value @param {number} least @param {(value: number) => void} moved */

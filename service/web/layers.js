@@ -16,14 +16,15 @@ export function colorOf(number) {
 export class Layer {
   /**
    * @param {string} label @param {number} width @param {number} height @param {string} color
-   * @param {{segment?: any, heat?: import("./heat.js").Heat, source?: string}} [found] what a job has found
+   * @param {{segment?: any, heat?: import("./heat.js").Heat, source?: string, causal?: any}} [found] what a job has found
    */
-  constructor(label, width, height, color, { segment, heat, source = "" } = {}) {
+  constructor(label, width, height, color, { segment, heat, source = "", causal } = {}) {
     this.label = label;
     this.width = width;
     this.height = height;
     this.color = color;
     this.segment = segment;
+    this.causal = causal; // how the image was drawn again
     this.source = source;
     this.heat = heat ?? null;
     this.high = heat ? range(heat).high : 0;
@@ -49,7 +50,7 @@ export class Layer {
    */
   static async of(segment, result, color, source, signal) {
     const heat = await numbers(segment.refined_npy ?? segment.heatmap_npy, signal);
-    return new Layer(segment.label, result.width, result.height, color, { segment, heat, source });
+    return new Layer(segment.label, result.width, result.height, color, { segment, heat, source, causal: result.causal });
   }
 
   /** Cut the mask at another share of the hottest pixel's heat, when it is drawn next. @param {number} share */

@@ -5,7 +5,8 @@ import { finished } from "./events.js";
 import { targetsOf } from "./find.js";
 import { Curve } from "./curve.js";
 import { alertPlace, blame, field, forgive } from "./fields.js";
-import { drawn, taken } from "./submitting.js";
+import { fileInput } from "./options.js";
+import { drawn, drawnAnew, taken } from "./submitting.js";
 import { Meter } from "./progress.js";
 import { encode } from "./rle.js";
 
@@ -96,23 +97,16 @@ export function learning(desk) {
   /** A token that is there: what it is worth, and where to try it. @param {any} result @param {Curve} curve */
   const learned = (result, curve) => {
     const { token } = result;
-    const photograph = h("input", {
-      type: "file",
-      accept: "image/png,image/jpeg,image/webp",
-      class: "unseen",
-      tabindex: "-1",
-      "aria-label": "A photograph to look for it in",
-    });
     const tried = (/** @type {Promise<any>} */ job) =>
       job.then(
         ({ id }) => (location.hash = `#/jobs/${id}?find=${encodeURIComponent(token)}`),
         (problem) => blame(element, problem),
       );
-    photograph.addEventListener("change", () => photograph.files?.[0] && tried(taken(photograph.files[0], result.model)));
-    const scene =
+    const photograph = fileInput("A photograph to look for it in", (file) => tried(taken(file, result.model)));
+    const another = () =>
       record.kind === "generate" && record.request
-        ? record.request
-        : { prompt: `a photograph of a ${result.classes[0]}`, model: result.model };
+        ? drawnAnew(record)
+        : drawn({ prompt: `a photograph of a ${result.classes[0]}`, model: result.model });
     fill(
       element,
       h("h2", {}, token),
@@ -127,7 +121,7 @@ export function learning(desk) {
       h(
         "div",
         { class: "row" },
-        button([icon("again"), "Another seed"], () => tried(drawn(scene, { seed: null, num_images: 1 })), { class: "primary" }),
+        button([icon("again"), "Another seed"], () => tried(another()), { class: "primary" }),
         button([icon("image"), "A photograph"], () => photograph.click()),
         photograph,
         button("This image", async () => desk.seek(targetsOf(await get(`v1/tokens/${token}`, { signal })))),

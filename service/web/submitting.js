@@ -1,23 +1,13 @@
 /** How images come to be: drawn from a request, or taken from a photograph. */
-import { base64, offers, post } from "./api.js";
+import { Problem, base64, offers, post } from "./api.js";
 
 const MOST_BYTES = 5_000_000; // of a photograph as it is; larger ones are made smaller here
 const LONGEST_SIDE = 1536;
 const MOST_TARGETS = 8; // that are looked for while an image is drawn
 const EVERY = 3; // evaluations between two looks
-const DRAWING = [
-  "prompt",
-  "negative_prompt",
-  "model",
-  "seed",
-  "num_images",
-  "num_inference_steps",
-  "guidance_scale",
-  "height",
-  "width",
-  "scheduler",
-  "capture",
-];
+const DRAWING =
+  `prompt negative_prompt model seed num_images num_inference_steps guidance_scale height width scheduler capture image mask strength
+  adapters control image_prompt emphasis clip_skip`.split(/\s+/);
 const SMALL_WORDS = new Set(
   `a an and are as at by for from has have in into is it its no not of on or over that the their there this to under up was
   wearing were with without photograph photo picture image drawing painting`.split(/\s+/),
@@ -29,29 +19,65 @@ export function things(prompt) {
   return [...new Set(words)].filter((word) => !SMALL_WORDS.has(word)).slice(0, 12);
 }
 
+/** Requests that brought pictures, by their jobs: a record says of a picture only that there was one. @type {Map<string, any>} */
+const sent = new Map();
+
+/** What the beginning is filled in with. @type {{request: any}} */
+export const next = { request: {} };
+
 /**
- * File a generation; its words are looked for meanwhile, if the service can. Of a job's request only what draws is sent again.
- * @param {Record<string, any>} request @param {Record<string, any>} [changes]
+ * File a generation; its words are looked for meanwhile, if the service can.
+ * @param {Record<string, any>} request whose pictures may be files
  */
-export async function drawn(request, changes = {}) {
-  const all = { ...request, ...changes };
-  const drawing = Object.fromEntries(DRAWING.filter((name) => all[name] != null).map((name) => [name, all[name]]));
-  const start = typeof all.image === "string" ? { job_id: all.image } : all.image?.job_id ? all.image : null;
-  if (start) Object.assign(drawing, { image: start, ...(all.strength != null && { strength: all.strength }) });
-  if (all.adapters?.length) drawing.adapters = adapters(all.adapters);
+export async function drawn(request) {
+  const drawing = Object.fromEntries(DRAWING.filter((name) => request[name] != null).map((name) => [name, request[name]]));
+  let pictures = 0;
+  for (const part of [drawing, drawing.control, drawing.image_prompt])
+    for (const name of ["image", "mask"]) {
+      if (part?.[name] instanceof Blob) part[name] = await base64(await smaller(part[name]));
+      if (typeof part?.[name] === "string") pictures += 1;
+    }
   const words = (await offers("/v1/generate", "GenerateRequest", "targets"))
     ? things(String(drawing.prompt)).slice(0, MOST_TARGETS)
     : [];
-  return post("v1/generate", { ...drawing, ...(words.length && { targets: words.map((word) => ({ word })), every: EVERY }) });
+  const looked = words.length && { targets: words.map((word) => ({ word })), every: EVERY };
+  const job = await post("v1/generate", { ...drawing, ...looked });
+  if (pictures) sent.set(job.id, drawing);
+  return job;
 }
 
-/** Adapters as a request has them. @param {string | {name: string, scale: number}[]} said as `name:scale, ...`, or of a record */
-function adapters(said) {
-  if (typeof said !== "string") return said.map(({ name, scale }) => ({ name, scale }));
-  return said.split(",").map((each) => {
-    const [name = "", scale] = each.trim().split(":");
-    return { name, ...(scale ? { scale: Number(scale) } : {}) };
+/**
+ * The request of a job, to be sent again: without what only a record has, and without pictures that are not here any more.
+ * @param {any} record @returns {{request: any, lost: boolean}} `lost`: whether a picture is missing
+ */
+export function requestOf(record) {
+  if (sent.has(record.id)) return { request: sent.get(record.id), lost: false };
+  let lost = false;
+  const request = JSON.parse(JSON.stringify(record.request ?? {}), (key, value) => {
+    if (value?.sha256) lost = true;
+    return key === "weights" || key === "kind" || value?.sha256 ? undefined : value;
   });
+  return { request, lost };
+}
+
+/** File the same again with another seed. @param {any} record */
+export async function drawnAnew(record) {
+  const { request, lost } = requestOf(record);
+  if (lost)
+    throw new Problem({ detail: "The picture that this came from is not here any more: choose it again, by “Change it”" });
+  return drawn({ ...request, seed: null, num_images: 1 });
+}
+
+/** Begin again with a job's request, changed. @param {any} record @param {Record<string, any>} [changes] */
+export function changed(record, changes) {
+  const { prompt, model, ...others } = requestOf(record).request;
+  next.request = {
+    prompt: prompt || "a photograph",
+    model,
+    ...(record.kind === "generate" && { ...others, seed: null }),
+    ...changes,
+  };
+  location.hash = "#/";
 }
 
 /** File a photograph's job. @param {Blob} file @param {string} [model] */

@@ -1,5 +1,5 @@
 /** One image: its layers, its places, its masks, and what is learned from them. */
-import { blob, request } from "./api.js";
+import { blob, get, request } from "./api.js";
 import { button, confirmed, fill, h } from "./dom.js";
 import { alertPlace, blame } from "./fields.js";
 import { downloads } from "./downloads.js";
@@ -10,13 +10,15 @@ import { painting } from "./painting.js";
 import { point } from "./pointing.js";
 import { probing } from "./probe.js";
 import { Stage } from "./stage.js";
-import { drawn } from "./submitting.js";
+import { changed, drawnAnew } from "./submitting.js";
+import { pictureOf } from "./compared.js";
 
 /**
  * What the parts of the workspace share.
  * @typedef {object} Desk
  * @property {any} record of the image's job
  * @property {number} image which of its images
+ * @property {any} card of its model; empty if no worker serves that any more
  * @property {Stage} stage
  * @property {import("./app.js").Place} place
  * @property {AbortSignal} signal
@@ -39,7 +41,9 @@ export async function workspace(main, place, record) {
     `The image: ${asked?.prompt || "a photograph"}. Enter asks what is at the cursor.`,
   );
   place.signal.addEventListener("abort", () => stage.resizing.disconnect());
-  const desk = /** @type {Desk} */ ({ record, image, stage, place, signal: place.signal });
+  const { models } = await get("v1/models", { signal: place.signal }).catch(() => ({ models: [] }));
+  const card = models.find((/** @type {any} */ each) => each.name === result.model) ?? {};
+  const desk = /** @type {Desk} */ ({ record, image, card, stage, place, signal: place.signal });
   const list = layerList(desk);
   const probe = probing(desk);
   const find = finder(desk, list);
@@ -86,7 +90,7 @@ export async function workspace(main, place, record) {
 }
 
 /** What the image is, and what can be done with it as a whole. @param {HTMLElement} main @param {Desk} desk */
-function heading(main, { record, image }) {
+function heading(main, { record, image, card }) {
   const { request: asked, result } = record;
   const facts = [
     result.model,
@@ -96,12 +100,11 @@ function heading(main, { record, image }) {
     .filter(Boolean)
     .join(" · ");
   const wrong = alertPlace();
-  const again = async () => {
-    await drawn(asked, { seed: null, num_images: 1 }).then(
+  const again = () =>
+    drawnAnew(record).then(
       ({ id }) => (location.hash = `#/jobs/${id}`),
       (problem) => blame(main, problem),
     );
-  };
   return h(
     "div",
     { class: "heading" },
@@ -110,7 +113,15 @@ function heading(main, { record, image }) {
       "div",
       { class: "row" },
       h("p", { class: "hint" }, facts),
-      record.kind === "generate" && asked && button("Another seed", again, { class: "link" }),
+      record.kind === "generate" &&
+        asked && [
+          button("Another seed", again, { class: "link" }),
+          button("Change it", () => changed(record), { class: "link" }),
+        ],
+      card.can?.includes("image") &&
+        button("Start from it", () => changed(record, { image: { job_id: record.id, image }, mask: null, strength: null }), {
+          class: "link",
+        }),
     ),
     wrong,
   );
@@ -139,14 +150,7 @@ function thumbnails({ record, image, signal }) {
     "ul",
     { class: "thumbnails", "aria-label": "Images" },
     record.result.images.map((/** @type {any} */ each, /** @type {number} */ number) => {
-      const picture = h("img", { alt: `Image ${number + 1}, seed ${each.seed}` });
-      blob(each.image, signal).then(
-        (file) => {
-          picture.src = URL.createObjectURL(file);
-          signal.addEventListener("abort", () => URL.revokeObjectURL(picture.src));
-        },
-        () => {},
-      );
+      const picture = pictureOf(each.image, `Image ${number + 1}, seed ${each.seed}`, signal);
       return h(
         "li",
         {},

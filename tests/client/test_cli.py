@@ -12,12 +12,13 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
+from contracts.schema.adapters import AdapterCard, AdapterKind
 from launcher.cli import app
 from launcher.variables import unknown_variables
 from ovam_client.cli.session import newest_jobs, slug, token_names
 from ovam_client.sync import Client
 from tests.conftest import free_port
-from tests.service.in_test_worker import InTestWorker, token
+from tests.service.in_test_worker import InTestWorker, card, token
 
 Run = Callable[..., Awaitable[Result]]
 
@@ -105,9 +106,11 @@ async def test_json_is_the_whole_record_and_alone_on_standard_output(ovam: Run) 
     record = json.loads(made.stdout)
     assert record["state"] == "succeeded"
     assert record["request"]["capture"]["self_attention"] is False
-    answer = json.loads((await ovam("attribute", record["id"], "car", "--against", "sky", "--tau", "0.3", "--json")).stdout)
+    chosen = ("--tau", "0.3", "--aggregation", "equal")
+    answer = json.loads((await ovam("attribute", record["id"], "car", "--against", "sky", *chosen, "--json")).stdout)
     assert answer["request"]["softmax"] == "together"
-    assert answer["request"]["targets"][0]["settings"]["threshold"]["tau"] == 0.3
+    settings = answer["request"]["targets"][0]["settings"]
+    assert (settings["threshold"]["tau"], settings["aggregation"]) == (0.3, "equal")
     shown = json.loads((await ovam("jobs", "show", record["id"])).stdout)
     assert shown["id"] == record["id"]
     more = ("--against-job", record["id"], "--confidence", "--causal", "--instead", "hat", "--from-evaluation", "12")
@@ -116,6 +119,35 @@ async def test_json_is_the_whole_record_and_alone_on_standard_output(ovam: Run) 
     assert asked["causal"] == {"from_evaluation": 12, "instead": "hat"}
     said = await ovam("attribute", record["id"], "car", "--confidence")
     assert said.stdout.rstrip().endswith("box 0,0,1,1\tconfidence 0.75 (not calibrated)")
+
+
+async def test_an_image_is_steered_by_what_its_model_has(ovam: Run, worker: InTestWorker, tmp_path: Path) -> None:
+    kinds: dict[str, AdapterKind] = {"style": "lora", "edges": "controlnet", "looks": "ip-adapter"}
+    adapters = [AdapterCard(name=name, kind=kind, weights="0" * 16, size=1) for name, kind in kinds.items()]
+    await worker.publish(card().model_copy(update={"adapters": adapters, "max_clip_skip": 2}))
+    Image.new("RGB", (64, 64)).save(tmp_path / "edges.png")
+    followed = ("--control", "edges=edges.png", "--control-scale", "0.5", "--control-start", "0.1", "--control-end", "0.9")
+    shown = (
+        "--like",
+        "looks=edges.png",
+        "--like-scale",
+        "0.3",
+        "--adapter",
+        "style:-0.5",
+        "--clip-skip",
+        "1",
+        "--negative",
+        "a hat",
+    )
+    weighed = ("--emphasis", "red car:1.5", "-e", "a#0:.5")
+    started = ("--image", "edges.png", "--strength", "0.7")
+    made = await ovam("generate", "a red car", *followed, *shown, *weighed, *started, "--no-wait", "--json")
+    assert made.exit_code == 0, made.output
+    request = json.loads(made.stdout)["request"]
+    assert request["control"].items() >= {"name": "edges", "scale": 0.5, "start": 0.1, "end": 0.9}.items()
+    assert request["image_prompt"].items() >= {"name": "looks", "scale": 0.3}.items()
+    assert [[*each.values()] for each in request["emphasis"]] == [["red car", 1.5, None], ["a", 0.5, 0]]
+    assert (request["adapters"][0]["scale"], request["clip_skip"], request["strength"]) == (-0.5, 1, 0.7)
 
 
 @pytest.mark.usefixtures("busy")
@@ -153,7 +185,11 @@ async def test_jobs_are_canceled_waited_for_and_deleted(ovam: Run, worker: InTes
     ("arguments", "said"),
     [
         (["generate", "a red car", "--steps", "0"], "num_inference_steps"),
+        (["generate", "a red car", "--emphasis", "car"], "WORD:WEIGHT"),
+        (["generate", "a red car", "--control-end", "0.5"], "--control"),
+        (["generate", "a red car", "--like-scale", "0.5"], "--like"),
         (["attribute", "1" * 26], "name a word"),
+        (["attribute", "1" * 26, "car", "--settings", '{"aggregation": "equal"}', "--aggregation", "automatic"], "too"),
         (["attribute", "1" * 26, "car", "--settings", "{"], "no JSON"),
         (["attribute", "1" * 26, "car", "--settings", "[]"], "no object"),
         (["attribute", "1" * 26, "car", "--instead", "hat"], "--causal"),

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
@@ -27,7 +27,7 @@ from tests.pipelines import TEXT_WIDTH
 from tests.service.serving import Json, client_of
 from tests.worker.running import running
 from worker.resources import Resources
-from worker.settings import WorkerSettings
+from worker.settings import BUNDLED, WorkerSettings
 
 FAMILIES = ("sd1", "sdxl")
 PROMPT = "a photograph of a cat"
@@ -44,7 +44,11 @@ def saved_models(folder: Path, *families: str) -> dict[str, str]:
 
 def saved_lora(family: str, folder: Path, seed: int = 0) -> Path:
     """A LoRA of a model's UNet and text encoders, as diffusers writes it."""
-    pipeline = tiny_family(family)
+    return lora_of(tiny_family(family), folder, seed)
+
+
+def lora_of(pipeline: Any, folder: Path, seed: int = 0) -> Path:
+    """The same of any pipeline."""
     torch.manual_seed(seed)
     unet = LoraConfig(r=2, lora_alpha=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"], init_lora_weights=False)
     text = LoraConfig(r=2, target_modules=["q_proj", "k_proj"], init_lora_weights=False)
@@ -67,18 +71,23 @@ def saved_transformer_lora(name: str, folder: Path) -> Path:
     return folder
 
 
-def saved_inversion(family: str, path: Path, vectors: int = 2) -> Path:
+def saved_inversion(family: str, path: Path, vectors: int = 2, width: int = TEXT_WIDTH) -> Path:
     """A textual inversion."""
     generator = torch.Generator().manual_seed(1)
     names = ("emb_params",) if family == "sd1" else ("clip_l", "clip_g")
-    save_file({name: torch.randn(vectors, TEXT_WIDTH, generator=generator) for name in names}, path)
+    save_file({name: torch.randn(vectors, width, generator=generator) for name in names}, path)
     return path
 
 
 def saved_controlnet(family: str, folder: Path) -> Path:
     """A ControlNet that adds something: one that begins as a model's copy adds nothing."""
+    return controlnet_of(tiny_family(family).unet, folder)
+
+
+def controlnet_of(unet: Any, folder: Path) -> Path:
+    """The same of any UNet."""
     torch.manual_seed(5)
-    found = ControlNetModel.from_unet(tiny_family(family).unet, conditioning_embedding_out_channels=(8,) * 4)
+    found = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8,) * 4)
     for parameter in [*found.controlnet_down_blocks.parameters(), *found.controlnet_mid_block.parameters()]:
         torch.nn.init.normal_(parameter, std=0.1)
     found.save_pretrained(folder)
@@ -87,8 +96,12 @@ def saved_controlnet(family: str, folder: Path) -> Path:
 
 def saved_ip_adapter(family: str, folder: Path) -> Path:
     """An IP-Adapter of four tokens, and its image encoder."""
+    return ip_adapter_of(tiny_family(family).unet, folder)
+
+
+def ip_adapter_of(unet: Any, folder: Path) -> Path:
+    """The same of any UNet."""
     torch.manual_seed(6)
-    unet = tiny_family(family).unet
     width = unet.config.cross_attention_dim
     tensors = {
         "image_proj.proj.weight": torch.randn(4 * width, 8),
@@ -107,6 +120,20 @@ def saved_ip_adapter(family: str, folder: Path) -> Path:
     config = CLIPVisionConfig(**small, image_size=32, patch_size=8, projection_dim=8)
     CLIPVisionModelWithProjection(config).save_pretrained(folder / "image_encoder")
     return folder
+
+
+def world_adapters(folder: Path) -> dict[str, str]:
+    """An adapter of every kind for the bundled model."""
+    pipeline = StableDiffusionPipeline.from_pretrained(BUNDLED, safety_checker=None)
+    width = pipeline.unet.config.cross_attention_dim
+    found = {
+        "toy": saved_inversion("sd1", folder / "toy.safetensors", width=width),
+        "edges": controlnet_of(pipeline.unet, folder / "edges"),
+        "looks": ip_adapter_of(pipeline.unet, folder / "looks"),
+        "style": lora_of(pipeline, folder / "style"),  # last: it changes the pipeline
+        "style-xl": saved_lora("sdxl", folder / "style-xl"),  # for another model
+    }
+    return {name: str(path) for name, path in found.items()}
 
 
 @asynccontextmanager

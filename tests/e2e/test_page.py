@@ -21,7 +21,7 @@ from launcher.processes import Running
 from ovam.core.label_maps import voc_palette
 from ovam_client import Client, Job, Segment
 from ovam_client.answers import ImagesResult, TokenCard
-from tests.e2e.browser import CHROMIUM, MISSING, chromium, is_too_wide, opened, violations
+from tests.e2e.browser import CHROMIUM, MISSING, is_too_wide, opened, violations
 from tests.service.gateway import running as gateway
 
 pytestmark = [
@@ -35,12 +35,6 @@ DESK, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
 INTERACTIVE = 1000  # milliseconds, at most
 FRAME = 1000 / 30  # milliseconds, at most
 expect.set_options(timeout=60_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

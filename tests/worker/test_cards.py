@@ -121,3 +121,10 @@ def test_a_folder_that_lacks_a_part_is_not_offered_and_others_are(tmp_path: Path
     (tmp_path / "bad" / "unet" / "config.json").unlink()
     assert [offer.card.name for offer in read_offers({"bad": bad, "good": good}, "good")] == ["good"]
     assert "not offered: model 'bad': " in caplog.text
+
+
+def test_a_card_says_whether_diffusers_paints_inside_masks(tmp_path: Path) -> None:
+    (offer,) = read_offers({"world": str(BUNDLED)}, "world")
+    assert "latents of 4 channels alone" in offer.card.cannot["mask"]  # the bundled model's have 12
+    assert "mask" not in offer.card.can
+    assert read_card("it", saved("sd1", tmp_path), default=False).cannot == {}
