@@ -4,6 +4,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
+from ovam import __version__
 from ovam.core.methods import METHODS, Method
 from tests.service.in_test_worker import InTestWorker, card
 
@@ -43,6 +44,7 @@ async def test_metrics_count_jobs_workers_and_requests(client: httpx2.AsyncClien
     found = await metrics(client)
     assert found["ovam_queue_depth", "normal"] == 2
     assert found["ovam_workers",] == 1
+    assert found["ovam_build_info", __version__] == 1
     assert found["ovam_jobs_total", "generate", "submitted"] == 4
     assert found["ovam_jobs_total", "generate", "succeeded"] == 1
     assert found["ovam_jobs_total", "generate", "canceled"] == 1

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ovam.tracing import binding
 from tests.families import tiny_family
 from worker import adapters
+from worker.adapted import adapted
 from worker.adapters import (
     MOST_VECTORS,
     AdapterFile,
@@ -134,3 +136,20 @@ def test_an_image_prompt_fits_attentions_of_its_sizes_alone(tmp_path: Path) -> N
     assert why(sizes[::-1]) is None, "in any order"
     for shapes in (sizes[:-1], [(each, width + 1) for each, width in sizes]):
         assert (why(shapes) or "").startswith(f"it is for {len(shapes)} attentions of sizes")
+
+
+def test_a_model_with_adapters_shares_its_weights_their_hash_and_its_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = tiny_family("sd1")
+    pipeline.unet.eval()
+    pipeline.text_encoder.train()
+    known = binding.weights_hash(pipeline.unet)
+    monkeypatch.setattr(binding, "_hash", None)  # nothing is computed any more
+    made = adapted(pipeline, [])
+    assert binding.weights_hash(made.unet) == known
+    for part, mode in (("unet", False), ("text_encoder", True)):
+        own, shared = getattr(made, part), getattr(pipeline, part)
+        assert own is not shared
+        assert {each.training for each in own.modules()} == {mode}
+        assert [each.data_ptr() for each in own.state_dict().values()] == [
+            each.data_ptr() for each in shared.state_dict().values()
+        ]

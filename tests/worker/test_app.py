@@ -74,7 +74,7 @@ async def test_a_taker_that_breaks_stops_the_others_and_its_error_is_raised() ->
     takers = [asyncio.create_task(broken()), asyncio.create_task(taking())]
     with pytest.raises(RuntimeError, match="no docket"):
         await asyncio.wait_for(ended(takers, stopping, intake, set(), grace=5), 4)
-    assert stopping.is_set()
+    assert (stopping.is_set(), intake.state) == (True, "stopping")
 
 
 async def test_a_worker_that_leaves_its_dockets_begins_no_job(client: Client, settings: WorkerSettings) -> None:

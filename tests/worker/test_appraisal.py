@@ -74,9 +74,12 @@ async def test_an_attribute_job_says_what_the_image_is_like(client: Client, sett
         plain = (await client.run(job)).result
         asking = job.model_copy(update={"appraisal": AppraisalOptions(clip=TEXTS)})
         asked = (await client.run(asking)).result
+        bare = (await client.run(job.model_copy(update={"appraisal": AppraisalOptions()}))).result
         assert (await published_card(resources.redis, "tiny")).clip == str(clip_folder)
     assert isinstance(plain, AttributeResult)
     assert isinstance(asked, AttributeResult)
     assert plain.appraisal is None
     assert asked.appraisal is not None
+    assert isinstance(bare, AttributeResult)
+    assert bare.appraisal == asked.appraisal.model_copy(update={"clip": [], "clip_scale": None})
     assert (len(asked.appraisal.clip), len(asked.appraisal.looks), asked.appraisal.single_colour) == (2, 16, False)

@@ -14,6 +14,7 @@ from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import CaptureOptions
 from contracts.schema.models import BestMethod
 from contracts.settings import BadSettingsError
+from tests.diffusion_transformers import tiny_transformer
 from tests.families import generate, tiny_family
 from worker.cards import read_card, read_vocabulary
 from worker.presence import read_offers
@@ -36,6 +37,28 @@ def test_a_card_describes_what_a_family_takes(family: str, tmp_path: Path) -> No
     assert (card.default_scheduler, card.schedulers[0], card.guidance_embedded) == ("DDIMScheduler", "DDIMScheduler", False)
     with_scipy = find_spec("scipy") is not None  # which one scheduler needs
     assert len(card.schedulers) == len(set(card.schedulers)) == 12 + with_scipy
+
+
+TRANSFORMERS = {  # width of text, tokens, layers of CLIP, side, multiple, guidance; grid and number of blocks; four sizes
+    "pixart": ((32, 300, 0, 64, 16, False), (4, 3), (8, 4, 1, 300)),
+    "sana": ((16, 300, 0, 64, 32, False), (32, 2), (2, 16, 0, 300)),
+    "sd3.5": ((64, 77, 1, 128, 16, False), (8, 4), (8, 4, 1, 77 + 256)),
+    "flux": ((32, 512, 0, 1024, 16, True), (64, 6), (8, 8, 1, 512)),
+    "flux2-klein": ((48, 512 - 3, 0, 1024, 16, False), (64, 6), (8, 8, 1, 512)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_card_describes_a_transformer(name: str, tmp_path: Path) -> None:
+    (width, tokens, layers, side, multiple, embedded), (grid, blocks), expected = TRANSFORMERS[name]
+    tiny_transformer(name).save_pretrained(tmp_path)
+    card = read_card("it", str(tmp_path), default=True)
+    assert (card.text_width, card.max_tokens, card.max_clip_skip, card.guidance_embedded) == (width, tokens, layers, embedded)
+    assert (card.default_height, card.default_width, card.size_multiple) == (side, side, multiple)
+    assert [block.grid for block in card.blocks] == [(grid, grid)] * blocks
+    sizes = card.sizes
+    assert sizes is not None
+    assert (sizes.latent_factor, sizes.unet_channels, sizes.self_attention_level, sizes.text_rows) == expected
 
 
 @every_family

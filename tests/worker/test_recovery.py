@@ -110,6 +110,8 @@ async def test_a_worker_told_to_stop_hands_its_job_back_and_exits_well(client: C
         assert one.returncode == 0, log.decode()
         assert b"handed back" in log
         assert not await alive(client, "one")
+    left = [await client.redis.keys(pattern) for pattern in (keys.run("*"), keys.on_device("*"))]
+    assert left == [[], []]
     assert (await client.ledger.get(job_id)).state is State.QUEUED
     async with running(settings):
         await client.when(job_id, lambda record: record.attempt == 2)

@@ -77,13 +77,29 @@ async def test_a_question_that_breaks_the_pass_fails_alone(
     assert sizes == [3, 1, 1, 1]
 
 
+SCENE, MODEL = SimpleNamespace(trace=object()), object()
+
+
+def question(**changes: Any) -> Question:
+    parts = {"model": MODEL, "scene": SCENE, "job": SimpleNamespace(confidence=False), "wanted": [], "sociable": True}
+    return Question(**parts | changes)
+
+
+def test_two_are_answered_in_one_pass_and_none_a_second_time() -> None:
+    questions, three, passes = Questions(), [question() for _ in range(3)], list[list[Question]]()
+
+    def answer(company: Sequence[Question]) -> Any:
+        passes.append([*company])
+        return [[] for _ in company]
+
+    questions._waiting = three[:2]
+    questions._answered(three[0], answer)
+    questions._waiting = three
+    questions._answered(three[2], answer)
+    assert passes == [three[:2], three[2:]]
+
+
 def test_questions_of_another_kind_are_answered_apart() -> None:
-    scene, model = SimpleNamespace(trace=object()), object()
-
-    def question(**changes: Any) -> Question:
-        parts = {"model": model, "scene": scene, "job": SimpleNamespace(confidence=False), "wanted": [], "sociable": True}
-        return Question(**parts | changes)
-
     assert question().suits(question())
     others: list[dict[str, Any]] = [
         {"model": object()},
