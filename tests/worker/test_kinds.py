@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 
 from contracts.rules.abilities import check_ability, check_able, check_capture
 from contracts.rules.adapters import adapter_of
@@ -37,6 +38,13 @@ TINY = {
 }
 ALWAYS = {"sd3": {"negative_prompt", "clip_skip", "confidence"}, "flux": {"confidence"}, "flux2": {"confidence"}}
 CROSS = {"negative_prompt", "queries", "confidence", "aggregation"}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
+def test_a_transformer_computes_half_precision_in_bfloat16_and_a_unet_as_it_is_told(kind: Kind) -> None:
+    half = torch.bfloat16 if kind.transformer else torch.float16
+    wanted = (torch.float16, torch.bfloat16, torch.float32)
+    assert [kind.dtype(each) for each in wanted] == [half, torch.bfloat16, torch.float32]
 
 
 def card_of(kind: Kind, folder: Path) -> ModelCard:
