@@ -44,6 +44,15 @@ def test_a_family_is_loaded_as_what_it_is_and_warmed(family: str, tmp_path: Path
         assert pipeline.scheduler.config.prediction_type == FAMILIES[family].scheduler.get("prediction_type", "epsilon")
 
 
+def test_a_model_that_comes_with_a_safety_checker_is_loaded_without_it(tmp_path: Path) -> None:
+    tiny_family("sd1").save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    model = load_model("it", str(tmp_path), device=torch.device("cpu"), dtype=torch.float32, default=True)
+    assert model.pipeline.safety_checker is None
+
+
 def test_a_model_is_where_and_of_the_type_that_the_settings_say_and_draws_without_a_bar(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
