@@ -40,6 +40,11 @@ ALWAYS = {"sd3": {"negative_prompt", "clip_skip", "confidence"}, "flux": {"confi
 CROSS = {"negative_prompt", "queries", "confidence", "aggregation"}
 
 
+def test_an_option_that_a_pipeline_does_not_take_has_no_default() -> None:
+    kind = KINDS["StableDiffusionPipeline"]
+    assert (kind.default("num_inference_steps"), kind.default("nothing")) == (50, None)
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 def test_a_transformer_computes_half_precision_in_bfloat16_and_a_unet_as_it_is_told(kind: Kind) -> None:
     half = torch.bfloat16 if kind.transformer else torch.float16
