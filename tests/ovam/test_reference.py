@@ -190,6 +190,26 @@ def test_chosen_evaluations_and_heads_are_those_alone() -> None:
     assert torch.equal(affinity(HEAT, [layer], evaluations=1, heads=0), affinity(HEAT, [part]))
 
 
+def test_the_matrix_of_a_part_is_not_taken_for_that_of_the_whole_layer() -> None:
+    layer, linear = replace(LAYERS[1]), replace(LAYERS[1], linear=True)  # so small that a head alone has a matrix, too
+    assert (matrix_bytes(layer) > 0, matrix_bytes(linear)) == (True, 0)
+    part = Layer(layer.grid, layer.scale, layer.queries[:, :1], layer.keys[:, :1])
+    before, whole = affinity(HEAT, [layer], heads=0), affinity(HEAT, [layer])
+    assert np.allclose(whole.numpy(), reference.slow_affinity(HEAT.double().numpy(), [layer], 1), **TOLERANCE)
+    assert torch.equal(affinity(HEAT, [layer], heads=0), before)
+    assert torch.equal(before, affinity(HEAT, [part]))
+
+
+def test_a_matrix_that_was_computed_in_inference_mode_lets_gradients_through() -> None:
+    layer = replace(LAYERS[0])
+    with torch.inference_mode():
+        affinity(HEAT, [layer])
+    heat = HEAT.clone().requires_grad_()
+    affinity(heat, [layer]).sum().backward()
+    assert heat.grad is not None
+    assert float(heat.grad.sum()) == pytest.approx(HEAT.numel(), rel=1e-5)
+
+
 def test_refining_needs_self_attention_and_one_to_four_steps() -> None:
     with pytest.raises(NoSelfAttentionError, match="no self-attention"):
         attention_received([])

@@ -87,8 +87,9 @@ async def test_artifacts_without_a_record_go_when_no_gateway_can_be_filing_their
 
 
 async def test_artifacts_of_a_job_go_when_it_has_expired_and_not_while_it_waits_or_has_succeeded(
-    client: Client, resources: Resources
+    client: Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.janitor.AT_A_TIME", 1)
     waiting = await client.record(client.generation(), life=1, age=60)
     expired = await client.record(client.generation(), life=1, age=60)
     done = await client.record(client.generation())
