@@ -355,8 +355,8 @@ async def test_several_tokens_are_each_looked_for_with_their_own_rows(client: Cl
     one, two = TokenTarget(label="1", token="one"), TokenTarget(label="2", token="two")
     alone = [await array(client, (await asked(client, source, each, **PLAIN))[0], "heatmap-0.npy") for each in (one, two)]
     assert not np.allclose(*alone)
-    together, _ = await asked(client, source, one, two, **PLAIN)
-    for number, heat in enumerate(alone):
+    together, _ = await asked(client, source, two, one, **PLAIN)  # in no order of names
+    for number, heat in enumerate(reversed(alone)):
         assert np.allclose(await array(client, together, f"heatmap-{number}.npy"), heat, rtol=1e-5)
     wrong = TokenTarget(label="3", token="two", class_name="bird")
     error = (await client.attributed(source, one, wrong, **PLAIN)).error
