@@ -131,8 +131,10 @@ async def test_an_attempt_that_was_lost_deletes_what_it_wrote_of_its_own(client:
     await clean(attempt, worker)
     assert await client.stored(keys.job_folder(record.id)) == [f"{keys.attempt_folder(record.id, 2)}/image-0.png"]
     await client.ledger.claim(record.id, max_attempts=9)
+    await client.store.put(f"{keys.attempt_folder(record.id, 1)}/image-0.png", b"")
     with pytest.raises(LostJob):
         await run_attempt(attempt, worker)
+    assert await client.stored(keys.job_folder(record.id)) == [f"{keys.attempt_folder(record.id, 2)}/image-0.png"]
     assert (await client.ledger.get(record.id)).attempt == 2
 
 
