@@ -203,19 +203,19 @@ def train_datasetdm(
 def measure_trained(
     model: Folder = MODEL,
     work: Work = WORK,
-    images: Annotated[int, typer.Option(min=1, help="of each of ten classes and two sets")] = 3,
+    images: Annotated[int, typer.Option(min=1, max=30, help="of each of ten classes and two sets")] = 30,
+    processes: Processes = 2,
     results: Results = RESULTS,
     docs: Docs = DOCS,
 ) -> None:
-    """Measure the methods with trained networks beside the others on few images, and write their page."""
+    """Measure the methods with trained networks beside the others, and write their page. Goes on where it stopped."""
     from experiments.evaluation.report import trained  # noqa: PLC0415  # plots take a package of the checks
     from experiments.trained import measure  # noqa: PLC0415  # other commands need no model
 
     plan = plan_of(str(model), work, scales.QUICK, "", None)
-    work_through(plan.learning())
-    tasks = measure.tasks(plan, json.loads((results / "scores.json").read_text()), images)
-    work_through(tasks)
-    measure.write(tasks, plan, summary.provenance(plan, command()), results / "trained.json")
+    found = measure.Measurement(plan, json.loads((results / "scores.json").read_text()), images)
+    through(found, processes)
+    measure.write(found.tasks(), plan, summary.provenance(plan, command()), results / "trained.json")
     trained.draw(json.loads((results / "trained.json").read_text()), docs / "results" / "classes.png")
     report(results, docs)
     print(f"wrote {docs / 'results' / 'trained.md'}")

@@ -49,7 +49,7 @@ class Course:
     """How much is trained."""
 
     size: Size = "tiny"
-    steps: int = 1500
+    steps: int = 1000
     """Of each stage."""
     seeds: int = SEEDS
     networks: tuple[str, ...] = tuple(KINDS)

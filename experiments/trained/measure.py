@@ -1,7 +1,8 @@
-"""Tables 1 and 2 with the trained methods, on a few images of the reporting sets, at thresholds of the full evaluation."""
+"""Tables 1 and 2 with the trained methods, for the classes of Table 2's columns, at thresholds of the full evaluation."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ovam import METHODS
 from ovam.trained.networks import FOLDER, SUFFIX, read
 
 IMAGES_A_TASK = 5
+COST = 15.0  # of an image, where that of a class's token is 200
 
 
 def settings_of(scores: Mapping[str, Any], networks: Sequence[str]) -> tuple[Setting, ...]:
@@ -24,6 +26,30 @@ def settings_of(scores: Mapping[str, Any], networks: Sequence[str]) -> tuple[Set
     attention = [one for name in PUBLISHED for one in pair(name, METHODS[name].words, METHODS[name].tokens)]
     tuned = [one.at(chosen[one.key]["method"]["threshold"]["tau"]) for one in attention]
     return (*tuned, *(one for one in trained() if one.method.network in networks))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The classes' tokens, then their first images."""
+
+    plan: Plan
+    scores: Mapping[str, Any]
+    """The evaluation's, for its thresholds."""
+    images: int
+    """Of every class and set."""
+
+    @property
+    def stages(self) -> Mapping[str, Callable[[], list[Task]]]:
+        """What is done, one after the other."""
+        return {"tokens": self.plan.learning, "images": self.tasks}
+
+    def tasks(self) -> list[Task]:
+        """The measurement of images, some a task."""
+        return tasks(self.plan, self.scores, self.images)
+
+    def cost(self) -> float:
+        """In seconds or so."""
+        return sum(task.cost for stage in self.stages.values() for task in stage())
 
 
 def tasks(plan: Plan, scores: Mapping[str, Any], images: int) -> list[Task]:
@@ -35,7 +61,7 @@ def tasks(plan: Plan, scores: Mapping[str, Any], images: int) -> list[Task]:
         cases = plan.datasets[name].cases(images, paper.CLASSES)
         for start in range(0, len(cases), IMAGES_A_TASK):
             make = partial(work.images, plan.place, cases[start : start + IMAGES_A_TASK], settings, files, sweep=False)
-            found.append(Task(place / f"{name}-{start:04d}.jsonl", 1, make))
+            found.append(Task(place / f"{name}-{start:04d}.jsonl", COST * IMAGES_A_TASK, make))
     return found
 
 

@@ -146,7 +146,7 @@ async def forget_records(scene: Scene) -> None:
 
 
 async def left_after_collection(scene: Scene, log: Log) -> list[str]:
-    """What the store holds that belongs to nothing, after the janitor has cleaned when all lives are over: by its clock and Redis'."""
+    """What the store holds that belongs to nothing, after the janitor has cleaned when all lives are over."""
     later = datetime.now(UTC) + timedelta(seconds=LIFE) + REMEMBERED + timedelta(days=1)
     patient = scene.store.patiently(10, lambda: None)
     settings = SimpleNamespace(job_ttl_seconds=LIFE)

@@ -1,4 +1,4 @@
-"""The page of the methods with networks of their own: Tables 1 and 2 on a few images, and Fig. 5."""
+"""The page of the methods with networks of their own: Tables 1 and 2 for the classes of Table 2's columns, and Fig. 5."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
