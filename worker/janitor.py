@@ -5,13 +5,14 @@ It is the product's only recovery sweep; every worker runs it.
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from docket import Docket
 
 from contracts.schema.jobs import JobRecord, State, seconds_of, utc_now
 from contracts.state import keys, retention, turns, usage
-from contracts.state.dockets import enqueue
+from contracts.state.dockets import enqueue, unknown_of
 from contracts.state.keys import text
 from contracts.state.ledger import REMEMBERED
 from worker.resources import Resources
@@ -20,7 +21,7 @@ LOST_SECONDS = 5.0  # a job that waits for longer than this is added to its dock
 TURN = "ovam:janitor"  # string with a short life: one worker at a time cleans the store
 ORPHANS_TURN = "ovam:janitor-orphans"  # the same for the search for orphans, which lists every folder
 ORPHANS_SECONDS = 3600
-AT_A_TIME = 1000  # lives that Redis is asked for
+AT_A_TIME = 1000  # records, or their lives, that Redis is asked for
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +50,19 @@ async def requeue(resources: Resources, dockets: Mapping[str, Docket]) -> int:
     """
     until = (utc_now().timestamp() - LOST_SECONDS) * 1000
     waiting = [text(each) for each in await resources.redis.zrangebyscore(keys.QUEUED, "-inf", until)]
-    tenants = dict[tuple[str, str], JobRecord]()
-    for job_id in waiting:
-        record = await resources.ledger.find(job_id)
-        if record is None or record.state is not State.QUEUED:
-            await leave_queues(resources, job_id)
-        elif record.tenant:
-            tenants[keys.docket_of(record.kind, record.priority), record.tenant] = record
-        else:
-            await enqueue(dockets[keys.docket_of(record.kind, record.priority)], job_id)
+    lost, tenants = defaultdict[str, list[str]](list), dict[tuple[str, str], JobRecord]()
+    for start in range(0, len(waiting), AT_A_TIME):
+        some = waiting[start : start + AT_A_TIME]
+        for job_id, record in zip(some, await resources.ledger.find_all(some), strict=True):
+            if record is None or record.state is not State.QUEUED:
+                await leave_queues(resources, job_id)
+            elif record.tenant:
+                tenants[keys.docket_of(record.kind, record.priority), record.tenant] = record
+            else:
+                lost[keys.docket_of(record.kind, record.priority)].append(job_id)
+    for lane, job_ids in lost.items():
+        for job_id in await unknown_of(dockets[lane], job_ids):
+            await enqueue(dockets[lane], job_id)
     for (lane, _), record in tenants.items():
         await turns.pass_on(resources.redis, dockets[lane], record)
     return len(waiting)

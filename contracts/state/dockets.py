@@ -7,6 +7,7 @@ not the pickle of none, byte for byte, is refused before docket decodes it. Stri
 
 import logging
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -81,6 +82,16 @@ async def refused() -> None:
 def is_job_id(key: bytes | None) -> bool:
     """Whether a key has the form of a job id."""
     return key is not None and JOB_ID.fullmatch(key.decode("latin-1")) is not None
+
+
+async def unknown_of(docket: Docket, job_ids: Sequence[str]) -> list[str]:
+    """Return the jobs that do not wait in a docket, by one request: to add a job that does is right, but takes one each."""
+    async with docket.redis() as redis:
+        pipe = redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hexists(docket.runs_key(job_id), "known")
+        waits = await pipe.execute()
+    return [job_id for job_id, known in zip(job_ids, waits, strict=True) if not known]
 
 
 async def enqueue(docket: Docket, job_id: str) -> None:

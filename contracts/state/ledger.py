@@ -54,6 +54,11 @@ class Ledger:
         record = JobRecord.stored(await self.redis.get(keys.job(job_id)))
         return record.seen_at(utc_now()) if record and self.sees(record) else None
 
+    async def find_all(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """`find` several, by one request."""
+        records = [JobRecord.stored(data) for data in await self.redis.mget([keys.job(each) for each in job_ids])]
+        return [record.seen_at(utc_now()) if record and self.sees(record) else None for record in records]
+
     def sees(self, record: JobRecord) -> bool:
         """Whether a record is one of the tenant's."""
         return self.tenant in (None, record.tenant)

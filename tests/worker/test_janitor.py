@@ -6,11 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from docket import Docket
 
 from contracts.schema.jobs import new_job_id, seconds_of, utc_now
 from contracts.state import keys
+from contracts.state.dockets import unknown_of
 from contracts.state.ledger import REMEMBERED
 from tests.worker.client import Client
+from worker import janitor
 from worker.app import opened
 from worker.janitor import TURN, clean_forever, delete_expired, old, requeue
 from worker.resources import Resources
@@ -38,6 +41,26 @@ async def test_a_job_that_waits_for_long_is_added_to_the_docket_of_its_kind_once
     assert [await known(client, keys.INTERACTIVE, each.id) for each in (long, short, young)] == [False, True, False]
     async with client.dockets[keys.DOCKET].redis() as redis:
         assert await redis.xlen(client.dockets[keys.DOCKET].stream_key) == 1
+
+
+async def test_a_lost_job_is_found_among_many_that_wait(
+    client: Client, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "AT_A_TIME", 2)
+    several = [await client.record(client.generation(), age=60) for _ in range(5)]
+    assert await requeue(resources, client.dockets) == 5
+    lost = several[3].id
+    docket = client.dockets[keys.DOCKET]
+    await docket.cancel(lost)
+    assert await unknown_of(docket, [each.id for each in several]) == [lost]
+    asked = []
+
+    async def noted(_: Docket, job_id: str) -> None:
+        asked.append(job_id)
+
+    monkeypatch.setattr(janitor, "enqueue", noted)
+    assert await requeue(resources, client.dockets) == 5
+    assert asked == [lost]
 
 
 async def test_a_job_that_waits_no_more_is_not_added_and_is_forgotten(client: Client, resources: Resources) -> None:
