@@ -78,7 +78,8 @@ function rowOf(layer, desk, { select, update }) {
   });
   let open = false;
   const score = h("small", {});
-  const name = button([h("span", {}, layer.label), sureness(layer.segment), score], () => select(open ? null : layer), {
+  const sure = sureness(layer.segment);
+  const name = button([h("span", {}, layer.label), sure, score], () => select(open ? null : layer), {
     class: "layer-name",
   });
   const eye = iconButton("eye", "", () => {
@@ -128,6 +129,7 @@ function rowOf(layer, desk, { select, update }) {
       eye.setAttribute("aria-label", `${layer.visible ? "Hide" : "Show"} ${layer.label}`);
       eye.setAttribute("title", layer.visible ? "Hide" : "Show");
       fill(eye, icon(layer.visible ? "eye" : "hidden"));
+      if (sure) sure.hidden = origin !== "given"; // of the mask as it was found, and no other
       score.textContent = { given: segment ? segment.score.toFixed(2) : "", cut: "cut", painted: "by hand" }[origin];
       more.hidden = !now;
       cut.element.hidden = !layer.heat || origin === "painted";

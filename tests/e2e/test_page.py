@@ -348,6 +348,9 @@ def test_everything_fits_a_phone_in_light_and_in_dark(browser: Browser, service_
     job = service.generate("a photograph of a bus", seed=3, num_inference_steps=4).wait()
     for scheme in ("light", "dark"):
         with opened(browser, service_url, viewport=PHONE, has_touch=True, color_scheme=scheme) as page:
+            page.get_by_role("link", name="Datasets").wait_for()
+            height = page.get_by_role("banner").evaluate("header => header.offsetHeight")
+            assert height < 2 * page.get_by_role("link", name="API").evaluate("link => link.offsetHeight")  # one line
             assert not is_too_wide(page)
             page.get_by_text("Settings", exact=True).click()
             assert not is_too_wide(page)

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from ovam_client import Client
 from tests.e2e.browser import CHROMIUM, MISSING, is_too_wide, opened, violations
-from tests.e2e.test_page import CAR, DESK, PHONE, button, error_of, layers_of
+from tests.e2e.test_page import CAR, DESK, PHONE, button, error_of, layers_of, set_slider
 
 pytestmark = [
     pytest.mark.e2e,
@@ -126,6 +126,10 @@ def test_what_is_compared_and_how_sure_it_is_is_shown_beside_the_layer(page: Pag
         assert violations(page) == []
         page.reload()
         expect(row.get_by_role("figure")).to_have_count(2)
+    set_slider(page, "Threshold", 0.9)
+    expect(row.get_by_text("% agreement")).to_be_hidden()  # it was of another mask
+    button(row, "As found").click()
+    expect(row.get_by_text("% agreement")).to_be_visible()
     page.set_viewport_size(PHONE)
     assert not is_too_wide(page)
 
