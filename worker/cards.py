@@ -13,12 +13,12 @@ from transformers import CLIPTextConfig, CLIPTokenizer
 
 from contracts.schema.errors import Code, ServiceError
 from contracts.schema.images import BlockInfo
-from contracts.schema.models import Family, ModelCard
+from contracts.schema.models import Ability, Family, ModelCard
 from ovam.tracing.families import family_of as attention_family
 from ovam.tracing.model import cross_attentions
 from ovam.trained.networks import networks_in
 from worker import schedulers, transformer_cards
-from worker.kinds import KINDS, PIXEL_MULTIPLE, Kind
+from worker.kinds import BY_INPUT, KINDS, PIXEL_MULTIPLE, Kind
 from worker.sizes import level_of, sizes_of, text_parameters
 from worker.sources import index_of
 
@@ -65,10 +65,18 @@ def unet_described(name: str, source: str, index: Json) -> Json:
         "attentions": list(attention_family(unet).attentions),
         "blocks": blocks_of(unet, latent),
         "sizes": sizes_of(unet, vae, text_parameters(source, index)),
-        "cannot": {}
-        if unet.config.in_channels == INPAINTED
-        else {"mask": f"diffusers paints inside masks with latents of {INPAINTED} channels alone"},
+        "cannot": cannot_of(unet),
     }
+
+
+def cannot_of(unet: UNet2DConditionModel) -> dict[Ability, str]:
+    """Return what cannot be done with a UNet of its family, and why."""
+    found = dict[Ability, str]()
+    if unet.config.in_channels != INPAINTED:
+        found["mask"] = f"diffusers paints inside masks with latents of {INPAINTED} channels alone"
+    if unet.config.time_cond_proj_dim is not None:
+        found |= BY_INPUT
+    return found
 
 
 def read_index(source: str) -> Json:

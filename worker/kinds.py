@@ -49,6 +49,8 @@ class Kind:
     """Of its class in diffusers."""
     family: Family | None = None
     """`None`: the UNet's configuration tells."""
+    drawn_by: str = ""
+    """The class that draws in its place: it takes the same parts, makes the same of them, and can do more."""
     loading: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """Options of `from_pretrained`: images come as they are drawn."""
     tokenizer: str = "tokenizer"
@@ -59,8 +61,8 @@ class Kind:
 
     @property
     def pipeline(self) -> Any:  # noqa: ANN401  # a class, which takes a while to import
-        """Its class in diffusers."""
-        return getattr(diffusers, self.name)
+        """The class that draws, in diffusers."""
+        return getattr(diffusers, self.drawn_by or self.name)
 
     @property
     def transformer(self) -> bool:
@@ -78,13 +80,14 @@ class Kind:
 
     def default(self, name: str) -> Any:  # noqa: ANN401  # whatever it is
         """Return the default of an argument of the pipeline's call; `None` if it has no such argument."""
-        found = signature(self.pipeline.__call__).parameters.get(name)
+        found = signature(getattr(diffusers, self.name).__call__).parameters.get(name)
         return None if found is None else found.default
 
 
 _SERVED: Final = (
     Kind("StableDiffusionPipeline", loading=UNCHECKED),
-    Kind("StableDiffusionXLPipeline", "sdxl", UNMARKED),
+    Kind("StableDiffusionXLPipeline", "sdxl", loading=UNMARKED),
+    Kind("LatentConsistencyModelPipeline", drawn_by="StableDiffusionPipeline", loading=UNCHECKED),
     Kind("PixArtAlphaPipeline", "pixart", cannot={**TRANSFORMERS, **NO_CLIP, **NO_LORA}),
     Kind("PixArtSigmaPipeline", "pixart", cannot={**TRANSFORMERS, **NO_CLIP, **NO_LORA}),
     Kind("SanaPipeline", "sana", cannot={**TRANSFORMERS, **NO_CLIP}),

@@ -28,6 +28,8 @@ KNOWN = (
     "StableDiffusionXLControlNetPipeline",
     "StableDiffusionXLControlNetImg2ImgPipeline",
     "StableDiffusionXLControlNetInpaintPipeline",
+    "LatentConsistencyModelPipeline",
+    "LatentConsistencyModelImg2ImgPipeline",
     "PixArtAlphaPipeline",
     "PixArtSigmaPipeline",
     "SanaPipeline",

@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    LatentConsistencyModelImg2ImgPipeline,
+    LatentConsistencyModelPipeline,
+    UNet2DConditionModel,
+)
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -13,7 +18,7 @@ import ovam
 from ovam.errors import CaptureError, UnsupportedModelError
 from ovam.tracing.families import UNET, family_named, family_of
 from ovam.tracing.model import cross_attentions
-from tests.families import FAMILIES, XL_UNET, generate, tiny_family
+from tests.families import FAMILIES, XL_UNET, generate, picture, tiny_family
 from tests.ovam.reference import Recorded, aggregate, record_attention
 from tests.pipelines import SCHEDULERS, tiny_scheduler
 
@@ -139,6 +144,22 @@ def test_guidance_that_is_embedded_has_one_half(family: str) -> None:
         generate(pipeline, family, guidance_scale=8.0)
     assert {maps[0].shape[0] for maps in recorded.values()} == {1}
     assert error_against(recorded, 0, pipeline, traces[0], "a cat") < 1e-4
+
+
+@pytest.mark.parametrize(
+    "kind", [LatentConsistencyModelPipeline, LatentConsistencyModelImg2ImgPipeline], ids=lambda kind: kind.__name__
+)
+def test_a_latent_consistency_model_has_a_pipeline_of_its_own(kind: Any) -> None:
+    parts = tiny_family("sd1", "lcm", time_cond_proj_dim=16).components
+    pipeline = kind(**parts, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    recorded = record_attention(pipeline)
+    started = {"image": [picture(64, 64)] * 2} if kind is LatentConsistencyModelImg2ImgPipeline else {"height": 64, "width": 64}
+    with ovam.capture(pipeline) as traces:
+        pipeline(["a cat", "a dog"], num_inference_steps=4, generator=torch.Generator().manual_seed(1), **started)
+    assert len(traces) == 2
+    for image, prompt in enumerate(("a cat", "a dog")):
+        assert error_against(recorded, image, pipeline, traces[image], prompt) < 1e-4
 
 
 @every_family

@@ -4,7 +4,10 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from diffusers import LatentConsistencyModelPipeline
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
@@ -17,6 +20,8 @@ from contracts.settings import BadSettingsError
 from tests.diffusion_transformers import tiny_transformer
 from tests.families import generate, tiny_family
 from worker.cards import read_card, read_vocabulary
+from worker.models import load_model
+from worker.pipelines import pipeline_of
 from worker.presence import read_offers
 from worker.settings import BUNDLED
 
@@ -113,8 +118,27 @@ def test_an_older_configuration_means_its_class_defaults(tmp_path: Path) -> None
     assert read_card("it", source, default=False).family == "sd1"
 
 
-def test_a_model_that_is_told_its_guidance_says_so(tmp_path: Path) -> None:
-    assert read_card("it", saved("sd1", tmp_path, time_cond_proj_dim=16), default=False).guidance_embedded
+def test_a_model_that_is_told_its_guidance_says_so_and_that_nothing_is_guided_away_from(tmp_path: Path) -> None:
+    card = read_card("it", saved("sd1", tmp_path, time_cond_proj_dim=16), default=False)
+    assert card.guidance_embedded
+    assert "guidance is an input" in card.cannot["negative_prompt"]
+    assert "negative_prompt" not in read_card("it", saved("sd1", tmp_path / "plain"), default=False).cannot
+
+
+def test_a_latent_consistency_model_is_drawn_as_its_own_pipeline_draws_it(tmp_path: Path) -> None:
+    own = LatentConsistencyModelPipeline(
+        **tiny_family("sd1", "lcm", time_cond_proj_dim=16).components, requires_safety_checker=False
+    )
+    own.save_pretrained(tmp_path)
+    model = load_model("it", str(tmp_path), device=torch.device("cpu"), dtype=torch.float32, default=True)
+    assert (model.card.family, model.card.guidance_embedded, model.card.default_guidance_scale) == ("sd1", True, 8.5)
+    drawn = [
+        pipeline("a cat", num_inference_steps=3, guidance_scale=6.0, height=64, width=64, output_type="np",
+                 generator=torch.Generator().manual_seed(1)).images
+        for pipeline in (own, model.pipeline)
+    ]  # fmt: skip
+    assert np.array_equal(*drawn)
+    pipeline_of(model.pipeline, "image")  # it starts from images, too
 
 
 @pytest.mark.parametrize("family", ["img2img", "inpaint", "controlnet", "sdxl-img2img"])
