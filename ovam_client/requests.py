@@ -525,6 +525,10 @@ class Generation(TypedDict, total=False):
     height: int | None
     width: int | None
     scheduler: str | None
+    adapters: Sequence[AdapterUse]
+    """LoRAs and textual inversions, by their names."""
+    clip_skip: int | None
+    """Leave out that many of the text encoder's last layers."""
 
 
 class Attribution(TypedDict, total=False):

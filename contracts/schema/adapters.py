@@ -1,8 +1,9 @@
 """Adapters: what changes a model for one job, registered by name as models are."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contracts.schema.fields import Name, Schema
 
@@ -33,6 +34,18 @@ class AdapterUse(Schema):
     """A LoRA or a textual inversion among the model's `adapters` of GET /v1/models."""
     scale: Annotated[float, Field(ge=-MOST_SCALE, le=MOST_SCALE)] = 1.0
     """Of a LoRA; a textual inversion takes 1 alone."""
+
+
+def named_once(adapters: Sequence[AdapterUse]) -> Sequence[AdapterUse]:
+    """Raise ValueError for an adapter that is there twice."""
+    names = [adapter.name for adapter in adapters]
+    if len({*names}) < len(names):
+        raise ValueError(f"`adapters` names {next(name for name in names if names.count(name) > 1)!r} twice")
+    return adapters
+
+
+Adapters = Annotated[list[AdapterUse], Field(max_length=MOST_ADAPTERS), AfterValidator(named_once)]
+ClipSkip = Annotated[int, Field(ge=0, lt=64)]
 
 
 class UsedAdapter(AdapterUse):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contracts.schema.adapters import MOST_ADAPTERS, AdapterUse, UsedAdapter
+from contracts.schema.adapters import Adapters, ClipSkip, UsedAdapter
 from contracts.schema.fields import Base64, JobId, Name, Schema, Text, one_of
 from contracts.schema.masks import Mask
 
@@ -110,7 +110,7 @@ class Conditions(Schema):
     """Paint `image` anew here, and keep it elsewhere; as masks of an optimisation, in the image's pixels."""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     """How much of `image` is replaced: its share of the steps is made. 0.8 without it, and 1 with a mask."""
-    adapters: list[AdapterUse] = Field([], max_length=MOST_ADAPTERS)
+    adapters: Adapters = Field([])
     """LoRAs and textual inversions, by their names: several work together."""
     control: Control | None = None
     """Follow an image's edges, depth or poses. What the UNet computed is then kept as queries."""
@@ -118,18 +118,15 @@ class Conditions(Schema):
     """Draw what an image shows, beside what the prompt says."""
     emphasis: list[Emphasis] = Field([], max_length=64)
     """Words of the prompt that count more, or less, than others."""
-    clip_skip: Annotated[int, Field(ge=0, lt=64)] | None = None
+    clip_skip: ClipSkip | None = None
     """Leave out that many of the text encoder's last layers; questions about the image do, too."""
 
     @model_validator(mode="after")
     def agreeing(self) -> Self:
-        """What is said of an image needs one, and no adapter is there twice."""
+        """What is said of an image needs one."""
         alone = [name for name in ("mask", "strength") if getattr(self, name) is not None]
         if alone and self.image is None:
             raise ValueError(f"`{alone[0]}` has no effect without `image`")
-        names = [adapter.name for adapter in self.adapters]
-        if len({*names}) < len(names):
-            raise ValueError(f"`adapters` names {next(name for name in names if names.count(name) > 1)!r} twice")
         return self
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
+from contracts.schema.adapters import Adapters, ClipSkip
 from contracts.schema.attribute import MAX_DISTRACTORS, MAX_TARGETS
 from contracts.schema.errors import Failure
 from contracts.schema.fields import Label, Name, Rle, Schema, Text
@@ -78,6 +79,10 @@ class Generation(Schema):
     height: Annotated[int, Field(ge=8)] | None = None
     width: Annotated[int, Field(ge=8)] | None = None
     scheduler: Annotated[str, StringConstraints(max_length=64)] | None = None
+    adapters: Adapters = Field([])
+    """LoRAs and textual inversions, by their names."""
+    clip_skip: ClipSkip | None = None
+    """Leave out that many of the text encoder's last layers."""
 
     def request(self, prompt: str, seed: int) -> GenerateRequest:
         """Return the request for one image."""

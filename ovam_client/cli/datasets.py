@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ovam_client.answers import Counts, DatasetSummary
-from ovam_client.cli.making import Model, Side, given
+from ovam_client.cli.making import Adapters, ClipSkip, Guidance, Model, Negative, Scheduler, Side, Steps, given, scaled
 from ovam_client.cli.session import AsJson, completing, errors, note, printed, service
 from ovam_client.sync import Client
 from ovam_client.sync_datasets import Dataset
@@ -51,16 +51,32 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         typer.Option(help="ovam, daam, attn2mask, grounded-diffusion or datasetdm; the model's best settings without it."),
     ] = None,
     settings: Annotated[str | None, typer.Option(help="Changes of the method's settings, as JSON.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the scheduler.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    negative: Negative = None,
+    scheduler: Scheduler = None,
     model: Model = None,
     height: Side = None,
     width: Side = None,
+    adapter: Adapters = None,
+    clip_skip: ClipSkip = None,
     concurrency: Annotated[int | None, typer.Option(help="Images worked on at a time; three a worker without it.")] = None,
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until it is done; Ctrl-C leaves it going.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a data set. Prints its id."""
+    generation = given(
+        model=model,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        negative_prompt=negative,
+        scheduler=scheduler,
+        height=height,
+        width=width,
+        adapters=scaled(adapter),
+        clip_skip=clip_skip,
+    )
     options = given(
         templates=template,
         images_per_prompt=images,
@@ -68,7 +84,7 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         name=name,
         filters=given(preset=preset) | object_of(filters, "--filters") or None,
         attribution=given(method=method, settings=object_of(settings, "--settings") or None) or None,
-        generation=given(model=model, num_inference_steps=steps, height=height, width=width) or None,
+        generation=generation or None,
         concurrency=concurrency,
     )
     prompts: Any = jsonl.read_text(encoding="utf-8") if jsonl else prompt

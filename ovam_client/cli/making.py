@@ -14,6 +14,14 @@ from ovam_client.sync import Client, Job
 EMPHASIS = re.compile(r"(.+?)(?:#(\d{1,3}))?:(\d*\.?\d+)")
 JOB_IMAGE = re.compile(r"([0-9a-z]{26})(?::(\d{1,4}))?")
 Model = Annotated[str | None, typer.Option(help="A model's name; the service's default without it.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of the scheduler.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
+Negative = Annotated[str | None, typer.Option(help="What to avoid.")]
+Scheduler = Annotated[str | None, typer.Option(help="A diffusers class.")]
+Adapters = Annotated[
+    list[str] | None, typer.Option("--adapter", "-a", help="A LoRA or a textual inversion, with its scale: watercolour:0.8.")
+]
+ClipSkip = Annotated[int | None, typer.Option(help="Leave out the text encoder's last layers.")]
 Side = Annotated[int | None, typer.Option(help="Pixels; the model's own size without it.")]
 SelfAttention = Annotated[bool | None, typer.Option(help="Keep what refinement needs; as the model does without it.")]
 Targets = Annotated[
@@ -27,10 +35,10 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
     out: Out = None,
     seed: Annotated[int | None, typer.Option(help="Image k has seed + k; random without it.")] = None,
     images: Annotated[int | None, typer.Option("--images", "-n", help="How many images.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the scheduler.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    negative: Annotated[str | None, typer.Option(help="What to avoid.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="A diffusers class.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    negative: Negative = None,
+    scheduler: Scheduler = None,
     model: Model = None,
     height: Side = None,
     width: Side = None,
@@ -39,9 +47,7 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="A PNG: paint the picture anew where it is bright.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is replaced, up to 1.")] = None,
-    adapter: Annotated[
-        list[str] | None, typer.Option("--adapter", "-a", help="A LoRA or a textual inversion, with its scale: watercolour:0.8.")
-    ] = None,
+    adapter: Adapters = None,
     control: Annotated[str | None, typer.Option(help="A ControlNet and what it follows: depth=depth.png.")] = None,
     control_scale: Annotated[float | None, typer.Option(help="How much that counts, 0 to 2; 1 without it.")] = None,
     control_start: Annotated[float | None, typer.Option(help="After which share of the steps it begins to count.")] = None,
@@ -54,7 +60,7 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
             "--emphasis", "-e", help="How much a word of the prompt counts, 0 to 2: car:1.5, or car#0:1.5 for its first."
         ),
     ] = None,
-    clip_skip: Annotated[int | None, typer.Option(help="Leave out the text encoder's last layers.")] = None,
+    clip_skip: ClipSkip = None,
     target: Targets = None,
     masks: Annotated[Path | None, typer.Option(help="A folder for the files of the targets.")] = None,
     min_area: Annotated[float | None, typer.Option(help="Least share of the image that the first target covers.")] = None,
@@ -83,7 +89,7 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
         height=height,
         width=width,
         strength=strength,
-        adapters=[scaled(each) for each in adapter] if adapter else None,
+        adapters=scaled(adapter),
         control=followed(control, "--control", scale=control_scale, start=control_start, end=control_end),
         image_prompt=followed(like, "--like", scale=like_scale),
         emphasis=[emphasised(each) for each in emphasis] if emphasis else None,
@@ -122,13 +128,16 @@ def started(image: str | None) -> str | dict[str, Any] | None:
     return {"job_id": found[1], "image": int(found[2] or 0)} if found and not Path(image or "").exists() else image
 
 
-def scaled(adapter: str) -> dict[str, Any]:
-    """An adapter from `name` or `name:scale`."""
-    name, _, scale = adapter.partition(":")
-    try:
-        return {"name": name} | ({"scale": float(scale)} if scale else {})
-    except ValueError as error:
-        raise typer.BadParameter(f"{adapter!r} is not NAME or NAME:SCALE", param_hint="--adapter") from error
+def scaled(adapters: list[str] | None) -> list[dict[str, Any]] | None:
+    """Adapters from `name` or `name:scale`."""
+    found = []
+    for each in adapters or ():
+        name, _, scale = each.partition(":")
+        try:
+            found.append({"name": name} | ({"scale": float(scale)} if scale else {}))
+        except ValueError as error:
+            raise typer.BadParameter(f"{each!r} is not NAME or NAME:SCALE", param_hint="--adapter") from error
+    return found or None
 
 
 def emphasised(said: str) -> dict[str, Any]:

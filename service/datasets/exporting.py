@@ -141,6 +141,7 @@ def datasheet(record: DatasetRecord, weights: str) -> Datasheet:
         description=made if counts.done == counts.entries else f"Not complete: {counts.done} of {made}",
         model=job.generation.model or "",
         model_hash=weights,
+        adapters={each.name: each.scale for each in job.generation.adapters},
         method={"name": job.method, **asdict(job.settings)},
         tokens={each.name: sought(each) for each in job.classes},
         filters=job.filters.model_dump(mode="json", exclude_none=True),

@@ -60,6 +60,8 @@ Record = Annotated[DatasetRecord, Depends(record_of)]
             Code.SIZE_TOO_LARGE,
             Code.TOO_MANY_STEPS,
             Code.UNKNOWN_SCHEDULER,
+            Code.UNKNOWN_ADAPTER,
+            Code.ADAPTER_UNFIT,
             Code.SETTINGS_CONTRADICT,
             Code.SELECTION_INVALID,
             Code.WORD_NOT_IN_PROMPT,

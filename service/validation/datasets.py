@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
+from contracts.rules.adapters import concepts
 from contracts.rules.capabilities import kept_blocks
 from contracts.schema.attribute import AppraisalOptions, AttributeRequest, TargetJob
 from contracts.schema.datasets import (
@@ -29,6 +31,7 @@ from contracts.schema.models import ModelCard
 from contracts.schema.targets import WordsTarget
 from contracts.state.presence import heartbeats
 from service.admission import admitted
+from service.prompts import fitting
 from service.validation import attribute, generate
 from service.validation.lookups import Lookups
 from service.validation.prompt_lines import checked
@@ -57,7 +60,9 @@ async def filled(request: DatasetRequest, lookups: Lookups) -> Dataset:
     lookups = replace(lookups, images={IMAGE: image_of(drawn, card)})
     found = [await filled_class(number, request, lookups) for number in range(len(request.classes))]
     tokenizer = await lookups.catalog.tokenizer(card)
-    prompts = await asyncio.to_thread(checked, request, tokenizer, card.max_tokens)
+    known = concepts(card, drawn.adapters)
+    fit = partial(fitting, tokenizer, limit=card.max_tokens, field="prompt", concepts=known)
+    prompts = await asyncio.to_thread(checked, request, fit)
     check_count(len(prompts), request.images_per_prompt)
     job = DatasetJob.model_validate(
         {name: getattr(request, name) for name in DatasetOptions.model_fields}
@@ -96,8 +101,9 @@ def named_in(place: str, inner: str = "") -> Iterator[None]:
     try:
         yield
     except ServiceError as error:
-        if error.field is not None:
-            error.field = f"{place}.{error.field.removeprefix(inner)}" if error.field.startswith(inner) else f"{place}"
+        if (field := error.field) is not None:
+            error.field = f"{place}.{field.removeprefix(inner)}" if field.startswith(inner) else place
+            error.detail = error.detail.replace(f"`{field}`", f"`{error.field}`")
         raise
 
 
@@ -117,6 +123,7 @@ def image_of(job: GenerateJob, card: ModelCard) -> ImagesResult:
         timesteps=[],
         blocks=kept_blocks(job.capture, card, (job.height, job.width)),
         keep=job.capture.keep,
+        adapters=job.adapters,
         self_attention=job.capture.self_attention,
         images=[GeneratedImage(index=0, seed=job.seed, image=file, trace_bytes=0)],
     )

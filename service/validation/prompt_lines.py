@@ -1,11 +1,10 @@
 """The prompts of a data set, line by line: what is wrong is reported with the line, several lines at once."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
-from tokenizers import Tokenizer
 
 from contracts.schema.attribute import MAX_TARGETS
 from contracts.schema.datasets import DatasetPrompt, DatasetRequest, PromptLine
@@ -15,7 +14,6 @@ from contracts.schema.filters import PLACEHOLDER
 from ovam.errors import shown
 from service.invalid import field_error
 from service.invalid import shown as repeated
-from service.prompts import fitting
 from service.refusals import InvalidLinesError
 
 MOST_ERRORS = 20
@@ -50,14 +48,20 @@ class Report:
             raise InvalidLinesError(self.errors, more=True)
 
 
-def checked(request: DatasetRequest, tokenizer: Tokenizer, max_tokens: int) -> list[DatasetPrompt]:
-    """All prompts, filled in. InvalidLinesError with what is wrong, the first twenty things."""
+def checked(request: DatasetRequest, fit: Callable[[str], object]) -> list[DatasetPrompt]:
+    """All prompts, filled in. InvalidLinesError with what is wrong, the first twenty things.
+
+    `fit` raises ServiceError for a prompt that its encoder does not take.
+    """
     report, found, seen = Report(), list[DatasetPrompt](), dict[str, Place]()
     names = {each.name.casefold(): each.name for each in request.classes}
     mentioned = re.compile(rf"(?<!\w)({'|'.join(sorted(map(re.escape, names), key=len, reverse=True))})(?!\w)")
     for number, (place, line) in enumerate(lines(request, report)):
         before = len(report.errors)
-        check_length(tokenizer, line.prompt, max_tokens, place, report)
+        try:
+            fit(line.prompt)
+        except ServiceError as error:
+            report.add(place, "prompt", error.detail, line.prompt, error.code)
         classes = classes_of(line, names, mentioned, place, report)
         custom_id = line.custom_id or f"{number:06d}"
         first = seen.setdefault(custom_id.casefold(), place)
@@ -99,14 +103,6 @@ def lines_of_json(text: str, report: Report) -> Iterator[tuple[Place, PromptLine
                 name = ".".join(map(str, each["loc"]))
                 plain = field_error({**each, "loc": ("body",)}, None).detail
                 report.add(place, name, f"`{name}`: {plain}" if name else plain, each["input"] if name else line)
-
-
-def check_length(tokenizer: Tokenizer, prompt: str, most: int, place: Place, report: Report) -> None:
-    """Report a prompt that its encoder does not take."""
-    try:
-        fitting(tokenizer, prompt, most, field="prompt")
-    except ServiceError as error:
-        report.add(place, "prompt", error.detail, prompt, error.code)
 
 
 def classes_of(line: PromptLine, names: Mapping[str, str], mentioned: re.Pattern[str], place: Place, report: Report) -> list[str]:

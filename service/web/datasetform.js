@@ -1,7 +1,8 @@
 /** A dataset, asked for in a small form: prompts, classes, how many, which to leave out. */
 import { Problem, get, post } from "./api.js";
 import { button, h } from "./dom.js";
-import { alertPlace, blame, field, forgive, select } from "./fields.js";
+import { alertPlace, blame, field, forgive } from "./fields.js";
+import { settings } from "./settings.js";
 
 const PLACE = "{class}";
 
@@ -13,11 +14,7 @@ export async function datasetForm(signal, close) {
   const prompts = h("textarea", { rows: "4", placeholder: `a photograph of a ${PLACE}\na ${PLACE} on the grass` });
   const each = h("input", { type: "number", value: "10", min: "1", inputmode: "numeric" });
   const seed = h("input", { type: "number", placeholder: "0", inputmode: "numeric" });
-  const model = select(
-    "model",
-    models.map((/** @type {any} */ one) => one.name),
-    models.find((/** @type {any} */ one) => one.default)?.name,
-  );
+  const generation = settings(models, {}, "generation.");
   const [small, same] = [
     check("area", "Leave out masks under 5 % and over 95 % of the image", true),
     check("duplicates", "Leave out duplicates", true),
@@ -36,8 +33,8 @@ export async function datasetForm(signal, close) {
       { class: "grid" },
       field("images_per_prompt", "Images of each prompt", each),
       field("seed", "First seed", seed),
-      field("generation", "Model", model),
     ),
+    generation.element,
     small.element,
     same.element,
     alertPlace(),
@@ -73,7 +70,7 @@ export async function datasetForm(signal, close) {
         [templated ? "templates" : "prompts"]: lines,
         images_per_prompt: each.valueAsNumber || 1,
         ...(seed.value && { seed: seed.valueAsNumber }),
-        generation: { model: model.value },
+        generation: generation.read(),
         filters: {
           ...(small.input.checked && { area: { kind: "share", least: 0.05, most: 0.95 } }),
           ...(same.input.checked && { duplicates: "exact" }),

@@ -19,10 +19,10 @@ const pictures = new WeakMap();
 
 /**
  * Make inputs. What a model cannot do is left out of the table by whoever writes it.
- * @param {Option[]} options @param {any} given a request to fill in
+ * @param {Option[]} options @param {any} given a request to fill in @param {string} [place] before their names, in problems
  * @returns {{elements: HTMLElement[], read: () => Record<string, any>}} the inputs, and what they say as a request
  */
-export function inputsOf(options, given = {}) {
+export function inputsOf(options, given = {}, place = "") {
   const rows = options.map((option) => {
     const at = option.name.split(".").reduce((part, key) => part?.[key], given);
     const control = controlOf(option, at);
@@ -30,11 +30,11 @@ export function inputsOf(options, given = {}) {
       option.kind === "check"
         ? h(
             "div",
-            { class: "check field", "data-field": option.name },
+            { class: "check field", "data-field": place + option.name },
             h("label", {}, control, option.label),
             h("p", { class: "error" }),
           )
-        : field(option.name, option.label, control, option.hint);
+        : field(place + option.name, option.label, control, option.hint);
     return { ...option, element, input: /** @type {HTMLInputElement} */ (control.querySelector("input") ?? control) };
   });
   const update = () => {

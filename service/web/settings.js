@@ -74,11 +74,15 @@ function known({ adapters = [] }) {
   return there.map((/** @type {any} */ each) => each.name + (each.token ? ` (${each.token} in the prompt)` : "")).join(", ");
 }
 
+/** What a data set says of all its images, which have prompts and seeds of their own. */
+const OF_ALL = "num_inference_steps guidance_scale width height scheduler negative_prompt adapters clip_skip".split(" ");
+
 /**
  * Settings that fit the chosen model.
  * @param {any[]} models @param {any} again a request to fill in
+ * @param {string} [place] where they are in the request, as problems name it: `generation.` of a data set
  */
-export function settings(models, again) {
+export function settings(models, again, place = "") {
   const cardOf = (/** @type {string} */ name) => models.find((model) => model.name === name);
   const first = cardOf(again.model) ?? models.find((model) => model.default) ?? models[0];
   if (!first)
@@ -97,12 +101,13 @@ export function settings(models, again) {
   let read = () => ({});
   const show = (/** @type {any} */ card, /** @type {any} */ given) => {
     const can = [...(card.can ?? []), names(card, LOADED).length && "adapters"];
+    const offered = (/** @type {Option} */ { name }) => !place || OF_ALL.includes(name);
     const [usual, others] = [
-      basic(card),
-      Object.entries(steering(card)).flatMap(([each, options]) => (can.includes(each) ? options : [])),
+      basic(card).filter(offered),
+      Object.entries(steering(card)).flatMap(([each, options]) => (can.includes(each) ? options.filter(offered) : [])),
     ];
-    const [one, other] = [inputsOf(usual, given), inputsOf(others, given)];
-    fill(plain, field("model", "Model", model), one.elements);
+    const [one, other] = [inputsOf(usual, given, place), inputsOf(others, given, place)];
+    fill(plain, field(`${place}model`, "Model", model), one.elements);
     fill(
       advanced,
       others.length > 0 &&

@@ -109,16 +109,22 @@ async def test_the_commands_make_show_and_export(url: str, monkeypatch: pytest.M
         return result.stdout.strip()
 
     made = await ovam(
-        "make", "car=7", "--jsonl", str(tmp_path / "prompts.jsonl"), "-n", "2", "--name", "cars", "--wait", "--json"
-    )
+        "make", "car=7", "--jsonl", str(tmp_path / "prompts.jsonl"), "-n", "2", "--name", "cars", "--guidance", "2",
+        "--negative", "a dog", "--scheduler", "EulerDiscreteScheduler", "--clip-skip", "0", "--wait", "--json",
+    )  # fmt: skip
     record = json.loads(made)
     assert (record["state"], record["counts"]["accepted"], record["request"]["classes"][0]["label"]) == ("succeeded", 4, 7)
+    made = record["request"]["generation"]
+    told = (made["guidance_scale"], made["negative_prompt"], made["scheduler"], made["clip_skip"])
+    assert told == (2.0, "a dog", "EulerDiscreteScheduler", 0)
     assert (await ovam("list")).split("\t")[2:] == ["succeeded", "4/4: 4 accepted", "cars"]
     assert json.loads(await ovam("show", record["id"]))["name"] == "cars"
     await ovam("export", record["id"], "--out", str(tmp_path / "out"), "--format", "yolo", "--split", "0")
     assert (tmp_path / "out" / "data.yaml").exists()
     wrong = await asyncio.to_thread(CliRunner().invoke, app, ["dataset", "make", "car=7=8", "-p", "a car"])
     assert wrong.exit_code == 2
+    unknown = await asyncio.to_thread(CliRunner().invoke, app, ["dataset", "make", "car", "-p", "a car", "-a", "style:0.5"])
+    assert "`generation.adapters.0.name` is 'style'" in unknown.output
     failed = await asyncio.to_thread(CliRunner().invoke, app, ["dataset", "pause", record["id"]])
     assert failed.exit_code == 1
 

@@ -1,8 +1,11 @@
 """Adapters over HTTP: loaded for a job, gone after it, there again for questions about it."""
 
 import asyncio
+import io
+import json
 import pickle
 import shutil
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from contracts.state import keys
@@ -94,6 +98,33 @@ async def state_of(worker: Resources, model: str = "sd1") -> dict[str, torch.Ten
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+async def test_a_data_set_is_drawn_and_asked_with_the_adapters_that_it_names(service: Service) -> None:
+    http, _ = service
+    drawn = SMALL | {"model": "sd1", "adapters": [{"name": "style", "scale": 0.6}, {"name": "toy"}], "clip_skip": 1}
+    classes = [{"name": "toy", "target": {"prompt": "a <toy>", "word": "<toy>"}}, {"name": "cat"}]
+    request = {"prompts": ["a <toy> on a cat"], "classes": classes, "seed": 5, "generation": drawn, "filters": {}}
+    answer = await http.post("/v1/datasets", json=request)
+    assert answer.status_code == 202, answer.text
+    record, place = answer.json(), f"/v1/datasets/{answer.json()['id']}"
+    async with asyncio.timeout(120):
+        while record["state"] in ("queued", "running"):
+            await asyncio.sleep(0.2)
+            record = (await http.get(place)).json()
+    assert (record["state"], record["counts"]["accepted"]) == ("succeeded", 1), record
+    archive = (await http.get(f"{place}/export", params={"format": "coco"})).content
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    (image,) = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for name, data in files.items() if "/000000" in name)
+    alone = await done(http, drawn | {"prompt": "a <toy> on a cat", "seed": 5})
+    assert np.array_equal(image, await pixels(http, alone))
+    plain = await done(http, SMALL | {"model": "sd1", "prompt": "a <toy> on a cat", "seed": 5})
+    assert not np.array_equal(image, await pixels(http, plain))
+    assert json.loads(files["datasheet.json"])["adapters"] == {"style": 0.6, "toy": 1.0}
+    assert "## Adapters\n\n- style: 0.6\n- toy: 1.0" in files["DATASHEET.md"].decode()
+    long = await http.post("/v1/datasets", json=request | {"prompts": ["a cat" + " <toy>" * 40]})  # 2 tokens each, 77 in all
+    assert_problem(long, 422, "prompt-too-long", "prompts.0")
 
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # several are meant to be there

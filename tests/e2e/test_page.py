@@ -386,9 +386,21 @@ def test_a_dataset_is_asked_for_and_taken_along(browser: Browser, service_url: s
         assert "no token 'none@1'" in error_of(page, "Classes, one a line")
         page.get_by_label("Classes, one a line").fill("bus")
         page.get_by_label("Images of each prompt").fill("1")
+        page.get_by_text("Settings", exact=True).click()
+        for label in ("Seed", "Images", "Start from", "ControlNet"):  # of single images
+            expect(page.get_by_label(label, exact=True)).to_have_count(0)
+        page.get_by_label("Steps", exact=True).fill("4")
+        page.get_by_label("Adapters", exact=True).fill("stile:0.5")
         assert violations(page) == []
         button(page, "Make it").click()
+        assert "style" in error_of(page, "Adapters")
+        page.get_by_label("Adapters", exact=True).fill("style:0.5")
+        button(page, "Make it").click()
         page.get_by_text("1 of 1 images").wait_for()
+        place = page.evaluate("location.hash.split('/')[2]")
+        request = page.evaluate(f"fetch('v1/datasets/{place}').then(answer => answer.json())")["request"]
+        made = request["generation"]
+        assert (made["num_inference_steps"], made["adapters"]) == (4, [{"name": "style", "scale": 0.5}])
         page.get_by_label("Format").select_option("voc")
         with tarfile.open(fileobj=io.BytesIO(downloaded(page, "Download"))) as tar:
             assert any(name.endswith(".png") for name in tar.getnames())

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
@@ -37,13 +38,14 @@ from service.datasets.driver import Drive
 from service.datasets.files import AT_ONCE, PROMPTS, read_prompts, write_prompts
 from service.datasets.images import Image, Jobs, whole
 from service.datasets.judging import clip_scores, found_in
+from service.prompts import fitting
 from service.refusals import InvalidLinesError
 from service.routes.datasets import form_of
 from service.validation.datasets import estimated, image_of, named_in, question
 from service.validation.prompt_lines import MOST_ERRORS, checked
 from tests.service.in_test_worker import card, letters
 
-TOKENIZER = letters()
+FIT = partial(fitting, letters(), limit=30, field="prompt")
 RECORD = DatasetRecord.model_validate(examples.DATASET)
 CLASSES = [{"name": "car"}, {"name": "dog"}]
 AWAY = Failure(code=Code.REDIS_UNAVAILABLE, detail="Redis cannot be reached")
@@ -51,7 +53,7 @@ AWAY = Failure(code=Code.REDIS_UNAVAILABLE, detail="Redis cannot be reached")
 
 def lines(*given: object, classes: Sequence[object] = CLASSES) -> list[DatasetPrompt]:
     jsonl = "\n".join(each if isinstance(each, str) else json.dumps(each) for each in given)
-    return checked(DatasetRequest.model_validate({"classes": classes, "jsonl": jsonl}), TOKENIZER, 30)
+    return checked(DatasetRequest.model_validate({"classes": classes, "jsonl": jsonl}), FIT)
 
 
 def test_lines_have_their_own_names_or_their_numbers_and_the_classes_that_they_mention() -> None:
@@ -67,7 +69,7 @@ def test_lines_have_their_own_names_or_their_numbers_and_the_classes_that_they_m
 
 def test_a_template_is_filled_in_with_each_class() -> None:
     request = DatasetRequest.model_validate({"classes": CLASSES, "templates": ["a {class}", "{class}!"]})
-    found = checked(request, TOKENIZER, 30)
+    found = checked(request, FIT)
     assert [(each.prompt, each.classes) for each in found] == [
         ("a car", ["car"]), ("a dog", ["dog"]), ("car!", ["car"]), ("dog!", ["dog"]),
     ]  # fmt: skip

@@ -23,6 +23,8 @@ class Datasheet:
     description: str = ""
     model: str = ""
     model_hash: str = ""
+    adapters: Mapping[str, float] = field(default_factory=dict)
+    """What changed the model, and how much: LoRAs by their scales, textual inversions with 1."""
     method: Mapping[str, Any] = field(default_factory=dict)
     """Every setting between attention and masks."""
     tokens: Mapping[str, str] = field(default_factory=dict)
@@ -125,7 +127,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
     images = ", ".join(f"{count} {split}" for split, count in facts["images"].items()) or "none"
     parts = [f"# {facts['title']}", facts["description"], f"Images: {images}.", class_table(facts["classes"])]
     parts += [section("Model", {"model": facts["model"], "hash": facts["model_hash"]})]
-    parts += [section(title, facts[title.lower()]) for title in ("Method", "Tokens", "Filters", "Rejected")]
+    parts += [section(title, facts[title.lower()]) for title in ("Adapters", "Method", "Tokens", "Filters", "Rejected")]
     parts += [section("Left out", facts["left_out"]), section("Seeds", facts["seeds"] or {})]
     prompts = "\n".join(f"- {plain(prompt)}" for prompt in facts["prompts"])
     parts += [f"## Prompts\n\nThe first ones; `samples.jsonl` has all.\n\n{prompts}" if prompts else ""]
