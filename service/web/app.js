@@ -49,6 +49,7 @@ async function route(moved) {
       main.focus({ preventScroll: true }); // now: later it would take the focus from what the reader does
     }
     const show = await VIEWS[view]();
+    if (controller.signal.aborted) return; // who came back meanwhile has the view already, and keeps it
     await show(main, { id, query, signal: controller.signal, keep });
   } catch (problem) {
     if (!controller.signal.aborted) failure(main, problem);

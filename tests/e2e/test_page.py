@@ -370,6 +370,16 @@ def test_everything_fits_a_phone_in_light_and_in_dark(browser: Browser, service_
                 assert not is_too_wide(page)
 
 
+def test_who_leaves_a_view_and_comes_back_before_it_is_there_has_it_whole(browser: Browser, service_url: str) -> None:
+    for address in ("#/tokens", "#/jobs"):
+        with opened(browser, service_url, viewport=DESK) as page:
+            page.evaluate(f"location.hash = '{address}'")
+            page.get_by_role("link", name="New", exact=True).click()
+            expect(page.get_by_text("Settings", exact=True)).to_be_visible()
+            page.wait_for_load_state("networkidle")
+            expect(page.get_by_text("Settings", exact=True)).to_be_visible()
+
+
 def test_a_dataset_is_asked_for_and_taken_along(browser: Browser, service_url: str) -> None:
     with opened(browser, service_url, "status of 404", viewport=DESK) as page:
         if "/v1/datasets" not in described(page)["paths"]:
