@@ -14,6 +14,8 @@ from experiments.networks.training import RECIPES
 
 Line = Mapping[str, Any]
 Verdict = Literal["holds", "does not hold", "not decided"]
+LEARNED = 0.1
+"""The least mean IoU of objects, trained on real images alone, of a network whose rows say anything."""
 COMPARED = ((THEN_HALF, REAL), (THEN_ALL, REAL), (THEN_ALL, AGAIN), (SYNTHETIC, REAL))
 """Rows whose difference is told: of the same seeds, one by one."""
 
@@ -43,12 +45,15 @@ def of_network(lines: Sequence[Line]) -> dict[str, Any]:
     """Its rows, and how they differ."""
     rows = {row: [line for line in lines if line["row"] == row] for row in ROWS}
     values = {row: {line["seed"]: mean_iou(np.array(line["confusion"])) for line in several} for row, several in rows.items()}
+    objects = mean_of([iou for line in rows[REAL] for iou in class_ious(np.array(line["confusion"]))[1:]]) or 0.0
     return {
         "parameters": lines[0]["parameters"],
+        "objects": objects,
+        "learned": objects >= LEARNED,
         "rows": {row: of_row(several) for row, several in rows.items() if several},
         "differences": {f"{one} over {other}": asdict(paired(values[one], values[other])) for one, other in COMPARED},
-        "reaches": reaches(paired(values[THEN_HALF], values[REAL])),
-        "beats": beats(paired(values[THEN_ALL], values[REAL])),
+        "reaches": reaches(paired(values[THEN_HALF], values[REAL])) if objects >= LEARNED else "not decided",
+        "beats": beats(paired(values[THEN_ALL], values[REAL])) if objects >= LEARNED else "not decided",
     }
 
 

@@ -57,7 +57,12 @@ def rows(found: Results) -> str:
 def verdicts(found: Results) -> Iterator[str]:
     """What became of the two aims, network by network."""
     for name, one in found["networks"].items():
-        yield f"{name}: S -> R/2 reaches R alone within the interval: **{one['reaches']}**; S -> R beats R: **{one['beats']}**."
+        why = "" if one["learned"] else (
+            f" Trained on R alone, it finds hardly anything but background (mean IoU of objects: {percent(one['objects'])}), "
+            "so that its rows say nothing."
+        )  # fmt: skip
+        reaches, beats = one["reaches"], one["beats"]
+        yield f"{name}: S -> R/2 reaches R alone within the interval: **{reaches}**; S -> R beats R: **{beats}**.{why}"
 
 
 def differences(found: Results) -> str:

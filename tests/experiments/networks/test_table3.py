@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from experiments import cli
 from experiments.evaluation.run import everything
 from experiments.networks import commands, exporting, table3
-from experiments.networks.examples import VOC, voc_folder
+from experiments.networks.examples import CLASSES, VOC, voc_folder
 from experiments.networks.exporting import NoNetworkError, copied, load, pictures, save, segment
 from experiments.networks.nets import KINDS, MASK2FORMER, MASK2FORMER_SWIN, UPERNET
 from experiments.networks.scoring import class_ious, confusion, mean_iou, over_seeds
@@ -105,6 +106,22 @@ def test_all_rows_are_trained_once_and_taken_up_again(plan: Plan, tmp_path: Path
     assert all(f"| UPerNet, ResNet: {row} |" in page for row in ROWS)
     assert "S -> R/2 reaches R alone within the interval: **not decided**" in page
     assert set(summed_up(plan.lines())[UPERNET]["rows"]) == set(ROWS)
+
+
+@pytest.mark.parametrize(("right", "verdicts"), [(9, ("holds", "holds")), (0, ("not decided", "not decided"))])
+def test_a_network_that_finds_background_alone_decides_nothing(right: int, verdicts: tuple[str, str]) -> None:
+    def found(row: str, seed: int, more: int) -> dict[str, Any]:
+        confusion = np.zeros((CLASSES, CLASSES), int)
+        confusion[0, 0] = 1000
+        for one in range(1, CLASSES):
+            confusion[one, one], confusion[one, 0] = right + more, 20
+        return {"network": "it", "row": row, "seed": seed, "images": 1, "parameters": 1, "seconds": {"all": 1.0},
+                "losses": [1.0], "confusion": confusion.tolist()}  # fmt: skip
+
+    lines = [found(row, seed, row in (THEN_HALF, THEN_ALL)) for row in ROWS for seed in range(3)]
+    one = summed_up(lines)["it"]
+    assert (one["reaches"], one["beats"]) == verdicts
+    assert one["learned"] is (right > 0)
 
 
 @pytest.mark.parametrize("name", [UPERNET, MASK2FORMER_SWIN])
