@@ -88,7 +88,8 @@ def measured(found: Results) -> str:
     real = f"the folder `{source['real']}`" if source["real"] else RENDERS
     return f"""`{source["command"]}` at commit `{source["commit"]}`. Networks are transformers' at the size
 `{course["size"]}`; every stage has {course["steps"]} steps of {course["batch"]} images, every row {course["seeds"]} seeds, which
-set first weights, order and views. Views are squares with random sizes, places, sides and colours. Judged by
+set first weights, order and views. All networks begin from nothing, where the published ones begin from weights of
+ImageNet. Views are squares with random sizes, places, sides and colours. Judged by
 {found["data"]["validation"]} images by Pascal VOC's protocol: one confusion matrix over all pixels of all images at their own
 size, 255 not counted. Real images are {real}.
 
