@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from experiments.evaluation.report.segmentation import LEARNED
 from experiments.evaluation.scores import Interval
 from experiments.networks.examples import VOC
 from experiments.networks.scoring import class_ious, mean_iou, over_seeds
@@ -14,8 +15,6 @@ from experiments.networks.training import RECIPES
 
 Line = Mapping[str, Any]
 Verdict = Literal["holds", "does not hold", "not decided"]
-LEARNED = 0.1
-"""The least mean IoU of objects, trained on real images alone, of a network whose rows say anything."""
 COMPARED = ((THEN_HALF, REAL), (THEN_ALL, REAL), (THEN_ALL, AGAIN), (SYNTHETIC, REAL))
 """Rows whose difference is told: of the same seeds, one by one."""
 

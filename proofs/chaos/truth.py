@@ -139,10 +139,10 @@ async def files_that_differ(scene: Scene, records: dict[str, JobRecord]) -> list
     return wrong
 
 
-async def forget_records(scene: Scene) -> None:
-    """Delete every job's record, as Redis does at the end of its life; its clock can't be set forward."""
+async def let_expire(scene: Scene) -> None:
+    """Give every job's record the rest of life that an expired one has; Redis' clock can't be set forward."""
     async for name in scene.redis.scan_iter(f"{keys.job('')}*", count=1000):
-        await scene.redis.delete(name)
+        await scene.redis.expire(name, REMEMBERED)
 
 
 async def left_after_collection(scene: Scene, log: Log) -> list[str]:
@@ -153,7 +153,7 @@ async def left_after_collection(scene: Scene, log: Log) -> list[str]:
     resources = cast("Any", SimpleNamespace(redis=scene.redis, ledger=Ledger(scene.redis), store=patient, settings=settings))
     with patch("worker.janitor.utc_now", lambda: later), patch("contracts.state.ledger.utc_now", lambda: later):
         orphans = await delete_orphans(scene.redis, patient, age=timedelta(0))
-        await forget_records(scene)
+        await let_expire(scene)
         log.write("collected", jobs=await delete_expired(resources), orphans=orphans)
     registered = {card.id for cards in await all_tokens(scene) for card in cards}
     found = [key async for key in scene.store.keys_below("")]

@@ -17,7 +17,10 @@ AGAIN = "R -> R"
 CLASSES = ("aeroplane", "bicycle", "boat", "bus", "car", "cat", "chair", "cow", "dog", "person", "tvmonitor")
 """Those of Table 3's columns."""
 
-RULE = """*Reaches* holds unless all of the interval of the difference is below 0, *beats* if all of it is above 0.
+LEARNED = 0.1
+"""The least mean IoU of objects, trained on real images alone, of a network whose rows say anything."""
+RULE = f"""*Reaches* holds unless all of the interval of the difference is below 0, *beats* if all of it is above 0. A network
+decides nothing if it finds objects with a mean IoU below {100 * LEARNED:.0f} % when trained on R alone.
 
 """
 
