@@ -41,6 +41,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY models/world models/world
+COPY models/clip models/clip
 COPY contracts contracts
 COPY ovam ovam
 COPY ovam_client ovam_client

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 import ovam
 from experiments.evaluation.backends.models import guidance_scale_of, loaded
 from experiments.evaluation.world import Picture, World, article, world_of
-from worker.settings import BUNDLED
+from worker.settings import BUNDLED, BUNDLED_CLIP
 
-MODEL = BUNDLED.relative_to(Path(__file__).resolve().parents[1])
+ROOT = Path(__file__).resolve().parents[1]
+MODEL, CLIP = BUNDLED.relative_to(ROOT), BUNDLED_CLIP.relative_to(ROOT)
 STEPS = 30
 Mask = NDArray[np.bool_]  # (height, width)
 

@@ -46,7 +46,7 @@ class Clip:
         """Load the parts. ServiceError (model-failed-to-load) when one is missing."""
         log.info("loading CLIP from %s", self.source)
         try:
-            model = CLIPModel.from_pretrained(self.source).to(self.device).eval()
+            model = CLIPModel.from_pretrained(self.source, dtype=torch.float32).to(self.device).eval()
             return model, CLIPTokenizer.from_pretrained(self.source), CLIPImageProcessorPil.from_pretrained(self.source)
         except Exception as error:
             detail = f"OVAM_CLIP: {self.source!r} is no CLIP model that loads ({type(error).__name__}: {str(error)[:200]})"

@@ -3,18 +3,24 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from contracts.schema.fields import Name
 from contracts.settings import CommonSettings
 
-BUNDLED = Path(__file__).resolve().parents[1] / "models" / "world"
+MODELS = Path(__file__).resolve().parents[1] / "models"
+BUNDLED, BUNDLED_CLIP = MODELS / "world", MODELS / "clip"
 MIB = 1 << 20
 JOBS_ON_GPU = 8
 
 Source = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+def clip_of(settings: dict[str, Any]) -> str:
+    """The CLIP of a worker that names none."""
+    return str(BUNDLED_CLIP) if set(settings.get("models", {}).values()) == {str(BUNDLED)} else ""
 
 
 class WorkerSettings(CommonSettings):
@@ -72,7 +78,11 @@ class WorkerSettings(CommonSettings):
     store_patience_seconds: float = Field(
         600.0, ge=0, le=86_400, description="how long a job waits for a store that fails, before it fails itself"
     )
-    clip: str = Field("", description="CLIP model by which data sets are filtered: hub id or path; none without it")
+    clip: str = Field(
+        default_factory=clip_of,
+        description="CLIP model by which data sets are filtered: hub id or path; by default the bundled one where the bundled "
+        "model is all that is served, whose pictures alone it knows, else none",
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads for tensors; 0: as many as there are cores")
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address on which the worker answers /metrics and /healthz")
     metrics_port: int = Field(0, ge=0, le=65_535, description="port on which the worker answers them; 0: it does not")

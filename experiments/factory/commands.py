@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.bundled import MODEL
+from experiments.bundled import CLIP, MODEL
 from experiments.console import command, end, through
 
 app = typer.Typer()
@@ -18,7 +18,9 @@ def dataset(
     images: Annotated[int, typer.Option(help="to make, classes in turn; more go on where fewer ended")] = IMAGES,
     model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="the pipeline that draws")] = MODEL,
     setting: Annotated[str, typer.Option(help="how masks are made of tokens: a row of the evaluation, such as ovam")] = SETTING,
-    clip: Annotated[str, typer.Option(metavar="FOLDER|ID", help="a CLIP model; the filters by CLIP are off without it")] = "",
+    clip: Annotated[
+        str, typer.Option(metavar="FOLDER|ID", help='a CLIP that knows the pictures; "": the filters by CLIP are off')
+    ] = str(CLIP),
     work: Annotated[Path, typer.Option(help="folder for what is under way, and the data set")] = Path("runs/evaluation"),
     processes: Annotated[int, typer.Option(min=1, help="of one thread each")] = 2,
     results: Annotated[Path, typer.Option(help="folder with the evaluation's results")] = Path("experiments/results"),

@@ -2,16 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from contracts.schema.attribute import Appraisal
 from contracts.schema.datasets import Entry, Found
 from contracts.schema.filters import ClipCosine, FilledFilters, Filters
+from experiments.factory.making import Line
 from service.datasets.comparing import Cut, Limits, cuts_of, verdict
 from service.datasets.judging import clip_scores, judged
 
-Line = dict[str, Any]
-"""Of an image: what `making.made` says of it."""
 PRESETS = ("paper", "published-code")
 
 
@@ -51,7 +49,7 @@ def appraisal_of(line: Line, filters: FilledFilters) -> Appraisal:
     if filters.clip is None:
         return Appraisal(**single)
     if "clip" not in line:
-        raise NoClipError(f"{line['name']} was made without a CLIP: name one (--clip), or do without its filter")
+        raise NoClipError(f"{line['name']} was seen by no CLIP: name one (--clip), or do without its filter")
     paper, *against = line["clip"]
     cosines = [paper] if isinstance(filters.clip, ClipCosine) else against
     return Appraisal(**single, clip=cosines, clip_scale=line["clip_scale"])

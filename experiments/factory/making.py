@@ -1,6 +1,6 @@
-"""Making images and their pseudo-masks, some at a time: files as Pascal VOC has them, and a line of JSON for each image."""
+"""Making images and pseudo-masks, some at a time: files as Pascal VOC has them, and lines of JSON, also of what CLIP sees."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,8 @@ from ovam.core.looks import is_single_coloured
 from worker.clip import Clip
 
 IMAGES, LABELS = "JPEGImages", "SegmentationClass"
+Line = dict[str, Any]
+"""Of an image: what is said of it."""
 PROMPTS = ("A photograph of a {}", "a {}", "not a {}")
 """What CLIP compares: the paper's text, then the two of the published code."""
 
@@ -31,14 +33,14 @@ def stem(case: Case) -> str:
     return f"{case.class_name}-{case.number:04d}"
 
 
-def made(place: Place, cases: Sequence[Case], setting: Setting, tokens: work.TokenFiles, folder: Path, clip: str) -> str:
+def made(place: Place, cases: Sequence[Case], setting: Setting, tokens: work.TokenFiles, folder: Path) -> str:
     """Generate images, write them with their masks, and say what is needed to filter and to judge them, a line of JSON each."""
     backend, learned = library(place.model, place.words), work.read_learned(tokens)
     lines = []
     for subject in backend.generate([case for case in cases if work.is_learned(setting, case.class_name, learned)]):
         mask = backend.answers(subject, learned, masks=[setting], heats=[]).mask(setting)
         write_voc(folder, stem(subject.case), subject.image, mask * np.uint8(backend.world.label(subject.case.class_name)))
-        lines.append(described(subject, mask) | looks(subject, clip))
+        lines.append(described(subject, mask))
     return as_text(lines)
 
 
@@ -60,18 +62,22 @@ def described(subject: Subject, mask: Mask) -> dict[str, Any]:
         "seed": case.seed,
         "size": mask.size,
         "area": int(mask.sum()),
+        "single_colour": is_single_coloured(subject.image),
         "clear": subject.clear,
         "counts": [int((mask & truth).sum()), int((mask | truth).sum())],
     }
 
 
-def looks(subject: Subject, clip: str) -> dict[str, Any]:
-    """What filters ask of an image as a whole; without a CLIP nothing of what it would say."""
-    found: dict[str, Any] = {"single_colour": is_single_coloured(subject.image)}
-    if clip:
-        texts = [prompt.format(subject.case.word) for prompt in PROMPTS]
-        found["clip"], found["clip_scale"] = clip_of(clip).cosines(subject.image, texts)
-    return found
+def seen(lines: Sequence[Line], words: Mapping[str, str], folder: Path, clip: str) -> str:
+    """How well images fit the texts of their classes' words, by a CLIP, a line of JSON each."""
+    found = []
+    for line in lines:
+        with Image.open(folder / IMAGES / f"{line['name']}.jpg") as image:
+            cosines, scale = clip_of(clip).cosines(
+                np.asarray(image), [prompt.format(words[line["class_name"]]) for prompt in PROMPTS]
+            )
+        found.append({"name": line["name"], "clip": cosines, "clip_scale": scale})
+    return as_text(found)
 
 
 @cache

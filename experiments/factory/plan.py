@@ -1,4 +1,4 @@
-"""All work of the data set: learn the classes' tokens, make images and masks, filter them, and measure what the filters do."""
+"""All work of the data set: learn the classes' tokens, make images and masks, show them to CLIP, filter, measure the filters."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from experiments.evaluation import scales
 from experiments.evaluation.defaults import NotMeasuredError, scores_of
+from experiments.evaluation.hashes import hash_of
 from experiments.evaluation.lines import read_lines
 from experiments.evaluation.recipes import PUBLISHED_RECIPE
 from experiments.evaluation.scores import score
@@ -19,12 +20,13 @@ from experiments.evaluation.settings import Setting, as_json, key
 from experiments.evaluation.stages import Plan as Evaluation
 from experiments.evaluation.tasks import Task, write_whole
 from experiments.factory.cases import MOST, cases
-from experiments.factory.filtering import PRESETS, Line, filters_of, reasons, rejections
-from experiments.factory.making import made
+from experiments.factory.filtering import PRESETS, filters_of, reasons, rejections
+from experiments.factory.making import Line, made, seen
 from ovam import Method
 
 IMAGES_A_TASK = 20
 COST = 15.0  # of an image, where that of a class's token, which takes some 20 s, is 200
+LOOK = 0.2  # of showing one to CLIP
 LISTS = Path("ImageSets/Segmentation")
 EVERYTHING = "all"
 """The list of all images, beside those of the presets."""
@@ -46,8 +48,8 @@ class Plan:
 
     @property
     def stages(self) -> Mapping[str, Callable[[], list[Task]]]:
-        """Tokens, then images."""
-        return {"tokens": self.evaluation.learning, "images": self.making}
+        """Tokens, then images, then what CLIP sees in them."""
+        return {"tokens": self.evaluation.learning, "images": self.making, "clip": self.looking}
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -56,15 +58,34 @@ class Plan:
 
     def making(self) -> list[Task]:
         """Make all images and masks, some a task."""
-        parts = [range(start, min(start + IMAGES_A_TASK, self.images)) for start in range(0, self.images, IMAGES_A_TASK)]
         place = self.folder / "lines"
-        return [Task(place / f"{part.start}-{part.stop}.jsonl", COST * len(part), partial(self.make, part)) for part in parts]
+        return [Task(place / name, COST * len(part), partial(self.make, part)) for name, part in self.parts.items()]
+
+    def looking(self) -> list[Task]:
+        """Show all images to CLIP, as they are stored."""
+        if not self.clip:
+            return []
+        source = self.clip + hash_of(Path(self.clip).glob("*.safetensors"))
+        place = self.folder / f"clip-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+        return [Task(place / name, LOOK * len(part), partial(self.look, name)) for name, part in self.parts.items()]
+
+    @property
+    def parts(self) -> Mapping[str, range]:
+        """Which images a task is about, by the name of its file."""
+        starts = range(0, self.images, IMAGES_A_TASK)
+        parts = [range(start, min(start + IMAGES_A_TASK, self.images)) for start in starts]
+        return {f"{part.start}-{part.stop}.jsonl": part for part in parts}
 
     def make(self, part: range) -> str:
         """Make some of the images."""
         plan, tokens = self.evaluation, tuple(task.path for task in self.evaluation.learning())
         wanted = list(cases(plan.world, plan.guidance_scale, part, plan.classes))
-        return made(plan.place, wanted, self.setting, tokens, self.folder, self.clip)
+        return made(plan.place, wanted, self.setting, tokens, self.folder)
+
+    def look(self, name: str) -> str:
+        """Show the images of a task to CLIP."""
+        lines = read_lines([self.folder / "lines" / name])
+        return seen(lines, self.evaluation.words, self.folder, self.clip)
 
     def cost(self) -> float:
         """In seconds or so."""
@@ -74,12 +95,13 @@ class Plan:
     def folder(self) -> Path:
         """Where images, labels and lists are, as Pascal VOC has them; elsewhere whenever masks are made otherwise."""
         plan = self.evaluation
-        source = (plan.truth_hash, plan.guidance_scale, self.setting, self.clip, [task.path.name for task in plan.learning()])
+        source = (plan.truth_hash, plan.guidance_scale, self.setting, [task.path.name for task in plan.learning()])
         return self.work / plan.model_hash[:12] / f"data-set-{hashlib.sha256(repr(source).encode()).hexdigest()[:8]}"
 
     def lines(self) -> list[Line]:
         """What is known of every image."""
-        return read_lines(task.path for task in self.making())
+        shown = {line["name"]: line for line in read_lines(task.path for task in self.looking())}
+        return [line | shown.get(line["name"], {}) for line in read_lines(task.path for task in self.making())]
 
 
 def setting_of(results: Path, model: Path, name: str) -> Setting:

@@ -80,7 +80,7 @@ def conclude(plan: "Plan", real: str, results: Path, docs: Path) -> None:
     from experiments.networks.summary import described, summed_up  # noqa: PLC0415
 
     source = {"command": command(), "commit": commit(), "real": real}
-    found = {"provenance": source, **described(plan), "networks": summed_up(plan.lines())}
+    found = {"provenance": source, **described(plan), "backbones": plan.known_before(), "networks": summed_up(plan.lines())}
     write({"segmentation": found}, results)
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "segmentation.md").write_text(segmentation.page(rounded(found)))

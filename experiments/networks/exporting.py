@@ -2,21 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from transformers import ResNetBackbone, SwinBackbone
 from transformers.utils import logging
 
 from experiments.networks.examples import VOC
-from experiments.networks.nets import KINDS, Kind, Network, processor_of
+from experiments.networks.nets import KINDS, STAGES, Backbone, Kind, Network, processor_of
 from experiments.networks.training import segmented
 from ovam.core.export import Annotation, Datasheet, Sample, Split, Voc, export, into_folder
 
 MARK = "network.json"
 """In a network's folder: which of Table 3's it is, and the side of the squares that it sees."""
+FAMILIES: Mapping[Backbone, type] = {"ResNet": ResNetBackbone, "Swin": SwinBackbone}
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -58,6 +60,25 @@ def load(folder: Path) -> Trained:
         return Trained(kind.family.from_pretrained(folder), kind, told["side"])
     except (OSError, RuntimeError) as error:
         raise NoNetworkError(f"the network in {folder} does not load: {error}") from error
+
+
+def save_backbone(backbone: Network, folder: Path) -> None:
+    """Write a backbone as safetensors with its configuration, all or nothing."""
+    logging.disable_progress_bar()
+    beside = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    backbone.save_pretrained(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.replace(folder)
+
+
+def load_backbone(name: Backbone, source: Path | str) -> Network:
+    """A backbone that was saved, or one of the hub's. NoNetworkError if it does not load."""
+    logging.disable_progress_bar()
+    try:
+        return FAMILIES[name].from_pretrained(source, out_features=STAGES)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise NoNetworkError(f"the backbone {source} does not load: {error}") from error
 
 
 def copied(weights: Path, folder: Path, about: str) -> None:

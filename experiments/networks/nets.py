@@ -1,4 +1,4 @@
-"""The three networks of Table 3, from transformers: their sizes, their losses, and the scores that they give a pixel."""
+"""The three networks of Table 3, from transformers: their sizes, backbones and losses, and the scores that they give a pixel."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     Mask2FormerImageProcessorPil,
+    PreTrainedConfig,
     ResNetConfig,
     SegformerImageProcessorPil,
     SwinConfig,
@@ -27,6 +28,7 @@ Size = Literal["tiny", "published"]
 Network = Any  # a module of transformers
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 UPERNET, MASK2FORMER, MASK2FORMER_SWIN = "UPerNet, ResNet", "Mask2Former, ResNet", "Mask2Former, Swin"
+Backbone = Literal["ResNet", "Swin"]
 
 RESNET: Mapping[Size, dict[str, Any]] = {
     "tiny": {"embedding_size": 16, "hidden_sizes": [16, 32, 64, 96], "depths": [1, 1, 1, 1], "layer_type": "basic"},
@@ -37,6 +39,8 @@ SWIN: Mapping[Size, dict[str, Any]] = {
              "drop_path_rate": 0.0},
     "published": {"image_size": 384, "embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32], "window_size": 12},
 }  # fmt: skip
+IMAGENET: Mapping[Backbone, str] = {"ResNet": "microsoft/resnet-50", "Swin": "microsoft/swin-base-patch4-window12-384-in22k"}
+"""Backbones of the published size that were trained on ImageNet, by hub id."""
 PYRAMID: Mapping[Size, dict[str, Any]] = {
     "tiny": {"hidden_size": 48, "auxiliary_channels": 24, "auxiliary_in_channels": 64, "pool_scales": [1, 2]},
     "published": {"hidden_size": 512, "auxiliary_channels": 256, "auxiliary_in_channels": 1024},
@@ -54,6 +58,7 @@ SIDES: Mapping[Size, int] = {"tiny": 64, "published": 512}
 class Kind:
     """A network of Table 3."""
 
+    backbone: Backbone
     build: Callable[[Size], Network]
     loss: Callable[[Network, Tensor, Tensor], Tensor]
     scores: Callable[[Network, Tensor], Tensor]
@@ -67,26 +72,39 @@ def named_labels() -> dict[str, Any]:
     return {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
 
 
+def configuration(backbone: Backbone, size: Size) -> PreTrainedConfig:
+    """That of a backbone, which gives the features of all its stages."""
+    given = ResNetConfig(**RESNET[size]) if backbone == "ResNet" else SwinConfig(**SWIN[size])
+    given.out_features = STAGES
+    return given
+
+
+def backbone_of(net: Network) -> Network:
+    """The part of a network that is one."""
+    return net.backbone if isinstance(net, UperNetForSemanticSegmentation) else net.model.pixel_level_module.encoder
+
+
 def upernet(size: Size) -> Network:
     """UPerNet on a ResNet, with its auxiliary head."""
-    backbone = ResNetConfig(**RESNET[size], out_features=STAGES)
+    backbone = configuration("ResNet", size)
     config = UperNetConfig(backbone_config=backbone, **PYRAMID[size], loss_ignore_index=IGNORE, **named_labels())
     return UperNetForSemanticSegmentation(config)
 
 
 def mask2former(size: Size) -> Network:
     """Mask2Former on a ResNet."""
-    return queried(ResNetConfig(**RESNET[size], out_features=STAGES), size)
+    return queried("ResNet", size)
 
 
 def mask2former_swin(size: Size) -> Network:
     """Mask2Former on a Swin transformer."""
-    return queried(SwinConfig(**SWIN[size], out_features=STAGES), size)
+    return queried("Swin", size)
 
 
-def queried(backbone: object, size: Size) -> Network:
+def queried(backbone: Backbone, size: Size) -> Network:
     """Mask2Former on a backbone."""
-    config = Mask2FormerConfig(backbone_config=backbone, **QUERIES[size], ignore_value=IGNORE, **named_labels())
+    given = configuration(backbone, size)
+    config = Mask2FormerConfig(backbone_config=given, **QUERIES[size], ignore_value=IGNORE, **named_labels())
     return Mask2FormerForUniversalSegmentation(config)
 
 
@@ -117,9 +135,9 @@ def mask_scores(net: Network, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor,
 
 _QUERIED = (mask_loss, mask_scores, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessorPil)
 KINDS: Mapping[str, Kind] = {
-    UPERNET: Kind(upernet, pixel_loss, pixel_scores, UperNetForSemanticSegmentation, SegformerImageProcessorPil),
-    MASK2FORMER: Kind(mask2former, *_QUERIED),
-    MASK2FORMER_SWIN: Kind(mask2former_swin, *_QUERIED),
+    UPERNET: Kind("ResNet", upernet, pixel_loss, pixel_scores, UperNetForSemanticSegmentation, SegformerImageProcessorPil),
+    MASK2FORMER: Kind("ResNet", mask2former, *_QUERIED),
+    MASK2FORMER_SWIN: Kind("Swin", mask2former_swin, *_QUERIED),
 }
 
 

@@ -14,8 +14,10 @@ import torch
 from experiments.evaluation.lines import read_lines
 from experiments.evaluation.tasks import Task
 from experiments.networks.examples import Examples
-from experiments.networks.exporting import load, save
-from experiments.networks.nets import KINDS, SIDES, Size
+from experiments.networks.exporting import load, load_backbone, save, save_backbone
+from experiments.networks.naming import RATES as NAMING_RATES
+from experiments.networks.naming import named
+from experiments.networks.nets import IMAGENET, KINDS, SIDES, Backbone, Size, backbone_of
 from experiments.networks.training import RECIPES, measured, train
 
 SYNTHETIC, REAL, THEN_HALF, THEN_ALL, AGAIN = "S", "R", "S -> R/2", "S -> R", "R -> R"
@@ -53,6 +55,14 @@ class Course:
     """Of each stage."""
     seeds: int = SEEDS
     networks: tuple[str, ...] = tuple(KINDS)
+    naming: int = 3000
+    """Steps in which backbones learn to name things before; none: they begin from nothing. Published ones come from ImageNet."""
+
+    @property
+    def backbones(self) -> tuple[Backbone, ...]:
+        """Those that know something before."""
+        known = self.naming or self.size == "published"
+        return tuple(dict.fromkeys(KINDS[name].backbone for name in self.networks)) if known else ()
 
     @property
     def side(self) -> int:
@@ -67,6 +77,7 @@ class Course:
 
 SECONDS = dict(zip(KINDS, (0.07, 0.11, 0.16), strict=True))
 """Of a step of the default course, on one thread."""
+SECONDS_OF_NAMING: Mapping[Backbone, float] = {"ResNet": 0.07, "Swin": 0.13}
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,17 @@ class Plan:
 
     @property
     def stages(self) -> Mapping[str, Callable[[], list[Task]]]:
-        """What begins from nothing, then what goes on."""
-        return {"first": partial(self.tasks, second=False), "second": partial(self.tasks, second=True)}
+        """What backbones learn before, then what begins with them, then what goes on."""
+        return {"backbones": self.naming, "first": partial(self.tasks, second=False), "second": partial(self.tasks, second=True)}
+
+    def naming(self) -> list[Task]:
+        """What backbones learn before they become part of a network."""
+        steps, paths = self.course.naming, {name: self.backbone(name).with_suffix(".json") for name in self.course.backbones}
+        return [Task(path, steps * SECONDS_OF_NAMING[name], partial(begun, self, name)) for name, path in paths.items()]
+
+    def backbone(self, name: Backbone) -> Path:
+        """The folder of a backbone as networks begin with it."""
+        return self.folder / f"{name} as networks begin"
 
     def tasks(self, *, second: bool) -> list[Task]:
         """The trainings of a stage."""
@@ -94,7 +114,7 @@ class Plan:
 
     def cost(self) -> float:
         """In seconds or so."""
-        return sum(task.cost for second in (False, True) for task in self.tasks(second=second))
+        return sum(task.cost for stage in self.stages.values() for task in stage())
 
     def path(self, network: str, row: str, seed: int) -> Path:
         """The result of a training; its weights are in a folder beside it."""
@@ -113,13 +133,32 @@ class Plan:
             self.data,
             course,
             RECIPES[self.course.size],
+            NAMING_RATES,
             [repr(getattr(one, "names", "")) for one in vars(self.data).values()],
         )
         return self.work / f"table3-{hashlib.sha256(repr(source).encode()).hexdigest()[:8]}"
 
+    def known_before(self) -> list[dict[str, Any]]:
+        """What backbones have learned before."""
+        return read_lines(task.path for task in self.naming())
+
     def lines(self) -> list[dict[str, Any]]:
         """What every training has reached."""
         return read_lines(task.path for second in (False, True) for task in self.tasks(second=second))
+
+
+def begun(plan: Plan, name: Backbone) -> str:
+    """Let a backbone learn to name things, or fetch one that does, keep it, and say how well it does."""
+    torch.set_num_threads(1)
+    start = process_time()
+    told: dict[str, Any] = {"backbone": name}
+    if plan.course.size == "published":
+        backbone = load_backbone(name, IMAGENET[name])
+    else:
+        backbone, right = named(name, plan.course.naming, plan.course.side)
+        told |= {"named": right}
+    save_backbone(backbone, plan.backbone(name))
+    return json.dumps(told | {"seconds": round(process_time() - start, 1)}) + "\n"
 
 
 def trained(plan: Plan, network: str, row: str, seed: int) -> str:
@@ -132,6 +171,9 @@ def trained(plan: Plan, network: str, row: str, seed: int) -> str:
         recipe, net = recipe.second(), load(plan.weights(network, BEFORE[row], seed)).net
     else:
         net = kind.build(course.size)
+        if kind.backbone in course.backbones:
+            begin = load_backbone(kind.backbone, plan.backbone(kind.backbone))
+            backbone_of(net).load_state_dict(begin.state_dict())
     examples = plan.data.of(row)
     # what goes on sees its images in another order than what came before
     order = seed + 1000 * (row in BEFORE)

@@ -14,6 +14,7 @@ from experiments.world.scene import HELD_OUT, START, WORLD, Drawing, Recipe, cla
 # One seed space a purpose, so that what is learned from never meets what is judged on.
 TRAINING, ANNOTATOR_TRAINING, ANNOTATOR_TEST, SHEET, LEAKAGE, EVALUATION_CAPTIONS, EVALUATION_RENDERS, REAL_IMAGES = range(8)
 NETWORK_TRAINING, SEGMENTATION, TRAINING_CAPTIONS = 8, 9, 10  # of trained methods; of Table 3's networks, and their data set
+BACKBONES = 11  # of what the backbones of those networks learn to name first
 RECIPES = {recipe.name: recipe for recipe in (START, WORLD, HELD_OUT)}
 
 

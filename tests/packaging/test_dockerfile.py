@@ -40,7 +40,7 @@ def test_everything_that_is_copied_exists_and_is_sent_to_the_build() -> None:
 def test_the_image_holds_every_package_and_the_bundled_model() -> None:
     copied = {source for line in lines("COPY", "service") for source in sources(line)}
     packages = {pattern.rstrip("*") for pattern in project()["tool"]["setuptools"]["packages"]["find"]["include"]}
-    assert copied == packages | {"pyproject.toml", "README.md", "LICENSE", "models/world"}
+    assert copied == packages | {"pyproject.toml", "README.md", "LICENSE", "models/clip", "models/world"}
 
 
 def test_files_that_only_a_checkout_needs_stay_out_of_the_build() -> None:

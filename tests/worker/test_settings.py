@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from contracts.settings import BadSettingsError, load
-from worker.settings import BUNDLED, JOBS_ON_GPU, WorkerSettings
+from worker.settings import BUNDLED, BUNDLED_CLIP, JOBS_ON_GPU, WorkerSettings
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,14 @@ def test_without_settings_the_bundled_model_is_served_under_the_names_of_host_an
     assert (BUNDLED / "model_index.json").is_file()
     assert settings.preload
     assert settings.worker_name.startswith(f"{socket.gethostname()}-")
+
+
+def test_the_bundled_clip_is_taken_where_the_bundled_model_is_all_that_is_served() -> None:
+    assert WorkerSettings().clip == str(BUNDLED_CLIP)
+    assert (BUNDLED_CLIP / "model.safetensors").is_file()
+    assert WorkerSettings(models={"mine": str(BUNDLED)}).clip == str(BUNDLED_CLIP)
+    assert WorkerSettings(models={"world": str(BUNDLED), "sd15": "x"}).clip == ""
+    assert [WorkerSettings(clip=given).clip for given in ("", "other")] == ["", "other"]
 
 
 def test_a_gpu_draws_several_jobs_together_unless_a_setting_says_how_many() -> None:

@@ -44,8 +44,8 @@ def staying(found: Results) -> str:
     off = (
         ""
         if found["clip"]
-        else "\nThe bundled world has no CLIP that knows its pictures, so **the filters by CLIP are off here**, and no image is "
-        "rejected for what it shows. `--clip` names a `transformers.CLIPModel` and turns them on.\n"
+        else "\n**The filters by CLIP are off here**, and no image is rejected for what it shows. `--clip` names a "
+        "`transformers.CLIPModel` and turns them on.\n"
     )
     return table(["filters", "images", "rejected for their area", "by CLIP", "stay", "of all"], rows) + off
 

@@ -20,7 +20,7 @@ from experiments.evaluation.work import Place
 from experiments.factory import plan as making
 from experiments.factory.cases import MOST, SET, cases
 from experiments.factory.filtering import PRESETS, NoClipError, filters_of, reasons
-from experiments.factory.making import made
+from experiments.factory.making import clip_of, made, seen
 from ovam import METHODS
 from ovam.core.label_maps import read_indexed_png
 from ovam.core.words import spans_of
@@ -60,18 +60,35 @@ def test_images_and_masks_are_written_as_pascal_voc_has_them(
     learned.write_text(json.dumps({"recipe": "tokens", "classes": ["car"], "rows": rows}))
     wanted = [replace(one, steps=3) for one in cases(WORLD, 3.0, (6, 7, 26), CLASSES)]
     place = Place(MODEL, tuple(backend.words.items()))
-    text = made(place, wanted, Setting("daam", "tokens", METHODS["daam"].tokens), (learned,), tmp_path, str(clip_folder))
+    text = made(place, wanted, Setting("daam", "tokens", METHODS["daam"].tokens), (learned,), tmp_path)
     lines = [json.loads(each) for each in text.splitlines()]
     assert [one["name"] for one in lines] == ["car-0000", "car-0001"], "no token of a cat was learned"
     for one in lines:
-        assert len(one["clip"]) == 3
-        assert all(-1 <= cosine <= 1 for cosine in one["clip"])
         labels = read_indexed_png((tmp_path / f"SegmentationClass/{one['name']}.png").read_bytes())
         assert set(np.unique(labels)) <= {0, 7}
         assert (labels == 7).sum() == one["area"]
         assert one["counts"][0] <= one["area"] <= one["counts"][1] <= one["size"] == labels.size
         with Image.open(tmp_path / f"JPEGImages/{one['name']}.jpg") as image:
             assert image.size == labels.shape == (128, 128)
+    seen_lines = [json.loads(each) for each in seen(lines, {"car": "car"}, tmp_path, str(clip_folder)).splitlines()]
+    assert [one["name"] for one in seen_lines] == ["car-0000", "car-0001"]
+    with Image.open(tmp_path / "JPEGImages/car-0000.jpg") as image:
+        texts = ["A photograph of a car", "a car", "not a car"]
+        assert clip_of(str(clip_folder)).cosines(np.asarray(image), texts) == (seen_lines[0]["clip"], seen_lines[0]["clip_scale"])
+
+
+def test_another_clip_looks_at_the_same_images_again(tmp_path: Path, clip_folder: Path) -> None:  # noqa: F811
+    setting = making.setting_of(RESULTS, MODEL, "ovam")
+    without, with_one = (making.Plan(MODEL, tmp_path, setting, 30, clip) for clip in ("", str(clip_folder)))
+    assert without.looking() == []
+    assert without.folder == with_one.folder
+    (first, second), made_first = with_one.looking(), with_one.making()[0].path
+    assert [one.path.name for one in with_one.making()] == [first.path.name, second.path.name] == ["0-20.jsonl", "20-30.jsonl"]
+    weights = next(clip_folder.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    changed = making.Plan(MODEL, tmp_path, setting, 30, str(clip_folder))
+    assert changed.looking()[0].path != first.path
+    assert changed.making()[0].path == made_first
 
 
 def test_filters_reject_by_area_and_by_the_lowest_scores_of_each_class() -> None:
@@ -89,7 +106,7 @@ def test_filters_reject_by_area_and_by_the_lowest_scores_of_each_class() -> None
 
 
 def test_a_filter_by_clip_needs_images_that_clip_has_seen() -> None:
-    with pytest.raises(NoClipError, match="cat-100 was made without a CLIP"):
+    with pytest.raises(NoClipError, match="cat-100 was seen by no CLIP"):
         reasons([line(100)], filters_of("paper", clip=True))
 
 

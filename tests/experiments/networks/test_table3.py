@@ -1,12 +1,14 @@
 """Table 3's networks: losses, Pascal VOC's protocol, trainings that go on where they stopped, export and use."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from torch.nn.functional import cross_entropy
 from transformers import pipeline
@@ -14,14 +16,16 @@ from typer.testing import CliRunner
 
 from experiments import cli
 from experiments.evaluation.run import everything
-from experiments.networks import commands, exporting, table3
+from experiments.networks import commands, exporting, naming, table3
 from experiments.networks.examples import CLASSES, VOC, voc_folder
 from experiments.networks.exporting import NoNetworkError, copied, load, pictures, save, segment
-from experiments.networks.nets import KINDS, MASK2FORMER, MASK2FORMER_SWIN, UPERNET
+from experiments.networks.nets import IMAGENET, KINDS, MASK2FORMER, MASK2FORMER_SWIN, UPERNET, Backbone, backbone_of
 from experiments.networks.scoring import class_ious, confusion, mean_iou, over_seeds
 from experiments.networks.summary import beats, reaches, summed_up
 from experiments.networks.table3 import AGAIN, REAL, ROWS, SYNTHETIC, THEN_ALL, THEN_HALF, Course, Data, Plan
-from experiments.networks.training import RECIPES, segmented, train
+from experiments.networks.training import BACKBONES, RECIPES, segmented, train
+from experiments.world import atlas
+from experiments.world.scene import classes_of, sprites_of
 from ovam.core.label_maps import IGNORE, read_indexed_png
 
 pytestmark = pytest.mark.filterwarnings("ignore:Consider using tensor.detach:UserWarning")
@@ -31,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Consider using tensor.detach:Use
 def plan(tmp_path: Path, devkit: Path, synthetic: Path) -> Plan:
     """Two steps of a row on a miniature of Pascal VOC."""
     data = Data(voc_folder(synthetic, "train"), voc_folder(devkit, "train"), voc_folder(devkit, "val"))
-    return Plan(tmp_path / "work", data, Course(steps=2, seeds=1, networks=(UPERNET,)))
+    return Plan(tmp_path / "work", data, Course(steps=2, seeds=1, networks=(UPERNET,), naming=1))
 
 
 def test_one_matrix_counts_all_pixels_that_are_known() -> None:
@@ -173,3 +177,47 @@ def test_the_second_stage_learns_at_a_tenth_of_the_rate() -> None:
         for recipe in several.values():
             assert recipe.second().rate == pytest.approx(recipe.rate / 10)
     assert pytest.approx(5 / 11.5, abs=2e-3) == table3.HALF
+
+
+@pytest.mark.parametrize("name", get_args(Backbone))
+def test_a_backbone_learns_to_name_things_and_networks_begin_with_it(name: Backbone, plan: Plan) -> None:
+    backbone, right = naming.named(name, 2, 32)
+    assert 0 <= right <= 1
+    exporting.save_backbone(backbone, plan.work / "backbone")
+    loaded = exporting.load_backbone(name, plan.work / "backbone").state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in backbone.state_dict().items())
+    for kind in KINDS.values():
+        if kind.backbone == name:
+            net = kind.build("tiny")
+            before = {key: value.clone() for key, value in net.state_dict().items()}
+            backbone_of(net).load_state_dict(loaded)
+            changed = [key for key, value in net.state_dict().items() if not torch.equal(value, before[key])]
+            assert changed
+            assert all(key.startswith(BACKBONES) for key in changed)
+
+
+def test_backbones_learn_from_styles_of_the_generator_alone_and_every_class_in_turn() -> None:
+    classes, held_out = classes_of(naming.ALONE), atlas.load().held_out
+    assert not held_out & {sprite.set for several in sprites_of(naming.ALONE).values() for sprite in several}
+    assert [naming.one_thing(seed)[1] for seed in (0, 1, len(classes))] == [0, 1, 0]
+    images, classes_seen = naming.views(np.random.default_rng(0), 64)
+    assert images.shape == (naming.BATCH, 3, 64, 64)
+    assert len(set(classes_seen.tolist())) > 10
+
+
+def test_all_rows_begin_with_the_backbone_that_was_kept(plan: Plan) -> None:
+    everything(plan)
+    (told,) = plan.known_before()
+    assert (told["backbone"], set(told)) == ("ResNet", {"backbone", "named", "seconds"})
+    other = Plan(plan.work, plan.data, replace(plan.course, naming=0))
+    assert other.folder != plan.folder
+    assert other.naming() == []
+    published = Plan(plan.work, plan.data, Course("published", 2, 1, (MASK2FORMER_SWIN,)))
+    assert [task.path.stem for task in published.naming()] == ["Swin as networks begin"]
+
+
+def test_a_backbone_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for source in (tmp_path, IMAGENET["ResNet"]):
+        with pytest.raises(NoNetworkError, match="does not load"):
+            exporting.load_backbone("ResNet", source)
