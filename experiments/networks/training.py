@@ -62,13 +62,16 @@ def parted(net: Network, apart: Callable[[str, nn.Parameter], bool]) -> tuple[li
 
 BACKBONES = ("backbone.", "model.pixel_level_module.encoder.")
 _QUERIES = Recipe("adamw", 1e-4, 0.05, clip=0.01, backbone=0.1)
-_SMALL = Recipe("muon", 0.015, 0.0)
 RECIPES: Mapping[Size, Mapping[str, Recipe]] = {
     "published": {UPERNET: Recipe("sgd", 0.01, 5e-4), MASK2FORMER: _QUERIES, MASK2FORMER_SWIN: _QUERIES},
-    "tiny": {UPERNET: _SMALL, MASK2FORMER: _SMALL, MASK2FORMER_SWIN: _SMALL},
+    "tiny": {
+        UPERNET: Recipe("muon", 0.015, 0.0),
+        MASK2FORMER: Recipe("muon", 0.004, 0.0),
+        MASK2FORMER_SWIN: Recipe("muon", 0.004, 0.0),
+    },
 }
-"""The published ones are MMSegmentation's, for backbones trained on ImageNet. The others start from nothing, where AdamW needs
-thousands of steps to find anything but background."""
+"""The published ones are MMSegmentation's, for backbones trained on ImageNet. The others were chosen on renders that nothing else
+uses: with AdamW, and with Muon at UPerNet's rate, Mask2Former finds little but background in 3,000 steps."""
 
 
 def train(

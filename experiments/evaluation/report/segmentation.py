@@ -91,8 +91,7 @@ def measured(found: Results) -> str:
     real = f"the folder `{source['real']}`" if source["real"] else RENDERS
     return f"""`{source["command"]}` at commit `{source["commit"]}`. Networks are transformers' at the size
 `{course["size"]}`; every stage has {course["steps"]} steps of {course["batch"]} images, every row {course["seeds"]} seeds, which
-set first weights, order and views. All networks begin from nothing, where the published ones begin from weights of
-ImageNet. Views are squares with random sizes, places, sides and colours. Judged by
+set first weights, order and views. {begin(found)} Views are squares with random sizes, places, sides and colours. Judged by
 {found["data"]["validation"]} images by Pascal VOC's protocol: one confusion matrix over all pixels of all images at their own
 size, 255 not counted. Real images are {real}.
 
@@ -103,6 +102,18 @@ RENDERS = """renders of the one style of the world that neither the generator no
 have seen, with exact masks; things that are not among Pascal VOC's classes are background. Those that are trained on and those
 that are judged by show the same few drawings of that style (one to fifteen a class) in other scenes, as two parts of one set of
 photographs would"""
+
+
+def begin(found: Results) -> str:
+    """What backbones know before."""
+    if not found.get("backbones"):
+        return "All networks begin from nothing, where the published ones begin from weights of\nImageNet."
+    if found["course"]["size"] == "published":
+        return "Backbones begin with weights of ImageNet."
+    steps, shares = found["course"]["naming"], (f"{one['backbone']} {percent(one['named'])} %" for one in found["backbones"])
+    return f"""Backbones first learn to name the world's sixty things, one in a picture, in the
+styles that the generator has seen, as the published ones have learned from ImageNet: {steps} steps of 32 new pictures. In
+the end they name of new pictures: {", ".join(shares)}. The rest of a network begins from nothing."""
 
 
 def recipes(found: Results) -> Iterator[str]:
