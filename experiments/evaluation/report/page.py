@@ -116,7 +116,7 @@ def defaults(results: Mapping[str, Results]) -> str:
     """Which of these results became the model's defaults."""
     found, source = results.get("defaults"), results["scores"]["provenance"]
     if found is None or found["provenance"]["model sha256"] != source["model sha256"]:
-        return "None of these settings is a default of the model (`python -m experiments adopt`).\n"
+        return "The model's `ovam.json` has its defaults; `python -m experiments adopt` has chosen none from these results.\n"
     after = listed(f"`{name}`: `{json.dumps(value)}`" for name, value in found["card"].items())
     return (
         "Of the settings that have a meaning for any image, the one that did best in tuning becomes the model's default if it is "
