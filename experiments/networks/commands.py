@@ -30,7 +30,7 @@ def table3(
         Path | None, typer.Option(metavar="VOCDEVKIT", help="real images", show_default="renders of the held-out style")
     ] = None,
     size: Annotated[str, typer.Option(help="of the networks: tiny or published")] = "tiny",
-    steps: Annotated[int, typer.Option(min=1, help="of each stage")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="of each stage")] = 1500,
     seeds: Annotated[int, typer.Option(min=1, help="trainings of every row")] = 3,
     networks: Annotated[list[str] | None, typer.Option("--network", help="which; all without it")] = None,
     work: Work = Path("runs/table3"),

@@ -51,7 +51,7 @@ class Course:
     """How much is trained."""
 
     size: Size = "tiny"
-    steps: int = 1000
+    steps: int = 1500
     """Of each stage."""
     seeds: int = SEEDS
     networks: tuple[str, ...] = tuple(KINDS)
