@@ -71,7 +71,7 @@ RECIPES: Mapping[Size, Mapping[str, Recipe]] = {
     },
 }
 """The published ones are MMSegmentation's, for backbones trained on ImageNet. The others were chosen on renders that nothing else
-uses: with AdamW, and with Muon at UPerNet's rate, Mask2Former finds little but background in 3,000 steps."""
+uses: in 3,000 steps on real images Mask2Former (ResNet) reaches 51 by Muon at its rate, 9 at UPerNet's, 29 by AdamW at 1e-3."""
 
 
 def train(

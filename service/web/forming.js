@@ -16,17 +16,21 @@ export class Forming {
     this.element.style.aspectRatio = `${width} / ${height}`;
     this.element.style.setProperty("--shape", String(width / height));
     this.legend = h("ul", { class: "legend", "aria-label": "Found so far" });
-    this.latest = 0;
+    this.begun = 0;
+    this.drawn = 0;
   }
 
   /** Show an event's preview, if it has one. @param {any} data of the event */
   async show(data) {
     const preview = /** @type {Preview | undefined} */ (data.progress?.preview);
     if (!preview) return;
-    const turn = (this.latest += 1);
+    const turn = (this.begun += 1);
     const pictures = [preview.picture, ...preview.masks.map((each) => each.mask)];
     const [picture, ...masks] = await Promise.all(pictures.map((url) => (url ? createImageBitmap(bytes(url)) : null)));
-    if (turn === this.latest) this.draw(preview, picture, masks);
+    // Not only the newest: where events come faster than pictures are decoded, nothing would ever be drawn.
+    if (turn < this.drawn) return;
+    this.drawn = turn;
+    this.draw(preview, picture, masks);
   }
 
   /** @param {Preview} preview @param {ImageBitmap | null} picture @param {(ImageBitmap | null)[]} masks */

@@ -82,8 +82,8 @@ def described(page: Page) -> dict[str, Any]:
 
 def draw(page: Page, service: Client) -> Images:
     """A prompt becomes an image, seen on the way."""
-    generate(page, CAR, Seed=SEED, Steps="30")  # slowly enough to be watched on a busy machine
-    page.get_by_text(re.compile(r"Step \d+ of 30")).wait_for()
+    generate(page, CAR, Seed=SEED, Steps="60")  # slowly enough to be watched on a busy machine
+    page.get_by_text(re.compile(r"Step \d+ of 60")).wait_for()
     if "targets" in described(page)["components"]["schemas"]["GenerateRequest"]["properties"]:  # its words are found meanwhile
         expect(page.get_by_role("list", name="Found so far").get_by_role("listitem")).to_have_count(3)
         expect(layers_of(page)).to_have_count(3)
@@ -452,6 +452,29 @@ SLIDE = """async () => {
 def test_the_threshold_follows_its_slider_at_thirty_frames_a_second(page: Page) -> None:
     page.locator(".ask").wait_for()
     assert page.evaluate(SLIDE) < FRAME
+
+
+OVERTAKEN = """async () => {
+  const {Forming} = await import('/web/forming.js');
+  const [forming, decoded, seen] = [new Forming(8, 8), [], []];
+  document.getElementById('main').replaceChildren(forming.element, forming.legend);
+  const real = window.createImageBitmap;
+  window.createImageBitmap = () => new Promise((resolve) => decoded.push(() => resolve(null)));
+  const all = ['first', 'second', 'third'].map((label) => forming.show(
+    {progress: {preview: {image: 0, seed: 1, picture: 'data:image/png;base64,AAAA', masks: [{label, area: 0, mask: null}]}}}));
+  for (const turn of [0, 2, 1]) {  // the second is decoded last
+    decoded[turn]();
+    await all[turn];
+    seen.push(forming.legend.textContent);
+  }
+  window.createImageBitmap = real;
+  return seen;
+}"""
+
+
+def test_previews_are_seen_however_fast_they_come_and_never_an_older_one_after_a_newer(page: Page) -> None:
+    page.locator(".ask").wait_for()
+    assert page.evaluate(OVERTAKEN) == ["first…", "third…", "third…"]
 
 
 WATCH = """window.usable = new Promise((resolve) => new MutationObserver((_, observer) => {

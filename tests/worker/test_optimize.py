@@ -67,9 +67,13 @@ async def rows(client: Client, reference: str) -> torch.Tensor:
 
 
 async def nothing_is_left(client: Client, job_id: str) -> bool:
-    """Whether a job has left neither a token nor a file."""
-    known = await client.redis.hlen(keys.TOKENS)
-    return (known, await client.stored("tokens"), await client.stored(keys.job_folder(job_id))) == (0, [], [])
+    """Whether a job leaves neither a token nor a file: soon, since the device is free before its files are gone."""
+    for _ in range(100):
+        known = await client.redis.hlen(keys.TOKENS)
+        if (known, await client.stored("tokens"), await client.stored(keys.job_folder(job_id))) == (0, [], []):
+            return True
+        await asyncio.sleep(0.1)
+    return False
 
 
 @pytest.mark.usefixtures("worker")
