@@ -83,7 +83,7 @@ async def opened(settings: WorkerSettings) -> AsyncIterator[Resources]:
                 scenes=scenes,
                 crf=CrfOnDevice(device) if settings.crf_backend == "torch" else processes,
                 device=device,
-                clip=Clip(settings.clip, device) if settings.clip else None,
+                clip=Clip(settings.chosen_clip, device) if settings.chosen_clip else None,
             )
 
 
@@ -100,7 +100,7 @@ async def serve(resources: Resources, stopping: asyncio.Event) -> None:
     """Take jobs until `stopping`; then give running jobs their grace, and hand back those that need longer."""
     settings = resources.settings
     offers = await asyncio.to_thread(
-        read_offers, settings.models, settings.default, settings.keep, settings.clip or None, settings.adapters
+        read_offers, settings.models, settings.default, settings.keep, settings.chosen_clip or None, settings.adapters
     )
     dtype = chosen_dtype(settings.dtype, resources.device)
     offers = [replace(offer, card=run_here(offer.card, settings, resources.device, dtype)) for offer in offers]

@@ -3,7 +3,7 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
@@ -16,11 +16,6 @@ MIB = 1 << 20
 JOBS_ON_GPU = 8
 
 Source = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-def clip_of(settings: dict[str, Any]) -> str:
-    """The CLIP of a worker that names none."""
-    return str(BUNDLED_CLIP) if set(settings.get("models", {}).values()) == {str(BUNDLED)} else ""
 
 
 class WorkerSettings(CommonSettings):
@@ -78,8 +73,8 @@ class WorkerSettings(CommonSettings):
     store_patience_seconds: float = Field(
         600.0, ge=0, le=86_400, description="how long a job waits for a store that fails, before it fails itself"
     )
-    clip: str = Field(
-        default_factory=clip_of,
+    clip: str | None = Field(
+        None,
         description="CLIP model by which data sets are filtered: hub id or path; by default the bundled one where the bundled "
         "model is all that is served, whose pictures alone it knows, else none",
     )
@@ -110,6 +105,13 @@ class WorkerSettings(CommonSettings):
     def offloads(self, *, on_cpu: bool) -> bool:
         """Whether weights wait in the host's memory; on a CPU they are there anyway."""
         return self.offload and not on_cpu
+
+    @property
+    def chosen_clip(self) -> str:
+        """The CLIP by which data sets are filtered; none: empty."""
+        if self.clip is not None:
+            return self.clip
+        return str(BUNDLED_CLIP) if set(self.models.values()) == {str(BUNDLED)} else ""
 
     @property
     def default(self) -> str:

@@ -31,11 +31,11 @@ def test_without_settings_the_bundled_model_is_served_under_the_names_of_host_an
 
 
 def test_the_bundled_clip_is_taken_where_the_bundled_model_is_all_that_is_served() -> None:
-    assert WorkerSettings().clip == str(BUNDLED_CLIP)
+    assert WorkerSettings().chosen_clip == str(BUNDLED_CLIP)
     assert (BUNDLED_CLIP / "model.safetensors").is_file()
-    assert WorkerSettings(models={"mine": str(BUNDLED)}).clip == str(BUNDLED_CLIP)
-    assert WorkerSettings(models={"world": str(BUNDLED), "sd15": "x"}).clip == ""
-    assert [WorkerSettings(clip=given).clip for given in ("", "other")] == ["", "other"]
+    assert WorkerSettings(models={"mine": str(BUNDLED)}).chosen_clip == str(BUNDLED_CLIP)
+    assert WorkerSettings(models={"world": str(BUNDLED), "sd15": "x"}).chosen_clip == ""
+    assert [WorkerSettings(clip=given).chosen_clip for given in ("", "other")] == ["", "other"]
 
 
 def test_a_gpu_draws_several_jobs_together_unless_a_setting_says_how_many() -> None:

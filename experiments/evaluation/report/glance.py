@@ -99,7 +99,7 @@ def networks(results: All) -> Iterator[Row]:
 def of_evaluation(results: All) -> Results | None:
     """What the evaluation says of trained methods, if they took part in it: on more images than `measure-trained`."""
     scores = results["scores"]["scores"]
-    took_part = key(GROUNDED, "tokens") in scores.get(SETS[0], {})
+    took_part = all(key(GROUNDED, "tokens") in scores.get(name, {}) for name in SETS)
     return {"scores": scores, "claims": results["findings"]["claims"]} if took_part else None
 
 
