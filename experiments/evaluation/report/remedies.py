@@ -144,7 +144,8 @@ def verdicts(tried: Results) -> Iterator[str]:
     found = tried["sets"][COCO]["leakage"]
     yield (
         f"**Leakage of a word alone: the method.** On these scenes it falls from {found[WORDS]:.2f} to {found[LATE_WORDS]:.2f} "
-        "in the second half of the evaluations, which is the bundled model's default for words."
+        "in the second half of the evaluations, which is the bundled model's default for words. Training the model further on "
+        "crowded scenes [lowers it less, and it draws worse](../../models/world/README.md#what-did-not-help)."
     )
     yield (
         f"**Not the annotator.** On scenes the second annotator's masks reach {at(COCO, SECOND)}: a bound for every figure, and "
