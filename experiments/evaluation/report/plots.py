@@ -11,10 +11,19 @@ from matplotlib.figure import Figure
 
 from experiments.evaluation.claims import BOTH, SETS
 from experiments.evaluation.recipes import COUNTS
-from experiments.evaluation.settings import POINTS, PUBLISHED, key
+from experiments.evaluation.settings import POINTS, PUBLISHED, TRAINED, key
 
 Results = Mapping[str, Any]
 COLOURS = {"words": "#4477aa", "tokens": "#cc6677"}
+LABELS = {
+    "daam": "DAAM",
+    "attn2mask": "Attn2Mask",
+    "ovam": "OVAM",
+    "affinity 1 + dCRF": "affinity 1\n+ dCRF",
+    "datasetdm": "Dataset-\nDM",
+    "datasetdm-published": "Dataset-\nDM, as\npublished",
+    "grounded-diffusion": "Grounded\nDiffusion",
+}
 TITLES = {"single": "a single evaluation", "first": "the first evaluations", "last": "the last evaluations"}
 
 
@@ -38,17 +47,18 @@ def bounds(scores: Results, dataset: str, name: str) -> tuple[float, float, floa
 def methods(scores: Results) -> Figure:
     """Tables 1 and 2 as bars."""
     figure, axes = row(len(SETS), "mIoU, %")
-    names = [*PUBLISHED, "affinity 1 + dCRF"]
+    measured = {row.split(" | ")[0] for dataset in SETS for row in scores["scores"].get(dataset, {})}
+    names = [name for name in (*PUBLISHED, "affinity 1 + dCRF", *TRAINED) if name in measured]
     for axis, dataset in zip(axes, SETS, strict=True):
         for shift, target in ((-0.2, "words"), (0.2, "tokens")):
             found = [bounds(scores, dataset, key(name, target)) for name in names]
             places = [index + shift for index in range(len(names))]
             error = [[one[1] for one in found], [one[2] for one in found]]
             axis.bar(places, [one[0] for one in found], 0.38, yerr=error, color=COLOURS[target], label=target, capsize=2)
-        axis.set_xticks(range(len(names)), names, fontsize=8)
+        axis.set_xticks(range(len(names)), [LABELS.get(name, name) for name in names], fontsize=7)
         axis.set_title(dataset)
         axis.set_ylim(0, 100)
-    axes[0].legend()
+    axes[-1].legend(loc="upper right")
     return figure
 
 
