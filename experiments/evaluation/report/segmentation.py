@@ -106,7 +106,7 @@ photographs would"""
 
 def begin(found: Results) -> str:
     """What backbones know before."""
-    if not found.get("backbones"):
+    if not found["backbones"]:
         return "All networks begin from nothing, where the published ones begin from weights of\nImageNet."
     if found["course"]["size"] == "published":
         return "Backbones begin with weights of ImageNet."
