@@ -14,7 +14,9 @@ from experiments.world.scene import HELD_OUT, START, WORLD, Drawing, Recipe, cla
 # One seed space a purpose, so that what is learned from never meets what is judged on.
 TRAINING, ANNOTATOR_TRAINING, ANNOTATOR_TEST, SHEET, LEAKAGE, EVALUATION_CAPTIONS, EVALUATION_RENDERS, REAL_IMAGES = range(8)
 NETWORK_TRAINING, SEGMENTATION, TRAINING_CAPTIONS = 8, 9, 10  # of trained methods; of Table 3's networks, and their data set
-BACKBONES = 11  # of what the backbones of those networks learn to name first
+# Of what the backbones of those networks learn to name first. Scenes of the bundled model's training have the same first entry
+# (`model.data.SEEDS`): both are only learned from, and these numbers are drawn from 2**40, where those are the first few.
+BACKBONES = 11
 RECIPES = {recipe.name: recipe for recipe in (START, WORLD, HELD_OUT)}
 
 

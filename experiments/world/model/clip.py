@@ -18,9 +18,11 @@ from torch.nn.functional import avg_pool2d, pad
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from experiments.bundled import MODEL
 from experiments.world import atlas
 from experiments.world.captions import article
 from experiments.world.model import data
+from experiments.world.model.__main__ import prepare
 from experiments.world.model.denoiser import HELD_BACK
 from experiments.world.model.parallel import device
 from experiments.world.model.text import LENGTH
@@ -127,13 +129,16 @@ def one_thing(name: str, number: int, recipe: Recipe) -> tuple[Images, str]:
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="a training set of `python -m experiments.world.model`")] = Path("runs/world"),
+    folder: Annotated[Path, typer.Option(help="training set, drawn if it is not there, and checkpoint")] = Path("runs/clip-set"),
     out: Annotated[Path, typer.Option(help="where the model is saved")] = Path("runs/clip"),
     seconds: Annotated[float, typer.Option(help="of training")] = 90,
     batch: Annotated[int, typer.Option(help="pictures and captions that are compared with each other")] = 1024,
+    images: Annotated[int, typer.Option(help="scenes in the training set")] = 240_000,
+    first: Annotated[int, typer.Option(help="number of the first; those of the bundled model are below a million")] = 1_000_000,
     rate: Annotated[float, typer.Option(help="peak of Muon's learning rate; AdamW has half of it")] = 2e-3,
 ) -> None:
     """Train, or go on, and say how often it knows what a picture shows."""
+    prepare(folder, WORLD.name, images, first, MODEL)  # with the bundled model's tokenizer
     model = train(folder, out, Plan(seconds, rate=rate, rest=rate / 2, decay_from=0.2), batch)
     tokenizer = CLIPTokenizer.from_pretrained(out)
     shares = {"named": named(model, tokenizer, WORLD), "named, held-out style": named(model, tokenizer, HELD_OUT)}

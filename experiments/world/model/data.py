@@ -14,7 +14,7 @@ from experiments.world.scene import SIZE, Recipe
 
 RECIPES = {"start": (scene.START,), "world": (scene.WORLD,), "both": (scene.START, scene.WORLD)}  # taken in turn
 CAPTIONS_AN_IMAGE = 4
-SEEDS = 11  # first entry of the seeds of training scenes; nothing else may use it
+SEEDS = 11  # first entry of the seeds of training scenes; nothing that is measured may use it
 READY = "latents.count"  # how many scenes are encoded
 UNSEEN = 12  # of scenes that are only measured
 
