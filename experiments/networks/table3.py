@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from time import process_time
@@ -20,11 +20,38 @@ from experiments.networks.naming import named
 from experiments.networks.nets import IMAGENET, KINDS, SIDES, Backbone, Size, backbone_of
 from experiments.networks.training import RECIPES, measured, train
 
-SYNTHETIC, REAL, THEN_HALF, THEN_ALL, AGAIN = "S", "R", "S -> R/2", "S -> R", "R -> R"
-ROWS = (SYNTHETIC, REAL, THEN_HALF, THEN_ALL, AGAIN)
-"""The paper's four, and one that tells the images of S from the steps that they were trained for: R twice as long."""
-BEFORE = {THEN_HALF: SYNTHETIC, THEN_ALL: SYNTHETIC, AGAIN: REAL}
-"""What a second stage goes on from."""
+SYNTHETIC, REAL, HALF_REAL = "S", "R", "R/2"
+"""Images that are trained on, and the rows of networks that see them alone."""
+THEN_HALF, THEN_ALL, AGAIN = "S -> R/2", "S -> R", "R -> R"
+"""Second stages: two of the paper's, and one that tells the images of S from the steps that they were trained for."""
+TENTH, FULL = 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the last stage of a row is trained on."""
+
+    images: str
+    after: str = ""
+    """The row that it goes on from; none: a backbone."""
+    rate: float = FULL
+    """Of the recipe's."""
+
+
+def second(name: str, rate: float) -> str:
+    """The row of a second stage; at the published tenth of the rate its name alone."""
+    return name if rate == TENTH else f"{name}, full rate"
+
+
+_SECOND = {
+    THEN_HALF: Row(HALF_REAL, after=SYNTHETIC),
+    THEN_ALL: Row(REAL, after=SYNTHETIC),
+    AGAIN: Row(REAL, after=REAL),
+}
+ROWS: Mapping[str, Row] = {SYNTHETIC: Row(SYNTHETIC), REAL: Row(REAL)} | {
+    second(name, rate): replace(row, rate=rate) for rate in (TENTH, FULL) for name, row in _SECOND.items()
+}
+"""The paper's four, and those that say what they depend on."""
 HALF = 5000 / 11_530
 """What the paper calls a scarcity of real images, as a share of them."""
 OF_SYNTHETIC = 11_530 / 13_484
@@ -41,9 +68,9 @@ class Data:
     real: Examples
     validation: Examples
 
-    def of(self, row: str) -> Examples:
-        """What the last stage of a row is trained on."""
-        return {SYNTHETIC: self.synthetic, THEN_HALF: self.real.part(HALF)}.get(row, self.real)
+    def of(self, images: str) -> Examples:
+        """Images that rows are trained on, by their name."""
+        return {SYNTHETIC: self.synthetic, HALF_REAL: self.real.part(HALF), REAL: self.real}[images]
 
 
 @dataclass(frozen=True)
@@ -108,8 +135,8 @@ class Plan:
             Task(self.path(name, row, seed), self.course.steps * SECONDS[name], partial(trained, self, name, row, seed))
             for seed in range(self.course.seeds)
             for name in self.course.networks
-            for row in ROWS
-            if (row in BEFORE) is second
+            for row, how in ROWS.items()
+            if bool(how.after) is second
         ]
 
     def cost(self) -> float:
@@ -164,19 +191,19 @@ def begun(plan: Plan, name: Backbone) -> str:
 def trained(plan: Plan, network: str, row: str, seed: int) -> str:
     """Train a network, keep it, and say what it reaches on the validation set."""
     torch.set_num_threads(1)
-    course, kind = plan.course, KINDS[network]
-    recipe, start = RECIPES[course.size][network], process_time()
+    course, kind, how = plan.course, KINDS[network], ROWS[row]
+    recipe, start = RECIPES[course.size][network].at(how.rate), process_time()
     torch.manual_seed(seed)
-    if row in BEFORE:
-        recipe, net = recipe.second(), load(plan.weights(network, BEFORE[row], seed)).net
+    if how.after:
+        net = load(plan.weights(network, how.after, seed)).net
     else:
         net = kind.build(course.size)
         if kind.backbone in course.backbones:
             begin = load_backbone(kind.backbone, plan.backbone(kind.backbone))
             backbone_of(net).load_state_dict(begin.state_dict())
-    examples = plan.data.of(row)
+    examples = plan.data.of(how.images)
     # what goes on sees its images in another order than what came before
-    order = seed + 1000 * (row in BEFORE)
+    order = seed + 1000 * bool(how.after)
     losses = train(net, kind, examples, recipe, course.steps, course.batch, course.side, order)
     training = process_time() - start
     found = measured(net, kind, plan.data.validation, course.side)

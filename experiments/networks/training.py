@@ -36,9 +36,9 @@ class Recipe:
     backbone: float = 1.0
     """Of the rate, what a backbone learns at that has been trained before."""
 
-    def second(self) -> "Recipe":
-        """That of a second stage: a tenth of the rate."""
-        return replace(self, rate=self.rate / 10)
+    def at(self, share: float) -> "Recipe":
+        """The same at a share of the rate."""
+        return replace(self, rate=share * self.rate)
 
     def optimizers_of(self, net: Network) -> list[Optimizer]:
         """The optimizers of a network's parameters."""

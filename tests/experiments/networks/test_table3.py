@@ -22,7 +22,7 @@ from experiments.networks.exporting import NoNetworkError, copied, load, picture
 from experiments.networks.nets import IMAGENET, KINDS, MASK2FORMER, MASK2FORMER_SWIN, UPERNET, Backbone, backbone_of
 from experiments.networks.scoring import class_ious, confusion, mean_iou, over_seeds
 from experiments.networks.summary import beats, reaches, summed_up
-from experiments.networks.table3 import AGAIN, REAL, ROWS, SYNTHETIC, THEN_ALL, THEN_HALF, Course, Data, Plan
+from experiments.networks.table3 import AGAIN, FULL, REAL, ROWS, SYNTHETIC, THEN_ALL, THEN_HALF, Course, Data, Plan, second
 from experiments.networks.training import BACKBONES, RECIPES, segmented, train
 from experiments.world import atlas
 from experiments.world.scene import classes_of, sprites_of
@@ -94,8 +94,9 @@ def test_the_published_sizes_are_those_of_the_paper() -> None:
 def test_all_rows_are_trained_once_and_taken_up_again(plan: Plan, tmp_path: Path) -> None:
     everything(plan)
     lines = {line["row"]: line for line in plan.lines()}
-    assert tuple(lines) == (SYNTHETIC, REAL, THEN_HALF, THEN_ALL, AGAIN)
-    assert {row: line["images"] for row, line in lines.items()} == {SYNTHETIC: 3, REAL: 4, THEN_HALF: 2, THEN_ALL: 4, AGAIN: 4}
+    later = {THEN_HALF: 2, THEN_ALL: 4, AGAIN: 4}
+    images = {SYNTHETIC: 3, REAL: 4, **later, **{second(name, FULL): count for name, count in later.items()}}
+    assert [(row, line["images"]) for row, line in lines.items()] == list(images.items())
     known = sum(int((labels != IGNORE).sum()) for _, labels in (plan.data.validation[k] for k in range(2)))
     assert all(np.sum(line["confusion"]) == known for line in lines.values())
     again = plan.path(UPERNET, THEN_ALL, 0)
@@ -108,12 +109,16 @@ def test_all_rows_are_trained_once_and_taken_up_again(plan: Plan, tmp_path: Path
     commands.conclude(plan, "VOCdevkit", tmp_path / "out", tmp_path / "out")
     page = (tmp_path / "out/segmentation.md").read_text()
     assert all(f"| UPerNet, ResNet: {row} |" in page for row in ROWS)
-    assert "S -> R/2 reaches R alone within the interval: **not decided**" in page
+    for rate in ("a tenth of the rate", "the full rate"):
+        assert f"UPerNet, ResNet, second stage at {rate}: S -> R/2 reaches R alone: **not decided**" in page
     assert set(summed_up(plan.lines())[UPERNET]["rows"]) == set(ROWS)
 
 
-@pytest.mark.parametrize(("right", "verdicts"), [(9, ("holds", "holds")), (0, ("not decided", "not decided"))])
-def test_a_network_that_finds_background_alone_decides_nothing(right: int, verdicts: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("right", "verdicts"),
+    [(9, [("does not hold", "does not hold"), ("holds", "holds")]), (0, 2 * [("not decided", "not decided")])],
+)
+def test_a_network_that_finds_background_alone_decides_nothing(right: int, verdicts: list[tuple[str, str]]) -> None:
     def found(row: str, seed: int, more: int) -> dict[str, Any]:
         confusion = np.zeros((CLASSES, CLASSES), int)
         confusion[0, 0] = 1000
@@ -122,9 +127,9 @@ def test_a_network_that_finds_background_alone_decides_nothing(right: int, verdi
         return {"network": "it", "row": row, "seed": seed, "images": 1, "parameters": 1, "seconds": {"all": 1.0},
                 "losses": [1.0], "confusion": confusion.tolist()}  # fmt: skip
 
-    lines = [found(row, seed, row in (THEN_HALF, THEN_ALL)) for row in ROWS for seed in range(3)]
-    one = summed_up(lines)["it"]
-    assert (one["reaches"], one["beats"]) == verdicts
+    more = {row: 1 if how.rate == FULL else -1 for row, how in ROWS.items() if how.after == SYNTHETIC and right}
+    one = summed_up([found(row, seed, more.get(row, 0)) for row in ROWS for seed in range(3)])["it"]
+    assert [(aims["reaches"], aims["beats"]) for aims in one["aims"]] == verdicts
     assert one["learned"] is (right > 0)
 
 
@@ -172,10 +177,15 @@ def test_what_is_no_network_and_no_picture_is_said(tmp_path: Path) -> None:
     assert "has no pictures" in answer.stderr
 
 
-def test_the_second_stage_learns_at_a_tenth_of_the_rate() -> None:
+def test_second_stages_learn_at_a_tenth_of_the_rate_and_at_the_full_one() -> None:
+    rates = {row: how.rate for row, how in ROWS.items()}
+    assert rates == {
+        SYNTHETIC: 1.0, REAL: 1.0, THEN_HALF: 0.1, THEN_ALL: 0.1, AGAIN: 0.1,
+        "S -> R/2, full rate": 1.0, "S -> R, full rate": 1.0, "R -> R, full rate": 1.0,
+    }  # fmt: skip
     for several in RECIPES.values():
         for recipe in several.values():
-            assert recipe.second().rate == pytest.approx(recipe.rate / 10)
+            assert recipe.at(0.1) == replace(recipe, rate=pytest.approx(recipe.rate / 10))
     assert pytest.approx(5 / 11.5, abs=2e-3) == table3.HALF
 
 
