@@ -61,13 +61,13 @@ def run(plan: Plan, processes: int) -> None:
 
 def follow(plan: Plan, workers: list[BaseProcess]) -> None:
     """Tell how far the work is until it is done. WorkFailedError when a process ended in an error."""
-    progress: Progress | None = None
+    progress = Progress(plan.cost())
     before, told = 0.0, 0.0
     for name, stage in plan.stages.items():
         tasks = stage()
+        progress.at_start += cost_of_done(tasks)
         while True:
-            done = sum(task.cost for task in tasks if task.done)
-            progress = progress or Progress(plan.cost(), done)
+            done = cost_of_done(tasks)
             whole = all(task.done for task in tasks)
             if sys.stderr.isatty() or whole or time.monotonic() - told > SECONDS_BETWEEN_LINES:
                 told = time.monotonic()
@@ -79,3 +79,8 @@ def follow(plan: Plan, workers: list[BaseProcess]) -> None:
                 raise WorkFailedError(f"a process of the stage {name} failed (above); what is done is kept")
             time.sleep(LOOKS)
         before += done
+
+
+def cost_of_done(tasks: list[Task]) -> float:
+    """What the tasks that are done cost together."""
+    return sum(task.cost for task in tasks if task.done)

@@ -76,7 +76,7 @@ class Progress:
 
     whole: float
     """Cost of all tasks of all stages."""
-    at_start: float
+    at_start: float = 0.0
     """Cost of what was done before."""
     started: float = field(default_factory=time.monotonic)
 

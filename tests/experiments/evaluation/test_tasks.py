@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.evaluation.run import run
+from experiments.evaluation.run import follow, run
 from experiments.evaluation.tasks import Progress, Task, attempt, claimed, work_through
 
 
@@ -119,3 +119,34 @@ def test_time_left_is_told_by_the_pace_of_this_run() -> None:
     progress = Progress(whole=100, at_start=50, started=time.monotonic() - 60)
     assert "75.0 %  1:00 so far, 1:00 left" in progress.line("tuning", 75)
     assert "time left unknown" in progress.line("tuning", 50)
+
+
+@dataclass
+class InStages:
+    """One task after another."""
+
+    folder: Path
+
+    @property
+    def stages(self) -> dict[str, Callable[[], list[Task]]]:
+        return {name: partial(tasks, self.folder / name, 1) for name in ("first", "second", "third")}
+
+    def cost(self) -> float:
+        return 3
+
+
+def test_stages_that_were_done_before_say_nothing_of_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+    plan = InStages(tmp_path)
+    first, second, third = (stage() for stage in plan.stages.values())
+    work_through([*first, *second])
+    monkeypatch.setattr(time, "sleep", lambda _: attempt(third[0]))
+    monkeypatch.setattr("experiments.evaluation.run.SECONDS_BETWEEN_LINES", -1)
+    follow(plan, [])
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in told] == ["first", "second", "third", "third"]
+    assert all("time left unknown" in line for line in told[:3])
+    assert told[3].endswith("0:00 left")
