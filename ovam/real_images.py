@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ovam.core.pictures import Picture, rgb_of
 from ovam.core.selection import Blocks, FeatureChoice, Positions
+from ovam.core.settings import checked
 from ovam.errors import InvalidArgumentError, UnsupportedModelError
 from ovam.looking import Flow, flows, looking
 from ovam.tracing.families import family_of
@@ -30,6 +31,7 @@ STEPS = 30
 """Steps of an inversion by default."""
 
 
+@checked
 def trace_image(  # noqa: PLR0913 - every choice of the method is one keyword
     pipeline: Pipeline,
     image: Picture,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args, overload
+from typing import overload
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,6 +15,7 @@ from ovam.core.confidence import Calibration, Confidence
 from ovam.core.masks import score
 from ovam.core.methods import METHODS, Method, Softmax
 from ovam.core.pictures import Picture, rgb_of
+from ovam.core.settings import checked
 from ovam.cutting import competitors_leakages, cuts, refined, refined_surely, required
 from ovam.errors import InvalidArgumentError
 from ovam.learning.token_files import LearnedTokens
@@ -77,6 +78,7 @@ def segment(
 ) -> list[Segment]: ...
 
 
+@checked
 def segment(
     trace: Trace,
     pipeline: Pipeline,
@@ -150,9 +152,7 @@ def segment(
 
 
 def _require_softmax(softmax: str, distractors: Sequence[Target]) -> None:
-    """Raise `InvalidArgumentError` for another softmax, and for distractors that would compete with nothing."""
-    if softmax not in get_args(Softmax):
-        raise InvalidArgumentError("softmax", softmax, "'each' or 'together'")
+    """Raise `InvalidArgumentError` for distractors that would compete with nothing."""
     if softmax == "each" and distractors:
         raise InvalidArgumentError("distractors", f"{len(distractors)} targets", "none with softmax='each'")
 

@@ -10,23 +10,25 @@ from torch import Tensor
 
 from ovam.attention.aggregation import require_aggregation
 from ovam.attention.joint import JointSelected, JointSplit, encode_for, joint_sums, select_joint
-from ovam.attention.scores import Selected, Split, largest_grid, parted, resize, select, summed, terms_of
+from ovam.attention.scores import Selected, Size, Split, largest_grid, parted, resize, select, summed, terms_of
 from ovam.attention.sums import attention_sum
 from ovam.attention.text import word_tokens
 from ovam.core.methods import Aggregation, Attention, Method, Padding, Reduction
 from ovam.core.selection import Blocks, Positions
+from ovam.core.settings import checked
 from ovam.errors import InvalidArgumentError
 from ovam.tracing.families import family_named
 from ovam.tracing.model import Pipeline
 from ovam.tracing.trace import Trace, require_trace
 
 
+@checked
 def heatmaps(  # noqa: PLR0913 - every choice of the method is one keyword
     trace: Trace,
     embedding: Float[Tensor, "tokens text_width"],
     *,
     reduction: Reduction = "mean",
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     blocks: Blocks = "all",
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
@@ -77,6 +79,7 @@ class SplitHeatmaps:
     """On the largest grid of all parts; the mean weighted by `terms`, for `reduction="sum"` the sum, is the heatmap."""
 
 
+@checked
 def split_heatmaps(  # noqa: PLR0913 - every choice of the method is one keyword
     trace: Trace,
     embedding: Float[Tensor, "tokens text_width"],
@@ -104,6 +107,7 @@ def split_heatmaps(  # noqa: PLR0913 - every choice of the method is one keyword
     return SplitHeatmaps(tuple(parts), tuple(terms_of(part) for part in parts.values()), maps)
 
 
+@checked
 def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     trace: Trace,
     pipeline: Pipeline,
@@ -113,7 +117,7 @@ def word_heatmap(  # noqa: PLR0913 - every choice of the method is one keyword
     padding: Padding = "none",
     occurrence: int | None = None,
     reduction: Reduction = "mean",
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     blocks: Blocks = "all",
     evaluations: Positions | slice = "all",
     heads: Positions | slice = "all",
@@ -178,7 +182,7 @@ def joint_reduced(
     selected: JointSelected,
     embedding: Float[Tensor, "tokens text_width"],
     reduction: Reduction,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
 ) -> Float[Tensor, "tokens height width"]:
     """Do as `reduced` does for a model whose pixels and text attend together."""
     if reduction not in get_args(Reduction):
@@ -212,5 +216,5 @@ def require_fitting(trace: Trace, *embeddings: Tensor) -> None:
     require_trace(trace)
     trace.require_same_keys()
     for embedding in embeddings:
-        if embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
+        if embedding.ndim != 2 or embedding.shape[0] < 1 or embedding.shape[1] != trace.width:
             raise InvalidArgumentError("embedding", tuple(embedding.shape), f"(1 or more tokens, {trace.width})")

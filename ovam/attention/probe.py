@@ -13,6 +13,7 @@ from ovam.attention.scores import resize
 from ovam.attention.text import word_tokens
 from ovam.core.methods import Padding
 from ovam.core.selection import Blocks, Positions
+from ovam.core.settings import checked
 from ovam.core.words import words_of
 from ovam.errors import InvalidArgumentError, WordNotInPromptError
 from ovam.tracing.model import Pipeline
@@ -37,6 +38,7 @@ class RankedWord:
     """Its attention there over its attention in the whole image."""
 
 
+@checked
 def rank_words(  # noqa: PLR0913 - every choice of the method is one keyword
     trace: Trace,
     pipeline: Pipeline,

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import torch
+from annotated_types import Interval
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -140,6 +141,11 @@ def summed(
         maps = attend(one.queries(), one.keys(embedding), one.weights).unflatten(-1, grid)
         by_grid[grid] = by_grid[grid] + maps if grid in by_grid else maps
     return _sum(resize(maps, size) for maps in by_grid.values())
+
+
+Side = Annotated[int, Interval(ge=1)]
+Size = tuple[Side, Side]
+"""(height, width) in pixels."""
 
 
 def resize(maps: Float[Tensor, "maps height width"], size: tuple[int, int]) -> Float[Tensor, "maps new_height new_width"]:

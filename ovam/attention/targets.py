@@ -17,6 +17,7 @@ from ovam.attention.sums import MapWeights, target_sums, text_sums
 from ovam.attention.text import encode_each, word_tokens
 from ovam.attention.tokens import Encoded, Token
 from ovam.core.methods import Attention, Method, Padding
+from ovam.core.settings import Checked, check
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFamilyError, WordNotInPromptError
 from ovam.tracing.families import family_named
 from ovam.tracing.model import Pipeline
@@ -30,7 +31,7 @@ NOT_FINITE = "an embedding holds values that are no numbers, or too large for th
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(Checked):
     """A word or phrase of an attribution prompt as a target; without a word, all words of the prompt.
 
     >>> ovam.Words("a cat and a dog", "dog")
@@ -41,6 +42,14 @@ class Words:
     word: str | None = None
     occurrence: int | None = None
     """The n-th occurrence of the word, from 0; `None` for all."""
+
+
+def require_matrix(name: str, embedding: object) -> None:
+    """Raise `InvalidArgumentError` for what is no tensor of rows."""
+    if not isinstance(embedding, Tensor):
+        raise InvalidArgumentError(name, embedding, "a tensor of (rows, text_width)")
+    if embedding.ndim != 2:
+        raise InvalidArgumentError(name, tuple(embedding.shape), "(rows, text_width)")
 
 
 def photograph_of(word: str) -> Words:
@@ -61,6 +70,11 @@ class Rows:
     rows: tuple[int, ...] | None = None
     family: str | None = None
     """The family of models that the rows were learned with; `None` where that is unknown."""
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidArgumentError` for an embedding that is no matrix, and for rows that are no positions."""
+        require_matrix("embedding", self.embedding)
+        check("rows", self.rows, tuple[int, ...] | None)
 
     @property
     def chosen(self) -> tuple[int, ...]:

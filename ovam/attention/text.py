@@ -11,6 +11,7 @@ from torch import Tensor
 from ovam.attention.prompts import encode_by_pipeline
 from ovam.attention.tokens import Encoded, Token
 from ovam.core.methods import Padding
+from ovam.core.settings import checked
 from ovam.core.words import Characters, normalized, occurrences_of, overlaps
 from ovam.errors import InvalidArgumentError, PromptTooLongError, UnsupportedModelError
 from ovam.tracing.families import UNET, family_of
@@ -20,6 +21,7 @@ from ovam.tracing.model import Pipeline, plain_unet, unet_of
 _CLIP = ("clip_text_model", "clip")
 
 
+@checked
 def encode(
     pipeline: Pipeline,
     prompt: str,

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
 from ovam.core.settings import Checked
-from ovam.errors import SelectionError
+from ovam.errors import InvalidArgumentError, SelectionError
 
 All = Literal["all"]
 Grid = tuple[int, int]
@@ -50,6 +50,12 @@ class FeatureChoice(Checked):
     """At which of all evaluations of the generation."""
 
 
+def require_feature_choice(features: object) -> None:
+    """Raise `InvalidArgumentError` for what is neither a choice of features nor none."""
+    if not isinstance(features, FeatureChoice | None):
+        raise InvalidArgumentError("features", features, "a FeatureChoice, or None")
+
+
 def select_positions(selection: Positions | slice, count: int, what: str) -> tuple[int, ...]:
     """Resolve a selection among `count` things to rising positions without repeats.
 
@@ -72,19 +78,21 @@ def select_positions(selection: Positions | slice, count: int, what: str) -> tup
 def picked_of(selection: Positions | slice, count: int, what: str) -> Sequence[int]:
     """Return the positions that a selection names, inside of `count` or not."""
     allowed = "'all', a position, a fraction, a range (Span or slice) or a list of positions"
+    try:
+        selection = written(selection)
+    except InvalidArgumentError as error:
+        raise SelectionError(what, selection, f"{allowed}; {error}") from error
     match selection:
         case "all":
             return range(count)
         case Span(start, stop, step):
             first, last = (int(end * count) if isinstance(end, float) else end for end in (start, stop))
             return range(count)[first:last:step]
-        case slice(start=start, stop=stop, step=step):
-            return range(count)[start:stop:step]
         case bool() | str() | bytes():
             raise SelectionError(what, selection, allowed)
         case Integral():
             return [int(selection)]
-        case Real():
+        case float():
             if not 0 <= selection < 1:
                 raise SelectionError(what, selection, "as a fraction of the way, 0 or more and below 1")
             return [int(selection * count)]
@@ -106,6 +114,7 @@ def select_blocks(selection: Blocks, grids: Mapping[str, Grid | None], what: str
     >>> select_blocks("up", {"down_blocks.0": (16, 16), "up_blocks.1": (16, 16)})
     ('up_blocks.1',)
     """
+    selection = written(selection)
     if selection == "all":
         return tuple(grids)
     parts = [selection] if isinstance(selection, str | int) else list(selection) if isinstance(selection, Iterable) else []
@@ -140,7 +149,12 @@ def selects(part: str | int, name: str, grid: Grid | None) -> bool:
 
 
 def written(selection: Any) -> Any:  # noqa: ANN401 - a selection, or what is none
-    """Return a selection in the one form that methods keep: a `Span` for a slice, a tuple for several; the rest as it is."""
+    """Return a selection in the one form that methods keep: a `Span` for a slice, a tuple for several; the rest as it is.
+
+    Arrays and tensors become what they hold. Raises `InvalidArgumentError` for a slice that is no range of positions.
+    """
+    if hasattr(selection, "tolist"):
+        selection = selection.tolist()
     if isinstance(selection, slice):
         return Span(selection.start, selection.stop, selection.step)
     return tuple(selection) if isinstance(selection, Sequence) and not isinstance(selection, str | bytes) else selection

@@ -1,15 +1,17 @@
 """How a setting is declared: a frozen dataclass whose fields carry their range and, below them, their description.
 
 A declaration is read twice: `Checked` refuses values outside the range when Python code constructs the dataclass, and
-pydantic, which takes such dataclasses as they are, validates requests and writes the API's schema from it.
+pydantic, which takes such dataclasses as they are, validates requests and writes the API's schema from it. `checked` does the
+same for the arguments of a function.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import lru_cache
+from functools import lru_cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Interval
 
@@ -36,6 +38,42 @@ class Checked:
         hints = hints_of(type(self))
         for field in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
             check(field.name, getattr(self, field.name), hints[field.name])
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function refuse settings that its annotations do not allow; tensors, traces and pipelines are its own to look at.
+
+    NumPy's numbers and arrays, and tensors, become Python's where settings are expected.
+    """
+    signature = inspect.signature(function)
+    hints = {name: each.annotation for name, each in signature.parameters.items() if is_setting(each.annotation)}
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        for name in hints.keys() & bound.arguments.keys():
+            value = bound.arguments[name]
+            bound.arguments[name] = value.tolist() if hasattr(value, "tolist") else value
+            check(name, bound.arguments[name], hints[name])
+        return function(*bound.args, **bound.kwargs)
+
+    return called
+
+
+def is_setting(hint: Any) -> bool:  # noqa: ANN401 - an annotation
+    """Whether an annotation is made of numbers, texts, choices and settings alone."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return True
+    if origin is Annotated:
+        return is_setting(parts[0])
+    if origin in (Union, UnionType) or origin in (tuple, Sequence):
+        return all(part is Ellipsis or is_setting(part) for part in parts)
+    return hint in (int, float, bool, str, NoneType) or (isinstance(hint, type) and issubclass(hint, Checked))
 
 
 @lru_cache
@@ -66,7 +104,9 @@ def suits(value: object, hint: Any) -> bool:  # noqa: ANN401 - an annotation
     if origin in (Union, UnionType):
         return any(suits(value, part) for part in parts)
     if origin is not None and issubclass(origin, Sequence):
-        return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(suits(each, parts[0]) for each in value)
+        several = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else None
+        each = parts if origin is tuple and Ellipsis not in parts else parts[:1] * len(several or ())
+        return several is not None and len(each) == len(several) and all(map(suits, several, each))
     if hint in (int, float):
         return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -82,6 +122,8 @@ def described(hint: Any) -> str:  # noqa: ANN401 - an annotation
         return " ".join([described(parts[0]), ", ".join(limits)]).strip()
     if origin in (Union, UnionType):
         return " or ".join(described(part) for part in parts)
+    if origin is tuple and Ellipsis not in parts:
+        return f"({', '.join(map(described, parts))})"
     if origin is not None and issubclass(origin, Sequence):
         return f"a sequence of these: {described(parts[0])}"
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "text", NoneType: "None"}

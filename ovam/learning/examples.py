@@ -48,8 +48,10 @@ def training_examples(examples: Sequence[Example], classes: int) -> tuple[Traini
     """
     if not examples:
         raise InvalidArgumentError("examples", examples, "at least one (trace, mask)")
-    for trace, _ in examples:
-        require_trace(trace)
+    for number, example in enumerate(examples):
+        if not isinstance(example, Sequence) or len(example) != 2:
+            raise InvalidArgumentError(f"example {number}", type(example).__name__, "a pair: a trace and its mask")
+        require_trace(example[0])
     require_one_model([trace for trace, _ in examples])
     found = tuple(_example(trace, mask, classes, number) for number, (trace, mask) in enumerate(examples))
     for row in range(classes):
@@ -90,7 +92,10 @@ def nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _example(trace: Trace, mask: Mask, classes: int, number: int) -> TrainingExample:
     """Bring one mask to its image's size and (classes, height, width)."""
-    given = torch.as_tensor(_pixels_of(mask, classes)).detach()
+    pixels = _pixels_of(mask, classes)
+    if isinstance(pixels, np.ndarray) and pixels.dtype.kind == "u":
+        pixels = pixels.astype(np.int64)  # torch compares no others of these than bytes
+    given = torch.as_tensor(pixels).detach()
     labels = given.ndim == 2 and not given.is_floating_point() and given.dtype != torch.bool
     if labels:
         target, counted = _of_labels(given, classes, number)

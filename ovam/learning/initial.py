@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -45,11 +46,15 @@ def initial_tokens(
     return tokens + noise * torch.randn(tokens.shape, generator=torch.Generator().manual_seed(seed)).to(tokens)
 
 
-def named_initial(pipeline: Pipeline | None, init: Tensor | str | Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+def named_initial(pipeline: Pipeline | None, init: Tensor | np.ndarray | str | Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
     """Return the classes' names and their initial embedding, from words or from rows that are given."""
+    if isinstance(init, np.ndarray):
+        init = torch.from_numpy(init)
     if isinstance(init, Tensor):
         return numbered("token", max(1, init.shape[0] - 1)), init
-    names = (init,) if isinstance(init, str) else tuple(init)
+    names = (init,) if isinstance(init, str) else tuple(init) if isinstance(init, Sequence) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InvalidArgumentError("init", init, "words, or a tensor of (classes, text_width) with the background's row first")
     if pipeline is None:
         raise InvalidArgumentError("pipeline", None, "the pipeline of the traces, which encodes the words of init")
     return names, initial_tokens(pipeline, *names)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from ovam.attention.joint import select_joint
 from ovam.attention.scores import select
 from ovam.core.schedules import Schedule, Step, decay
 from ovam.core.selection import Blocks, Positions
+from ovam.core.settings import checked
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, OptimizationError, UnsupportedModelError
 from ovam.learning.ahead import Coming, epochs_ahead, recorded
 from ovam.learning.examples import Example, TrainingExample, training_examples
@@ -70,6 +71,7 @@ class TokenFit:
         return LearnedTokens(self.embedding.detach().float().cpu(), self.names, known)
 
 
+@checked
 def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keyword
     examples: Sequence[Example],
     init: Float[Tensor, "classes text_width"] | str | Sequence[str],
@@ -109,7 +111,7 @@ def optimize_tokens(  # noqa: PLR0913 - every choice of the method is one keywor
     (('cat',), True)
     """
     rate = _LEARNING_RATES.get(optimizer, 0.0) if learning_rate is None else learning_rate
-    _check_options(loss, optimizer, rate, epochs, patience)
+    _check_numbers(rate, epochs, patience)
     names, start = named_initial(pipeline, init)
     _check_init(start)
     with torch.inference_mode(mode=False), torch.enable_grad():
@@ -216,12 +218,8 @@ def _loss_and_gradient(losses: Sequence[Callable[[Tensor], Tensor]], tokens: Ten
     return value, gradient
 
 
-def _check_options(loss: str, optimizer: str, rate: float, epochs: int, patience: int | None) -> None:
-    """Refuse options outside what is allowed."""
-    if loss not in get_args(Loss):
-        raise InvalidArgumentError("loss", loss, f"one of {get_args(Loss)}")
-    if optimizer not in get_args(Optimizer):
-        raise InvalidArgumentError("optimizer", optimizer, f"one of {get_args(Optimizer)}")
+def _check_numbers(rate: float, epochs: int, patience: int | None) -> None:
+    """Refuse numbers outside what is allowed."""
     if not (rate > 0 and math.isfinite(rate)):
         raise InvalidArgumentError("learning_rate", rate, "above 0")
     if epochs < 1:

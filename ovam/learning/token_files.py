@@ -1,6 +1,7 @@
 """Learned tokens as files: safetensors, textual inversion, NumPy; and the tokens others published."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from os import PathLike
@@ -17,6 +18,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from ovam.attention.targets import Rows
+from ovam.core.settings import check
 from ovam.errors import EmbeddingNotFiniteError, InvalidArgumentError, TokenFileError, TokenWidthError
 from ovam.learning.pickled_arrays import array_of, npy_parts, numbers, unwrapped
 from ovam.learning.pickles import DeferredCall, read_pickle
@@ -46,7 +48,11 @@ class LearnedTokens:
     """What else is known, as JSON takes it: the model, the examples, the loss ..."""
 
     def __post_init__(self) -> None:
-        """Raise `InvalidArgumentError` for rows without names, `EmbeddingNotFiniteError` for NaN and infinite numbers."""
+        """Raise `InvalidArgumentError` for rows without names of their own, `EmbeddingNotFiniteError` for NaN and infinity."""
+        check("names", self.names, Sequence[str])
+        object.__setattr__(self, "names", tuple(self.names))
+        if len({*self.names}) < len(self.names):
+            raise InvalidArgumentError("names", self.names, "names that differ")
         if self.embedding.ndim != 2 or self.embedding.shape[0] != len(self.names) + 1 or not self.names:
             allowed = f"({len(self.names) + 1}, width) for the background and {list(self.names)}"
             raise InvalidArgumentError("embedding", tuple(self.embedding.shape), allowed)

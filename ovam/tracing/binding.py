@@ -15,6 +15,7 @@ Binding = Mapping[str, str]
 """What the queries depend on, by name, as text that is compared, and quoted when it differs."""
 
 SHOWN: Final = 16  # characters of a hash: 64 bits
+FUSED: Final = (".to_qkv.", ".to_kv.", ".to_added_qkv.")
 FREEU: Final = ("s1", "s2", "b1", "b2")
 
 # Hashes of weights, with the state for which they hold: to hash the weights of Stable Diffusion takes seconds.
@@ -75,7 +76,7 @@ def device_type(unet: nn.Module) -> str:
 def _weights(unet: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield all weights by name; what diffusers fused is there a second time, and left out."""
     for name, tensor in chain(unet.named_parameters(), unet.named_buffers()):
-        if ".to_qkv." not in name and ".to_kv." not in name:
+        if not any(fused in name for fused in FUSED):
             yield name.replace(".base_layer.", "."), tensor
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ovam.tracing.keys import FusedKeys, captured_layer
+from ovam.tracing.keys import FusedKeys, captured_layer, is_fused
 
 
 class CaptionKeys(nn.Module):
@@ -57,7 +57,7 @@ class CaptionedAttention:
     def to_k(self) -> CaptionKeys:
         """The projection to keys, as it is now."""
         attention = self.attention
-        to_k = FusedKeys(attention.to_kv) if getattr(attention, "fused_projections", False) else attention.to_k
+        to_k = FusedKeys(attention.to_kv) if is_fused(attention) else attention.to_k
         return CaptionKeys(self._captions, to_k, getattr(attention, "norm_k", None))
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the attention has

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, get_args
 
 from ovam.core.selection import Blocks, FeatureChoice, Positions
+from ovam.core.settings import checked
 from ovam.errors import CaptureError, InvalidArgumentError
 from ovam.tracing.families import family_of
 from ovam.tracing.joint import prompts_of
@@ -15,6 +16,7 @@ from ovam.tracing.replay import Replay
 from ovam.tracing.trace import Half, Trace
 
 
+@checked
 @contextmanager
 def capture(  # noqa: PLR0913 - every choice is one keyword
     pipeline: Pipeline,
@@ -100,6 +102,7 @@ def capture_live(pipeline: Pipeline, choice: Choice) -> Iterator[Live]:
     live.traces.extend(recorder.traces())
 
 
+@checked
 @contextmanager
 def capture_replay(
     pipeline: Pipeline,

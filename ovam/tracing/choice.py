@@ -6,7 +6,16 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from ovam.core.selection import Blocks, FeatureChoice, Positions, select_blocks, select_positions
+from ovam.core.selection import (
+    Blocks,
+    FeatureChoice,
+    Positions,
+    picked_of,
+    require_feature_choice,
+    select_blocks,
+    select_positions,
+    written,
+)
 from ovam.errors import SelectionError
 from ovam.tracing.contributions import Contributing
 from ovam.tracing.families import UNET, family_of
@@ -29,6 +38,13 @@ class Choice:
     """Keep what the attentions computed, or what the UNet was given, from which it computes that again."""
     features: FeatureChoice | None = None
     contributions: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidArgumentError` for features that are no choice, `SelectionError` for selections of no known form."""
+        require_feature_choice(self.features)
+        for name in ("evaluations", "heads"):
+            picked_of(getattr(self, name), 1, name)
+            object.__setattr__(self, name, written(getattr(self, name)))
 
     def wanted(self, unet: nn.Module) -> list[Wanted]:
         """List the projections that may be kept; resolutions are known after the first evaluation only.

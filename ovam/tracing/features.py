@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ovam.core.selection import Blocks, select_blocks
-from ovam.errors import FeaturesNotKeptError
+from ovam.errors import FeaturesNotKeptError, UnsupportedModelError
 
 Maps = Float[Tensor, "evaluations halves channels height width"]
 
@@ -69,8 +69,10 @@ def feature_blocks(unet: nn.Module) -> dict[str, nn.Module]:
     """Map the path of every block of a UNet to its module, in the order in which they are computed.
 
     A block is what the UNet was published as a list of: the first convolution, every residual layer with the attention behind
-    it, every change of resolution, and the middle.
+    it, every change of resolution, and the middle. Raises `UnsupportedModelError` for a transformer, which has no such blocks.
     """
+    if not hasattr(unet, "up_blocks"):
+        raise UnsupportedModelError(f"{type(unet).__name__} has no features that are kept; allowed: a UNet's")
     return dict(_blocks(unet))
 
 

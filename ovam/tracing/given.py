@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ovam.errors import NotReplayableError
 from ovam.tracing.binding import Binding, binding_of
 from ovam.tracing.inputs import Kept, inputs_of, sample_of
 
@@ -44,6 +45,8 @@ class Given:
         if other is not None:
             others = inputs_of(args, options, other)
             given |= {f"{OTHER}{name}": others[name] for name in others if name not in ("sample", "timestep")}
+        if self._inputs:
+            _require_alike(self._inputs[0], given, len(self._inputs))
         self._inputs.append({name: self._copy(name, tensor) for name, tensor in given.items()})
 
     def witness(self, predicted: Float[Tensor, "images *predicted"]) -> None:
@@ -69,6 +72,18 @@ class Given:
         copy = tensor.detach().clone(memory_format=torch.contiguous_format)
         self._latest[name] = source, version, copy
         return copy
+
+
+def _require_alike(first: Kept, given: Kept, evaluation: int) -> None:
+    """Raise `NotReplayableError` when an evaluation is given other inputs than the first, or inputs of other sizes."""
+    then, now = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (first, given))
+    names = sorted(name for name in then | now if then.get(name) != now.get(name))
+    if names:
+        was, became = ({name: sizes.get(name, "nothing") for name in names} for sizes in (then, now))
+        raise NotReplayableError(
+            f"evaluation {evaluation} is given {became}, the first was given {was}, as where guidance ends on the way; "
+            "keep the queries"
+        )
 
 
 def middle_line(predicted: Float[Tensor, "images *predicted"]) -> Float[Tensor, "images channels width"]:

@@ -39,12 +39,17 @@ class FusedKeys(nn.Module):
         return self.to_kv(embedding).chunk(2, dim=-1)[0]
 
 
+def is_fused(attention: Any) -> bool:  # noqa: ANN401 - an attention
+    """Whether an attention projects by what diffusers fused: unfusing gives it its processor back, and leaves the mark."""
+    return getattr(attention, "fused_projections", False) and "Fused" in type(getattr(attention, "processor", None)).__name__
+
+
 def key_projection(attention: Any) -> nn.Module:  # noqa: ANN401 - a cross-attention
     """Return the module by which a cross-attention projects its keys now."""
     to_k = attention.to_k
     if hasattr(to_k, "captured"):  # made for what it is now, fused or not
         return to_k
-    return FusedKeys(attention.to_kv) if getattr(attention, "fused_projections", False) else to_k
+    return FusedKeys(attention.to_kv) if is_fused(attention) else to_k
 
 
 def captured(attention: Any) -> nn.Module:  # noqa: ANN401 - a cross-attention

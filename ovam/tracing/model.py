@@ -9,6 +9,7 @@ from torch import nn
 from ovam.errors import CaptureError, CompiledModelError, UnsupportedModelError
 from ovam.tracing.captions import across_heads, captioned
 from ovam.tracing.families import UNET, family_of
+from ovam.tracing.keys import is_fused
 
 Projection = Literal["queries", "keys"]
 
@@ -171,7 +172,7 @@ def module_of(attention: Any, projection: Projection) -> tuple[nn.Module, int, i
     Where diffusers fused the projections of a self-attention, one module makes queries, keys and values;
     a fused cross-attention still projects its queries alone.
     """
-    if getattr(attention, "fused_projections", False) and not attention.is_cross_attention:
+    if is_fused(attention) and not attention.is_cross_attention:
         return attention.to_qkv, ("queries", "keys").index(projection), 3
     norm = getattr(attention, "norm_q" if projection == "queries" else "norm_k", None)
     if norm is not None:

@@ -79,6 +79,7 @@ def recording(source: Source, choice: Choice) -> Iterator["Recorder"]:
     with ExitStack() as hooks:
         recorder = Recorder(source, choice, choice.wanted(unet))
         hooks.callback(recorder.close)
+        recorder.begin()
         hooks.callback(unet.register_forward_pre_hook(recorder.before, with_kwargs=True).remove)
         hooks.callback(unet.register_forward_hook(recorder.after).remove)
         yield recorder
@@ -105,11 +106,14 @@ class Recorder:
         self._hooked: dict[Wanted | Contributing, tuple[nn.Module, list[Any]]] = {}
         self._contributing = choice.contributing(plain_unet(source.pipeline), wanted)
         self._lock = Lock()
+        self._features: list[Any] = []
+
+    def begin(self) -> None:
+        """Put all hooks on; whatever goes wrong, `close` takes them off."""
+        blocks = feature_blocks(plain_unet(self.source.pipeline)) if self._choice.features else {}
+        for name, module in blocks.items():
+            self._features.append(module.register_forward_hook(partial(self._keep_features, name)))
         self._follow()
-        self._features = [
-            module.register_forward_hook(partial(self._keep_features, name))
-            for name, module in (feature_blocks(plain_unet(source.pipeline)) if choice.features else {}).items()
-        ]
 
     @torch.compiler.disable
     def before(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -141,6 +145,7 @@ class Recorder:
                     raise
         call.halves = evaluation.halves if call.started in call.feature_evaluations else ()
         if call.halves:
+            call.require_halves()
             text = args[2] if len(args) > 2 else kwargs["encoder_hidden_states"]
             call.texts = text[call.halves[-1]].detach().clone()
         call.predicted = Prediction(sample, args[1] if len(args) > 1 else kwargs["timestep"])

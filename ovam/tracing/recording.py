@@ -84,6 +84,15 @@ class Call:
         """Whether all evaluations of the call were recorded."""
         return self.finished >= self.expected
 
+    def require_halves(self) -> None:
+        """Raise `CaptureError` when guidance ended on the way, or began, while features are kept, which are of all its halves."""
+        before = next((maps[-1].shape[1] for maps in self.features.values()), len(self.halves))
+        if before != len(self.halves):
+            raise CaptureError(
+                f"features are kept of {before} halves of guidance, and evaluation {self.started} has {len(self.halves)}; "
+                "allowed: features of evaluations with one guidance"
+            )
+
     def settle(self, blocks: Blocks) -> None:
         """Drop the blocks that are not of a selected resolution, and the smaller self-attentions."""
         if self.joint:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ovam.core.selection import Blocks, FeatureChoice, Positions, select_blocks, select_positions
+from ovam.core.selection import Blocks, FeatureChoice, Positions, require_feature_choice, select_blocks, select_positions
 from ovam.errors import FeaturesNotKeptError, TraceFormatError, TraceMismatchError
 from ovam.tracing.binding import Binding, require_bound
 from ovam.tracing.blocks import Block, Layer, SelfAttention
@@ -110,6 +110,7 @@ class Replay:
         has one half of guidance alone.
 
         """
+        require_feature_choice(features)
         unet = plain_unet(pipeline)
         require_bound(self.binding, unet)
         if family_of(unet).joint:

@@ -86,8 +86,11 @@ class Trace:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Trace":
         """Return a trace with its tensors on another device or in another floating type.
 
-        What is computed when it is asked for is computed where the model is, in its type, and not yet.
+        What is computed when it is asked for is computed where the model is, in its type, and not yet. Raises
+        `InvalidArgumentError` for a type of whole numbers; `to_bytes` writes queries as such.
         """
+        if dtype is not None and not dtype.is_floating_point:
+            raise InvalidArgumentError("dtype", dtype, "a floating type")
         if self.joint is not None:
             joint = replace(self.joint, _kept={})
             return replace(self, joint=joint, self_attention=(PixelAttention(joint),))

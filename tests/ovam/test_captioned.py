@@ -12,7 +12,8 @@ from peft import LoraConfig
 import ovam
 from ovam.attention.refinement import affinity, attention_received
 from ovam.core.methods import Method
-from ovam.errors import AttentionError, CaptureError, PromptTooLongError
+from ovam.core.selection import FeatureChoice
+from ovam.errors import AttentionError, CaptureError, PromptTooLongError, UnsupportedModelError
 from ovam.looking import looking
 from ovam.tracing.captions import across_heads
 from tests.diffusion_transformers import KINDS, draw, tiny_transformer
@@ -32,6 +33,29 @@ def drawn(name: str) -> tuple[Any, list[ovam.Trace], list[ovam.Replay]]:
     with ovam.capture(pipeline, self_attention=True) as traces, ovam.capture_replay(pipeline) as replays:
         draw(pipeline, name, PROMPTS)
     return pipeline, traces, replays
+
+
+@every_cross
+def test_projections_that_were_fused_and_unfused_are_captured_as_before(name: str) -> None:
+    _, traces, _ = drawn(name)
+    pipeline = tiny_transformer(name)
+    pipeline.transformer.fuse_qkv_projections()
+    pipeline.transformer.unfuse_qkv_projections()
+    with ovam.capture(pipeline, self_attention=True) as again:
+        draw(pipeline, name, PROMPTS)
+    for one, other in zip(traces[0].self_attention, again[0].self_attention, strict=True):
+        assert torch.equal(one.queries, other.queries)
+        assert torch.equal(one.keys, other.keys)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_transformer_has_no_features_that_are_kept_and_no_hook_stays(name: str) -> None:
+    pipeline = tiny_transformer(name)
+    choice = FeatureChoice()
+    for _ in range(2):
+        with pytest.raises(UnsupportedModelError, match="no features that are kept"), ovam.capture(pipeline, features=choice):
+            pass
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipeline.transformer.modules())
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,21 @@ def test_what_a_capture_cannot_keep_is_refused() -> None:
         ovam.segment(unknown[0], pipeline, ovam.Words("a cat", "cat"), Method(attention="joint"))
 
 
+@pytest.mark.parametrize("name", ["sd3", "flux", "flux2"])
+def test_a_trace_is_that_of_a_transformer_whether_its_projections_are_fused_or_not(name: str) -> None:
+    pipeline = tiny_transformer(name)
+    with ovam.capture(pipeline) as plain:
+        draw(pipeline, name)
+    heat = ovam.segment(plain[0], pipeline, "cat", Method()).heatmap
+    pipeline.transformer.fuse_qkv_projections()
+    with ovam.capture(pipeline) as fused:
+        draw(pipeline, name)
+    assert np.allclose(ovam.segment(plain[0], pipeline, "cat", Method()).heatmap, heat, rtol=1e-4)
+    pipeline.transformer.unfuse_qkv_projections()
+    for trace in (plain[0], ovam.Trace.from_bytes(fused[0].to_bytes(), pipeline)):
+        assert np.allclose(ovam.segment(trace, pipeline, "cat", Method()).heatmap, heat, rtol=1e-4)
+
+
 def test_every_image_has_its_own_prompt() -> None:
     assert prompts_of({"prompt": ["a", "b"]}, "conditional", 4) == ("a", "a", "b", "b")
     assert prompts_of({"prompt": "a", "prompt_2": "b", "text_ids": None}, "conditional", 1) == ("b",)

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from safetensors.torch import load, save
 
 import ovam
-from ovam.core.selection import Span
+from ovam.core.selection import FeatureChoice, Span
 from ovam.errors import CaptureError, NotReplayableError, SelectionError, TraceFormatError, TraceMismatchError
 from ovam.real_images import Course, observed
 from ovam.tracing import passes
@@ -214,6 +214,33 @@ def test_what_a_controlnet_adds_is_refused_before_the_image_is_drawn() -> None:
 def test_arguments_of_attention_processors_are_refused() -> None:
     with pytest.raises(NotReplayableError, match="cross_attention_kwargs is"), ovam.capture_replay(shared("sd1")):
         generate(shared("sd1"), "sd1", cross_attention_kwargs={"gligen": 1})
+
+
+def test_guidance_that_ends_on_the_way_is_refused_by_a_replay_and_by_features_of_both_halves() -> None:
+    def end_guidance(running: Any, step: int, _time: int, tensors: dict[str, Any]) -> dict[str, Any]:
+        if step == 1:
+            running._guidance_scale = 0.0
+            return {"prompt_embeds": tensors["prompt_embeds"][-1:]}
+        return {}
+
+    options = {
+        "num_inference_steps": 4,
+        "callback_on_step_end": end_guidance,
+        "callback_on_step_end_tensor_inputs": ["prompt_embeds"],
+    }
+    pipeline = shared("sd1")
+    says = r"evaluation 2 is given .*nothing.*, the first was given .*other.encoder_hidden_states.*; keep the queries"
+    with pytest.raises(NotReplayableError, match=says), ovam.capture_replay(pipeline) as replays:
+        generate(pipeline, "sd1", **options)
+    assert replays == []
+    features = FeatureChoice(evaluations="all")
+    says = "of 2 halves of guidance, and evaluation 2 has 1"
+    with pytest.raises(CaptureError, match=says), ovam.capture(pipeline, features=features):
+        generate(pipeline, "sd1", **options)
+    with ovam.capture(pipeline, features=FeatureChoice(evaluations=[2, 3])) as traces:
+        generate(pipeline, "sd1", **options)
+    assert traces[0].features is not None
+    assert traces[0].features.blocks[0].maps.shape[:2] == (2, 1)
 
 
 CHANGES = {

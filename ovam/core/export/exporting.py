@@ -13,6 +13,7 @@ from ovam.core.export.parquet import card, huggingface_files, pyarrow
 from ovam.core.export.samples import Sample
 from ovam.core.export.shards import webdataset_files
 from ovam.core.export.voc import voc_files
+from ovam.core.settings import check
 
 TENTH = Split()
 UNKNOWN = Datasheet()
@@ -32,13 +33,14 @@ def export(
     `form` is a form or the name of one; `classes` are numbers (1 to 254) by class name, or names, which are counted from 1.
     `about` is read at the end. With `lenient`, samples that cannot be written are left out and counted in the datasheet.
 
-    Raises `InvalidArgumentError` at once for an unknown form and for bad classes, and before the files of a sample for a
+    Raises `InvalidArgumentError` at once for an unknown form, bad classes and no split, and before the files of a sample for a
     broken image, a mask of another size, or a class without a number; `MissingPackageError` for a form that needs pyarrow.
 
     >>> sample = Sample("car-1", np.zeros((4, 4, 3), np.uint8), [Annotation("car", np.eye(4, dtype=bool), 0.8)])
     >>> [file.path for file in export([sample], "voc", ["car"])][:2]
     ['JPEGImages/car-1.jpg', 'SegmentationClass/car-1.png']
     """
+    check("split", split, Split)
     chosen = form_of(form)
     if isinstance(chosen, HuggingFace):
         pyarrow()  # its absence is noticed before a million images are made
