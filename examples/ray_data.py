@@ -22,11 +22,12 @@ from pyarrow import fs
 import ovam
 from ovam.core.export import Annotation, Sample, Split, WebDataset, export
 from ovam.core.methods import ByAffinity
+from ovam.core.selection import Span
 from ovam.core.thresholds import Share
 
 AT_A_TIME = 4  # images that the UNet draws together
 HALF = 0.5  # of a CPU, as Ray counts them for an actor: were all taken, nothing could feed the actors, and all would wait
-METHOD = ovam.Method(evaluations=0.5, refine=ByAffinity(), threshold=Share(0.4, "minmax"))  # what suits models/world best
+METHOD = ovam.Method(evaluations=Span(0.5), refine=ByAffinity(), threshold=Share(0.4, "minmax"))  # suits models/world
 
 
 class Annotator:

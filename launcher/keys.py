@@ -13,6 +13,7 @@ from contracts.schema.jobs import utc_now
 from contracts.state.keyring import KeyNameError, Keyring
 from launcher.reach import BAD_USAGE, FAILED, AsJson, end, with_redis
 
+MOST_DAYS = 36_500
 QUEUED = 64  # jobs of a key's tenant that may wait in a lane, unless said otherwise: a quarter of what fits
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
@@ -25,7 +26,7 @@ def create(  # noqa: PLR0913  # each is an option of the command
     name: Name,
     tenant: Annotated[str | None, typer.Option(help="Whose jobs and tokens it sees; the key's name without it.")] = None,
     scope: Annotated[list[str] | None, typer.Option(help="generate, read or admin; by default generate and read.")] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="How long it is valid; until it is revoked without it.")] = None,
+    days: Annotated[float | None, typer.Option(help="How long it is valid; until it is revoked without it.")] = None,
     requests_per_second: Annotated[float | None, typer.Option(help="Requests a second.")] = None,
     queued: Annotated[int, typer.Option(min=0, help="Jobs that may wait in each lane; 0 for any number.")] = QUEUED,
     device_seconds: Annotated[int | None, typer.Option(help="Seconds on the device a day (UTC).")] = None,
@@ -37,6 +38,8 @@ def create(  # noqa: PLR0913  # each is an option of the command
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it. It is shown this once: only its digest is stored."""
+    if days is not None and not 0 < days <= MOST_DAYS:
+        raise typer.BadParameter(f"{days:g} is not in the range 0<x<={MOST_DAYS}", param_hint="--days")
     now = utc_now()
     try:
         limits = Limits(

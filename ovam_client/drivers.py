@@ -1,8 +1,11 @@
 """What carries out the steps of flows over HTTP: one driver that blocks, one that awaits."""
 
 import asyncio
+import json
+import math
 import os
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +16,7 @@ from ovam_client.errors import OvamServiceError
 from ovam_client.flows import Call, Fetch, Flow, Listen, NextLine, Pause, Step
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 URL, KEY = "OVAM_URL", "OVAM_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -64,8 +67,35 @@ class Address:
 
 def request_of(step: Call) -> dict[str, Any]:
     """The arguments of a request."""
-    body = {} if step.json is None else {"json": step.json}
-    return {"method": step.method, "url": step.path, "params": dict(step.params), "headers": dict(step.headers), **body}
+    headers, body = dict(step.headers), {}
+    if step.json is not None:
+        headers["Content-Type"], body = "application/json", {"content": encoded(step.json)}
+    return {"method": step.method, "url": step.path, "params": dict(step.params), "headers": headers, **body}
+
+
+def encoded(body: Any) -> bytes:  # noqa: ANN401  # whatever JSON has
+    """A body as JSON. Raises ValueError for what JSON has no form for, which it names."""
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError as error:  # of which Unicode's is one
+        wrong = next(unsendable(body), None)
+        if wrong is None:
+            raise
+        raise ValueError("{} is {!r}; allowed: {}".format(*wrong)) from error
+
+
+def unsendable(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:  # noqa: ANN401  # whatever JSON has
+    """The places in a body that JSON in UTF-8 has no form for, with what is there and what may be."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, value, "a finite number"
+    elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        yield path, value, "text in Unicode"
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from unsendable(each, f"{path}.{name}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from unsendable(each, f"{path}.{number}".lstrip("."))
 
 
 def stream_of(step: Listen, timeout: float) -> dict[str, Any]:

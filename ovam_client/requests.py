@@ -547,9 +547,9 @@ class Attribution(TypedDict, total=False):
 class AreaShare(TypedDict, total=False):
     """Masks that cover less or more of the image are rejected."""
 
-    kind: Literal["share"]
     least: float
     most: float
+    kind: Literal["share"]
 
 
 class AreaPercentiles(TypedDict, total=False):

@@ -1,7 +1,7 @@
 """How a target is looked for: the settings that a request, its targets and the model's card come to."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from contracts.schema.methods import PartialSettings
 from contracts.schema.models import ModelCard
 from ovam.core.confidence import Calibration
 from ovam.core.methods import METHODS, Method, NoRefinement, TargetKind
-from ovam.errors import InvalidArgumentError, shown
+from ovam.errors import InvalidArgumentError
 
 CRF_KERNELS = 2  # one over position and colour, one over position
 CRF_SETUP = 10  # iterations that take as long as it takes to build the kernels
@@ -27,7 +27,7 @@ def method_of(request: Question, number: int, model: ModelCard, *, self_attentio
 
     Settings are the named method's, or the model's best ones; the request's replace those, and the target's replace both, each
     given setting replaced whole. A refinement that was not requested is left out where the image's `self_attention` was not
-    kept; one that was requested is rejected: ServiceError, no-self-attention.
+    kept, and with a trained network; one that was requested is rejected: ServiceError, no-self-attention, settings-contradict.
     """
     target = request.targets[number]
     best = model.word_defaults if target.kind == "words" else model.token_defaults
@@ -35,7 +35,14 @@ def method_of(request: Question, number: int, model: ModelCard, *, self_attentio
     changes = {} if request.method else changes_of(best.settings)
     for settings in (request.settings, target.settings):
         changes |= changes_of(settings)
-    method = chosen(METHODS[name].of(target.kind), changes)
+    if changes.get("network") and requesting_field(request, number) is None:
+        changes["refine"] = NoRefinement()
+    try:
+        method = replace(METHODS[name].of(target.kind), **changes)
+    except InvalidArgumentError as error:
+        field = setting_field(request, number, error.field) or setting_field(request, number, "network") or "settings"
+        value: Any = error.value if field.endswith(error.field) else changes.get("network")
+        raise ServiceError(Code.SETTINGS_CONTRADICT, f"`{field}`: {error}", field=field, value=value) from error
     if method.attention not in (None, *model.attentions):
         field = setting_field(request, number, "attention") or "settings.attention"
         detail = f"`{field}` is {method.attention!r}; allowed for model {model.name!r}: {', '.join(model.attentions)}"
@@ -55,16 +62,6 @@ def calibration_of(
     asked = (images, targets, settings)
     known = (one for one in model.calibrations if (one.images, one.targets, one.settings) == asked)
     return next((one.calibration for one in known), None)
-
-
-def chosen(method: Method, changes: Mapping[str, Any]) -> Method:
-    """A method with other settings. ServiceError (settings-contradict) for such that do not go together."""
-    try:
-        return replace(method, **changes)
-    except InvalidArgumentError as error:
-        raise ServiceError(
-            Code.SETTINGS_CONTRADICT, f"`settings`: {error}", field=error.field, value=shown(error.value)
-        ) from error
 
 
 def changes_of(settings: PartialSettings | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from contracts.schema.methods import KnownMethod, Settings
 from contracts.schema.targets import TOKEN, WORDS, Target, TokenTarget, WordsTarget, tag_of
 from ovam.core.confidence import Confidence
 from ovam.core.methods import Method, Softmax
+from ovam.core.words import alike
 
 MAX_ENTRIES = 1_000_000
 MAX_CLASSES = 254  # labels 1 to 254: 0 is the background, 255 is unsure
@@ -147,7 +148,7 @@ class DatasetRequest(DatasetOptions):
     @model_validator(mode="after")
     def classes_differ(self) -> Self:
         """Each class has a name and a label of its own."""
-        names = [each.name.casefold() for each in self.classes]
+        names = [alike(each.name) for each in self.classes]
         repeated = next((each for number, each in enumerate(names) if each in names[:number]), None)
         if repeated is not None:
             raise ValueError(f"`classes` has {repeated!r} twice")

@@ -1,8 +1,8 @@
 """Filters of data sets: which images are rejected, and why."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from contracts.schema.fields import Schema, Text, by_kind
 
@@ -13,7 +13,21 @@ WithClass = Annotated[Text, StringConstraints(pattern=r"\{class\}")]
 """A text with `{class}` in the place of a class's name."""
 
 
-class AreaShare(Schema):
+class Bounds(Schema):
+    """What lies outside of two bounds is rejected."""
+
+    least: Share
+    most: Share
+
+    @model_validator(mode="after")
+    def bounds_rise(self) -> Self:
+        """Something may pass."""
+        if self.least > self.most:
+            raise ValueError(f"`least` is {self.least}, above `most`, {self.most}, so that nothing passes")
+        return self
+
+
+class AreaShare(Bounds):
     """Masks that cover less or more of the image are rejected."""
 
     kind: Literal["share"] = "share"
@@ -50,7 +64,7 @@ class ClipContrast(Schema):
     """Of each class, the share of images with the lowest scores that is rejected."""
 
 
-class ConfidenceRange(Schema):
+class ConfidenceRange(Bounds):
     """Images in which a mask is less sure, or more, are rejected: `confidence.value` of its segment."""
 
     least: Share = 0.0

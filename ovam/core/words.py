@@ -18,9 +18,18 @@ SUFFIXING = ("HANGUL",)
 """The same for scripts that space words but attach particles to their ends."""
 
 
+DOTLESS = {0x130: "i", 0x131: "i"}
+"""Of the Turkish letters i, which are one in searches whatever their case."""
+
+
 def normalized(text: str) -> str:
     """Return text as prompts and words are compared: in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", text)
+
+
+def alike(text: str) -> str:
+    """Return what texts that differ in case or in Unicode's form alone have in common."""
+    return normalized(text).translate(DOTLESS).casefold()
 
 
 def spans_of(prompt: str, word: str) -> list[Characters]:

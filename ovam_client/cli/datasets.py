@@ -87,14 +87,22 @@ def make(  # noqa: PLR0913, PLR0917  # each is an option of the command
         generation=generation or None,
         concurrency=concurrency,
     )
-    prompts: Any = jsonl.read_text(encoding="utf-8") if jsonl else prompt
     if prompt and jsonl:
         raise typer.BadParameter("give prompts, or a file of them", param_hint="--jsonl")
+    prompts: Any = text_of(jsonl) if jsonl else prompt
     with service() as client:
         found = client.datasets.create([class_of(each) for each in classes], prompts, **options)
         if wait:
             waited(found)
         shown(found, as_json=as_json)
+
+
+def text_of(file: Path) -> str:
+    """What a file of lines holds."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file} is not UTF-8: {error.reason} at byte {error.start}", param_hint="--jsonl") from error
 
 
 def class_of(text: str) -> Any:  # noqa: ANN401  # a DatasetClass

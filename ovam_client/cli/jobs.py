@@ -77,7 +77,9 @@ def delete(job: JobId) -> None:
 
 
 @jobs.command()
-def download(job: JobId, out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write to.")] = Path()) -> None:
+def download(
+    job: JobId, out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="The folder to write to.")] = Path()
+) -> None:
     """Write all files of a job's result."""
     with service() as client:
         files = {file.name: file for file in files_of(client.jobs.get(job).result)}

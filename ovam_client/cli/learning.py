@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ovam_client.cli.making import given
-from ovam_client.cli.session import AsJson, Out, TokenName, note, printed, service, waited, write
+from ovam_client.cli.session import AsJson, OutFile, TokenName, note, printed, service, waited, write
 from ovam_client.inputs import Example
 
 EXAMPLE = re.compile(r"(?P<job>[0-9a-z]{26})(:(?P<image>\d+))?=(?P<file>.+)")
@@ -26,7 +26,7 @@ def learn(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The optimiser's own without it.")] = None,
-    out: Out = None,
+    out: OutFile = None,
     *,
     as_json: AsJson = False,
 ) -> None:

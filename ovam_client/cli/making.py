@@ -8,7 +8,7 @@ import typer
 
 from ovam_client.cli.segments import line, save
 from ovam_client.cli.segments import target as sought
-from ovam_client.cli.session import AsJson, Out, note, numbered, printed, service, waited, write
+from ovam_client.cli.session import AsJson, OutFile, note, numbered, printed, service, waited, write
 from ovam_client.sync import Client, Job
 
 EMPHASIS = re.compile(r"(.+?)(?:#(\d{1,3}))?:(\d*\.?\d+)")
@@ -32,7 +32,7 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and 
 
 def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
     prompt: Annotated[str, typer.Argument(help="What to generate.")],
-    out: Out = None,
+    out: OutFile = None,
     seed: Annotated[int | None, typer.Option(help="Image k has seed + k; random without it.")] = None,
     images: Annotated[int | None, typer.Option("--images", "-n", help="How many images.")] = None,
     steps: Steps = None,
@@ -62,7 +62,7 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
     ] = None,
     clip_skip: ClipSkip = None,
     target: Targets = None,
-    masks: Annotated[Path | None, typer.Option(help="A folder for the files of the targets.")] = None,
+    masks: Annotated[Path | None, typer.Option(file_okay=False, help="A folder for the files of the targets.")] = None,
     min_area: Annotated[float | None, typer.Option(help="Least share of the image that the first target covers.")] = None,
     max_area: Annotated[float | None, typer.Option(help="Largest share of the image that it covers.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds to try for an image in which it does not; 1: no other.")] = None,
@@ -105,7 +105,7 @@ def generate(  # noqa: PLR0913, PLR0917  # each is an option of the command
 
 def image(  # noqa: PLR0913  # each is an option of the command
     picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP.", exists=True, dir_okay=False, readable=True)],
-    out: Out = None,
+    out: OutFile = None,
     prompt: Annotated[str | None, typer.Option(help="A caption of the image.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
     model: Model = None,
@@ -187,12 +187,12 @@ def finish(client: Client, job: Job[Any], title: str, out: Path | None, *, no_wa
     """Wait for images and write them."""
     if not no_wait:
         waited(job, title)
-        files = [each.image for each in job.result.images]
-        for path, file in zip(numbered(out, len(files)) if out else [], files, strict=False):
-            write(path, client.download(file))
     elif out is not None:
         note(f"--out has no effect with --no-wait; later: ovam jobs download {job.id} --out {out.parent}")
     if as_json:
         printed(job.record)
     else:
-        typer.echo(job.id)
+        typer.echo(job.id)  # before anything is written, which may fail
+    files = [] if no_wait else [each.image for each in job.result.images]
+    for path, file in zip(numbered(out, len(files)) if out else [], files, strict=False):
+        write(path, client.download(file))

@@ -58,7 +58,8 @@ HINTS = {
 }
 AWAY = 5.0  # seconds that a person who looks on waits for a service that does not answer
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write files.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", file_okay=False, help="A folder for files; it is made.")]
+OutFile = Annotated[Path | None, typer.Option("--out", "-o", dir_okay=False, help="A file to write.")]
 errors = Console(stderr=True, highlight=False)
 
 
@@ -137,13 +138,16 @@ def slug(label: str, taken: set[str]) -> str:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole, or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(data)
         beside.replace(path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
     note(f"wrote {path}")
 
 

@@ -5,7 +5,7 @@ settings are checked by the very rules of generate and attribute requests, for a
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -96,13 +96,15 @@ def check_count(prompts: int, each: int) -> None:
 
 
 @contextmanager
-def named_in(place: str, inner: str = "") -> Iterator[None]:
-    """Name the fields of errors as the data set's request has them: `inner` is what is inside of `place`."""
+def named_in(place: str, inside: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Name the fields of errors as the data set's request has them: inside of `place`, or as `inside` renames beginnings."""
+    renamed = {"": f"{place}."} if inside is None else inside
     try:
         yield
     except ServiceError as error:
         if (field := error.field) is not None:
-            error.field = f"{place}.{field.removeprefix(inner)}" if field.startswith(inner) else place
+            known = next((each for each in renamed if field.startswith(each)), None)
+            error.field = place if known is None else renamed[known] + field.removeprefix(known)
             error.detail = error.detail.replace(f"`{field}`", f"`{error.field}`")
         raise
 
@@ -136,7 +138,8 @@ async def filled_class(number: int, request: DatasetRequest, lookups: Lookups) -
     asked = request.attribution
     target = target.model_copy(update={"label": given.name})
     alone = AttributeRequest(job_id=IMAGE, targets=[target], method=asked.method, settings=asked.settings)
-    with named_in(f"classes.{number}.target", "targets.0."):
+    place = f"classes.{number}.target"
+    with named_in(place, {"targets.0.": f"{place}.", "settings.": "attribution.settings.", "method": "attribution.method"}):
         job = await attribute.filled(alone, lookups)
     found = job.targets[0].target.model_copy(update={"label": given.name, "settings": target.settings})
     return FilledClass(name=given.name, target=found, label=request.labels()[number]), job.targets[0]

@@ -101,6 +101,26 @@ async def test_the_story_from_an_image_to_masks_and_a_token(ovam: Run, tmp_path:
 
 
 @pytest.mark.usefixtures("busy")
+async def test_a_picture_that_cannot_be_written_is_not_lost(ovam: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    refused = await ovam("generate", "a red car", "--out", "folder")
+    assert (refused.exit_code, "is a directory" in refused.stderr) == (2, True)
+    assert (await ovam("jobs")).stdout == ""  # nothing was asked for
+    (tmp_path / "file").touch()
+    failed = await ovam("generate", "a red car", "--out", "file/car.png")
+    assert failed.exit_code == 2
+    assert "car.png cannot be written: " in failed.stderr.replace("\n", " ")
+    assert (await ovam("jobs", "show", failed.stdout.strip())).exit_code == 0
+
+
+async def test_options_that_json_has_no_form_for_are_named(ovam: Run) -> None:
+    refused = await ovam("generate", "a red car", "--guidance", "nan")
+    assert (refused.exit_code, refused.stderr) == (2, "ovam: guidance_scale is nan; allowed: a finite number\n")
+    refused = await ovam("generate", "a \udcff car")
+    assert (refused.exit_code, refused.stderr) == (2, "ovam: prompt is 'a \\udcff car'; allowed: text in Unicode\n")
+
+
+@pytest.mark.usefixtures("busy")
 async def test_json_is_the_whole_record_and_alone_on_standard_output(ovam: Run) -> None:
     made = await ovam("generate", "a red car", "--json", "--no-self-attention")
     record = json.loads(made.stdout)

@@ -123,6 +123,9 @@ async def test_the_commands_make_show_and_export(url: str, monkeypatch: pytest.M
     assert (tmp_path / "out" / "data.yaml").exists()
     wrong = await asyncio.to_thread(CliRunner().invoke, app, ["dataset", "make", "car=7=8", "-p", "a car"])
     assert wrong.exit_code == 2
+    (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "caf\xe9"}\n')
+    wrong = await asyncio.to_thread(CliRunner().invoke, app, ["dataset", "make", "car", "--jsonl", str(tmp_path / "latin.jsonl")])
+    assert (wrong.exit_code, "not UTF-8" in wrong.stderr) == (2, True)
     unknown = await asyncio.to_thread(CliRunner().invoke, app, ["dataset", "make", "car", "-p", "a car", "-a", "style:0.5"])
     assert "`generation.adapters.0.name` is 'style'" in unknown.output
     failed = await asyncio.to_thread(CliRunner().invoke, app, ["dataset", "pause", record["id"]])

@@ -202,8 +202,20 @@ FIELDS: list[tuple[type[Schema], str, list[Any], list[Any]]] = [
     (
         Filters,
         "area",
-        [{"kind": "share", "most": each} for each in (0, 1)],
-        [{"kind": "share", "most": each} for each in (-0.1, 1.1, NONE_AT_ALL)],
+        [{"kind": "share", "least": 0, "most": each} for each in (0, 1)],
+        [{"kind": "share", "least": 0, "most": each} for each in (-0.1, 1.1, NONE_AT_ALL)],
+    ),
+    (
+        Filters,
+        "area",
+        [{"kind": "share", "least": each, "most": 0.5} for each in (0, 0.5)],
+        [{"kind": "share", "least": each, "most": 0.5} for each in (-0.1, 0.51)],
+    ),
+    (
+        Filters,
+        "confidence",
+        [{"least": each, "most": 0.5} for each in (0, 0.5)],
+        [{"least": each, "most": 0.5} for each in (-0.1, 0.51)],
     ),
     (
         Filters,

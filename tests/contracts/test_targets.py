@@ -250,9 +250,33 @@ def test_a_network_is_refused_where_it_cannot_answer() -> None:
     together = refusal(softmax="together")
     assert (together.code, together.field) == (Code.SETTINGS_CONTRADICT, "softmax")
     assert refusal(maps=["head"]).field == "maps"
-    with pytest.raises(ServiceError, match="refine") as error:
-        chosen(method="grounded-diffusion", settings={"refine": {"kind": "affinity"}})
-    assert error.value.code == Code.SETTINGS_CONTRADICT
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"method": "grounded-diffusion", "settings": {"refine": {"kind": "affinity"}}}, "settings.refine"),
+        ({"method": "ovam", "settings": {"network": "else"}}, "settings.network"),
+        ({"method": "ovam", "own": {"network": "else"}}, "targets.0.settings.network"),
+        ({"settings": {"network": "else", "refine": {"kind": "affinity"}}}, "settings.refine"),
+        ({"settings": {"network": "else"}, "own": {"aggregation": "automatic"}}, "targets.0.settings.aggregation"),
+    ],
+)
+def test_a_network_contradicts_what_was_asked_for_beside_it(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(ServiceError, match="with a network") as error:
+        chosen(**options)
+    assert (error.value.code, error.value.field) == (Code.SETTINGS_CONTRADICT, field)
+    assert error.value.value in ("else", "affinity", "automatic")
+
+
+def test_a_network_goes_without_the_refinement_that_the_model_has_by_default() -> None:
+    _, found = chosen(settings={"network": "else"})
+    assert (found.network, found.refine) == ("else", NoRefinement())
+    _, found = chosen(own={"network": "else"})
+    assert (found.network, found.refine) == ("else", NoRefinement())
+
+
+def test_the_name_of_a_network_is_no_path() -> None:
     with pytest.raises(ValidationError, match="network"):
         asked(settings={"network": "../elsewhere.safetensors"})
 

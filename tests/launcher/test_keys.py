@@ -50,6 +50,9 @@ def test_everything_can_be_had_as_json(ovam: CliRunner) -> None:
         (["create", "A key"], 2, "name=A key"),
         (["create", "a", "--bytes", "0"], 2, "bytes_kept=0"),
         (["create", "a", "--scope", "root"], 2, "scopes=root"),
+        (["create", "a", "--days", "0"], 2, "0 is not in the range 0<x<=36500"),
+        (["create", "a", "--days", "nan"], 2, "nan is not in the range"),
+        (["create", "a", "--days", "1e300"], 2, "is not in the range"),
         (["revoke", "nobody"], 1, "there is no key 'nobody'"),
     ],
 )

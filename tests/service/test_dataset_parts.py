@@ -12,6 +12,7 @@ import httpx2
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisAwayError
 
@@ -31,6 +32,7 @@ from contracts.state.store import ArtifactStore
 from ovam.core.coco import encode_run_lengths
 from ovam.core.confidence import Confidence
 from ovam.core.export import Split, Yolo
+from ovam.core.words import spans_of
 from service import examples
 from service.access import Client
 from service.datasets import driver, exporting, images
@@ -65,6 +67,48 @@ def test_lines_have_their_own_names_or_their_numbers_and_the_classes_that_they_m
         ("mine", ["car", "dog"], 3),
         ("000002", ["dog"], None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "prompt", "found"),
+    [
+        (["猫", "狗"], "猫\uff0c一只狗", ["猫", "狗"]),
+        (["汽车", "狗"], "一辆汽车在草地上", ["汽车"]),
+        (["車", "犬"], "芝生の上の車", ["車"]),
+        (["고양이", "개"], "고양이 옆에 개가", ["고양이", "개"]),
+        (["รถยนต์", "สุนัข"], "รถยนต์บนหญ้า", ["รถยนต์"]),
+        (["hot dog", "dog"], "a hot\ndog", ["hot dog"]),
+        (["hot dog", "dog"], "a dog and a hot  dog", ["dog", "hot dog"]),
+        (["hot dog", "hot", "dog"], "hot dogs, and a dog", ["hot", "dog"]),
+        (["cafe", "dog"], "a cafe\u0301 and a dog", ["dog"]),
+        (["caf\u00e9", "dog"], "a cafe\u0301 on a street", ["caf\u00e9"]),
+        (["cafe\u0301", "dog"], "a CAF\u00c9 on a street", ["cafe\u0301"]),
+        (["kap\u0131", "dog"], "KAPI", ["kap\u0131"]),
+        (["car", "dog"], "a scar, a dog's car", ["dog", "car"]),
+    ],
+)
+def test_a_prompt_names_a_class_by_the_rule_by_which_attribution_finds_words(
+    classes: list[str], prompt: str, found: list[str]
+) -> None:
+    for name in classes:
+        assert (name in found) or not spans_of(prompt, name) or any(name in other for other in found)
+    request = {"classes": [{"name": name} for name in classes], "prompts": [prompt]}
+    assert checked(DatasetRequest.model_validate(request), FIT)[0].classes == found
+
+
+def test_two_names_that_unicode_writes_in_two_ways_are_one() -> None:
+    with pytest.raises(ValidationError, match="twice"):
+        DatasetRequest.model_validate({"classes": [{"name": "caf\u00e9"}, {"name": "cafe\u0301"}], "prompts": ["a"]})
+
+
+def test_numbers_as_names_leave_those_that_are_taken_alone() -> None:
+    found = lines({"prompt": "a dog", "custom_id": "000001"}, {"prompt": "a dog"}, {"prompt": "a dog", "custom_id": "0000001"})
+    assert [each.custom_id for each in found] == ["000001", "00000001", "0000001"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
+    request = {"classes": CLASSES, "jsonl": "\ufeff" + json.dumps({"prompt": "a dog"}) + "\r\n"}
+    assert checked(DatasetRequest.model_validate(request), FIT)[0].classes == ["dog"]
 
 
 def test_a_template_is_filled_in_with_each_class() -> None:
@@ -120,12 +164,14 @@ def test_an_image_is_appraised_only_for_a_filter_that_needs_it(filters: dict[str
 
 
 def test_an_error_names_its_field_as_the_request_has_it() -> None:
-    for inner, field, expected in (
-        ("", "height", "generation.height"),
-        ("targets.0.", "targets.0.token", "generation.token"),
-        ("targets.0.", "image", "generation"),
+    inside = {"targets.0.": "place.", "settings.": "attribution.settings."}
+    for renamed, field, expected in (
+        (None, "height", "place.height"),
+        (inside, "targets.0.token", "place.token"),
+        (inside, "settings.network", "attribution.settings.network"),
+        (inside, "image", "place"),
     ):
-        with pytest.raises(ServiceError) as caught, named_in("generation", inner):
+        with pytest.raises(ServiceError) as caught, named_in("place", renamed):
             raise ServiceError(Code.INVALID_ARGUMENT, "x", field=field)
         assert caught.value.field == expected
 
