@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import typer
@@ -18,7 +18,7 @@ from contracts.state.datasets import Datasets
 from contracts.state.inventory import Inventory, damages, inventory
 from contracts.state.store import ArtifactStore
 from launcher.reach import FAILED, AsJson, end, with_redis
-from ovam.core.export import FORMS, FormName, Split
+from ovam.core.export import FormName, Split
 
 TIERS = ("replays", "queries", "results", "requests", "tokens", "datasets", "other")
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
@@ -87,6 +87,8 @@ def export(
     form: Annotated[FormName, typer.Option("--format", help="Which tools shall read it.")] = "coco",
     split: Annotated[float, typer.Option(min=0, max=0.99, help="Share of the images that are for validation.")] = 0.1,
     split_seed: Annotated[int, typer.Option(min=0, help="Which ones.")] = 0,
+    rest: Annotated[Literal["0", "255"] | None, typer.Option(help="Label of what is no class: background, or unsure.")] = None,
+    outlines: Annotated[Literal["rle", "polygons"] | None, typer.Option(help="Masks of coco and labelme.")] = None,
 ) -> None:
     """Write a data set from the store to another place, past the gateway. It is whole once datasheet.json is there."""
     from service.datasets import exporting  # noqa: PLC0415  # the other commands need no forms
@@ -97,7 +99,7 @@ def export(
         datasets = Datasets(redis)
         record, unsealed = await datasets.get(dataset), await datasets.open_entries(dataset)
         options = Split(validation=split, seed=split_seed)
-        files = exporting.exported_files(store, record, unsealed, FORMS[form], options)
+        files = exporting.exported_files(store, record, unsealed, exporting.form_of(form, rest, outlines), options)
         return await asyncio.to_thread(exporting.into_store, files, target)
 
     typer.echo(f"{with_store(written)} files are written to {to}")

@@ -122,9 +122,14 @@ class Expected:
 
 
 def generated_evaluations(job: GenerateJob, card: ModelCard) -> int:
-    """How often a generation evaluates the UNet: once a step, unless the card says otherwise of its scheduler."""
-    each, further = card.sizes.scheduler_evaluations.get(job.scheduler, (1, 0)) if card.sizes else (1, 0)
-    return max(1, each * steps_made(job) + further)
+    """How often a generation evaluates the UNet."""
+    return scheduled_evaluations(job.scheduler, steps_made(job), card)
+
+
+def scheduled_evaluations(scheduler: str, steps: int, card: ModelCard) -> int:
+    """How often a UNet is evaluated in some steps: once in each, unless the card says otherwise of the scheduler."""
+    each, further = card.sizes.scheduler_evaluations.get(scheduler, (1, 0)) if card.sizes else (1, 0)
+    return max(1, each * steps + further)
 
 
 def steps_made(job: GenerateJob) -> int:

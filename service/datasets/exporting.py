@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
+from typing import Literal
 
 import obstore
 
@@ -18,12 +19,32 @@ from contracts.schema.targets import TokenTarget
 from contracts.state import keys
 from contracts.state.store import ArtifactStore, in_our_words
 from ovam.core.coco import decode_run_lengths
-from ovam.core.export import Annotation, Datasheet, File, Form, Sample, Split, as_tar, export
+from ovam.core.export import (
+    FORMS,
+    Annotation,
+    Coco,
+    Datasheet,
+    File,
+    Form,
+    FormName,
+    HuggingFace,
+    Labelme,
+    Sample,
+    Split,
+    Voc,
+    WebDataset,
+    as_tar,
+    export,
+)
 from ovam.errors import OvamError
 from service.datasets.files import segments_of
 
 READ_AHEAD = 32  # images
 READERS = 8
+
+Rest = Literal["0", "255"]
+"""The label of what is no class, in forms with label maps: background, or unsure."""
+Outlines = Literal["rle", "polygons"]
 
 EXPORTABLE = (DatasetState.SUCCEEDED, DatasetState.CANCELED, DatasetState.PAUSED, DatasetState.FAILED)
 
@@ -70,6 +91,24 @@ def into_store(files: Iterable[File], target: ArtifactStore) -> int:
             obstore.put(target.store, file.path, file.content if isinstance(file.content, bytes) else file.chunks())
         count += 1
     return count
+
+
+def form_of(name: FormName, rest: Rest | None, outlines: Outlines | None) -> Form:
+    """A form with the settings that were given; those that it does not have change nothing."""
+    unlabelled: Literal[0, 255] = 255 if rest == "255" else 0
+    match name:
+        case "coco":
+            return Coco(outlines=outlines or "rle")
+        case "labelme":
+            return Labelme(shapes="mask" if outlines == "rle" else "polygon")
+        case "voc":
+            return Voc(rest=unlabelled)
+        case "webdataset":
+            return WebDataset(rest=unlabelled)
+        case "huggingface":
+            return HuggingFace(rest=unlabelled)
+        case _:
+            return FORMS[name]
 
 
 def chosen(store: ArtifactStore, record: DatasetRecord, sealed: int, unsealed: Mapping[int, str]) -> Iterator[Entry]:

@@ -3,7 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,10 +16,10 @@ from contracts.schema.fields import JobId
 from contracts.schema.jobs import new_job_id, utc_now
 from contracts.state import keys
 from contracts.state.datasets import Datasets, summary_of
-from ovam.core.export import FORMS, Coco, Form, FormName, HuggingFace, Labelme, Split, Voc, WebDataset
+from ovam.core.export import FormName, Split
 from service import examples
 from service.bodies import BodyRoute
-from service.datasets.exporting import exported
+from service.datasets.exporting import Outlines, Rest, exported, form_of
 from service.datasets.files import write_prompts
 from service.events import START
 from service.openapi import ANY_BODY, SUBMISSION, body, example, problems
@@ -213,11 +213,11 @@ async def export_dataset(
     split: Annotated[float, Query(ge=0, lt=1, description="the share of images that are for validation")] = 0.1,
     split_seed: Annotated[int, Query(ge=0, lt=2**63, description="which ones")] = 0,
     rest: Annotated[
-        Literal["0", "255"] | None,
+        Rest | None,
         Query(description="label of what is no class, in `voc`, `webdataset` and `huggingface`: background, or unsure"),
     ] = None,
     outlines: Annotated[
-        Literal["rle", "polygons"] | None, Query(description="masks of `coco` (by default `rle`) and `labelme` (`polygons`)")
+        Outlines | None, Query(description="masks of `coco` (by default `rle`) and `labelme` (`polygons`)")
     ] = None,
 ) -> StreamingResponse:
     """Download the accepted images with their masks as a tar, in a form that other tools read."""
@@ -226,21 +226,3 @@ async def export_dataset(
     tar = await asyncio.to_thread(exported, resources.store, record, unsealed, form_of(form, rest, outlines), options)
     headers = {"Content-Disposition": f'attachment; filename="{record.id}-{form}.tar"'}
     return StreamingResponse(tar, media_type="application/octet-stream", headers=headers)
-
-
-def form_of(name: FormName, rest: Literal["0", "255"] | None, outlines: Literal["rle", "polygons"] | None) -> Form:
-    """A form with the settings that were given; those that it does not have change nothing."""
-    unlabelled: Literal[0, 255] = 255 if rest == "255" else 0
-    match name:
-        case "coco":
-            return Coco(outlines=outlines or "rle")
-        case "labelme":
-            return Labelme(shapes="mask" if outlines == "rle" else "polygon")
-        case "voc":
-            return Voc(rest=unlabelled)
-        case "webdataset":
-            return WebDataset(rest=unlabelled)
-        case "huggingface":
-            return HuggingFace(rest=unlabelled)
-        case _:
-            return FORMS[name]

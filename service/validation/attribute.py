@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from contracts.rules.abilities import check_ability
 from contracts.rules.adapters import check_there
 from contracts.rules.attentions import check_own_words, reads_own_words, with_own_prompt
+from contracts.rules.capabilities import scheduled_evaluations
 from contracts.rules.selections import Traced
 from contracts.rules.sources import check_image
 from contracts.rules.targets import (
@@ -95,13 +96,21 @@ async def check_same_words(request: AttributeRequest, question: FilledQuestion, 
 
 
 def check_causal(request: AttributeRequest, images: ImagesResult, card: ModelCard) -> None:
-    """Raise settings-contradict for images that no prompt drew, and for targets that are no words to leave out of one."""
+    """Raise settings-contradict for images that no prompt drew, and for targets that are no words to leave out of one.
+
+    selection-invalid for an evaluation that their generations do not have.
+    """
     if request.causal is None:
         return
     check_ability("causal", card, field="causal", value=None)
     if images.kind != "generate":
         detail = f"job {request.job_id} has a real image, which no prompt drew; allowed with `causal`: a generate job's"
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="causal", value=request.job_id)
+    made, start = scheduled_evaluations(images.scheduler, images.num_inference_steps, card), request.causal.from_evaluation
+    if start >= made:
+        allowed = f"for job {request.job_id}, drawn in {made} evaluations: 0 to {made - 1}"
+        detail = f"`causal.from_evaluation` is {start}; allowed {allowed}"
+        raise ServiceError(Code.SELECTION_INVALID, detail, field="causal.from_evaluation", value=start)
     for number, target in enumerate(request.targets):
         if not isinstance(target, WordsTarget) or target.word is None:
             detail = f"`targets.{number}` names no `word` that could be left out of the prompt; allowed with `causal`: words"

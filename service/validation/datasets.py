@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from contracts.rules.adapters import concepts
-from contracts.rules.capabilities import kept_blocks
+from contracts.rules.capabilities import kept_blocks, scheduled_evaluations
 from contracts.schema.attribute import AppraisalOptions, AttributeRequest, TargetJob
 from contracts.schema.datasets import (
     MAX_ENTRIES,
@@ -111,7 +111,6 @@ def named_in(place: str, inside: Mapping[str, str] | None = None) -> Iterator[No
 
 def image_of(job: GenerateJob, card: ModelCard) -> ImagesResult:
     """What the job that draws an image of the data set will answer."""
-    steps, further = card.sizes.scheduler_evaluations.get(job.scheduler, (1, 0)) if card.sizes else (1, 0)
     file = Artifact(name="image-0.png", media_type="image/png", size=0, sha256="", url="")
     return ImagesResult(
         kind="generate",
@@ -121,7 +120,7 @@ def image_of(job: GenerateJob, card: ModelCard) -> ImagesResult:
         num_inference_steps=job.num_inference_steps,
         guidance_scale=job.guidance_scale,
         scheduler=job.scheduler,
-        evaluations=steps * job.num_inference_steps + further,
+        evaluations=scheduled_evaluations(job.scheduler, job.num_inference_steps, card),
         timesteps=[],
         blocks=kept_blocks(job.capture, card, (job.height, job.width)),
         keep=job.capture.keep,

@@ -138,12 +138,12 @@ async def test_a_data_set_is_written_to_another_store_past_the_gateway(
 ) -> None:
     async with AsyncClient(url) as client:
         found = await (await client.datasets.create(["car"], ["a car", "a red car"])).wait()
-        folder = await found.export(tmp_path / "by-gateway", "voc")
+        folder = await found.export(tmp_path / "by-gateway", "voc", rest="255")
     monkeypatch.setenv("OVAM_REDIS_URL", redis_url)
     monkeypatch.setenv("OVAM_STORE_URL", store_url)
 
     async def exported(to: str, dataset: str = found.id) -> tuple[int, str]:
-        asked = ["store", "export", dataset, "--to", to, "--format", "voc"]
+        asked = ["store", "export", dataset, "--to", to, "--format", "voc", "--rest", "255"]
         result = await asyncio.to_thread(CliRunner().invoke, app, asked)
         return result.exit_code, result.output
 

@@ -37,12 +37,12 @@ from service import examples
 from service.access import Client
 from service.datasets import driver, exporting, images
 from service.datasets.driver import Drive
+from service.datasets.exporting import form_of
 from service.datasets.files import AT_ONCE, PROMPTS, read_prompts, write_prompts
 from service.datasets.images import Image, Jobs, whole
 from service.datasets.judging import clip_scores, found_in
 from service.prompts import fitting
 from service.refusals import InvalidLinesError
-from service.routes.datasets import form_of
 from service.validation.datasets import estimated, image_of, named_in, question
 from service.validation.prompt_lines import MOST_ERRORS, checked
 from tests.service.in_test_worker import card, letters

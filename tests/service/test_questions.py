@@ -76,6 +76,9 @@ async def test_a_word_is_left_out_of_a_prompt_and_nothing_else_can_be(
         assert_problem(answer, 422, "settings-contradict", "targets.1")
     many = await client.post("/v1/attribute", json=ask | {"targets": [{"word": f"w{n}"} for n in range(9)]})
     assert "`causal` has 9 targets; allowed: at most 8" in many.text
+    answer = await client.post("/v1/attribute", json=ask | {"causal": {"from_evaluation": 30}})
+    assert_problem(answer, 422, "selection-invalid", "causal.from_evaluation")
+    assert "drawn in 30 evaluations: 0 to 29" in answer.text
     for wrong in (1.5, -1, "half", 1001):
         assert_problem(
             await client.post("/v1/attribute", json=ask | {"causal": {"from_evaluation": wrong}}), 422, "invalid-request"
