@@ -106,9 +106,12 @@ class BodyRoute(APIRoute):
         async def bounded(http: Request) -> Response:
             if http.method == "GET":
                 return await handle(http)
-            boundary = boundary_of(http.headers.get("content-type", "")) if getattr(schema, "TAKES_FORMS", False) else None
-            if schema is not None and boundary is None:
-                check_json(http)
+            forms = getattr(schema, "TAKES_FORMS", False)
+            boundary = boundary_of(http.headers.get("content-type", "")) if forms else None
+            if schema is not None:
+                check_plain(http)
+                if boundary is None:
+                    check_json(http, forms=forms)
             limit = min(bounds.bytes, http.state.resources.settings.max_body_bytes)
             async with read(http, limit, http.state.resources.turns) as body:
                 model = await validated(schema, body, bounds, http.state.resources.turns, boundary) if schema and body else None
@@ -118,11 +121,20 @@ class BodyRoute(APIRoute):
         return bounded
 
 
-def check_json(http: Request) -> None:
-    """Raise unsupported-media-type unless the body is declared as JSON."""
+def check_plain(http: Request) -> None:
+    """Raise unsupported-media-type for a body that is declared as compressed."""
+    declared = http.headers.get("content-encoding", "").strip().lower()
+    if declared not in ("", "identity"):
+        detail = f"the body is declared as compressed, {declared!r}; send it without `Content-Encoding`"
+        raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Encoding", value=declared)
+
+
+def check_json(http: Request, *, forms: bool) -> None:
+    """Raise unsupported-media-type unless the body is declared as JSON, where a form would be one with a boundary."""
     declared = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not JSON.fullmatch(declared):
-        detail = f"the body is declared as {declared or 'nothing'!r}; send `Content-Type: application/json`"
+        allowed = "`Content-Type: application/json`" + (", or `multipart/form-data` with its boundary" if forms else "")
+        detail = f"the body is declared as {declared or 'nothing'!r}; send {allowed}"
         raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, detail, field="Content-Type", value=declared)
 
 

@@ -1,5 +1,6 @@
 """What pydantic says of an invalid request, in the request's own terms."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ovam.errors import quoted
 SHOWN = 200  # characters of a wrong value that are repeated to the client
 LONGEST_DETAIL = 1000  # characters
 LONGEST_PART = 100  # of a field's path
+SUBJECT = re.compile(r"`(\w+)`")  # what a sentence is about
 PLACES = ("body", "query", "path", "header")
 
 
@@ -23,9 +25,14 @@ def field_error(error: Mapping[str, Any], body: object) -> FieldError:
         if place == "body"
         else [str(part) for part in error["loc"] if part not in PLACES]
     )
+    value, message = error.get("input"), str(error["msg"]).removeprefix("Value error, ")
+    subject = SUBJECT.match(message) if error["type"] == "value_error" and not names else None
+    if subject and isinstance(value, Mapping) and subject[1] in value:  # fields do not go together: the one that is spoken of
+        names, value = [subject[1]], value[subject[1]]
+    if error["type"] == "model_type":
+        message = f"Input should be an object, {error['ctx']['class_name']} in the OpenAPI document"
     field = ".".join(map(shortened, names)) or "body"
-    detail = printable(str(error["msg"]).removeprefix("Value error, ")[:LONGEST_DETAIL])
-    return FieldError(field=field, detail=detail, value=None if missing else shown(error.get("input")))
+    return FieldError(field=field, detail=printable(message[:LONGEST_DETAIL]), value=None if missing else shown(value))
 
 
 def field_path(parts: Sequence[str | int], body: object, *, missing: bool) -> list[str]:

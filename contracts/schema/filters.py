@@ -2,14 +2,23 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from contracts.schema.fields import Schema, Text, by_kind
 
 PLACEHOLDER = "{class}"
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Dropped = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-WithClass = Annotated[Text, StringConstraints(pattern=r"\{class\}")]
+
+
+def with_class(text: str) -> str:
+    """Refuse a text that would be the same for every class."""
+    if PLACEHOLDER not in text:
+        raise ValueError(f"Input should have `{PLACEHOLDER}` in the place of a class's name")
+    return text
+
+
+WithClass = Annotated[Text, AfterValidator(with_class), WithJsonSchema({"type": "string", "pattern": r"\{class\}"})]
 """A text with `{class}` in the place of a class's name."""
 
 

@@ -23,6 +23,11 @@ from service.routes.submission import whole, written
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=BodyRoute)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+LOSSES = {
+    "schema": {"type": "array", "items": {"type": "object"}},
+    "example": [{"epoch": 0, "loss": 0.61, "learning_rate": 100.0}],
+}
+FILES = {"image/png": BINARY, "application/octet-stream": BINARY, "application/json": LOSSES}
 
 
 class JobSummary(BaseModel, frozen=True):
@@ -113,8 +118,8 @@ async def follow_job(
     "/{job_id}/artifacts/{name}",
     response_class=Response,
     responses={
-        200: {"description": "the file", "content": {"image/png": BINARY, "application/octet-stream": BINARY}},
-        206: {"description": "the range of `Range`", "content": {"application/octet-stream": BINARY}},
+        200: {"description": "the file", "content": FILES},
+        206: {"description": "the range of `Range`", "content": FILES},
         304: {"description": "the client has it already"},
         **problems(
             Code.UNKNOWN_JOB,

@@ -213,7 +213,7 @@ BAD_OPTIONS = [
     ({"targets": [CAR] * 65}, "invalid-request", "targets"),
     ({"tau": 0.4}, "invalid-request", "tau"),
     ({"maps": ["pixel"]}, "invalid-request", "maps.0"),
-    ({"maps": ["head", "head"]}, "invalid-request", "body"),
+    ({"maps": ["head", "head"]}, "invalid-request", "maps"),
     ({"semantic": {"least_gap": 1.1}}, "invalid-request", "semantic.least_gap"),
     ({"semantic": {"least_gap": float("nan")}}, "invalid-request", "semantic.least_gap"),
     ({"semantic": {"labels": [255]}}, "invalid-request", "semantic.labels.0"),

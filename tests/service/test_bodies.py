@@ -1,6 +1,7 @@
 """Whatever body comes: it is bounded, validated beside the other requests, and executed only when all of it came."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -108,6 +109,24 @@ async def test_every_route_has_its_own_limit(settings: GatewaySettings, path: st
 async def test_a_body_where_none_belongs_is_read_and_refused_if_it_is_large(client: httpx2.AsyncClient, generated: str) -> None:
     assert_problem(await client.post(f"/v1/jobs/{generated}/cancel", content=b"{}"), 409, "job-finished")
     assert_problem(await client.request("DELETE", f"/v1/jobs/{generated}", content=b" " * 2**15), 413, "body-too-large")
+
+
+@pytest.mark.parametrize("operation", ["generate", "images/edits"])
+async def test_a_compressed_body_is_refused_by_its_encoding(client: httpx2.AsyncClient, operation: str) -> None:
+    body = gzip.compress(b'{"prompt": "a car"}')
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = await client.post(f"/v1/{operation}", content=body, headers=headers)
+    assert_problem(answer, 415, "unsupported-media-type", "Content-Encoding")
+    assert "send it without `Content-Encoding`" in answer.text
+    headers["Content-Encoding"] = "identity"
+    assert (await client.post("/v1/generate", content=b"{}", headers=headers)).status_code == 422
+
+
+async def test_who_sends_no_form_is_told_how_one_is_declared(client: httpx2.AsyncClient) -> None:
+    for declared in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        answer = await client.post("/v1/images/edits", content=b"a=b", headers={"Content-Type": declared})
+        assert_problem(answer, 415, "unsupported-media-type", "Content-Type")
+        assert "or `multipart/form-data` with its boundary" in answer.text
 
 
 HEAD = b"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "

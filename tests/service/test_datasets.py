@@ -221,6 +221,9 @@ async def test_what_is_wrong_with_lines_is_said_with_the_line_before_anything_st
         ({"filters": {"area": {"kind": "share", "least": 0.9, "most": 0.1}}}, 422, "invalid-request", "filters.area"),
         ({"filters": {"confidence": {"least": 0.9, "most": 0.2}}}, 422, "invalid-request", "filters.confidence"),
         ({"attribution": {"softmax": "together"}}, 422, "settings-contradict", "attribution.softmax"),
+        ({"templates": ["a car"], "prompts": None}, 422, "invalid-request", "templates.0"),
+        ({"classes": ["car"]}, 422, "invalid-request", "classes.0"),
+        ({"classes": [{"name": "car"}, {"name": "CAR"}]}, 422, "invalid-request", "classes"),
         ({"filters": {"clip": {"kind": "cosine", "drop": 1}}}, 422, "invalid-request", "filters.clip.drop"),
     ],
 )

@@ -187,7 +187,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "many timesteps": (body(written(picture()), timesteps=[5] * 151), "too-many-steps", "timesteps"),
     "many steps": (body(written(picture()), inversion="ddim", num_inference_steps=151), "too-many-steps", "num_inference_steps"),
     "a timestep outside": (body(written(picture()), timesteps=[1000]), "invalid-request", "timesteps.0"),
-    "two ways": (body(written(picture()), inversion="ddim", timesteps=[1]), "invalid-request", "body"),
+    "two ways": (body(written(picture()), inversion="ddim", timesteps=[1]), "invalid-request", "timesteps"),
     "the other branch": (body(written(picture()), capture={"branch": "unconditional"}), "invalid-request", "body"),
     "no such block": (body(written(picture()), capture={"blocks": ["left"]}), "selection-invalid", "capture.blocks"),
     "no such evaluation": (

@@ -188,7 +188,7 @@ async def test_a_bad_initial_embedding_is_refused_and_leaves_no_trace(
 
 async def test_an_initial_embedding_is_needed_for_each_class_or_for_none(client: httpx2.AsyncClient, generated: str) -> None:
     body = asked(generated, png()) | {"initial": [None, None]}
-    assert_problem(await client.post("/v1/optimize", json=body), 422, "invalid-request", "body")
+    assert_problem(await client.post("/v1/optimize", json=body), 422, "invalid-request", "initial")
     assert (await client.post("/v1/optimize", json=body | {"initial": [None]})).status_code == 202
 
 

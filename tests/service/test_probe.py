@@ -72,7 +72,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "no place": (WORDS, "invalid-request", "body"),
     "two places": (HERE | WORDS | {"box": [0, 0, 1, 1]}, "invalid-request", "body"),
     "no words": (HERE, "invalid-request", "body"),
-    "a word twice": (HERE | {"words": ["car", "cat", "Car"]}, "invalid-request", "body"),
+    "a word twice": (HERE | {"words": ["car", "cat", "Car"]}, "invalid-request", "words"),
     "an empty word": (HERE | {"words": ["car", " "]}, "invalid-request", "words.1"),
     "too many words": (HERE | {"words": [f"w{number}" for number in range(65)]}, "invalid-request", "words"),
     "a negative pixel": ({"point": [-1, 0]} | WORDS, "invalid-request", "point.0"),

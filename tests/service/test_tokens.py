@@ -154,8 +154,8 @@ BAD_IMPORTS = [
     ({"format": "pickle"}, 422, "invalid-request", "format"),
     ({"name": None}, 422, "invalid-request", "body"),
     ({"name": "A cat"}, 422, "invalid-request", "name"),
-    ({"classes": ["cat", "cat"]}, 422, "invalid-request", "body"),
-    ({"classes": ["cat"], "format": "safetensors"}, 422, "invalid-request", "body"),
+    ({"classes": ["cat", "cat"]}, 422, "invalid-request", "classes"),
+    ({"classes": ["cat"], "format": "safetensors"}, 422, "invalid-request", "classes"),
     ({"classes": []}, 422, "invalid-request", "classes"),
 ]
 
