@@ -33,7 +33,7 @@ def page(found: Results) -> str:
     """The whole page."""
     parts = {
         "Table 3": rows(found),
-        "The aims": WHY_TWO_RATES + RULE + listed(verdicts(found)),
+        "The aims": WHY_TWO_RATES + RULE + listed(verdicts(found)) + control(found),
         "Differences on the same seeds": differences(found),
         "Classes": classes(found),
         "How it was measured": measured(found),
@@ -71,6 +71,16 @@ def verdicts(found: Results) -> Iterator[str]:
         for aims in one["aims"]:
             claims = f"S -> R/2 reaches R alone: **{aims['reaches']}**; S -> R beats R: **{aims['beats']}**"
             yield f"{name}, second stage at {rate(aims)}: {claims}.{why}"
+
+
+def control(found: Results) -> str:
+    """What S gives beside as many more steps on real images."""
+    pair = "S -> R, full rate over R -> R, full rate"
+    told = "; ".join(f"{name} {difference(one['differences'][pair])}" for name, one in found["networks"].items())
+    return f"""
+What S gives is to be seen beside R -> R, the same steps with real images in both stages. Points of S -> R over it, both at the
+full rate: {told}.
+"""
 
 
 def rate(aims: Results) -> str:
