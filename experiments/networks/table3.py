@@ -26,7 +26,8 @@ THEN_HALF, THEN_ALL, AGAIN = "S -> R/2", "S -> R", "R -> R"
 """Second stages: two of the paper's, and one that tells the images of S from the steps that they were trained for."""
 TENTH, FULL = 0.1, 1.0
 """Rates of second stages, as shares of the first one's. On renders that nothing else uses, with one seed, R alone reached 54.4,
-41.2 and 30.0 (UPerNet, Mask2Former, that on Swin), S -> R at three tenths 54.0, 44.2 and 36.0, at the full rate 58.3, 46.7, 34.7."""
+41.2 and 30.0 (UPerNet, Mask2Former, that on Swin), S -> R at three tenths 54.0, 44.2 and 36.0, at the full rate 58.3, 46.7 and
+34.7."""
 
 
 @dataclass(frozen=True)
