@@ -159,7 +159,7 @@ def check(job: GenerateJob, card: ModelCard) -> None:
         raise ServiceError(Code.SETTINGS_CONTRADICT, detail, field="clip_skip", value=job.clip_skip)
     if job.capture.branch == "unconditional":
         check_guided(job, card)
-    kept_blocks(job.capture, card, (job.height, job.width))
+    Expected.of(job, card)
 
 
 def check_guided(job: GenerateJob, card: ModelCard) -> None:

@@ -168,6 +168,8 @@ BAD = [
     ({"prompt": "a car", "capture": {"heads": 2}}, 422, "selection-invalid", "capture.heads"),
     ({"prompt": "a car", "capture": {"heads": [0, -3]}}, 422, "selection-invalid", "capture.heads"),
     ({"prompt": "a car", "capture": {"heads": {"start": 1, "stop": 1}}}, 422, "selection-invalid", "capture.heads"),
+    ({"prompt": "a car", "capture": {"evaluations": [0, 999]}}, 422, "selection-invalid", "capture.evaluations"),
+    ({"prompt": "a car", "capture": {"evaluations": {"start": 5, "stop": 2}}}, 422, "selection-invalid", "capture.evaluations"),
     ({"prompt": "a car", "capture": {"evaluations": 1.5}}, 422, "invalid-request", "capture.evaluations"),
     ({"prompt": "a car", "capture": {"evaluations": {"from": 1}}}, 422, "invalid-request", "capture.evaluations"),
     ({"prompt": "a car", "capture": {"heads": []}}, 422, "invalid-request", "capture.heads"),
