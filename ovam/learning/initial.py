@@ -55,6 +55,8 @@ def named_initial(pipeline: Pipeline | None, init: Tensor | np.ndarray | str | S
     names = (init,) if isinstance(init, str) else tuple(init) if isinstance(init, Sequence) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise InvalidArgumentError("init", init, "words, or a tensor of (classes, text_width) with the background's row first")
+    if len({*names}) < len(names):
+        raise InvalidArgumentError("init", init, "words that differ")
     if pipeline is None:
         raise InvalidArgumentError("pipeline", None, "the pipeline of the traces, which encodes the words of init")
     return names, initial_tokens(pipeline, *names)

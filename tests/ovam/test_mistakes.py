@@ -109,6 +109,7 @@ MISTAKES = {
     "ovam.optimize_tokens([(trace, mask)], 'cat', pipeline=pipeline, epochs=1.5)": "epochs is 1.5; allowed: a whole number",
     "ovam.optimize_tokens([(trace, mask)], 'cat', pipeline=pipeline, epochs='3')": "epochs is '3'; allowed: a whole number",
     "ovam.optimize_tokens([(trace, mask)], 5, pipeline=pipeline)": "init is 5; allowed: words, or a tensor",
+    "ovam.optimize_tokens([(trace, mask)], ['cat', 'cat'], pipeline=pipeline)": "init is .*; allowed: words that differ",
     "ovam.optimize_tokens([trace], 'cat', pipeline=pipeline)": "example 0 is 'Trace'; allowed: a pair: a trace and its mask",
     "ovam.optimize_tokens((trace, mask), 'cat', pipeline=pipeline)": "example 0 is 'Trace'; allowed: a pair",
     "list(export([], 'voc', ['car'], split=0.2))": "split is 0.2; allowed: Split",
