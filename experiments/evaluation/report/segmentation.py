@@ -112,13 +112,16 @@ def measured(found: Results) -> str:
     real = f"the folder `{source['real']}`" if source["real"] else RENDERS
     return f"""`{source["command"]}` at commit `{source["commit"]}`. Networks are transformers' at the size
 `{course["size"]}`; every stage has {course["steps"]} steps of {course["batch"]} images, every row {course["seeds"]} seeds, which
-set first weights, order and views. {begin(found)} Views are squares with random sizes, places, sides and colours. Judged by
+set first weights, order and views{MORE if course["seeds"] > USUAL else ""}.
+{begin(found)} Views are squares with random sizes, places, sides and colours. Judged by
 {found["data"]["validation"]} images by Pascal VOC's protocol: one confusion matrix over all pixels of all images at their own
 size, 255 not counted. Real images are {real}.
 
 {listed(recipes(found))}"""
 
 
+USUAL = 3
+MORE = "; three are usual, and more were added to decide what three had left open"
 RENDERS = """renders of the one style of the world that neither the generator nor its annotators
 have seen, with exact masks; things that are not among Pascal VOC's classes are background. Those that are trained on and those
 that are judged by show the same few drawings of that style (one to fifteen a class) in other scenes, as two parts of one set of
