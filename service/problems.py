@@ -56,7 +56,7 @@ ANSWERS: Mapping[Code, Answer] = MappingProxyType(
         Code.METHOD_NOT_ALLOWED: Answer(405, "This address does not have this method"),
         Code.HOST_NOT_ALLOWED: Answer(421, "The gateway does not answer for this host"),
         Code.ORIGIN_NOT_ALLOWED: Answer(403, "A page of another site may not change anything"),
-        Code.UNSUPPORTED_MEDIA_TYPE: Answer(415, "The body is not declared as JSON"),
+        Code.UNSUPPORTED_MEDIA_TYPE: Answer(415, "The body is not declared as JSON, or is declared as compressed"),
         Code.RANGE_NOT_SATISFIABLE: Answer(416, "The range starts beyond the end of the artifact"),
         Code.IDEMPOTENCY_KEY_REUSED: Answer(422, "The idempotency key was used for another request"),
         Code.IDEMPOTENCY_KEY_IN_FLIGHT: Answer(409, "The first request with this idempotency key has not been answered yet"),

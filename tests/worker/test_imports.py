@@ -159,11 +159,11 @@ class Call:
 
 def damaged(folder: Path) -> list[tuple[str, bytes, str, str]]:
     """A name, bytes, a format, and the code of the problem they are."""
-    pack, many = {"background": ROWS[0].clone(), "classes": ROWS[1:].clone()}, ("cat",) * 2
+    pack = {"background": ROWS[0].clone(), "classes": ROWS[1:].clone()}
     header = json.dumps({"format": "ovam-tokens/1", "names": ["x" * 101], "metadata": {}})
     wide = LearnedTokens(torch.zeros(2, 31), ("cat",))
     other = LearnedTokens(ROWS, ("cat",), {"model": "huge"})
-    double = LearnedTokens(torch.zeros(3, 32), many)
+    double = LearnedTokens(torch.zeros(3, 32), ("cat", "dog"))
     shape = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 999999999999999), }".ljust(117) + b"\n"
     files: dict[str, list[tuple[str, bytes, str]]] = {
         "token-file-unreadable": [
@@ -183,7 +183,7 @@ def damaged(folder: Path) -> list[tuple[str, bytes, str, str]]:
             ("nested metadata", save({"<cat>": ROWS}, metadata={"tokens": "[" * 99_999}), "textual-inversion"),
             ("nested pickle", b"\x80\x04}\x8c\x03cat)" + b"\x85" * 99_999 + b"s.", "published"),
             ("long name", save(pack, metadata={"tokens": header}), "safetensors"),
-            ("one name twice", to_safetensors(double), "safetensors"),
+            ("one name twice", to_safetensors(double).replace(b"dog", b"cat"), "safetensors"),
             ("too few names", to_npy(double), "npy"),
             ("too many classes", npy(np.zeros((34, 32), np.float32)), "npy"),
             ("a class without letters", pickle.dumps({"!!": ROWS.numpy()}), "published"),
