@@ -50,12 +50,6 @@ class FeatureChoice(Checked):
     """At which of all evaluations of the generation."""
 
 
-def require_feature_choice(features: object) -> None:
-    """Raise `InvalidArgumentError` for what is neither a choice of features nor none."""
-    if not isinstance(features, FeatureChoice | None):
-        raise InvalidArgumentError("features", features, "a FeatureChoice, or None")
-
-
 def select_positions(selection: Positions | slice, count: int, what: str) -> tuple[int, ...]:
     """Resolve a selection among `count` things to rising positions without repeats.
 

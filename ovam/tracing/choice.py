@@ -11,7 +11,6 @@ from ovam.core.selection import (
     FeatureChoice,
     Positions,
     picked_of,
-    require_feature_choice,
     select_blocks,
     select_positions,
     written,
@@ -40,8 +39,7 @@ class Choice:
     contributions: bool = False
 
     def __post_init__(self) -> None:
-        """Raise `InvalidArgumentError` for features that are no choice, `SelectionError` for selections of no known form."""
-        require_feature_choice(self.features)
+        """Raise `SelectionError` for selections of no known form, before anything is drawn."""
         for name in ("evaluations", "heads"):
             picked_of(getattr(self, name), 1, name)
             object.__setattr__(self, name, written(getattr(self, name)))

@@ -90,7 +90,7 @@ class Call:
         if before != len(self.halves):
             raise CaptureError(
                 f"features are kept of {before} halves of guidance, and evaluation {self.started} has {len(self.halves)}; "
-                "allowed: features of evaluations with one guidance"
+                "allowed: evaluations before guidance changes, or after"
             )
 
     def settle(self, blocks: Blocks) -> None:

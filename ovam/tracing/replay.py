@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ovam.core.selection import Blocks, FeatureChoice, Positions, require_feature_choice, select_blocks, select_positions
+from ovam.core.selection import Blocks, FeatureChoice, Positions, select_blocks, select_positions
+from ovam.core.settings import checked
 from ovam.errors import FeaturesNotKeptError, TraceFormatError, TraceMismatchError
 from ovam.tracing.binding import Binding, require_bound
 from ovam.tracing.blocks import Block, Layer, SelfAttention
@@ -78,6 +79,7 @@ class Replay:
         """The diffusion timestep of every evaluation, of 1000: a model whose pixels lie in a row is given fractions (FLUX)."""
         return tuple(float(step) * (1 if self.latents is None else TIMESTEPS) for step in self.timesteps)
 
+    @checked
     def trace(
         self,
         pipeline: Pipeline,
@@ -106,11 +108,10 @@ class Replay:
             memory: Bytes.
             between: Called between two passes.
 
-        Raises `TraceMismatchError`, which says what differs from what; `SelectionError`; `FeaturesNotKeptError` where the replay
-        has one half of guidance alone.
+        Raises `TraceMismatchError`, which says what differs from what; `InvalidArgumentError`, `SelectionError`;
+        `FeaturesNotKeptError` where the replay has one half of guidance alone.
 
         """
-        require_feature_choice(features)
         unet = plain_unet(pipeline)
         require_bound(self.binding, unet)
         if family_of(unet).joint:

@@ -14,7 +14,14 @@ from safetensors.torch import load, save
 
 import ovam
 from ovam.core.selection import FeatureChoice, Span
-from ovam.errors import CaptureError, NotReplayableError, SelectionError, TraceFormatError, TraceMismatchError
+from ovam.errors import (
+    CaptureError,
+    InvalidArgumentError,
+    NotReplayableError,
+    SelectionError,
+    TraceFormatError,
+    TraceMismatchError,
+)
 from ovam.real_images import Course, observed
 from ovam.tracing import passes
 from ovam.tracing.binding import binding_of
@@ -241,6 +248,12 @@ def test_guidance_that_ends_on_the_way_is_refused_by_a_replay_and_by_features_of
         generate(pipeline, "sd1", **options)
     assert traces[0].features is not None
     assert traces[0].features.blocks[0].maps.shape[:2] == (2, 1)
+
+
+def test_a_replay_takes_no_flag_for_a_choice_of_features() -> None:
+    _, replay = both(shared("sd1"), "sd1")
+    with pytest.raises(InvalidArgumentError, match="features is True; allowed: FeatureChoice or None"):
+        replay.trace(shared("sd1"), features=True)  # type: ignore[arg-type]
 
 
 CHANGES = {

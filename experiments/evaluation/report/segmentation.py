@@ -23,17 +23,21 @@ decides nothing if it finds objects with a mean IoU below {100 * LEARNED:.0f} % 
 
 """
 WHY_TWO_RATES = """The paper's second stages learn at a tenth of the rate. A network that has learned little before stays near
-what S has taught it then, so that every second stage is trained at the full rate, too. Rates were chosen on other renders, for
-training and for judging, than those of the table.
+what S has taught it then, so that every second stage is trained at the full rate, too.
 
 """
+CHOSEN = "Rates were chosen on other renders, for training and for judging, than those of the table. "
 
 
 def page(found: Results) -> str:
     """The whole page."""
     parts = {
         "Table 3": rows(found),
-        "The aims": WHY_TWO_RATES + RULE + listed(verdicts(found)) + control(found),
+        "The aims": WHY_TWO_RATES
+        + ("" if found["provenance"]["real"] else CHOSEN)
+        + RULE
+        + listed(verdicts(found))
+        + control(found),
         "Differences on the same seeds": differences(found),
         "Classes": classes(found),
         "How it was measured": measured(found),
@@ -121,7 +125,7 @@ size, 255 not counted. Real images are {real}.
 
 
 USUAL = 3
-MORE = "; three are usual, and more were added to decide what three had left open"
+MORE = " (three by default; more where three leave a verdict open)"
 RENDERS = """renders of the one style of the world that neither the generator nor its annotators
 have seen, with exact masks; things that are not among Pascal VOC's classes are background. Those that are trained on and those
 that are judged by show the same few drawings of that style (one to fifteen a class) in other scenes, as two parts of one set of

@@ -33,7 +33,7 @@ def export(
     `form` is a form or the name of one; `classes` are numbers (1 to 254) by class name, or names, which are counted from 1.
     `about` is read at the end. With `lenient`, samples that cannot be written are left out and counted in the datasheet.
 
-    Raises `InvalidArgumentError` at once for an unknown form, bad classes and no split, and before the files of a sample for a
+    Raises `InvalidArgumentError` at once for an unknown form, bad classes or a bad split, and before the files of a sample for a
     broken image, a mask of another size, or a class without a number; `MissingPackageError` for a form that needs pyarrow.
 
     >>> sample = Sample("car-1", np.zeros((4, 4, 3), np.uint8), [Annotation("car", np.eye(4, dtype=bool), 0.8)])
