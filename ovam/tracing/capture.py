@@ -49,8 +49,8 @@ def capture(  # noqa: PLR0913 - every choice is one keyword
             all blocks at the last evaluation.
         contributions: Keep how much heads and blocks contribute, too, for methods with `aggregation="automatic"`.
 
-    Raises `UnsupportedModelError`, `CompiledModelError`, `InvalidArgumentError`, `SelectionError`; and during the generation `CaptureError`, or
-    `SelectionError` for a resolution that no block has.
+    Raises `UnsupportedModelError`, `CompiledModelError`, `InvalidArgumentError`, `SelectionError`; and during the generation
+    `CaptureError`, or `SelectionError` for a resolution that no block has.
 
     >>> with ovam.capture(pipeline, self_attention=True) as traces:
     ...     images = pipeline(["a cat", "a dog"], num_inference_steps=2).images

@@ -26,18 +26,14 @@ WHY_TWO_RATES = """The paper's second stages learn at a tenth of the rate. A net
 what S has taught it then, so that every second stage is trained at the full rate, too.
 
 """
-CHOSEN = "Rates were chosen on other renders, for training and for judging, than those of the table. "
+CHOSEN = "Rates were chosen on other renders, for training and for judging, than those of the table.\n\n"
 
 
 def page(found: Results) -> str:
     """The whole page."""
     parts = {
         "Table 3": rows(found),
-        "The aims": WHY_TWO_RATES
-        + ("" if found["provenance"]["real"] else CHOSEN)
-        + RULE
-        + listed(verdicts(found))
-        + control(found),
+        "The aims": aims(found),
         "Differences on the same seeds": differences(found),
         "Classes": classes(found),
         "How it was measured": measured(found),
@@ -65,6 +61,12 @@ def rows(found: Results) -> str:
     )
 
 
+def aims(found: Results) -> str:
+    """What became of the two aims, and by which rules."""
+    chosen = "" if found["provenance"]["real"] else CHOSEN
+    return f"{WHY_TWO_RATES}{chosen}{RULE}{listed(verdicts(found))}{control(found)}"
+
+
 def verdicts(found: Results) -> Iterator[str]:
     """What became of the two aims, network by network."""
     for name, one in found["networks"].items():
@@ -72,9 +74,9 @@ def verdicts(found: Results) -> Iterator[str]:
             f" Trained on R alone, it finds hardly anything but background (mean IoU of objects: {percent(one['objects'])}), "
             "so that its rows say nothing."
         )  # fmt: skip
-        for aims in one["aims"]:
-            claims = f"S -> R/2 reaches R alone: **{aims['reaches']}**; S -> R beats R: **{aims['beats']}**"
-            yield f"{name}, second stage at {rate(aims)}: {claims}.{why}"
+        for told in one["aims"]:
+            claims = f"S -> R/2 reaches R alone: **{told['reaches']}**; S -> R beats R: **{told['beats']}**"
+            yield f"{name}, second stage at {rate(told)}: {claims}.{why}"
 
 
 def control(found: Results) -> str:
